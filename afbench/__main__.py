@@ -1,0 +1,5 @@
+"""``python -m afbench``."""
+
+from afbench.cli import main
+
+main()

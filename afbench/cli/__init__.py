@@ -1,0 +1,83 @@
+"""The command line: click only, one file per command, no logic."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+
+from afbench import __version__
+from afbench.core import AfbenchError
+
+_COMMANDS = {
+    "generate": "attack a source and store the benchmark",
+    "plan": "what a run would make, cost and store; touches nothing",
+    "list": "attacks, localizers, sources and plans",
+    "verify": "check every file, row and bound of a benchmark",
+    "stats": "F1, RP, PSNR and SSIM per config",
+    "preview": "a PNG contact sheet of a benchmark",
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a command when it is named, so that help and completion answer at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"afbench.cli.{cmd_name}_command").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Example: afbench generate --localizer reference --attack pgd --limit 8",
+)
+@click.version_option(__version__, prog_name="afbench")
+def cli() -> None:
+    """Anti-forensics benchmarks: attack forgery localizers, store what a forger would publish, check it."""
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one line on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        result: Any = cli(standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except AfbenchError as error:
+        _fail(str(error), error.exit_code)
+    except click.exceptions.Abort:
+        _fail("stopped; committed shards are kept: run the same command again to go on", 3)
+    except KeyboardInterrupt:
+        _fail("stopped; committed shards are kept: run the same command again to go on", 3)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except MemoryError:
+        _fail("out of memory; lower --batch-size or --shard-size", 1)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename or ''}", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"afbench: error: {' '.join(message.split())}", err=True)
+    sys.exit(code)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,47 @@
+"""``afbench list``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from afbench.localizers.load import list_localizers
+from afbench.plan import ATTACKS, list_plans
+from afbench.shipped import shipped_json
+
+_BUILT_IN = {
+    "demo": "120 fixed forgeries on free photographs, embedded",
+    "synthetic": "forgeries without end from --seed: procedural scenes and free photographs, 128x128",
+    "folder": "your own: folder:PATH with PATH/images and PATH/masks, paired by stem",
+}
+
+
+@click.command("list", epilog="Example: afbench list attacks")
+@click.argument(
+    "what", type=click.Choice(["all", "attacks", "localizers", "sources", "plans"]), default="all"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def command(what: str, as_json: bool) -> None:
+    """Print the attacks, localizers, sources and plans this version knows."""
+    published = shipped_json("sources")
+    found = {
+        "attacks": {name: f"{one.summary} (by {one.sweeps}; {one.source})" for name, one in ATTACKS.items()},
+        "localizers": list_localizers(),
+        "sources": {
+            **_BUILT_IN,
+            **{
+                name: f"{row['title']}; counted by plans, read as folder:PATH for now"
+                for name, row in published.items()
+            },
+        },
+        "plans": list_plans(),
+    }
+    chosen = found if what == "all" else {what: found[what]}
+    if as_json:
+        click.echo(json.dumps(chosen, indent=2))
+        return
+    for title, entries in chosen.items():
+        click.echo(f"{title}:")
+        for name, summary in entries.items():
+            click.echo(f"  {name:<12} {summary}")

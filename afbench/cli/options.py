@@ -1,0 +1,177 @@
+"""Options that several commands share, and how they become a plan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from afbench.core import UsageError
+from afbench.plan import (
+    ATTACKS,
+    Block,
+    RunPlan,
+    SourceSpec,
+    check_plan,
+    expand_attack,
+    parse_source,
+    read_plan,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PLAN_OPTIONS = (
+    click.option(
+        "--plan",
+        "plan_name",
+        metavar="NAME|PATH",
+        help="A shipped plan or a YAML file, instead of the options below.",
+    ),
+    click.option(
+        "--localizer",
+        "localizers",
+        multiple=True,
+        metavar="NAME",
+        help="Network to attack; repeat for several.",
+    ),
+    click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Attack; repeat for several."),
+    click.option(
+        "--phi",
+        multiple=True,
+        metavar="PHI",
+        help="L-inf radius of the [0, 1] range, e.g. 1/255; repeat. Default: 1, 2, 3 /255.",
+    ),
+    click.option(
+        "--steps",
+        multiple=True,
+        metavar="M",
+        help="Number of C&W steps; repeat. Default: 50, 100, 150, 200, 250.",
+    ),
+    click.option(
+        "--param",
+        "params",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Another attack parameter, e.g. neighbours=4.",
+    ),
+    click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="NAME[:ROOT]",
+        help="Where forged images come from; repeat. Default: demo.",
+    ),
+    click.option("--limit", type=int, metavar="N", help="Take the first N samples of each source."),
+    click.option(
+        "--seed", type=int, metavar="N", help="Of synthetic forgeries and every random draw. Default: 0."
+    ),
+    click.option("--large-phi", is_flag=True, help="Accept phi above 0.1."),
+)
+
+_PARAM = re.compile(r"([a-z_]+)=(\S+)")
+
+
+def plan_options(function: F) -> F:
+    """Add the options that say what is to be made."""
+    for option in reversed(_PLAN_OPTIONS):
+        function = option(function)
+    return function
+
+
+def build_plan(
+    *,
+    plan_name: str | None,
+    localizers: Sequence[str],
+    attacks: Sequence[str],
+    phi: Sequence[str],
+    steps: Sequence[str],
+    params: Sequence[str],
+    sources: Sequence[str],
+    limit: int | None,
+    seed: int | None,
+    large_phi: bool,
+) -> RunPlan:
+    """Turn options into a plan; says aloud when the demo source stands in.
+
+    Raises:
+        UsageError: for anything unknown, out of range or contradictory.
+    """
+    if plan_name:
+        if localizers or attacks or phi or steps or params:
+            raise UsageError(
+                "--plan already names localizers, attacks and their settings; give one or the other"
+            )
+        plan = _with_roots(read_plan(plan_name), [parse_source(text) for text in sources])
+        return check_plan(replace(plan, limit=limit or plan.limit, seed=plan.seed if seed is None else seed))
+    if not localizers or not attacks:
+        raise UsageError(
+            "give --localizer and --attack, or --plan; for example: afbench generate --localizer reference --attack fgsm"
+        )
+    if not sources:
+        click.echo("no --source given: using the embedded demo forgeries", err=True)
+    specs = tuple(parse_source(text) for text in sources or ("demo",))
+    settings = _settings(attacks, phi, steps, _parse_params(params), large_phi)
+    names = "-".join([*localizers, *(source.name for source in specs)])
+    return check_plan(RunPlan(names, (Block(tuple(localizers), specs, settings),), seed or 0, limit))
+
+
+def _settings(
+    attacks: Sequence[str], phi: Sequence[str], steps: Sequence[str], params: dict[str, str], large_phi: bool
+) -> tuple[Any, ...]:
+    for name in attacks:
+        if name not in ATTACKS:
+            expand_attack(name)
+    sweeps = {ATTACKS[name].sweeps for name in attacks}
+    if phi and "phi" not in sweeps:
+        raise UsageError(f"none of the attacks {', '.join(attacks)} takes --phi; cw takes --steps")
+    if steps and "steps" not in sweeps:
+        raise UsageError(
+            f"none of the attacks {', '.join(attacks)} takes --steps; their iterations are --param steps=N"
+        )
+    for key in params:
+        if not any(key in ATTACKS[name].defaults for name in attacks):
+            known = ", ".join(sorted({own for name in attacks for own in ATTACKS[name].defaults})) or "none"
+            raise UsageError(
+                f"none of the attacks {', '.join(attacks)} has a parameter '{key}'; their parameters: {known}"
+            )
+    found = []
+    for name in attacks:
+        own = {key: value for key, value in params.items() if key in ATTACKS[name].defaults}
+        swept = {"phi": phi} if ATTACKS[name].sweeps == "phi" else {"steps": steps}
+        found += expand_attack(name, params=own, large_phi=large_phi, **swept)  # type: ignore[arg-type]
+    return tuple(found)
+
+
+def _parse_params(texts: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        match = _PARAM.fullmatch(text)
+        if not match:
+            raise UsageError(f"--param must be name=value, e.g. neighbours=4; found '{text}'")
+        found[match[1]] = match[2]
+    return found
+
+
+def _with_roots(plan: RunPlan, given: Sequence[SourceSpec]) -> RunPlan:
+    """Put the roots of --source NAME:ROOT into the plan's sources of the same name."""
+    roots = {source.name: source for source in given}
+    names = {source.name for block in plan.blocks for source in block.sources}
+    for name in roots:
+        if name not in names:
+            raise UsageError(
+                f"plan '{plan.name}' has no source '{name}'; its sources: {', '.join(sorted(names))}"
+            )
+    blocks = tuple(
+        replace(block, sources=tuple(roots.get(source.name, source) for source in block.sources))
+        for block in plan.blocks
+    )
+    return replace(plan, blocks=blocks)
+
+
+def default_out(plan: RunPlan) -> Path:
+    """``afbench-out/<plan, or localizer-source>``."""
+    return Path("afbench-out") / plan.name

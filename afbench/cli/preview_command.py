@@ -1,0 +1,48 @@
+"""``afbench preview``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("preview", epilog="Example: afbench preview afbench-out/demo --out sheet.png")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="NAME",
+    help="Config to show; repeat. Default: the strongest of every attack.",
+)
+@click.option("--split", metavar="SOURCE", help="Which source. Default: the first.")
+@click.option(
+    "--count", type=click.IntRange(1, 64), default=1, show_default=True, help="Samples to show per config."
+)
+@click.option(
+    "--checkpoint",
+    metavar="PATH",
+    help="Weights of the attacked localizer, if they are not the embedded ones.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="PNG to write. Default: FOLDER/log/preview.png.",
+)
+def command(
+    folder: Path,
+    configs: tuple[str, ...],
+    split: str | None,
+    count: int,
+    checkpoint: str | None,
+    out: Path | None,
+) -> None:
+    """Write a PNG contact sheet: original, attacked, noise x40, mask, and what was found before and after."""
+    from afbench.workflows.preview import preview
+
+    sheet = preview(folder, configs=configs, split=split, count=count, checkpoint=checkpoint)
+    target = out or folder / "log" / "preview.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(target, "PNG")
+    click.echo(str(target))

@@ -1,0 +1,109 @@
+"""The types every room shares; no behaviour beyond small derived values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ByteImage: TypeAlias = npt.NDArray[np.uint8]
+"""uint8 ``(H, W, 3)`` RGB, or uint8 ``(H, W)`` for a mask of 0 and 255."""
+FloatImage: TypeAlias = npt.NDArray[np.float32]
+
+
+class AfbenchError(Exception):
+    """What a user can mend; the command line prints it as one line and exits with ``exit_code``."""
+
+    exit_code = 1
+
+
+class UsageError(AfbenchError):
+    """A wrong option, plan, checkpoint, source root or output folder."""
+
+    exit_code = 2
+
+
+class PartialError(AfbenchError):
+    """The run ended before it was complete, or another process holds the folder."""
+
+    exit_code = 3
+
+
+class BadSample(Exception):
+    """A sample that cannot be used: a reason from a fixed vocabulary, and what was found."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A forged (or authentic) image with its mask.
+
+    ``image`` is uint8 ``(H, W, 3)`` RGB; ``mask`` is uint8 ``(H, W)``, 255 where forged.
+    ``group`` names what must stay on one side of a split (a photograph, a scene).
+    """
+
+    sample_id: str
+    image: ByteImage
+    mask: ByteImage
+    group: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A list of sample ids and a way to read one; ``read`` raises ``BadSample``.
+
+    ``sha256`` fingerprints everything the samples are made from. ``terms`` says who may share the pixels.
+    """
+
+    name: str
+    ids: Sequence[str]
+    read: Callable[[str], Sample]
+    sha256: str
+    terms: str
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """An attack with all its parameters: ``phi`` (of the [0, 1] range) or, for C&W, ``steps``."""
+
+    attack: str
+    label: str
+    phi: Fraction | None
+    steps: int
+    params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+class Localizer(Protocol):
+    """Finds forged pixels; resizing and normalisation live inside.
+
+    ``logits``: ``(N, 3, H, W)`` in [0, 1] (attacks may leave it) to ``(N, 1, H, W)``, differentiable.
+    ``probability``: the same sizes, in [0, 1], what is scored. ``threshold``: forged where probability is above.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def threshold(self) -> float: ...
+    @property
+    def weights_sha256(self) -> str: ...
+    def logits(self, image: Tensor) -> Tensor: ...
+    def probability(self, image: Tensor) -> Tensor: ...
+
+
+class FeatureLocalizer(Localizer, Protocol):
+    """A localizer that shows its intermediate features, fine to coarse."""
+
+    def features(self, image: Tensor) -> list[Tensor]: ...

@@ -1,0 +1,133 @@
+"""Attack a block of samples under one sharing group; what comes out is what will be stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from afbench.core import ByteImage, Localizer, Sample, Setting
+from afbench.images import ImageFormat, decode_stored, encode_image, masks_to_tensor, quantise, to_tensor
+from afbench.metrics import Distance, distance
+from afbench.plan import max_levels
+
+from .grid import Batch, attack_batch, images_per_launch
+from .measure import Judged, equal_sizes, judge
+from .meter import Meter, OnGradients
+
+
+@dataclass(frozen=True)
+class AttackedRow:
+    """One stored image: its bytes, its decoded pixels, and what they do."""
+
+    sample: Sample
+    encoded: bytes
+    image: ByteImage
+    before: Judged
+    after: Judged
+    distance: Distance
+    zero_gradient_pixels: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A sample an attack could not finish, with the reason from the manifest's vocabulary."""
+
+    sample_id: str
+    reason: str
+    detail: str
+
+
+def run_settings(
+    localizer: Localizer,
+    samples: Sequence[Sample],
+    before: Sequence[Judged],
+    settings: Sequence[Setting],
+    *,
+    seed: int,
+    batch_size: int,
+    device: str,
+    image_format: ImageFormat,
+    on_gradients: OnGradients | None = None,
+) -> dict[Setting, list[AttackedRow | Failure]]:
+    """Attack all samples with all settings of one group and score the re-loaded 8-bit images.
+
+    Args:
+        localizer: what is attacked.
+        samples: any sizes; equal sizes are batched.
+        before: what the localizer says of the originals, in the same order.
+        settings: of one sharing group (``plan.settings_by_group``).
+        seed: of every random draw.
+        batch_size: images per launch of the localizer; other values may move single levels in float32.
+        device: where to compute.
+        image_format: how results are encoded.
+        on_gradients: told how many image gradients were just taken.
+    Returns:
+        For each setting one row or failure per sample, in the order of ``samples``.
+    """
+    meter = Meter(on_gradients)
+    stored: dict[Setting, list[bytes | Failure]] = {
+        setting: [Failure(sample.sample_id, "unfinished", "") for sample in samples] for setting in settings
+    }
+    zero_pixels = {setting: [0] * len(samples) for setting in settings}
+    for rows in equal_sizes([sample.image for sample in samples], images_per_launch(settings, batch_size)):
+        chosen = [samples[row] for row in rows]
+        batch = Batch(
+            [sample.sample_id for sample in chosen],
+            to_tensor([sample.image for sample in chosen], device),
+            masks_to_tensor([sample.mask for sample in chosen], device),
+        )
+        for attacked in attack_batch(
+            localizer, batch, settings, seed=seed, batch_size=batch_size, meter=meter
+        ):
+            finite = torch.isfinite(attacked.image).all(dim=3).all(dim=2).all(dim=1).tolist()
+            levels = quantise(torch.nan_to_num(attacked.image), batch.image, max_levels(attacked.setting.phi))
+            zeros = attacked.zero_pixels.tolist()
+            for row, sample, good, pixels, zero in zip(
+                rows, chosen, finite, levels.cpu().numpy(), zeros, strict=True
+            ):
+                zero_pixels[attacked.setting][row] = int(zero)
+                stored[attacked.setting][row] = (
+                    encode_image(pixels, image_format)
+                    if good
+                    else Failure(
+                        sample.sample_id, "nonfinite_gradient", "the attack met NaN or infinite values"
+                    )
+                )
+    return {
+        setting: _score(localizer, samples, before, stored[setting], zero_pixels[setting], batch_size, device)
+        for setting in settings
+    }
+
+
+def _score(
+    localizer: Localizer,
+    samples: Sequence[Sample],
+    before: Sequence[Judged],
+    stored: Sequence[bytes | Failure],
+    zero_pixels: Sequence[int],
+    batch_size: int,
+    device: str,
+) -> list[AttackedRow | Failure]:
+    """Decode what was encoded, and judge that: the score belongs to the bytes that are published."""
+    done = [row for row, data in enumerate(stored) if isinstance(data, bytes)]
+    images = {row: decode_stored(data) for row, data in enumerate(stored) if isinstance(data, bytes)}
+    after = judge(
+        localizer,
+        [images[row] for row in done],
+        [samples[row].mask for row in done],
+        batch_size=batch_size,
+        device=device,
+    )
+    scored = dict(zip(done, after, strict=True))
+    rows: list[AttackedRow | Failure] = []
+    for row, data in enumerate(stored):
+        if isinstance(data, Failure):
+            rows.append(data)
+            continue
+        apart = distance(images[row], samples[row].image)
+        rows.append(
+            AttackedRow(samples[row], data, images[row], before[row], scored[row], apart, zero_pixels[row])
+        )
+    return rows

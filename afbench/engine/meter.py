@@ -1,0 +1,40 @@
+"""Count the gradients an attack takes, and look at the first one, without making the device wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+OnGradients = Callable[[int], None]
+
+
+class Meter:
+    """Wraps a loss; sees every gradient that autograd hands back to the attack.
+
+    ``gradients`` counts image passes. ``zero_pixels`` ``(N,)`` counts the pixels whose first gradient was
+    exactly zero in all three colours: such pixels an attack cannot move.
+    """
+
+    def __init__(self, on_gradients: OnGradients | None = None) -> None:
+        self.gradients = 0
+        self.zero_pixels: Tensor | None = None
+        self._on_gradients = on_gradients
+
+    def watch(self, loss: Callable[[Tensor], Tensor], images: int) -> Callable[[Tensor], Tensor]:
+        """Return ``loss`` with every gradient counted; ``images`` is the attack's own batch size."""
+        self.zero_pixels = None
+
+        def watched(image: Tensor) -> Tensor:
+            if image.requires_grad:
+                image.register_hook(lambda gradient: self._see(gradient, images))  # type: ignore[no-untyped-call]
+            return loss(image)
+
+        return watched
+
+    def _see(self, gradient: Tensor, images: int) -> None:
+        if self.zero_pixels is None:
+            self.zero_pixels = (gradient[:images].abs().amax(dim=1) == 0).sum(dim=(1, 2))
+        self.gradients += len(gradient)
+        if self._on_gradients:
+            self._on_gradients(len(gradient))

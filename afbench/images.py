@@ -1,0 +1,167 @@
+"""The only place pixels change type: decode, uint8 (H, W, 3) <-> float (N, 3, H, W), quantise, encode."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from PIL import Image
+
+from afbench.core import BadSample, ByteImage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+MAX_PIXELS = 64_000_000
+"""Largest image that is decoded, in pixels; a header that claims more is refused before decoding."""
+WEBP_SIDE = 16_383
+"""Longest side WebP can hold."""
+
+ImageFormat = Literal["webp", "png"]
+
+
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
+    """Decode an 8-bit grey, palette or RGB picture to uint8 ``(H, W, 3)`` RGB.
+
+    EXIF rotation is not applied: masks are drawn on the stored pixels.
+
+    Raises:
+        BadSample: ``unreadable``, ``too_large``, ``animated`` or ``unsupported_mode`` (alpha, CMYK, 16 bits).
+    """
+    picture = _open(data, max_pixels)
+    if picture.mode not in ("1", "L", "P", "RGB"):
+        raise BadSample("unsupported_mode", f"mode {picture.mode}, expected 8-bit RGB or grey")
+    if "transparency" in picture.info:
+        raise BadSample("unsupported_mode", "transparency, expected opaque pixels")
+    return np.asarray(picture.convert("RGB"))
+
+
+def decode_mask(data: bytes, *, threshold: int = 127, max_pixels: int = MAX_PIXELS) -> ByteImage:
+    """Decode a mask to uint8 ``(H, W)``: 255 where its grey level is above ``threshold``, else 0.
+
+    Raises:
+        BadSample: as ``decode_image``, with the word mask in its detail.
+    """
+    try:
+        picture = _open(data, max_pixels)
+    except BadSample as problem:
+        raise BadSample(problem.reason, f"mask {problem.detail}") from None
+    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        raise BadSample("unsupported_mode", f"mask mode {picture.mode}, expected 8-bit grey or RGB")
+    grey = np.asarray(picture.convert("RGB").convert("L"))
+    return np.where(grey > threshold, np.uint8(255), np.uint8(0))
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is checked below
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            if picture.width * picture.height > max_pixels:
+                raise BadSample("too_large", f"{picture.width}x{picture.height} is above {max_pixels} pixels")
+            if getattr(picture, "n_frames", 1) > 1:
+                raise BadSample("animated", f"{getattr(picture, 'n_frames', 1)} frames, expected 1")
+            # Pillow reads 16-bit colour as 8-bit without a word; only the raw mode of its decoder tells
+            if any(
+                "16" in str(part) or ";I" in str(part) for tile in picture.tile for part in _raw_modes(tile)
+            ):
+                raise BadSample("unsupported_mode", "16 bits a channel, expected 8")
+            picture.load()
+    except BadSample:
+        raise
+    except Image.DecompressionBombError:
+        raise BadSample("too_large", f"above {max_pixels} pixels") from None
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        KeyError,
+        IndexError,
+        TypeError,
+        OverflowError,
+        MemoryError,
+        RuntimeError,
+    ) as error:
+        raise BadSample("unreadable", f"{type(error).__name__}: {error}".splitlines()[0][:120]) from None
+    return picture
+
+
+def _raw_modes(tile: tuple[object, ...]) -> tuple[object, ...]:
+    args = tile[3]
+    return tuple(part for part in args if isinstance(part, str)) if isinstance(args, tuple) else (args,)
+
+
+def encode_image(image: ByteImage, image_format: ImageFormat = "webp") -> bytes:
+    """Encode uint8 RGB ``(H, W, 3)`` or grey ``(H, W)`` without loss.
+
+    WebP holds sides up to 16,383 pixels; longer ones become PNG. Masks are always PNG: WebP has no grey mode.
+    """
+    stream = io.BytesIO()
+    if image_format == "webp" and image.ndim == 3 and max(image.shape[:2]) <= WEBP_SIDE:
+        Image.fromarray(image).save(stream, "WEBP", lossless=True, method=0, quality=0, exact=True)
+    else:
+        Image.fromarray(image).save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
+
+
+def decode_stored(data: bytes) -> ByteImage:
+    """Decode what ``encode_image`` wrote, in its own mode: ``(H, W, 3)`` or ``(H, W)``.
+
+    Raises:
+        BadSample: if the bytes are damaged.
+    """
+    picture = _open(data, max_pixels=2**31)
+    return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+
+
+def pixel_sha256(image: ByteImage) -> str:
+    """Hash decoded pixels, so that PNG, WebP and residual storage agree (STORAGE: afpx1)."""
+    shape = np.asarray(image.shape, "<u4").tobytes()
+    digest = hashlib.sha256(b"afpx1\0" + image.dtype.name.encode() + shape)
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+def to_tensor(images: Sequence[ByteImage], device: str = "cpu") -> Tensor:
+    """Stack uint8 RGB ``(H, W, 3)`` into float32 ``(N, 3, H, W)`` in [0, 1]."""
+    import torch
+
+    batch = torch.from_numpy(np.stack(images)).to(device)
+    return batch.permute(0, 3, 1, 2).to(torch.float32).div_(255.0).contiguous()
+
+
+def masks_to_tensor(masks: Sequence[ByteImage], device: str = "cpu") -> Tensor:
+    """Stack uint8 masks ``(H, W)`` into float32 ``(N, 1, H, W)`` of 0 and 1."""
+    import torch
+
+    return torch.from_numpy(np.stack(masks) > 127)[:, None].to(device=device, dtype=torch.float32)
+
+
+def quantise(attacked: Tensor, original: Tensor, max_levels: int | None) -> Tensor:
+    """Round an attacked image to the 8 bits a forger would publish.
+
+    The difference to the original is rounded to nearest in levels, half levels away from zero with a slack of
+    1e-3 so that float32 and float64 agree, then held within ``max_levels``. Rounding down would cost the attack
+    up to 0.23 F1.
+
+    Args:
+        attacked: float ``(N, 3, H, W)`` in [0, 1].
+        original: float ``(N, 3, H, W)``, whole levels over 255.
+        max_levels: the L-inf bound in whole levels, or None.
+    Returns:
+        uint8 ``(N, H, W, 3)``.
+    """
+    import torch
+
+    base = torch.round(original.double() * 255.0)
+    delta = attacked.double() * 255.0 - base
+    whole = torch.sign(delta) * torch.floor(delta.abs() + 0.5 + 1e-3)
+    if max_levels is not None:
+        whole = whole.clamp(-max_levels, max_levels)
+    return (base + whole).clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

@@ -1,0 +1,121 @@
+"""The network of the embedded localizer: residual filters, a small encoder, and self-consistency features.
+
+Ours. What it borrows are ideas: fixed high-pass residuals (Fridrich and Kodovsky 2012, SRM), a learned
+prediction-error filter (Bayar and Stamm 2016), and comparing each place with the rest of the same image
+(ManTra-Net's z-score, Wu et al. 2019).
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+WIDTHS = (16, 32, 64, 128)
+"""Encoder channels at 1/2, 1/4, 1/8 and 1/16 of the image's side."""
+DEPTHS = (1, 2, 3, 2)
+"""Convolutions after the strided one at each level; the fine levels cost most of the time, so they are shallow."""
+FUSED = (16, 32, 48, 64)
+"""Decoder channels at the same levels."""
+STRIDE = 16
+SMALLEST_SIDE = 16
+
+_SRM = (
+    ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),
+    ((-1, 2, -2, 2, -1), (2, -6, 8, -6, 2), (-2, 8, -12, 8, -2), (2, -6, 8, -6, 2), (-1, 2, -2, 2, -1)),
+    ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
+)
+_SRM_SCALE = (4.0, 12.0, 2.0)
+_BAYAR = 4
+_SQUASH = (3.0,) * 9 + (5.0,) * _BAYAR + (1e6,) * 3
+"""Levels at which a channel saturates: nine SRM residuals, the Bayar filters, and colour, which does not."""
+
+
+class ReferenceNet(nn.Module):
+    """Image ``(N, 3, H, W)`` in [0, 1] to a forgery logit ``(N, 1, H, W)``; any H, W of at least 16."""
+
+    fixed: Tensor
+    squash: Tensor
+    gain: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("fixed", _srm_kernels(), persistent=False)
+        self.register_buffer("squash", torch.tensor(_SQUASH).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("gain", _gains(), persistent=False)
+        self.bayar = nn.Parameter(0.1 * torch.randn(_BAYAR, 3, 24))
+        inputs = (len(_SQUASH), *WIDTHS[:-1])
+        self.stages = nn.ModuleList(
+            nn.Sequential(_block(a, b, 3, stride=2), *(_block(b, b, 3) for _ in range(depth)))
+            for a, b, depth in zip(inputs, WIDTHS, DEPTHS, strict=True)
+        )
+        self.squeeze = nn.ModuleList(_block(2 * a, b, 1) for a, b in zip(WIDTHS, FUSED, strict=True))
+        self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1, bias=False) for a, b in pairwise(FUSED))
+        self.merge = nn.ModuleList(_block(width, width, 3) for width in FUSED[:-1])
+        self.head = nn.Conv2d(FUSED[0], 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        skips = self.skips(image)
+        fused = self.squeeze[-1](_with_z_score(skips[-1]))
+        for level in range(len(WIDTHS) - 2, -1, -1):
+            coarse = F.interpolate(self.narrow[level](fused), scale_factor=2.0, mode="bilinear")
+            fused = self.merge[level](self.squeeze[level](_with_z_score(skips[level])) + coarse)
+        logits = F.interpolate(self.head(fused), scale_factor=2.0, mode="bilinear")
+        return logits[..., :height, :width]
+
+    def skips(self, image: Tensor) -> list[Tensor]:
+        """The encoder's four feature maps, fine to coarse; the image is padded to multiples of 16."""
+        height, width = image.shape[-2:]
+        border = (2, 2 + -width % STRIDE, 2, 2 + -height % STRIDE)
+        with torch.autocast(image.device.type, enabled=False):  # half precision cannot hold 255 levels
+            levels = F.pad(255.0 * image, border, mode="replicate")
+            residual = F.conv2d(levels, self.kernels())
+            # squashing keeps a strong edge from drowning the noise, and a large gradient from exploding
+            features = self.gain * residual / (1 + residual.abs() / self.squash)
+        found = []
+        for stage in self.stages:
+            features = stage(features)
+            found.append(features)
+        return found
+
+    def kernels(self) -> Tensor:
+        """All filters of the first layer, ``(16, 3, 5, 5)``: SRM, prediction errors, and the colour itself.
+
+        A prediction-error filter has -1 at the centre of each plane and its other taps sum to 1.
+        """
+        taps = self.bayar - self.bayar.mean(dim=-1, keepdim=True) + 1.0 / self.bayar.shape[-1]
+        centre = taps.new_full((_BAYAR, 3, 1), -1.0)
+        bayar = torch.cat([taps[..., :12], centre, taps[..., 12:]], dim=-1).view(_BAYAR, 3, 5, 5)
+        return torch.cat([self.fixed[:9], bayar, self.fixed[9:]])
+
+
+def _srm_kernels() -> Tensor:
+    """``(12, 3, 5, 5)``: three residual filters for each colour, then the identity of each colour."""
+    kernels = torch.zeros(12, 3, 5, 5)
+    for colour in range(3):
+        for row, (kernel, scale) in enumerate(zip(_SRM, _SRM_SCALE, strict=True)):
+            kernels[3 * colour + row, colour] = torch.tensor(kernel) / scale
+        kernels[9 + colour, colour, 2, 2] = 1.0
+    return kernels
+
+
+def _gains() -> Tensor:
+    gains = torch.ones(len(_SQUASH))
+    gains[-3:] = 1.0 / 64.0
+    return gains.view(1, -1, 1, 1)
+
+
+def _block(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(),
+    )
+
+
+def _with_z_score(features: Tensor) -> Tensor:
+    """Each place beside how far it lies from the mean of its own image, in that image's standard deviations."""
+    centred = features - features.mean(dim=(2, 3), keepdim=True)
+    variance = (centred * centred).mean(dim=(2, 3), keepdim=True)
+    return torch.cat([features, centred * (variance + 1e-4).rsqrt()], dim=1)

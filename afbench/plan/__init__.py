@@ -1,0 +1,42 @@
+"""Read, check, expand and estimate plans; nothing here needs torch."""
+
+from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS, Attack
+from .estimate import BlockEstimate, estimate, naive_gradients, settings_by_group, shared_gradients
+from .runplan import (
+    SOURCE_NAMES,
+    Block,
+    RunPlan,
+    SourceSpec,
+    check_plan,
+    expand_attack,
+    list_plans,
+    parse_source,
+    read_plan,
+)
+from .settings import canonical_json, config_name, make_setting, max_levels, parse_phi
+
+__all__ = [
+    "ATTACKS",
+    "PAPER_PHI",
+    "PAPER_STEPS",
+    "SOURCE_NAMES",
+    "Attack",
+    "Block",
+    "BlockEstimate",
+    "RunPlan",
+    "SourceSpec",
+    "canonical_json",
+    "check_plan",
+    "config_name",
+    "estimate",
+    "expand_attack",
+    "list_plans",
+    "make_setting",
+    "max_levels",
+    "naive_gradients",
+    "parse_phi",
+    "parse_source",
+    "read_plan",
+    "settings_by_group",
+    "shared_gradients",
+]

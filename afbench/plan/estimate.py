@@ -1,0 +1,109 @@
+"""What a plan costs before any of it is done: images, gradients, disk. No torch, no data, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from afbench.core import Setting
+from afbench.shipped import shipped_json
+
+from .attacks import ATTACKS
+from .runplan import Block, RunPlan, SourceSpec
+
+DEMO_COUNT, DEMO_SIDE = 120, 128
+SYNTHETIC_COUNT, SYNTHETIC_SIDE = 100, 128
+WEBP_SHARE = 0.53
+"""Stored size over raw size of attacked images as lossless WebP (STORAGE: 0.45 to 0.61)."""
+
+
+@dataclass(frozen=True)
+class BlockEstimate:
+    """Figures of one block. ``gradients_*`` are forward and backward passes per image and localizer."""
+
+    localizers: tuple[str, ...]
+    sources: dict[str, int | None]
+    configs: int
+    settings: int
+    adversarial_images: int | None
+    gradients_naive: int
+    gradients_shared: int
+    gradients_total: int | None
+    disk_bytes: int | None
+
+
+def naive_gradients(setting: Setting) -> int:
+    """Passes of one setting on one image when nothing is shared."""
+    if setting.attack == "pgn":
+        return 2 * int(setting.params["neighbours"]) * setting.steps
+    return setting.steps
+
+
+def shared_gradients(settings: Iterable[Setting]) -> int:
+    """Passes of many settings on one image: one clean gradient for the sign group, one C&W trajectory."""
+    settings = list(settings)
+    sign = [setting for setting in settings if ATTACKS[setting.attack].group == "sign"]
+    total = (1 if sign else 0) + sum(setting.steps - 1 for setting in sign)
+    trajectories: dict[str, int] = {}
+    for setting in settings:
+        if setting.attack == "cw":
+            key = repr(sorted(setting.params.items()))
+            trajectories[key] = max(trajectories.get(key, 0), setting.steps)
+        elif ATTACKS[setting.attack].group != "sign":
+            total += naive_gradients(setting)
+    return total + sum(trajectories.values())
+
+
+def estimate(plan: RunPlan, counts: dict[str, int] | None = None) -> list[BlockEstimate]:
+    """Estimate every block of a plan.
+
+    Args:
+        plan: what is asked for.
+        counts: samples of the sources that were opened; published or built-in counts fill the rest, and a
+            folder that was not opened has none.
+    """
+    return [_estimate_block(plan, block, counts or {}) for block in plan.blocks]
+
+
+def _estimate_block(plan: RunPlan, block: Block, counts: dict[str, int]) -> BlockEstimate:
+    sizes = {source.name: expected_source(source, plan.limit, counts) for source in block.sources}
+    shared = shared_gradients(block.settings)
+    known = [size for size in sizes.values() if size is not None]
+    images = sum(count for count, _ in known) if len(known) == len(sizes) else None
+    raw = sum(count * pixels * 3 for count, pixels in known)
+    every = len(block.settings) * len(block.localizers)
+    return BlockEstimate(
+        localizers=block.localizers,
+        sources={name: size[0] if size else None for name, size in sizes.items()},
+        configs=every,
+        settings=len(block.settings),
+        adversarial_images=None if images is None else images * every,
+        gradients_naive=sum(naive_gradients(setting) for setting in block.settings),
+        gradients_shared=shared,
+        gradients_total=None if images is None else images * shared * len(block.localizers),
+        disk_bytes=None if images is None else int(raw * WEBP_SHARE * (every + 1)),
+    )
+
+
+def expected_source(source: SourceSpec, limit: int | None, counts: dict[str, int]) -> tuple[int, int] | None:
+    """Number of samples and typical pixels of each; None for a folder nobody has opened."""
+    published = shipped_json("sources").get(source.name)
+    if source.name in counts:
+        count, pixels = counts[source.name], 512 * 512
+    elif published:
+        count, pixels = int(published["count"]), int(published["typical_pixels"])
+    elif source.name == "demo":
+        count, pixels = DEMO_COUNT, DEMO_SIDE**2
+    elif source.name == "synthetic":
+        count, pixels = limit or SYNTHETIC_COUNT, SYNTHETIC_SIDE**2
+    else:
+        return None
+    return (min(count, limit) if limit else count), pixels
+
+
+def settings_by_group(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
+    """Settings that share gradients, by group, in the order asked for."""
+    groups: dict[str, list[Setting]] = {}
+    for setting in settings:
+        groups.setdefault(ATTACKS[setting.attack].group, []).append(setting)
+    return groups

@@ -1,0 +1,182 @@
+"""Read a plan from YAML, check it against its schema, and expand it into settings. No torch here."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from afbench.core import Setting, UsageError
+from afbench.shipped import shipped, shipped_json
+
+from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS
+from .settings import make_setting
+
+SOURCE_NAMES = ("synthetic", "demo", "folder")
+"""Sources this version can read; manifests/sources describes published ones."""
+SEED_LIMIT = 2**32
+"""Seeds are below this; what the shipped weights were trained on lies above."""
+
+
+@dataclass(frozen=True)
+class SourceSpec:
+    """A source by name, with the folder of the user's own copy where it needs one."""
+
+    name: str
+    root: str | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Every localizer meets every source and every setting."""
+
+    localizers: tuple[str, ...]
+    sources: tuple[SourceSpec, ...]
+    settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What is asked for. ``limit`` takes the first samples of each source."""
+
+    name: str
+    blocks: tuple[Block, ...]
+    seed: int = 0
+    limit: int | None = None
+
+
+def list_plans() -> dict[str, str]:
+    """The plans that ship with the package: name and description."""
+    found = sorted(shipped("manifests/plans").glob("*.yaml"))
+    return {path.stem: str(_parse(path).get("description", "")) for path in found}
+
+
+def read_plan(name_or_path: str) -> RunPlan:
+    """Read a shipped plan by name, or a YAML file by path.
+
+    Raises:
+        UsageError: if there is none, it is no YAML, or it does not follow manifests/schema/plan.schema.json;
+            the message names the key.
+    """
+    path = shipped(f"manifests/plans/{name_or_path}.yaml")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name_or_path) or not path.exists():
+        path = Path(name_or_path)
+    if not path.is_file():
+        raise UsageError(
+            f"plan '{name_or_path}' is no file and no shipped plan; shipped plans: {', '.join(list_plans())}"
+        )
+    raw = _parse(path)
+    schema = json.loads(shipped("manifests/schema/plan.schema.json").read_text(encoding="utf-8"))
+    problems = sorted(
+        Draft202012Validator(schema).iter_errors(raw), key=lambda error: list(map(str, error.path))
+    )
+    if problems:
+        where = "/".join(map(str, problems[0].path)) or "top level"
+        raise UsageError(f"plan {path}: {where}: {problems[0].message.splitlines()[0][:200]}")
+    return _expand(raw)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
+        first = " ".join(str(error).split())[:160]
+        raise UsageError(f"plan {path} cannot be read as YAML: {first}") from None
+    if not isinstance(raw, dict):
+        raise UsageError(f"plan {path}: expected a mapping with name and blocks, found {type(raw).__name__}")
+    return raw
+
+
+def _expand(raw: Mapping[str, Any]) -> RunPlan:
+    blocks = tuple(
+        Block(
+            localizers=tuple(block["localizers"]),
+            sources=tuple(parse_source(text) for text in block["sources"]),
+            settings=tuple(
+                setting
+                for row in block["attacks"]
+                for setting in expand_attack(
+                    row["attack"],
+                    phi=row.get("phi", ()),
+                    steps=row.get("steps", ()),
+                    params=row.get("params", {}),
+                )
+            ),
+        )
+        for block in raw["blocks"]
+    )
+    return check_plan(RunPlan(raw["name"], blocks, raw.get("seed", 0), raw.get("limit")))
+
+
+def expand_attack(
+    attack: str,
+    *,
+    phi: Sequence[str | float] = (),
+    steps: Sequence[int] = (),
+    params: Mapping[str, Any] | None = None,
+    large_phi: bool = False,
+) -> list[Setting]:
+    """All settings of one attack; omitted phi or steps are the paper's.
+
+    Raises:
+        UsageError: for an unknown attack or a value out of range.
+    """
+    sweeps = ATTACKS[attack].sweeps if attack in ATTACKS else "phi"
+    if (steps and sweeps == "phi") or (phi and sweeps == "steps"):
+        other = "phi" if sweeps == "steps" else "steps"
+        raise UsageError(
+            f"attack '{attack}' takes {sweeps}, not {other}; its own iterations are --param steps=N"
+        )
+    if sweeps == "steps":
+        values: Sequence[str | float] = steps or PAPER_STEPS
+    else:
+        values = phi or PAPER_PHI
+    return [make_setting(attack, value, params, large_phi=large_phi) for value in values]
+
+
+def parse_source(text: str) -> SourceSpec:
+    """Read ``NAME`` or ``NAME:ROOT``.
+
+    Raises:
+        UsageError: if the name is unknown, or a root is missing or not taken.
+    """
+    name, _, root = text.partition(":")
+    published = shipped_json("sources")
+    if name not in SOURCE_NAMES and name not in published:
+        known = ", ".join((*SOURCE_NAMES, *published))
+        raise UsageError(f"source '{name}' is unknown; known sources: {known}")
+    if name == "folder" and not root:
+        raise UsageError(
+            "source 'folder' needs its root: --source folder:PATH with PATH/images and PATH/masks"
+        )
+    if name in ("synthetic", "demo") and root:
+        raise UsageError(f"source '{name}' takes no root; found '{root}'")
+    return SourceSpec(name, root or None)
+
+
+def check_plan(plan: RunPlan) -> RunPlan:
+    """Refuse what no schema can: doubled settings and sources, a seed out of range.
+
+    Raises:
+        UsageError: with the entry that is wrong.
+    """
+    if not 0 <= plan.seed < SEED_LIMIT:
+        raise UsageError(f"seed must be from 0 to {SEED_LIMIT - 1}; found {plan.seed}")
+    if plan.limit is not None and plan.limit < 1:
+        raise UsageError(f"limit must be at least 1 sample; found {plan.limit}")
+    for block in plan.blocks:
+        for what, names in (
+            ("setting", [f"{setting.attack}-{setting.label}" for setting in block.settings]),
+            ("source", [source.name for source in block.sources]),
+            ("localizer", list(block.localizers)),
+        ):
+            doubled = sorted({name for name in names if names.count(name) > 1})
+            if doubled:
+                raise UsageError(f"{what} '{doubled[0]}' is asked for twice")
+    return plan

@@ -1,0 +1,114 @@
+"""From what a user writes (``1/255``, ``250``) to settings with names and all parameters filled in."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from afbench.core import Setting, UsageError
+
+from .attacks import ATTACKS, resolve_params
+
+LARGE_PHI = Fraction(1, 10)
+MOST_STEPS = 100_000
+
+
+def make_setting(
+    attack: str, value: str | float, params: Mapping[str, Any] | None = None, *, large_phi: bool = False
+) -> Setting:
+    """Build one setting of an attack.
+
+    Args:
+        attack: a name from ``ATTACKS``.
+        value: phi as a fraction or a number in units of [0, 1], or for cw the number of steps.
+        params: parameters other than the defaults.
+        large_phi: accept phi above 0.1.
+    Raises:
+        UsageError: for anything unknown or out of range, with what was expected.
+    """
+    if attack not in ATTACKS:
+        raise UsageError(f"attack '{attack}' is unknown; known attacks: {', '.join(sorted(ATTACKS))}")
+    spec = ATTACKS[attack]
+    try:
+        resolved = resolve_params(spec, params or {})
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    plain = resolved == resolve_params(spec, {})
+    suffix = "" if plain else "-" + params_digest(resolved)
+    if spec.sweeps == "steps":
+        steps = parse_steps(value)
+        return Setting(attack, f"{steps}{suffix}", None, steps, resolved)
+    phi = parse_phi(value, large_phi=large_phi)
+    iterations = 0 if attack == "noise" else int(resolved.get("steps", 1))
+    return Setting(attack, phi_label(phi) + suffix, phi, iterations, resolved)
+
+
+def parse_phi(value: str | float, *, large_phi: bool = False) -> Fraction:
+    """Read an L-inf radius in units of [0, 1]: ``1/255``, ``0.01``.
+
+    Raises:
+        UsageError: if it is not a number, below 1/255 (nothing survives 8 bits), above 1, or above 0.1 without
+            ``large_phi``.
+    """
+    try:
+        phi = Fraction(str(value).replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        raise UsageError(f"phi must be a number such as 1/255 or 0.01; found '{value}'") from None
+    if not 0 < phi <= 1:
+        raise UsageError(
+            f"phi must be above 0 and at most 1 (the range of pixels is [0, 1]); found '{value}'"
+        )
+    if phi < Fraction(1, 255):
+        raise UsageError(f"phi must be at least 1/255, one level of an 8-bit image; found '{value}'")
+    if phi > LARGE_PHI and not large_phi:
+        meant = f"{value}/255" if phi.denominator == 1 else "1/255"
+        raise UsageError(
+            f"phi {value} is visible to anyone; did you mean {meant}? --large-phi runs it anyway"
+        )
+    return phi
+
+
+def parse_steps(value: str | float) -> int:
+    """Read C&W's number of steps.
+
+    Raises:
+        UsageError: if it is not a whole number from 1 to 100,000.
+    """
+    try:
+        steps = int(str(value))
+    except ValueError:
+        steps = 0
+    if not 1 <= steps <= MOST_STEPS:
+        raise UsageError(f"steps must be a whole number from 1 to {MOST_STEPS}; found '{value}'")
+    return steps
+
+
+def max_levels(phi: Fraction | None) -> int | None:
+    """The L-inf bound of a stored image in whole 8-bit levels: floor(255 phi + 1e-3); None without a bound."""
+    return None if phi is None else math.floor(float(255 * phi) + 1e-3)
+
+
+def phi_label(phi: Fraction) -> str:
+    """Name phi in 255ths: 1/255 is ``1``, 1.5/255 is ``1p5``."""
+    return f"{float(255 * phi):.4f}".rstrip("0").rstrip(".").replace(".", "p")
+
+
+def params_digest(params: Mapping[str, Any]) -> str:
+    """Six hex digits that name a set of parameters.
+
+    Of the parameters alone, not of the whole config hash: so the same settings have the same name for every
+    localizer, and a plan can name its configs before any weights are there.
+    """
+    return hashlib.sha256(canonical_json(dict(params)).encode()).hexdigest()[:6]
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: the form that is hashed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def config_name(localizer: str, setting: Setting) -> str:
+    """``<localizer>-<attack>-<setting>``, the name ``load_dataset`` takes."""
+    return f"{localizer}-{setting.attack}-{setting.label}"

@@ -1,0 +1,48 @@
+"""Figures as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FIGURES = ("n", "f1_clean", "f1_adv", "rp", "f1_all_ones", "psnr", "ssim", "linf", "unchanged", "n_undefined")
+_HEADS = ("images", "F1 orig", "F1 att", "RP %", "all-ones", "PSNR", "SSIM", "max lvl", "unchgd", "undef")
+_DIGITS = {"f1_clean": 3, "f1_adv": 3, "rp": 1, "f1_all_ones": 3, "psnr": 1, "ssim": 4}
+
+
+def stats_rows(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per attacked config and source, with the figures of its manifest."""
+    return [
+        {"config": name, "source": source, **split["summary"]}
+        for name, manifest in configs.items()
+        for source, split in manifest["splits"].items()
+        if "summary" in split
+    ]
+
+
+def stats_table(configs: Mapping[str, Mapping[str, Any]]) -> str:
+    """The same as an aligned text table."""
+    head = ["config", "source", *_HEADS]
+    body = [
+        [row["config"], row["source"], *(figure(row[key], _DIGITS.get(key, 0)) for key in FIGURES)]
+        for row in stats_rows(configs)
+    ]
+    return text_table(head, body)
+
+
+def figure(value: float | None, digits: int) -> str:
+    """A number with fixed digits, ``-`` where it is undefined."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def text_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Align columns: the first two to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in [head, *body]) for column in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in [head, *body]
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,45 @@
+"""Forgeries without end: procedural scenes and free photographs, each from (seed, index)."""
+
+import hashlib
+from functools import partial
+from importlib.metadata import version
+
+from afbench.core import Sample, Source
+
+from .synthesis import load_photographs, synthesize
+
+DEFAULT_COUNT = 100
+PHOTOGRAPH_SHARE = 0.5
+SIDE = 128
+RULE = "synthetic-1"
+"""Changes whenever the same seed would give other pictures."""
+
+
+def open_synthetic(seed: int, limit: int | None) -> Source:
+    """The first ``limit`` forgeries (100 when omitted) of a seed, 128x128, half of them on photographs.
+
+    Only photographs of the test split are used: the reference localizer has seen none of them.
+    """
+    count = limit or DEFAULT_COUNT
+    ids = [f"synthetic-{seed}-{index:06d}" for index in range(count)]
+    # OpenCV and NumPy are part of the recipe: another version may round another way
+    recipe = f"{RULE} seed {seed} opencv {version('opencv-python-headless')} numpy {version('numpy')}"
+    return Source(
+        "synthetic",
+        ids,
+        partial(_read, seed),
+        hashlib.sha256(recipe.encode()).hexdigest(),
+        terms="made by afbench; photographs CC0, public domain or CC-BY, see ATTRIBUTION.md",
+    )
+
+
+def _read(seed: int, sample_id: str) -> Sample:
+    index = int(sample_id.rsplit("-", 1)[1])
+    forgery = synthesize(
+        seed,
+        index,
+        size=(SIDE, SIDE),
+        photographs=load_photographs("test"),
+        photograph_share=PHOTOGRAPH_SHARE,
+    )
+    return Sample(sample_id, forgery.image, forgery.mask, group=forgery.scene, kind=forgery.kind)

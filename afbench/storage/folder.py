@@ -1,0 +1,112 @@
+"""The folder of a benchmark while it is being made: who may write, what is done, what remains."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from afbench.core import PartialError, UsageError
+
+from .commit import commit_json, sweep
+from .manifests import LOG, TOP, WORK, read_json
+from .shards import ShardRecord
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse, before anything is written, a folder that cannot become or grow a benchmark.
+
+    Raises:
+        UsageError: if it is a file, holds something else, or cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--out '{folder}' is a file; give a folder")
+    if (
+        folder.is_dir()
+        and any(folder.iterdir())
+        and not (folder / TOP).exists()
+        and not (folder / WORK).exists()
+    ):
+        raise UsageError(f"--out '{folder}' holds something that is no benchmark; give a new or empty folder")
+    nearest = folder
+    while not nearest.exists():
+        nearest = nearest.parent
+    if not nearest.is_dir():
+        raise UsageError(f"--out '{folder}' lies below a file, '{nearest}'; give another folder")
+    if not os.access(nearest, os.W_OK | os.X_OK) or os.statvfs(nearest).f_flag & os.ST_RDONLY:
+        raise UsageError(f"--out '{folder}' cannot be written: no permission in '{nearest}'")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a benchmark's folder while writing; sweeps what killed runs left behind.
+
+    Raises:
+        PartialError: if another process holds it.
+        UsageError: if the folder cannot be made.
+    """
+    try:
+        (folder / WORK).mkdir(parents=True, exist_ok=True)
+        (folder / LOG).mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out '{folder}' cannot be made: {error.strerror}") from None
+    lock = FileLock(folder / LOG / "lock", blocking=False)
+    owner = folder / LOG / "owner"
+    try:
+        lock.acquire()
+    except Timeout:
+        who = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "another process"
+        raise PartialError(
+            f"'{folder}' is being written by {who}; wait for it, or give another --out"
+        ) from None
+    try:
+        owner.write_text(f"process {os.getpid()} on {os.uname().nodename}\n", encoding="utf-8")
+        for part in (folder / "data", folder / "manifests", folder / WORK):
+            sweep(part)
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+def _record_path(folder: Path, config: str, split: str, number: int) -> Path:
+    return folder / WORK / config / f"{split}-{number:05d}.json"
+
+
+def commit_record(folder: Path, config: str, split: str, number: int, record: ShardRecord) -> None:
+    """Commit the record of a shard, after the shard itself."""
+    commit_json(_record_path(folder, config, split, number), record.as_json())
+
+
+def read_record(folder: Path, config: str, split: str, number: int) -> dict[str, Any] | None:
+    """The record of a committed shard, or None if it is to be done (again): its file must be there, whole."""
+    path = _record_path(folder, config, split, number)
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    shard = folder / str(record.get("path"))
+    return record if shard.is_file() and shard.stat().st_size == record.get("bytes") else None
+
+
+def commit_header(folder: Path, config: str, header: Mapping[str, Any]) -> None:
+    """Fix how a config is made, before its first shard."""
+    commit_json(folder / WORK / config / "header.json", header)
+
+
+def read_header(folder: Path, config: str) -> dict[str, Any] | None:
+    """How an unfinished config is made, or None."""
+    path = folder / WORK / config / "header.json"
+    return read_json(path) if path.is_file() else None
+
+
+def log_event(folder: Path, **entry: Any) -> None:
+    """Append one JSON line to the log, which is outside everything that is hashed."""
+    line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **entry})
+    with (folder / LOG / "run.jsonl").open("a", encoding="utf-8") as stream:
+        stream.write(line + "\n")

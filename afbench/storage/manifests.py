@@ -1,0 +1,122 @@
+"""Manifests: what was produced, and the closed list of files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from afbench.core import AfbenchError, UsageError
+
+SCHEMA_VERSION = 1
+TOP = "MANIFEST.json"
+WORK = ".afbench"
+"""Records, lock and log position of a run in progress; not part of the benchmark."""
+LOG = "log"
+
+_SAFE = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's folder with its config manifests, by config name."""
+
+    folder: Path
+    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def attacked(self) -> dict[str, Mapping[str, Any]]:
+        return {name: manifest for name, manifest in self.configs.items() if name != "clean"}
+
+
+def open_benchmark(folder: Path) -> Benchmark:
+    """Read the manifests of a finished benchmark.
+
+    Raises:
+        UsageError: if the folder is none.
+        AfbenchError: if a manifest is damaged or names a path outside the folder.
+    """
+    if not (folder / TOP).is_file():
+        hint = (
+            "; a run there is not finished: run `afbench generate` again" if (folder / WORK).is_dir() else ""
+        )
+        raise UsageError(f"'{folder}' is no benchmark: {TOP} is missing{hint}")
+    return Benchmark(folder, read_configs(folder))
+
+
+def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read ``manifests/*.json``, in order of their names.
+
+    Raises:
+        AfbenchError: if one is damaged.
+    """
+    found = {}
+    for path in sorted((folder / "manifests").glob("*.json")):
+        manifest = read_json(path)
+        try:
+            for split in manifest["splits"].values():
+                for shard in split["shards"]:
+                    safe_path(shard["path"])
+            found[str(manifest["config"])] = manifest
+        except (KeyError, TypeError, AttributeError):
+            raise AfbenchError(
+                f"manifest '{path}' is damaged: a key is missing or of the wrong type"
+            ) from None
+    return found
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        AfbenchError: if it is missing, no JSON, or no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise AfbenchError(f"'{path}' cannot be read: {' '.join(str(error).split())[:120]}") from None
+    if not isinstance(value, dict):
+        raise AfbenchError(f"'{path}' holds no JSON object")
+    return value
+
+
+def safe_path(path: str) -> str:
+    """Return a relative path of plain names; refuse everything else.
+
+    Raises:
+        AfbenchError: for ``..``, absolute paths and odd characters.
+    """
+    if not _SAFE.fullmatch(path) or ".." in path.split("/"):
+        raise AfbenchError(f"path '{path}' in a manifest leaves its folder or holds odd characters")
+    return path
+
+
+def ids_sha256(ids: Sequence[str]) -> str:
+    """Hash a list of sample ids, in order."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def shard_paths(manifest: Mapping[str, Any], split: str | None = None) -> list[str]:
+    """Paths of a config's shards, in order; of one split when named."""
+    return [
+        shard["path"]
+        for name, part in manifest["splits"].items()
+        if split in (None, name)
+        for shard in part["shards"]
+    ]
+
+
+def count_rows(manifest: Mapping[str, Any]) -> int:
+    """Images in a config."""
+    return sum(shard["rows"] for part in manifest["splits"].values() for shard in part["shards"])
+
+
+def excluded_samples(manifest: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """Samples a config does not hold, each with ``sample_id``, ``reason`` and ``detail``."""
+    return [
+        one for part in manifest["splits"].values() for shard in part["shards"] for one in shard["excluded"]
+    ]

@@ -1,0 +1,54 @@
+"""From rows to the figures of one config and split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import Any
+
+SUMMARY_COLUMNS = (
+    "f1_clean",
+    "f1_adv",
+    "psnr",
+    "ssim",
+    "linf",
+    "zero_gradient_pixels",
+    "tp",
+    "fp",
+    "fn",
+    "tn",
+)
+
+
+def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Average the rows of one config and split.
+
+    F1 and RP are means over the images where F1 is defined before and after (``n_undefined`` counts the
+    others); PSNR is the mean over changed images (``unchanged`` counts the others). ``f1_all_ones`` is what a
+    mask that calls every pixel forged would score on the same images: chance.
+    """
+    rows = list(rows)
+    defined = [row for row in rows if row["f1_clean"] is not None and row["f1_adv"] is not None]
+    before, after = _mean(defined, "f1_clean"), _mean(defined, "f1_adv")
+    return {
+        "n": len(rows),
+        "n_undefined": len(rows) - len(defined),
+        "unchanged": sum(row["linf"] == 0 for row in rows),
+        "f1_clean": before,
+        "f1_adv": after,
+        "rp": 100.0 * after / before if before and after is not None else None,
+        "f1_all_ones": fmean(map(_all_ones, defined)) if defined else None,
+        "psnr": _mean([row for row in rows if row["psnr"] is not None], "psnr"),
+        "ssim": _mean([row for row in rows if row["ssim"] is not None], "ssim"),
+        "linf": max((row["linf"] for row in rows), default=0),
+        "zero_gradient_pixels": sum(row["zero_gradient_pixels"] for row in rows),
+    }
+
+
+def _mean(rows: list[Mapping[str, Any]], column: str) -> float | None:
+    return fmean(float(row[column]) for row in rows) if rows else None
+
+
+def _all_ones(row: Mapping[str, Any]) -> float:
+    forged, pixels = row["tp"] + row["fn"], row["tp"] + row["fp"] + row["fn"] + row["tn"]
+    return float(2 * forged / (forged + pixels))

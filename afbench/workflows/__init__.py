@@ -1,0 +1,1 @@
+"""Jobs that compose rooms which must not know each other."""

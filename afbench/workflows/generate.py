@@ -1,0 +1,176 @@
+"""The main job: attack, store, resume, finalise."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afbench.core import UsageError
+from afbench.engine import compute_precision
+from afbench.engine.grid import SEED_RULE
+from afbench.images import ImageFormat
+from afbench.localizers import load_localizer, require_localizer
+from afbench.plan import RunPlan
+from afbench.storage.folder import check_folder, commit_header, locked, log_event, read_header
+from afbench.storage.manifests import TOP, WORK, excluded_samples, read_configs
+
+from .finalise import finalise
+from .provenance import config_hash, describe_config, difference, software
+from .splits import Split, open_splits
+from .work import Run, Task, gradients_left, run_shard
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as opposed to what: none of it but ``precision`` and ``checkpoint`` decides the pixels.
+
+    ``batch_size`` is in images per launch; another one may move single levels in float32.
+    """
+
+    checkpoint: str | None = None
+    localizer_name: str | None = None
+    device: str = "cpu"
+    precision: str = "fp32"
+    batch_size: int = 16
+    shard_size: int | None = None
+    image_format: ImageFormat = "webp"
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Where a caller listens: ``start(gradients)``, ``advance(gradients)``, ``say(line)``."""
+
+    start: Callable[[int], None] = lambda total: None
+    advance: Callable[[int], None] = lambda done: None
+    say: Callable[[str], None] = lambda line: None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: configs asked for, shards it wrote, gradients it took, excluded samples by reason."""
+
+    folder: Path
+    configs: Sequence[str]
+    shards_written: int
+    gradients: int
+    excluded: Mapping[str, int]
+
+
+def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None) -> Outcome:
+    """Make the configs of a plan in a folder, or the part of them that is missing.
+
+    Every shard is committed by itself; a run that was interrupted goes on where it stopped and ends with the
+    same bytes. Other configs may be there already.
+
+    Raises:
+        UsageError: before anything is written, if the folder, a localizer or a source cannot be used, or a
+            config exists that was made differently.
+        PartialError: if another process writes to the folder.
+        AfbenchError: if a shard cannot be written.
+    """
+    hooks = hooks or Hooks()
+    check_folder(out)
+    names = list(dict.fromkeys(name for block in plan.blocks for name in block.localizers))
+    if len(names) > 1 and (options.checkpoint or options.localizer_name):
+        raise UsageError("--checkpoint and --localizer-name go with one localizer; found " + ", ".join(names))
+    for name in names:
+        require_localizer(name, options.checkpoint)
+    splits = open_splits(plan, out, options.shard_size)
+    localizers = {name: load_localizer(name, options.checkpoint, device=options.device) for name in names}
+    tasks = [
+        Task(localizers[name], options.localizer_name or name, splits[source.name], block.settings)
+        for block in plan.blocks
+        for name in block.localizers
+        for source in block.sources
+    ]
+    headers = _headers(tasks, plan.seed, options.precision)
+    _check_configs(out, headers)
+    run = Run(
+        out, plan.seed, options.device, options.batch_size, options.image_format, hooks.advance, hooks.say
+    )
+    if not _is_finished(out, tasks):
+        with locked(out), compute_precision(options.precision, options.device):
+            _run(run, tasks, splits, headers, hooks)
+            finalise(out)
+    return Outcome(out, list(headers), run.shards, run.gradients, _excluded(out, headers))
+
+
+def _headers(tasks: Sequence[Task], seed: int, precision: str) -> dict[str, dict[str, Any]]:
+    headers = {}
+    for task in tasks:
+        for setting, config in task.configs().items():
+            how = describe_config(
+                task.localizer, task.name, setting, seed=seed, seed_rule=SEED_RULE, precision=precision
+            )
+            headers[config] = {"config": config, "config_hash": config_hash(how), "how": how}
+    return headers
+
+
+def _check_configs(out: Path, headers: Mapping[str, Mapping[str, Any]]) -> None:
+    finished = read_configs(out)
+    for config, header in headers.items():
+        before = finished.get(config) or read_header(out, config)
+        if before and before["config_hash"] != header["config_hash"]:
+            changed = "; ".join(difference(before["how"], header["how"]))
+            raise UsageError(
+                f"'{out}' holds config {config} made differently ({changed}); give another --out or --localizer-name"
+            )
+
+
+def _is_finished(out: Path, tasks: Sequence[Task]) -> bool:
+    """True if everything asked for is published and nothing is half-way: then no file is touched."""
+    if (out / WORK).exists() or not (out / TOP).exists():
+        return False
+    finished = _published(out)
+    return all(
+        (config, task.split.name) in finished
+        for task in tasks
+        for config in ("clean", *task.configs().values())
+    )
+
+
+def _published(out: Path) -> set[tuple[str, str]]:
+    return {(name, split) for name, manifest in read_configs(out).items() for split in manifest["splits"]}
+
+
+def _run(
+    run: Run,
+    tasks: Sequence[Task],
+    splits: Mapping[str, Split],
+    headers: Mapping[str, Mapping[str, Any]],
+    hooks: Hooks,
+) -> None:
+    """Do every shard that is missing, split by split."""
+    published = _published(run.out)
+    tasks = [task.without(published) for task in tasks]
+    told = software()
+    for split in splits.values():
+        commit_header(run.out, f"clean.{split.name}", split.identity())
+    for task in tasks:
+        for config in task.configs().values():
+            if read_header(run.out, config) is None:
+                commit_header(run.out, config, {**headers[config], "software": told})
+    log_event(run.out, event="start", host=platform.node(), device=run.device, batch_size=run.batch_size)
+    hooks.start(sum(gradients_left(run.out, task) for task in tasks))
+    for split in splits.values():
+        mine = [task for task in tasks if task.split is split]
+        for number in range(len(split.shards)):
+            run_shard(run, split, number, mine, clean_published=("clean", split.name) in published)
+    log_event(run.out, event="end", gradients=run.gradients, shards=run.shards)
+
+
+def _excluded(out: Path, configs: Mapping[str, Any]) -> dict[str, int]:
+    """Samples left out of any of the configs, each counted once per reason."""
+    manifests = read_configs(out)
+    reasons = {
+        (one["sample_id"], one["reason"])
+        for name in ("clean", *configs)
+        for one in excluded_samples(manifests[name])
+    }
+    counts: dict[str, int] = {}
+    for _, reason in sorted(reasons):
+        counts[reason] = counts.get(reason, 0) + 1
+    return counts

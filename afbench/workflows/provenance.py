@@ -1,0 +1,90 @@
+"""How a config is made, as data: what is hashed, and what is only told."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import afbench
+from afbench.core import Localizer, Setting
+from afbench.plan import canonical_json
+
+ROUNDING = "nearest level, halves away from zero with slack 1e-3, within floor(255 phi + 1e-3) levels"
+ATTACK_AT = "native"
+_LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "datasets", "opencv-python-headless", "scikit-image")
+
+
+def describe_config(
+    localizer: Localizer, localizer_name: str, setting: Setting, *, seed: int, seed_rule: str, precision: str
+) -> dict[str, Any]:
+    """Everything that decides the pixels of a config; ``config_hash`` is its hash."""
+    return {
+        "attack": setting.attack,
+        "phi": None if setting.phi is None else str(setting.phi),
+        "steps": setting.steps,
+        "params": dict(setting.params),
+        "localizer": {
+            "name": localizer_name,
+            "architecture": localizer.name,
+            "weights_sha256": localizer.weights_sha256,
+            "threshold": localizer.threshold,
+            "resolution": "official",
+            "untrained": bool(getattr(localizer, "untrained", False)),
+        },
+        "attack_at": ATTACK_AT,
+        "precision": precision,
+        "rounding": ROUNDING,
+        "seed": seed,
+        "seed_rule": seed_rule,
+    }
+
+
+def config_hash(description: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of a description."""
+    return hashlib.sha256(canonical_json(description).encode()).hexdigest()
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The entries in which two descriptions differ: ``name: old -> new``."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += difference(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before} -> {after}")
+    return found
+
+
+def software() -> dict[str, Any]:
+    """Versions that made the bytes, and the commit when run from a checkout."""
+    libraries = {}
+    for name in _LIBRARIES:
+        try:
+            libraries[name] = version(name)
+        except PackageNotFoundError:
+            libraries[name] = "absent"
+    return {"afbench": afbench.__version__, "commit": _commit(), "libraries": libraries}
+
+
+def _commit() -> dict[str, Any] | None:
+    root = Path(afbench.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        # what is not tracked (an output folder, say) does not change the code
+        return {"sha": head, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=20
+    )
+    return done.stdout.strip()

@@ -1,0 +1,75 @@
+"""Rows as they are stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from afbench.core import Sample, Setting
+from afbench.engine import AttackedRow
+from afbench.images import ImageFormat, encode_image, pixel_sha256
+from afbench.metrics import f1, iou
+
+
+class PixelHashes(NamedTuple):
+    """sha256 of the decoded original and of its mask."""
+
+    image: str
+    mask: str
+
+
+def hash_sample(sample: Sample) -> PixelHashes:
+    """Hash a sample's pixels."""
+    return PixelHashes(pixel_sha256(sample.image), pixel_sha256(sample.mask))
+
+
+def clean_row(sample: Sample, source: str, image_format: ImageFormat) -> dict[str, Any]:
+    """A row of config ``clean``."""
+    hashes = hash_sample(sample)
+    return {
+        **_common(sample, source),
+        "image": encode_image(sample.image, image_format),
+        "image_sha256": hashes.image,
+        "mask_sha256": hashes.mask,
+    }
+
+
+def attacked_row(
+    row: AttackedRow, setting: Setting, localizer: str, source: str, hashes: Mapping[str, PixelHashes]
+) -> dict[str, Any]:
+    """A row of an attacked config."""
+    before, after = row.before, row.after
+    original = hashes[row.sample.sample_id]
+    return {
+        **_common(row.sample, source),
+        "image": row.encoded,
+        "localizer": localizer,
+        "attack": setting.attack,
+        "phi": None if setting.phi is None else float(setting.phi),
+        "steps": setting.steps,
+        "f1_clean": f1(before.counts),
+        "f1_adv": f1(after.counts),
+        "iou_clean": iou(before.counts),
+        "iou_adv": iou(after.counts),
+        "loss_clean": before.loss,
+        "loss_adv": after.loss,
+        **after.counts._asdict(),
+        **row.distance._asdict(),
+        "zero_gradient_pixels": row.zero_gradient_pixels,
+        "original_sha256": original.image,
+        "image_sha256": pixel_sha256(row.image),
+        "mask_sha256": original.mask,
+    }
+
+
+def _common(sample: Sample, source: str) -> dict[str, Any]:
+    height, width = sample.image.shape[:2]
+    return {
+        "sample_id": sample.sample_id,
+        "mask": encode_image(sample.mask),
+        "source": source,
+        "kind": sample.kind,
+        "group": sample.group,
+        "height": height,
+        "width": width,
+    }

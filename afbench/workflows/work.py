@@ -1,0 +1,182 @@
+"""One block of samples: the originals first, then every localizer and sharing group that is missing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afbench.core import BadSample, Localizer, Sample, Setting, Source
+from afbench.engine import AttackedRow, Failure, Judged, judge, run_settings
+from afbench.images import ImageFormat
+from afbench.plan import config_name, settings_by_group, shared_gradients
+from afbench.storage.folder import commit_record, log_event, read_record
+from afbench.storage.manifests import ids_sha256
+from afbench.storage.shards import shard_path, write_shard
+
+from .rows import PixelHashes, attacked_row, clean_row, hash_sample
+from .splits import Split
+
+
+@dataclass(frozen=True)
+class Task:
+    """Settings of one localizer on one split; ``name`` is what configs call the localizer."""
+
+    localizer: Localizer
+    name: str
+    split: Split
+    settings: Sequence[Setting]
+
+    def configs(self) -> dict[Setting, str]:
+        return {setting: config_name(self.name, setting) for setting in self.settings}
+
+    def without(self, published: AbstractSet[tuple[str, str]]) -> Task:
+        left = [one for one, config in self.configs().items() if (config, self.split.name) not in published]
+        return Task(self.localizer, self.name, self.split, left)
+
+
+@dataclass
+class Run:
+    """Where and how shards are made, and what has been done so far."""
+
+    out: Path
+    seed: int
+    device: str
+    batch_size: int
+    image_format: ImageFormat
+    on_gradients: Callable[[int], None]
+    say: Callable[[str], None]
+    shards: int = 0
+    gradients: int = 0
+
+    def advance(self, gradients: int) -> None:
+        self.gradients += gradients
+        self.on_gradients(gradients)
+
+
+def gradients_left(out: Path, task: Task) -> int:
+    """Image gradients the missing shards of a task take."""
+    return sum(
+        len(ids) * shared_gradients(group)
+        for number, ids in enumerate(task.split.shards)
+        for group in _missing_groups(out, task, number)
+    )
+
+
+def run_shard(run: Run, split: Split, number: int, tasks: Sequence[Task], *, clean_published: bool) -> None:
+    """Make whatever is missing of one shard.
+
+    Raises:
+        AfbenchError: if a shard cannot be written.
+    """
+    missing = [(task, group) for task in tasks for group in _missing_groups(run.out, task, number)]
+    clean_done = clean_published or read_record(run.out, "clean", split.name, number) is not None
+    if clean_done and not missing:
+        return
+    samples, excluded = _read_samples(split.source, split.shards[number])
+    if not clean_done:
+        rows = [clean_row(sample, split.name, run.image_format) for sample in samples]
+        _commit(run, "clean", split, number, rows, excluded)
+    for one in excluded:
+        run.say(f"excluded {one['sample_id']}: {one['reason']} ({one['detail']})")
+    hashes = {sample.sample_id: hash_sample(sample) for sample in samples}
+    before: dict[str, list[Judged]] = {}
+    for task, group in missing:
+        if task.name not in before:
+            images, masks = [sample.image for sample in samples], [sample.mask for sample in samples]
+            before[task.name] = judge(
+                task.localizer, images, masks, batch_size=run.batch_size, device=run.device
+            )
+        _run_group(run, task, group, number, samples, before[task.name], excluded, hashes)
+
+
+def _run_group(
+    run: Run,
+    task: Task,
+    group: Sequence[Setting],
+    number: int,
+    samples: Sequence[Sample],
+    before: Sequence[Judged],
+    excluded: Sequence[Mapping[str, str]],
+    hashes: Mapping[str, PixelHashes],
+) -> None:
+    started = time.monotonic()
+    done = run_settings(
+        task.localizer,
+        samples,
+        before,
+        group,
+        seed=run.seed,
+        batch_size=run.batch_size,
+        device=run.device,
+        image_format=run.image_format,
+        on_gradients=run.advance,
+    )
+    split = task.split
+    for setting, results in done.items():
+        config = task.configs()[setting]
+        if read_record(run.out, config, split.name, number):
+            continue
+        rows = [
+            attacked_row(one, setting, task.name, split.name, hashes)
+            for one in results
+            if isinstance(one, AttackedRow)
+        ]
+        failed = [
+            {"sample_id": one.sample_id, "reason": one.reason, "detail": one.detail}
+            for one in results
+            if isinstance(one, Failure)
+        ]
+        _commit(run, config, split, number, rows, [*excluded, *failed])
+    log_event(
+        run.out,
+        event="group",
+        localizer=task.name,
+        split=split.name,
+        shard=number,
+        settings=[f"{setting.attack}-{setting.label}" for setting in group],
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _missing_groups(out: Path, task: Task, number: int) -> list[list[Setting]]:
+    """Sharing groups with a shard to write. A group runs whole, so that a resumed run launches the same batches."""
+    configs = task.configs()
+    return [
+        group
+        for group in settings_by_group(task.settings).values()
+        if any(read_record(out, configs[setting], task.split.name, number) is None for setting in group)
+    ]
+
+
+def _read_samples(source: Source, ids: Sequence[str]) -> tuple[list[Sample], list[dict[str, str]]]:
+    samples, excluded = [], []
+    for sample_id in ids:
+        try:
+            samples.append(source.read(sample_id))
+        except BadSample as problem:
+            excluded.append({"sample_id": sample_id, "reason": problem.reason, "detail": problem.detail})
+    return samples, excluded
+
+
+def _commit(
+    run: Run,
+    config: str,
+    split: Split,
+    number: int,
+    rows: Sequence[Mapping[str, Any]],
+    excluded: Sequence[Mapping[str, str]],
+) -> None:
+    record = write_shard(
+        run.out,
+        shard_path(config, split.name, number, len(split.shards)),
+        config,
+        rows,
+        ids_sha256=ids_sha256(split.shards[number]),
+        excluded=excluded,
+    )
+    commit_record(run.out, config, split.name, number, record)
+    run.shards += 1

@@ -1,0 +1,32 @@
+"""Attacks on forgery localizers as pure functions of a loss and an image.
+
+Every attack takes a loss ``(N, 3, H, W) -> (N,)`` and a float image in [0, 1], and returns a float image in
+[0, 1]. Attacks know nothing of localizers, files or afbench; all randomness comes in as tensors
+(``attacks.draws`` makes them).
+
+    from attacks import bim
+
+    phi = torch.full((len(image), 1, 1, 1), 1 / 255)
+    attacked = bim(loss, image, phi=phi, alpha=phi / 4, steps=10)
+"""
+
+from attacks.cw import cw
+from attacks.draws import signs, uniform
+from attacks.gradient import LossFn, check_image, input_gradient
+from attacks.pgn import pgn
+from attacks.sign import bim, fgsm, mifgsm, noise, pgd
+
+__all__ = [
+    "LossFn",
+    "bim",
+    "check_image",
+    "cw",
+    "fgsm",
+    "input_gradient",
+    "mifgsm",
+    "noise",
+    "pgd",
+    "pgn",
+    "signs",
+    "uniform",
+]
