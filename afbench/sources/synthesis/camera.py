@@ -78,7 +78,8 @@ def develop(scene: FloatImage, camera: Camera, rng: np.random.Generator) -> Byte
 def jpeg(picture: ByteImage, quality: int) -> ByteImage:
     """Compress and decompress RGB through JPEG (4:2:0, libjpeg's tables)."""
     _, data = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded: ByteImage = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # these are bytes OpenCV just wrote
     return np.ascontiguousarray(decoded[..., ::-1])
 
 

@@ -64,4 +64,5 @@ def crop_scene(photograph: Photograph, size: tuple[int, int], rng: np.random.Gen
     resized = cv2.resize(np.ascontiguousarray(window), (width, height), interpolation=shrink)
     scene: FloatImage = (resized.astype(np.float32) / 255.0) ** np.float32(2.2)
     gains = np.exp(rng.normal(0.0, 0.12, 3) + rng.normal(-0.05, 0.2)).astype(np.float32)
-    return np.clip(scene * gains, 0.0, 1.0)
+    lit: FloatImage = np.clip(scene * gains, 0.0, 1.0)
+    return lit
