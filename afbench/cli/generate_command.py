@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
+from afbench.workflows.request import Hooks, Options, check_request
+
 from .options import build_plan, default_out, plan_options
 from .plan_command import echo_plan
+from .progress import progress_bar
 
 
 @click.command(
@@ -69,21 +74,14 @@ def command(
         echo_plan(plan, as_json)
         return
     folder = out or default_out(plan)
-    from afbench.localizers import require_localizer
-    from afbench.storage.folder import check_folder
-
-    check_folder(folder)  # before torch is imported, which takes seconds
-    for block in plan.blocks:
-        for name in block.localizers:
-            require_localizer(name, checkpoint)
-    from afbench.workflows.generate import Hooks, Options, generate
-
-    from .progress import advancing, progress_bar
-
     options = Options(checkpoint, localizer_name, device, precision, batch_size, shard_size, image_format)  # type: ignore[arg-type]
-    with progress_bar(plan.name, "grad") as bar:
-        hooks = Hooks(start=bar.reset, advance=advancing(bar), say=bar.write)
-        outcome = generate(plan, folder, options, hooks)
+    check_request(
+        plan, folder, options
+    )  # what is wrong is said before torch is imported, which takes seconds
+    from afbench.workflows.generate import generate
+
+    with ExitStack() as stack:
+        outcome = generate(plan, folder, options, _hooks(plan.name, stack))
     if as_json:
         told = {
             "folder": str(outcome.folder),
@@ -100,3 +98,19 @@ def command(
     for reason, number in outcome.excluded.items():
         click.echo(f"excluded: {number} {reason}")
     click.echo(f'next: afbench stats {folder}; datasets.load_dataset("{folder}", "{outcome.configs[0]}")')
+
+
+def _hooks(name: str, stack: ExitStack) -> Hooks:
+    """Show a bar from the moment the work is known; it is closed with the stack."""
+    bars: list[Any] = []
+
+    def start(gradients: int) -> None:
+        bars.append(stack.enter_context(progress_bar(name, "grad", gradients)))
+
+    def advance(gradients: int) -> None:
+        bars[-1].update(gradients)
+
+    def say(line: str) -> None:
+        bars[-1].write(line, file=sys.stderr)
+
+    return Hooks(start, advance, say)

@@ -28,8 +28,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise UsageError(
-            f"checkpoint '{path}' holds more than tensors and was not opened: unpickling it could run code; "
-            "save its state_dict as safetensors"
+            f"checkpoint '{path}' was not opened: it is no PyTorch file of plain tensors, and unpickling anything else "
+            "could run code; save its state_dict as safetensors"
         ) from None
     except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError, BadZipFile) as error:
         raise UsageError(

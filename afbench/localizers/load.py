@@ -23,7 +23,7 @@ def require_localizer(name: str, checkpoint: str | None) -> None:
     """Refuse, before any work and without torch, a localizer that cannot be built here.
 
     Raises:
-        UsageError: for an unknown name, missing weights, or a checkpoint that is no file.
+        UsageError: for an unknown name, a network this version lacks, or a checkpoint that is no file.
     """
     published = shipped_json("localizers")
     if name != REFERENCE and name not in published:
@@ -32,16 +32,12 @@ def require_localizer(name: str, checkpoint: str | None) -> None:
         )
     if checkpoint not in (None, "random") and not Path(str(checkpoint)).is_file():
         raise UsageError(f"checkpoint '{checkpoint}' does not exist; give the path of a file")
-    if name in published and checkpoint is None:
+    if name in published:
         row = published[name]
         raise UsageError(
-            f"localizer '{name}' needs {row['title']}'s released weights, which the authors publish ({row['file']}: "
-            f"{row['where']}); register your copy with --checkpoint PATH; `--localizer {REFERENCE}` runs now without any"
-        )
-    if name in published:
-        raise UsageError(
-            f"localizer '{name}': this version has no network for {published[name]['title']} yet, so the checkpoint "
-            f"cannot be used; `--localizer {REFERENCE}` runs now"
+            f"localizer '{name}' cannot run in this version: the network of {row['title']} is not in yet. Its weights are "
+            f"published by the authors ({row['file']}: {row['where']}); with the network in, register your copy with "
+            f"--checkpoint PATH. `--localizer {REFERENCE}` runs now, without any"
         )
 
 
@@ -57,11 +53,23 @@ def load_localizer(
         resolution: ``official`` or ``input`` (skip the localizer's own resize; the reference has none).
         device: where it lives, e.g. ``cpu`` or ``cuda:0``.
     Raises:
-        UsageError: for an unknown name, or a checkpoint that is missing, damaged, unsafe or of another network.
+        UsageError: for an unknown name or device, or a checkpoint that is missing, damaged, unsafe or of another
+            network.
     """
     if resolution not in ("official", "input"):
         raise UsageError(f"resolution must be official or input; found '{resolution}'")
     require_localizer(name, checkpoint)
+    _require_device(device)
     from .reference import build
 
     return build(checkpoint, device)
+
+
+def _require_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise UsageError(f"device '{device}' cannot be used ({reason}); cpu always can") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,41 +11,16 @@ from typing import Any
 from afbench.core import UsageError
 from afbench.engine import compute_precision
 from afbench.engine.grid import SEED_RULE
-from afbench.images import ImageFormat
-from afbench.localizers import load_localizer, require_localizer
+from afbench.localizers import load_localizer
 from afbench.plan import RunPlan
-from afbench.storage.folder import check_folder, commit_header, locked, log_event, read_header
+from afbench.storage.folder import commit_header, locked, log_event, read_header
 from afbench.storage.manifests import TOP, WORK, excluded_samples, read_configs
 
 from .finalise import finalise
 from .provenance import config_hash, describe_config, difference, software
+from .request import Hooks, Options, check_request, localizer_names
 from .splits import Split, open_splits
 from .work import Run, Task, gradients_left, run_shard
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run, as opposed to what: none of it but ``precision`` and ``checkpoint`` decides the pixels.
-
-    ``batch_size`` is in images per launch; another one may move single levels in float32.
-    """
-
-    checkpoint: str | None = None
-    localizer_name: str | None = None
-    device: str = "cpu"
-    precision: str = "fp32"
-    batch_size: int = 16
-    shard_size: int | None = None
-    image_format: ImageFormat = "webp"
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """Where a caller listens: ``start(gradients)``, ``advance(gradients)``, ``say(line)``."""
-
-    start: Callable[[int], None] = lambda total: None
-    advance: Callable[[int], None] = lambda done: None
-    say: Callable[[str], None] = lambda line: None
 
 
 @dataclass(frozen=True)
@@ -72,12 +47,8 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
         AfbenchError: if a shard cannot be written.
     """
     hooks = hooks or Hooks()
-    check_folder(out)
-    names = list(dict.fromkeys(name for block in plan.blocks for name in block.localizers))
-    if len(names) > 1 and (options.checkpoint or options.localizer_name):
-        raise UsageError("--checkpoint and --localizer-name go with one localizer; found " + ", ".join(names))
-    for name in names:
-        require_localizer(name, options.checkpoint)
+    check_request(plan, out, options)
+    names = localizer_names(plan)
     splits = open_splits(plan, out, options.shard_size)
     localizers = {name: load_localizer(name, options.checkpoint, device=options.device) for name in names}
     tasks = [

@@ -1,0 +1,62 @@
+"""What is asked of a run, checked before any work. No torch here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from afbench.core import UsageError
+from afbench.images import ImageFormat
+from afbench.localizers import require_localizer
+from afbench.plan import RunPlan
+from afbench.storage.folder import check_folder
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as opposed to what: none of it but ``precision`` and ``checkpoint`` decides the pixels.
+
+    ``batch_size`` is in images per launch; another one may move single levels in float32.
+    """
+
+    checkpoint: str | None = None
+    localizer_name: str | None = None
+    device: str = "cpu"
+    precision: str = "fp32"
+    batch_size: int = 16
+    shard_size: int | None = None
+    image_format: ImageFormat = "webp"
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Where a caller listens: ``start(gradients)``, ``advance(gradients)``, ``say(line)``."""
+
+    start: Callable[[int], None] = lambda total: None
+    advance: Callable[[int], None] = lambda done: None
+    say: Callable[[str], None] = lambda line: None
+
+
+def localizer_names(plan: RunPlan) -> list[str]:
+    """Every localizer of a plan, once."""
+    return list(dict.fromkeys(name for block in plan.blocks for name in block.localizers))
+
+
+def check_request(plan: RunPlan, out: Path, options: Options) -> None:
+    """Refuse what can be refused without torch, data or weights.
+
+    Raises:
+        UsageError: for an output folder, a localizer, a checkpoint or an option that cannot be used.
+    """
+    check_folder(out)
+    names = localizer_names(plan)
+    if len(names) > 1 and (options.checkpoint or options.localizer_name):
+        raise UsageError("--checkpoint and --localizer-name go with one localizer; found " + ", ".join(names))
+    if options.localizer_name and not re.fullmatch(r"[a-z0-9_.]+", options.localizer_name):
+        raise UsageError(f"--localizer-name must match [a-z0-9_.]+; found '{options.localizer_name}'")
+    if options.batch_size < 1 or (options.shard_size is not None and options.shard_size < 1):
+        raise UsageError("--batch-size and --shard-size must be at least 1")
+    for name in names:
+        require_localizer(name, options.checkpoint)
