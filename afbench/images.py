@@ -67,9 +67,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             if getattr(picture, "n_frames", 1) > 1:
                 raise BadSample("animated", f"{getattr(picture, 'n_frames', 1)} frames, expected 1")
             # Pillow reads 16-bit colour as 8-bit without a word; only the raw mode of its decoder tells
-            if any(
-                "16" in str(part) or ";I" in str(part) for tile in picture.tile for part in _raw_modes(tile)
-            ):
+            if any("16" in str(part) for tile in picture.tile for part in _raw_modes(tile)):
                 raise BadSample("unsupported_mode", "16 bits a channel, expected 8")
             picture.load()
     except BadSample:

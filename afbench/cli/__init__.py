@@ -62,9 +62,11 @@ def main() -> None:
         _fail("stopped; committed shards are kept: run the same command again to go on", 3)
     except KeyboardInterrupt:
         _fail("stopped; committed shards are kept: run the same command again to go on", 3)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from afbench.core import UsageError
+from afbench.localizers import require_known
 from afbench.plan import (
     ATTACKS,
     Block,
@@ -105,8 +106,15 @@ def build_plan(
             raise UsageError(
                 "--plan already names localizers, attacks and their settings; give one or the other"
             )
-        plan = _with_roots(read_plan(plan_name), [parse_source(text) for text in sources])
-        return check_plan(replace(plan, limit=limit or plan.limit, seed=plan.seed if seed is None else seed))
+        plan = _with_roots(
+            read_plan(plan_name, large_phi=large_phi), [parse_source(text) for text in sources]
+        )
+        plan = replace(
+            plan,
+            limit=plan.limit if limit is None else limit,
+            seed=plan.seed if seed is None else seed,
+        )
+        return _checked(plan)
     if not localizers or not attacks:
         raise UsageError(
             "give --localizer and --attack, or --plan; for example: afbench generate --localizer reference --attack fgsm"
@@ -116,7 +124,14 @@ def build_plan(
     specs = tuple(parse_source(text) for text in sources or ("demo",))
     settings = _settings(attacks, phi, steps, _parse_params(params), large_phi)
     names = "-".join([*localizers, *(source.name for source in specs)])
-    return check_plan(RunPlan(names, (Block(tuple(localizers), specs, settings),), seed or 0, limit))
+    return _checked(RunPlan(names, (Block(tuple(localizers), specs, settings),), seed or 0, limit))
+
+
+def _checked(plan: RunPlan) -> RunPlan:
+    for block in plan.blocks:
+        for name in block.localizers:
+            require_known(name)
+    return check_plan(plan)
 
 
 def _settings(

@@ -37,7 +37,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ) from None
     if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
         state = state["state_dict"]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise UsageError(f"checkpoint '{path}' holds no state dict of tensors")
     return dict(state)
 

@@ -19,17 +19,25 @@ def list_localizers() -> dict[str, str]:
     return found
 
 
+def require_known(name: str) -> None:
+    """Refuse a localizer nobody has heard of; a plan may count any other.
+
+    Raises:
+        UsageError: with the names there are.
+    """
+    known = [REFERENCE, *shipped_json("localizers")]
+    if name not in known:
+        raise UsageError(f"localizer '{name}' is unknown; known localizers: {', '.join(known)}")
+
+
 def require_localizer(name: str, checkpoint: str | None) -> None:
     """Refuse, before any work and without torch, a localizer that cannot be built here.
 
     Raises:
         UsageError: for an unknown name, a network this version lacks, or a checkpoint that is no file.
     """
+    require_known(name)
     published = shipped_json("localizers")
-    if name != REFERENCE and name not in published:
-        raise UsageError(
-            f"localizer '{name}' is unknown; known localizers: {', '.join([REFERENCE, *published])}"
-        )
     if checkpoint not in (None, "random") and not Path(str(checkpoint)).is_file():
         raise UsageError(f"checkpoint '{checkpoint}' does not exist; give the path of a file")
     if name in published:

@@ -1,5 +1,6 @@
 """The attacks one can ask for: parameters, defaults, and what each costs. No torch here."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,9 +110,11 @@ def _checked(name: str, value: Any) -> Any:
         return str(value).lower() == "true"
     whole = name in ("steps", "neighbours")
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"parameter {name} must be a number; found '{value}'") from None
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"parameter {name} must be a number; found '{value}'")
     if whole and (number != int(number) or not 1 <= number <= 100_000):
         raise ValueError(f"parameter {name} must be a whole number from 1 to 100000; found {value}")
     if not 0 <= number <= 1e6 or (name in ("lr", "c", "alpha_over_phi") and number == 0):

@@ -57,8 +57,8 @@ def list_plans() -> dict[str, str]:
     return {path.stem: str(_parse(path).get("description", "")) for path in found}
 
 
-def read_plan(name_or_path: str) -> RunPlan:
-    """Read a shipped plan by name, or a YAML file by path.
+def read_plan(name_or_path: str, *, large_phi: bool = False) -> RunPlan:
+    """Read a shipped plan by name, or a YAML file by path; ``large_phi`` accepts phi above 0.1.
 
     Raises:
         UsageError: if there is none, it is no YAML, or it does not follow manifests/schema/plan.schema.json;
@@ -79,13 +79,25 @@ def read_plan(name_or_path: str) -> RunPlan:
     if problems:
         where = "/".join(map(str, problems[0].path)) or "top level"
         raise UsageError(f"plan {path}: {where}: {problems[0].message.splitlines()[0][:200]}")
-    return _expand(raw)
+    return _expand(raw, large_phi)
 
 
 def _parse(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+        # a few lines of aliases stand for a document that fills the memory
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise ValueError("aliases (*name) are not taken; write the values out")
+        raw = yaml.safe_load(text)
+    except (
+        yaml.YAMLError,
+        OSError,
+        RecursionError,
+        ValueError,  # the rest is what PyYAML lets through for a bad !!bool, date or number
+        LookupError,
+        AttributeError,
+        TypeError,
+    ) as error:
         first = " ".join(str(error).split())[:160]
         raise UsageError(f"plan {path} cannot be read as YAML: {first}") from None
     if not isinstance(raw, dict):
@@ -93,7 +105,7 @@ def _parse(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _expand(raw: Mapping[str, Any]) -> RunPlan:
+def _expand(raw: Mapping[str, Any], large_phi: bool) -> RunPlan:
     blocks = tuple(
         Block(
             localizers=tuple(block["localizers"]),
@@ -106,12 +118,14 @@ def _expand(raw: Mapping[str, Any]) -> RunPlan:
                     phi=row.get("phi", ()),
                     steps=row.get("steps", ()),
                     params=row.get("params", {}),
+                    large_phi=large_phi,
                 )
             ),
         )
         for block in raw["blocks"]
     )
-    return check_plan(RunPlan(raw["name"], blocks, raw.get("seed", 0), raw.get("limit")))
+    limit = int(raw["limit"]) if "limit" in raw else None  # to JSON schema 4.0 is an integer
+    return check_plan(RunPlan(raw["name"], blocks, int(raw.get("seed", 0)), limit))
 
 
 def expand_attack(

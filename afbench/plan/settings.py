@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -13,6 +14,8 @@ from .attacks import ATTACKS, resolve_params
 
 LARGE_PHI = Fraction(1, 10)
 MOST_STEPS = 100_000
+_PHI = re.compile(r"[-+]?[0-9./]{1,40}(e[-+]?[0-9]{1,2})?", re.IGNORECASE)
+"""What ``Fraction`` is asked to read: 1e-999999999 would keep it busy for hours."""
 
 
 def make_setting(
@@ -52,15 +55,18 @@ def parse_phi(value: str | float, *, large_phi: bool = False) -> Fraction:
         UsageError: if it is not a number, below 1/255 (nothing survives 8 bits), above 1, or above 0.1 without
             ``large_phi``.
     """
+    text = str(value).replace(" ", "")
     try:
-        phi = Fraction(str(value).replace(" ", ""))
+        phi = Fraction(text) if _PHI.fullmatch(text) else None
     except (ValueError, ZeroDivisionError):
-        raise UsageError(f"phi must be a number such as 1/255 or 0.01; found '{value}'") from None
+        phi = None
+    if phi is None:
+        raise UsageError(f"phi must be a number such as 1/255 or 0.01; found '{value}'")
     if not 0 < phi <= 1:
         raise UsageError(
             f"phi must be above 0 and at most 1 (the range of pixels is [0, 1]); found '{value}'"
         )
-    if phi < Fraction(1, 255):
+    if max_levels(phi) == 0:  # not phi < 1/255: the float 1 / 255 lies below it
         raise UsageError(f"phi must be at least 1/255, one level of an 8-bit image; found '{value}'")
     if phi > LARGE_PHI and not large_phi:
         meant = f"{value}/255" if phi.denominator == 1 else "1/255"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -59,16 +60,16 @@ def _pair(base: Path) -> dict[str, _Pair]:
     pairs: dict[str, _Pair] = {}
     used: set[str] = set()
     for stem, found in images.items():
-        match = next((stem + ending for ending in MASK_ENDINGS if stem + ending in masks), None)
-        if match:
-            used.add(match)
+        matches = [stem + ending for ending in MASK_ENDINGS if stem + ending in masks]
+        used.update(matches)
+        files = [path for match in matches for path in masks[match]]
         sample_id = _sample_id(stem)
         if len(found) > 1 or sample_id in pairs:
             pairs[sample_id] = _Pair(found[0], None, "ambiguous_name")
-        elif match and len(masks[match]) > 1:
+        elif len(files) > 1:
             pairs[sample_id] = _Pair(found[0], None, "ambiguous_mask")
         else:
-            pairs[sample_id] = _Pair(found[0], masks[match][0] if match else None)
+            pairs[sample_id] = _Pair(found[0], files[0] if files else None)
     for stem in masks.keys() - used:
         pairs.setdefault(_sample_id(stem), _Pair(None, masks[stem][0]))
     return pairs
@@ -84,7 +85,10 @@ def _stems(folder: Path) -> dict[str, list[Path]]:
 
 
 def _sample_id(stem: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]", "_", stem.replace("/", "__"))
+    flat = stem.replace("/", "__")
+    legal = re.sub(r"[^A-Za-z0-9._-]", "_", flat)
+    # names in other alphabets would all become underscores, and so one sample
+    return legal if legal == flat else f"{legal}-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
 
 
 def _fingerprint(base: Path, pairs: dict[str, _Pair], ids: Iterable[str]) -> str:

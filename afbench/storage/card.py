@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -157,10 +158,12 @@ def _sources(configs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _excluded(configs: Mapping[str, Mapping[str, Any]]) -> str:
-    reasons: dict[str, int] = {}
-    for shard in _shards(configs["clean"]):
-        for one in shard["excluded"]:
-            reasons[one["reason"]] = reasons.get(one["reason"], 0) + 1
+    reasons = Counter(reason for _, reason in {
+        (one["sample_id"], one["reason"])
+        for manifest in configs.values()
+        for shard in _shards(manifest)
+        for one in shard["excluded"]
+    })
     if not reasons:
         return "None."
     return "\n".join(f"- {reason}: {count}" for reason, count in sorted(reasons.items()))

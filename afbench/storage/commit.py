@@ -63,8 +63,8 @@ def commit_if_changed(path: Path, data: bytes) -> None:
 
 
 def sweep(folder: Path) -> int:
-    """Remove temporary files of runs that were killed; returns how many."""
-    orphans = [path for path in folder.rglob("*.tmp.*") if path.is_file()]
+    """Remove temporary files of runs that were killed, at any depth; returns how many."""
+    orphans = [path for path in folder.rglob("*.*.tmp.*") if path.is_file()]
     for path in orphans:
         path.unlink(missing_ok=True)
     return len(orphans)

@@ -67,8 +67,7 @@ def locked(folder: Path) -> Iterator[None]:
         ) from None
     try:
         owner.write_text(f"process {os.getpid()} on {os.uname().nodename}\n", encoding="utf-8")
-        for part in (folder / "data", folder / "manifests", folder / WORK):
-            sweep(part)
+        sweep(folder)
         yield
     finally:
         owner.unlink(missing_ok=True)

@@ -7,10 +7,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from afbench.core import AfbenchError, UsageError
+from afbench.plan import ATTACKS
 
 SCHEMA_VERSION = 1
 TOP = "MANIFEST.json"
@@ -49,7 +51,7 @@ def open_benchmark(folder: Path) -> Benchmark:
 
 
 def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
-    """Read ``manifests/*.json``, in order of their names.
+    """Read ``manifests/*.json``: ``clean`` first, then by localizer, attack and growing strength.
 
     Raises:
         AfbenchError: if one is damaged.
@@ -61,12 +63,23 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
             for split in manifest["splits"].values():
                 for shard in split["shards"]:
                     safe_path(shard["path"])
+            count_rows(manifest)
+            config_order(manifest)
             found[str(manifest["config"])] = manifest
-        except (KeyError, TypeError, AttributeError):
+        except (KeyError, TypeError, AttributeError, ValueError):
             raise AfbenchError(
                 f"manifest '{path}' is damaged: a key is missing or of the wrong type"
             ) from None
-    return found
+    return dict(sorted(found.items(), key=lambda item: config_order(item[1])))
+
+
+def config_order(manifest: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Where a config stands among others: ``clean``, then by localizer, attack, phi and steps."""
+    if manifest["config"] == "clean":
+        return (0,)
+    how = manifest["how"]
+    strength = float(Fraction(how["phi"] or 0)), int(how["steps"])
+    return 1, how["localizer"]["name"], list(ATTACKS).index(how["attack"]), *strength, manifest["config"]
 
 
 def read_json(path: Path) -> dict[str, Any]:

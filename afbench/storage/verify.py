@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from afbench.core import AfbenchError, BadSample, ByteImage
+from afbench.core import AfbenchError, BadSample, ByteImage, UsageError
 from afbench.images import decode_stored, pixel_sha256
 from afbench.plan import max_levels
 
-from .commit import sha256_file
+from .commit import json_bytes, sha256_file
 from .manifests import (
     LOG,
+    SCHEMA_VERSION,
     TOP,
     WORK,
     Benchmark,
@@ -24,7 +25,6 @@ from .manifests import (
     open_benchmark,
     read_json,
     safe_path,
-    shard_paths,
 )
 from .shards import read_rows
 
@@ -49,17 +49,19 @@ def verify(folder: Path, advance: Callable[[int], None] = lambda rows: None) -> 
     try:
         benchmark = open_benchmark(folder)
         listing = read_json(folder / TOP)["files"]
-        problems = list(_check_files(folder, listing))
-    except (AfbenchError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, AfbenchError) and error.exit_code == 2:
-            raise
-        return [Problem(TOP, f"damaged: {error}")]
-    if problems:
-        return problems
-    return [*_check_configs(benchmark, listing), *_check_pixels(benchmark, advance)]
+        if problems := list(_check_files(folder, listing)):
+            return problems
+        return [*_check_configs(benchmark, listing), *_check_pixels(benchmark, advance)]
+    except UsageError:
+        raise
+    except (AfbenchError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        return [Problem(TOP, f"or what it lists is damaged: {type(error).__name__}: {error}")]
 
 
 def _check_files(folder: Path, listing: Mapping[str, Mapping[str, Any]]) -> Iterator[Problem]:
+    files = {path: {"bytes": one["bytes"], "sha256": one["sha256"]} for path, one in listing.items()}
+    if (folder / TOP).read_bytes() != json_bytes({"schema_version": SCHEMA_VERSION, "files": files}):
+        yield Problem(TOP, f"was edited, or is not of schema_version {SCHEMA_VERSION}")
     for path, expected in listing.items():
         file = folder / safe_path(path)
         if not file.is_file():
@@ -79,10 +81,18 @@ def _check_files(folder: Path, listing: Mapping[str, Mapping[str, Any]]) -> Iter
 
 
 def _check_configs(benchmark: Benchmark, listing: Mapping[str, Any]) -> Iterator[Problem]:
-    named = {f"manifests/{name}.json" for name in benchmark.configs}
-    named |= {path for manifest in benchmark.configs.values() for path in shard_paths(manifest)}
-    for path in sorted(named ^ (listing.keys() - {"README.md", "LICENSE.md"})):
+    shards = {
+        shard["path"]: {"bytes": shard["bytes"], "sha256": shard["sha256"]}
+        for manifest in benchmark.configs.values()
+        for part in manifest["splits"].values()
+        for shard in part["shards"]
+    }
+    named = {"README.md", "LICENSE.md", *shards, *(f"manifests/{name}.json" for name in benchmark.configs)}
+    for path in sorted(named ^ listing.keys()):
         yield Problem(path, f"stands in only one of {TOP} and the config manifests")
+    for path in sorted(shards.keys() & listing.keys()):
+        if shards[path] != listing[path]:
+            yield Problem(path, f"has another size or sha256 in its config's manifest than in {TOP}")
 
 
 def _check_pixels(benchmark: Benchmark, advance: Callable[[int], None]) -> Iterator[Problem]:
@@ -156,7 +166,9 @@ def _check_attacked(
             yield Problem(
                 path, f"{row['sample_id']}: made from another original or mask than config clean holds"
             )
-        elif image.shape == original.shape:
+        elif image.shape != original.shape:
+            yield Problem(path, f"{row['sample_id']}: has another size than its original")
+        else:
             linf = int(np.abs(image.astype(np.int16) - original.astype(np.int16)).max())
             if linf != row["linf"] or (bound is not None and linf > bound):
                 yield Problem(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from afbench.shipped import shipped
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import commit_if_changed, json_bytes
 from afbench.storage.folder import read_header
-from afbench.storage.manifests import SCHEMA_VERSION, TOP, WORK, read_configs, read_json
+from afbench.storage.manifests import SCHEMA_VERSION, TOP, WORK, config_order, read_configs, read_json
 from afbench.storage.shards import read_rows
 from afbench.storage.summary import SUMMARY_COLUMNS, summarise
 
@@ -25,12 +26,10 @@ def finalise(out: Path) -> dict[str, dict[str, Any]]:
         The manifests now in the folder, by config name.
     """
     configs = read_configs(out)
-    done: list[Path] = []
-    for config, split, records, folder in _complete(out):
+    for config, split, records in _complete(out):
         manifest = configs.setdefault(config, _manifest(out, config))
         manifest["splits"][split] = _split(out, config, split, records)
-        done.append(folder)
-    configs = {name: configs[name] for name in sorted(configs, key=_order)}
+    configs = dict(sorted(configs.items(), key=lambda item: config_order(item[1])))
     if "clean" not in configs:
         return configs
     files: dict[str, dict[str, Any]] = {}
@@ -44,22 +43,28 @@ def finalise(out: Path) -> dict[str, dict[str, Any]]:
     _publish(out, "LICENSE.md", shipped("manifests/LICENSE_OF_BENCHMARKS.md").read_bytes(), files)
     listing = {"schema_version": SCHEMA_VERSION, "files": dict(sorted(files.items()))}
     commit_if_changed(out / TOP, json_bytes(listing))
-    _forget(out, done)
+    _forget(out, configs)
     return configs
 
 
-def _complete(out: Path) -> list[tuple[str, str, list[dict[str, Any]], Path]]:
-    """(config, split, records in order, their folder) of everything that lacks no shard."""
+def _complete(out: Path) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """(config, split, records in order) of everything that lacks no shard."""
     found = []
     for folder in sorted(path for path in (out / WORK).glob("*") if path.is_dir()):
         by_split: dict[str, list[dict[str, Any]]] = {}
-        for path in sorted(folder.glob("*-[0-9][0-9][0-9][0-9][0-9].json")):
-            by_split.setdefault(path.stem.rsplit("-", 1)[0], []).append(read_json(path))
+        for path, split in _records(folder):
+            by_split.setdefault(split, []).append(read_json(path))
         for split, records in by_split.items():
             count = int(records[0]["path"].rsplit("-of-", 1)[1].split(".")[0])
             if len(records) == count:
-                found.append((folder.name, split, records, folder))
+                found.append((folder.name, split, records))
     return found
+
+
+def _records(folder: Path) -> list[tuple[Path, str]]:
+    """The records in a config's folder, in order of shards, each with its split."""
+    found = sorted(folder.glob("*-[0-9][0-9][0-9][0-9][0-9].json"))
+    return [(path, path.stem.rsplit("-", 1)[0]) for path in found]
 
 
 def _manifest(out: Path, config: str) -> dict[str, Any]:
@@ -76,22 +81,22 @@ def _split(out: Path, config: str, split: str, records: list[dict[str, Any]]) ->
     return found
 
 
-def _order(name: str) -> tuple[bool, str]:
-    return name != "clean", name
-
-
 def _publish(out: Path, path: str, data: bytes, files: dict[str, dict[str, Any]]) -> None:
     commit_if_changed(out / path, data)
     files[path] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _forget(out: Path, done: list[Path]) -> None:
-    """Drop the records of what is published; what is unfinished keeps its own."""
-    for folder in done:
-        shutil.rmtree(folder, ignore_errors=True)
+def _forget(out: Path, configs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Drop the records of what is published, also what a kill in here left; what is unfinished keeps its own."""
     work = out / WORK
-    unfinished = (
-        [path for path in work.glob("*") if not path.name.startswith("clean.")] if work.is_dir() else []
-    )
-    if not unfinished:
+    for name, manifest in configs.items():
+        unfinished = False
+        for path, split in _records(work / name):
+            if split in manifest["splits"]:
+                path.unlink(missing_ok=True)
+            else:
+                unfinished = True
+        if not unfinished:
+            shutil.rmtree(work / name, ignore_errors=True)
+    if all(path.name.startswith("clean.") for path in work.glob("*")):
         shutil.rmtree(work, ignore_errors=True)

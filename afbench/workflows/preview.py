@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from pathlib import Path
 
 from PIL import Image
@@ -60,18 +59,11 @@ def preview(
 
 def strongest(benchmark: Benchmark) -> list[str]:
     """For every localizer and attack the config with the largest phi or most steps."""
-    best: dict[tuple[str, str], str] = {}
-    for name, manifest in benchmark.attacked.items():
-        how = manifest["how"]
-        key = how["localizer"]["name"], how["attack"]
-        if key not in best or _strength(benchmark, name) > _strength(benchmark, best[key]):
-            best[key] = name
-    return list(best.values())
-
-
-def _strength(benchmark: Benchmark, name: str) -> tuple[float, int]:
-    how = benchmark.configs[name]["how"]
-    return (float(Fraction(how["phi"])) if how["phi"] else 0.0), how["steps"]
+    families = {
+        (one["how"]["localizer"]["name"], one["how"]["attack"]): name
+        for name, one in benchmark.attacked.items()
+    }
+    return list(families.values())  # configs come in growing strength, so the last of a family stays
 
 
 def _rows(
