@@ -147,10 +147,6 @@ def to_levels(attacked: Tensor, original: Tensor, phi: Tensor | None = None) -> 
     return (original.double() * 255).round() + delta.sign() * moved
 
 
-def as_image(levels: Tensor) -> Tensor:
-    return levels / 255
-
-
 def linear(weights: Tensor) -> LossFn:
     """Make a loss whose gradient is ``weights`` everywhere, tiled for repeated images."""
     return lambda x: (x * weights.repeat(len(x) // len(weights), 1, 1, 1)).sum((1, 2, 3))

@@ -83,7 +83,7 @@ def test_pgd_from_the_image_itself_is_bim() -> None:
 
 
 def test_mifgsm_weighs_gradients_by_their_direction_and_not_their_size() -> None:
-    # Two gradients of opposite sign: after the L1 norm the second, however small, outweighs mu = 0.5 of the first.
+    # Normalised, the second gradient outweighs mu = 0.5 of the first one, which points the other way.
     lab = problem(1)
     calls: list[float] = []
 
@@ -95,6 +95,19 @@ def test_mifgsm_weighs_gradients_by_their_direction_and_not_their_size() -> None
     phi = lab.phi(3)
     attacked = mifgsm(turning, image, phi=phi, alpha=phi / 3, steps=2, mu=0.5)
     assert close(attacked, image)
+
+
+def test_normalised_gradients_add_up_at_mu_one() -> None:
+    # Pixels follow the sum of both unit gradients, not the last one: (4, 1, 1) / 6 + (-1, 1, -4) / 6.
+    image, phi = torch.full((1, 3, 1, 1), 0.5, dtype=torch.float64), torch.full((1, 1, 1, 1), 8 / 255)
+    weights = iter([[4.0, 1.0, 1.0], [-1.0, 1.0, -4.0]])
+
+    def loss(x: Tensor) -> Tensor:
+        return (x * x.new_tensor(next(weights)).reshape(1, 3, 1, 1)).sum((1, 2, 3))
+
+    attacked = mifgsm(loss, image, phi=phi, alpha=phi / 8, steps=2)
+    levels = ((attacked - image) * 255).flatten()
+    assert torch.allclose(levels, levels.new_tensor([2, 2, 0]), rtol=0, atol=1e-5)
 
 
 def test_a_gradient_handed_in_changes_no_bit() -> None:
