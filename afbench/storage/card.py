@@ -158,12 +158,15 @@ def _sources(configs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _excluded(configs: Mapping[str, Mapping[str, Any]]) -> str:
-    reasons = Counter(reason for _, reason in {
-        (one["sample_id"], one["reason"])
-        for manifest in configs.values()
-        for shard in _shards(manifest)
-        for one in shard["excluded"]
-    })
+    reasons = Counter(
+        reason
+        for _, reason in {
+            (one["sample_id"], one["reason"])
+            for manifest in configs.values()
+            for shard in _shards(manifest)
+            for one in shard["excluded"]
+        }
+    )
     if not reasons:
         return "None."
     return "\n".join(f"- {reason}: {count}" for reason, count in sorted(reasons.items()))

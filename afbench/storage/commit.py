@@ -64,7 +64,7 @@ def commit_if_changed(path: Path, data: bytes) -> None:
 
 def sweep(folder: Path) -> int:
     """Remove temporary files of runs that were killed, at any depth; returns how many."""
-    orphans = [path for path in folder.rglob("*.*.tmp.*") if path.is_file()]
+    orphans = [path for path in folder.rglob("*.tmp.*") if path.is_file()]
     for path in orphans:
         path.unlink(missing_ok=True)
     return len(orphans)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from afbench.shipped import shipped
+from afbench.sources.synthesis import attribution
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import commit_if_changed, json_bytes
 from afbench.storage.folder import read_header
@@ -40,7 +41,7 @@ def finalise(out: Path) -> dict[str, dict[str, Any]]:
             for shard in part["shards"]:
                 files[shard["path"]] = {"bytes": shard["bytes"], "sha256": shard["sha256"]}
     _publish(out, "README.md", dataset_card(configs).encode(), files)
-    _publish(out, "LICENSE.md", shipped("manifests/LICENSE_OF_BENCHMARKS.md").read_bytes(), files)
+    _publish(out, "LICENSE.md", _terms(configs["clean"]["splits"]).encode(), files)
     listing = {"schema_version": SCHEMA_VERSION, "files": dict(sorted(files.items()))}
     commit_if_changed(out / TOP, json_bytes(listing))
     _forget(out, configs)
@@ -79,6 +80,12 @@ def _split(out: Path, config: str, split: str, records: list[dict[str, Any]]) ->
     else:
         found["summary"] = summarise(read_rows(out, [record["path"] for record in records], SUMMARY_COLUMNS))
     return found
+
+
+def _terms(splits: Mapping[str, Any]) -> str:
+    """Whose the images are; a benchmark that shows the shipped photographs names their authors itself."""
+    text = shipped("manifests/LICENSE_OF_BENCHMARKS.md").read_text(encoding="utf-8")
+    return f"{text}\n{attribution()}" if {"demo", "synthetic"} & splits.keys() else text
 
 
 def _publish(out: Path, path: str, data: bytes, files: dict[str, dict[str, Any]]) -> None:

@@ -70,13 +70,16 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
 
 
 def _headers(tasks: Sequence[Task], seed: int, precision: str) -> dict[str, dict[str, Any]]:
-    headers = {}
+    headers: dict[str, dict[str, Any]] = {}
     for task in tasks:
         for setting, config in task.configs().items():
             how = describe_config(
                 task.localizer, task.name, setting, seed=seed, seed_rule=SEED_RULE, precision=precision
             )
-            headers[config] = {"config": config, "config_hash": config_hash(how), "how": how}
+            header = {"config": config, "config_hash": config_hash(how), "how": how}
+            if headers.setdefault(config, header) != header:
+                changed = "; ".join(difference(headers[config]["how"], how))
+                raise UsageError(f"the plan makes config {config} in two ways ({changed}); keep one of them")
     return headers
 
 

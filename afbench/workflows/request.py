@@ -54,8 +54,9 @@ def check_request(plan: RunPlan, out: Path, options: Options) -> None:
     names = localizer_names(plan)
     if len(names) > 1 and (options.checkpoint or options.localizer_name):
         raise UsageError("--checkpoint and --localizer-name go with one localizer; found " + ", ".join(names))
-    if options.localizer_name and not re.fullmatch(r"[a-z0-9_.]+", options.localizer_name):
-        raise UsageError(f"--localizer-name must match [a-z0-9_.]+; found '{options.localizer_name}'")
+    # no dot: '.' and '..' are folders, and temporary files and headers of originals are told by theirs
+    if options.localizer_name and not re.fullmatch(r"[a-z0-9_]+", options.localizer_name):
+        raise UsageError(f"--localizer-name must match [a-z0-9_]+; found '{options.localizer_name}'")
     if options.batch_size < 1 or (options.shard_size is not None and options.shard_size < 1):
         raise UsageError("--batch-size and --shard-size must be at least 1")
     for name in names:

@@ -44,6 +44,11 @@ def load_photographs(split: Split) -> tuple[Photograph, ...]:
     return tuple(found)
 
 
+def attribution() -> str:
+    """Markdown: author, licence, origin and changes of every photograph; CC-BY asks to pass it on."""
+    return (files("afbench.sources") / "photographs" / "ATTRIBUTION.md").read_text(encoding="utf-8")
+
+
 def crop_scene(photograph: Photograph, size: tuple[int, int], rng: np.random.Generator) -> FloatImage:
     """Cut a random window, shrink it (which washes out its own camera), flip it, and linearise it.
 
