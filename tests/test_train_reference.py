@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from afbench.localizers.nets.reference import ReferenceNet
 from afbench.plan.runplan import SEED_LIMIT
+from afbench.sources.synthesis import synthesize
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "train_reference"
 TINY = {"steps": 4, "batch": 2, "pool": 6, "workers": 1, "every": 2}
@@ -23,11 +24,14 @@ def script() -> ModuleType:
     assert spec
     module = module_from_spec(spec)
     loader.exec_module(module)
-    module._forge = lambda index: module.synthesize(
-        module.SEED, index
-    )  # procedural: no worker needs pickling
+    module._forge = _forge
     module.Pool = _InProcess
     return module
+
+
+def _forge(index):
+    made = synthesize(2**40, index)  # procedural: no photographs to load
+    return made.image, made.mask
 
 
 class _InProcess:
@@ -41,7 +45,7 @@ class _InProcess:
         pass
 
     def imap(self, function, indices, chunksize: int):
-        return ((made.image, made.mask) for made in map(function, indices))
+        return map(function, indices)
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(script, tmp_path, monkeypatch):
@@ -78,3 +82,19 @@ def test_the_loss_of_a_perfect_prediction_is_near_zero_and_of_a_wrong_one_is_not
     wrong = script.training_loss(-40 * (truth - 0.5), truth)
     assert right < 1e-3
     assert wrong > 1
+
+
+def test_the_temperature_of_overconfident_logits_is_found(script, monkeypatch):
+    """Outcomes drawn with the probability of a logit, which the network then states three times as large."""
+    generator = torch.Generator().manual_seed(0)
+    honest = torch.randn(6, 1, 64, 64, generator=generator)
+    outcome = torch.rand(honest.shape, generator=generator) < honest.sigmoid()
+    image = torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()
+    monkeypatch.setattr(script, "_forge", lambda index: (image, 255 * outcome[index, 0].byte().numpy()))
+    stated = iter(3 * honest)
+
+    class Overconfident(torch.nn.Module):
+        def forward(self, picture):
+            return next(stated)[None]
+
+    assert script.fit_temperature(Overconfident(), first=0, count=6) == pytest.approx(3, abs=0.2)
