@@ -77,6 +77,8 @@ def _require_device(device: str) -> None:
     import torch
 
     try:
+        if torch.device(device).type not in ("cpu", "cuda"):
+            raise ValueError("expected cpu or cuda")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = str(error).splitlines()[0][:120]

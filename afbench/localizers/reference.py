@@ -16,7 +16,7 @@ from .nets.reference import ReferenceNet
 
 @dataclass(frozen=True)
 class ReferenceLocalizer:
-    """Works at the image's own size, any of at least 16 pixels a side; no resize, normalisation inside.
+    """Works at the image's own size, padded to multiples of 16; no resize, normalisation inside.
 
     ``untrained`` is True for random weights.
     """

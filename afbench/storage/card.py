@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -125,6 +126,9 @@ def _config_entry(name: str, members: list[str], configs: Mapping[str, Mapping[s
     }
     if name == _default(configs):
         entry["default"] = True
+    # `datasets` finds its cache by this card, not by the files: other shards of the same size must change it
+    shards = "".join(shard["sha256"] for one in members for shard in _shards(configs[one]))
+    entry["description"] = f"shards {hashlib.sha256(shards.encode()).hexdigest()[:16]}"
     return entry
 
 

@@ -63,15 +63,16 @@ def write_shard(
         [array.cast(field.type) for array, field in zip(arrays, schema, strict=True)], schema=schema
     )
     stream = io.BytesIO()
-    pq.write_table(
-        table,
+    with pq.ParquetWriter(
         stream,
-        row_group_size=ROW_GROUP,
+        schema,
         compression="none",
         use_dictionary=[name for name in DICTIONARY_COLUMNS if name in columns],
         write_page_index=True,
         write_page_checksum=True,
-    )
+    ) as writer:
+        if rows:  # `datasets` cannot read a row group of no rows
+            writer.write_table(table, row_group_size=ROW_GROUP)
     data = stream.getvalue()
     sha256 = commit_bytes(folder / path, data)
     ids = [str(row["sample_id"]) for row in rows]

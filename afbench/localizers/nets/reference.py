@@ -18,7 +18,6 @@ DEPTHS = (1, 2, 3, 2)
 FUSED = (16, 32, 48, 64)
 """Decoder channels at the same levels."""
 STRIDE = 16
-SMALLEST_SIDE = 16
 
 _SRM = (
     ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),
@@ -32,7 +31,7 @@ _SQUASH = (3.0,) * 9 + (5.0,) * _BAYAR + (1e6,) * 3
 
 
 class ReferenceNet(nn.Module):
-    """Image ``(N, 3, H, W)`` in [0, 1] to a forgery logit ``(N, 1, H, W)``; any H, W of at least 16."""
+    """Image ``(N, 3, H, W)`` in [0, 1] to a forgery logit ``(N, 1, H, W)``; any H, W."""
 
     fixed: Tensor
     squash: Tensor

@@ -1,0 +1,246 @@
+"""The command line: bad input in one line, help whose examples run, answers a program can read."""
+
+import importlib
+import json
+import os
+import pickle
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from afbench.cli import cli
+
+COMMANDS = ("generate", "plan", "list", "verify", "stats", "preview")
+PLAN = ("--localizer", "reference", "--attack", "fgsm")
+GENERATE = ("generate", *PLAN, "--limit", "1")
+
+
+def run_alone(*arguments, cwd):
+    """The installed command, in a process of its own."""
+    program = Path(sys.executable).parent / "afbench"
+    return subprocess.run(
+        [program, *arguments], cwd=cwd, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def example(*command):
+    """The arguments of the example that a command's help ends with."""
+    program = Path(sys.executable).parent / "afbench"
+    told = subprocess.run([program, *command, "--help"], capture_output=True, text=True, check=True).stdout
+    arguments = shlex.split(told.rpartition("Example: ")[2])
+    assert arguments[0] == "afbench"
+    return arguments[1:]
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    """What the example of ``afbench generate --help`` makes, of one image and in an empty folder."""
+    folder = tmp_path_factory.mktemp("cli")
+    arguments = example("generate")
+    arguments[arguments.index("--limit") + 1] = "1"
+    arguments[arguments.index("--out") + 1] = "made"
+    done = run_alone(*arguments, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "1 configs in made" in done.stdout and "load_dataset" in done.stdout
+    return folder / "made"
+
+
+def assert_refused(ran, told, root, before):
+    lines = ran.err.splitlines()
+    errors = [line for line in lines if line.startswith("afbench: error: ")]
+    assert ran.code == 2 and len(errors) == 1, ran.err
+    assert told in errors[0]
+    assert [line for line in lines if line not in errors] in ([], [lines[0]]) and lines[-1] == errors[0]
+    if len(lines) == 2:
+        assert lines[0].startswith("no --source given")
+    assert ran.out == "" and sorted(root.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["plan", "generate"])
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--localizer", "reference", "--attack", "fsgm"), "attack 'fsgm' is unknown; known attacks: bim"),
+        (("--localizer", "referense", "--attack", "fgsm"), "localizer 'referense' is unknown; known"),
+        ((*PLAN, "--source", "casia"), "source 'casia' is unknown; known sources"),
+        ((*PLAN, "--source", "folder"), "source 'folder' needs its root"),
+        ((*PLAN, "--phi", "0"), "phi must be above 0"),
+        ((*PLAN, "--phi", "-1/255"), "phi must be above 0"),
+        ((*PLAN, "--phi", "1.5"), "phi must be above 0 and at most 1"),
+        ((*PLAN, "--phi", "1/0"), "phi must be a number such as 1/255"),
+        ((*PLAN, "--phi", "1"), "did you mean 1/255? --large-phi runs it anyway"),
+        ((*PLAN, "--phi", "1/255", "--phi", "1/255"), "setting 'fgsm-1' is asked for twice"),
+        ((*PLAN, "--steps", "3"), "none of the attacks fgsm takes --steps"),
+        (("--localizer", "reference", "--attack", "cw", "--steps", "0"), "steps must be a whole number"),
+        (("--localizer", "reference", "--attack", "cw", "--phi", "1/255"), "cw takes --steps"),
+        ((*PLAN, "--param", "steps=3"), "has a parameter 'steps'"),
+        ((*PLAN, "--param", "steps"), "--param must be name=value"),
+        (("--localizer", "reference", "--attack", "bim", "--param", "steps=inf"), "steps must be a number"),
+        ((*PLAN, "--seed", "-1"), "seed must be from 0"),
+        ((*PLAN, "--limit", "0"), "limit must be at least 1"),
+        ((*PLAN, "--limit", "few"), "'few' is not a valid integer"),
+        ((*PLAN, "--colour", "red"), "--colour"),
+        (("--plan", "demo", "--limit", "0"), "limit must be at least 1"),
+        (("--plan", "demo", "--attack", "fgsm"), "--plan already names"),
+        (("--plan", "dmeo"), "plan 'dmeo' is no file and no shipped plan; shipped plans: ansm-table3, demo"),
+        (("--plan", "bad.yaml"), "'phy' was unexpected"),
+        (("--plan", "demo", "--source", "folder:x"), "plan 'demo' has no source 'folder'"),
+        ((), "give --localizer and --attack, or --plan"),
+    ],
+)
+def test_a_bad_option_is_one_line_and_nothing_is_written(afbench, tmp_path, command, arguments, told):
+    (tmp_path / "bad.yaml").write_text(
+        "name: x\nblocks:\n- {localizers: [reference], sources: [demo], attacks: [{attack: fgsm, phy: [1]}]}\n"
+    )
+    before = sorted(tmp_path.rglob("*"))
+    assert_refused(afbench(command, *arguments), told, tmp_path, before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((*GENERATE, "--out", "file"), "--out 'file' is a file; give a folder"),
+        ((*GENERATE, "--out", "file/below"), "lies below a file"),
+        ((*GENERATE, "--out", "full"), "--out 'full' holds something that is no benchmark"),
+        ((*GENERATE, "--checkpoint", "none.pt"), "checkpoint 'none.pt' does not exist"),
+        ((*GENERATE, "--checkpoint", "bomb.pt"), "could run code"),
+        ((*GENERATE, "--checkpoint", "other.safetensors"), "is of another network"),
+        ((*GENERATE, "--checkpoint", "file"), "checkpoint 'file' was not opened"),
+        ((*GENERATE, "--device", "toaster"), "device 'toaster' cannot be used"),
+        ((*GENERATE, "--batch-size", "0"), "--batch-size and --shard-size must be at least 1"),
+        ((*GENERATE, "--shard-size", "-1"), "--batch-size and --shard-size must be at least 1"),
+        ((*GENERATE, "--image-format", "jpeg"), "'jpeg' is not one of 'webp', 'png'"),
+        ((*GENERATE, "--localizer-name", "../evil"), "--localizer-name must match"),
+        ((*GENERATE, "--source", "folder:nowhere"), "source folder: 'nowhere' is no folder"),
+        ((*GENERATE, "--source", "casia_v1"), "source 'casia_v1' cannot be read by this version"),
+        (("verify", "full"), "'full' is no benchmark: MANIFEST.json is missing"),
+        (("stats", "nowhere"), "'nowhere' is no benchmark"),
+        (("preview", "full"), "'full' is no benchmark"),
+        (("verify",), "Missing argument 'FOLDER'"),
+        (("list", "networks"), "'networks' is not one of"),
+        (("genrate",), "No such command 'genrate'"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_nothing_is_written(afbench, tmp_path, arguments, told):
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "boom"),)
+
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("mine")
+    (tmp_path / "bomb.pt").write_bytes(pickle.dumps({"x": Bomb()}))
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    before = sorted(tmp_path.rglob("*"))
+    assert_refused(afbench(*arguments), told, tmp_path, before)
+
+
+def test_a_published_localizer_without_weights_says_where_how_and_what_runs_now(tmp_path):
+    done = run_alone("generate", "--localizer", "mvss", "--attack", "cw", "--steps", "250", cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and not list(tmp_path.iterdir())
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("afbench: error:")]
+    for part in ("dong03/MVSS-Net", "mvssnet_casia.pt", "--checkpoint PATH", "`--localizer reference` runs"):
+        assert part in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--help",
+        "list",
+        "plan --plan ansm-table3",
+        "plan --localizer mvss --attack cw --json",
+        "verify --help",
+        "generate --help",
+        "generate --plan demo --dry-run",
+        "generate --localizer mvss --attack cw",
+    ],
+)
+def test_help_listings_and_plans_do_not_wait_for_torch(tmp_path, arguments):
+    code = (
+        "import sys, afbench.cli as c\n"
+        "try: c.main()\n"
+        "except SystemExit: pass\n"
+        'sys.stderr.write(f\'\\nloaded: {sorted({"torch", "datasets"} & set(sys.modules))}\')'
+    )
+    command = [sys.executable, "-c", code, *shlex.split(arguments)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr.endswith("loaded: []"), done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)], ids=["afbench", *COMMANDS])
+def test_every_help_ends_with_an_example_that_parses(command):
+    name, *arguments = example(*command)
+    assert not command or name == command[0]
+    parser = importlib.import_module(f"afbench.cli.{name}_command").command
+    context = parser.make_context(name, arguments)
+    assert context.params
+
+
+def test_the_group_lists_every_command_with_what_it_does(afbench):
+    told = afbench("--help").out
+    for name in COMMANDS:
+        assert f"\n  {name} " in told
+    assert cli.list_commands(None) == list(COMMANDS)
+    assert afbench().code == 2
+    assert afbench("--version").out.startswith("afbench, version ")
+
+
+def test_the_examples_of_list_and_plan_run(afbench, tmp_path):
+    attacks = afbench(*example("list"))
+    assert attacks.code == 0 and attacks.out.startswith("attacks:\n") and "  fgsm " in attacks.out
+    plan = afbench(*example("plan"))
+    assert plan.code == 0 and not list(tmp_path.iterdir())
+    assert "gradients per image 2043 one setting at a time, 1535 shared" in plan.out
+    assert "configs             80 (20 settings each)" in plan.out
+
+
+def test_the_examples_of_verify_stats_and_preview_run_on_what_generate_made(afbench, benchmark, tmp_path):
+    for name in ("verify", "stats", "preview"):
+        arguments = [str(benchmark) if part == "afbench-out/demo" else part for part in example(name)]
+        assert str(benchmark) in arguments
+        ran = afbench(*arguments)
+        assert ran.code == 0, ran.err
+        if name == "verify":
+            assert ran.out.endswith("2 rows checked, 0 problems\n")
+        if name == "stats":
+            assert "reference-cw-250" in ran.out and len({*map(len, ran.out.splitlines())}) <= 2
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.format == "PNG" and sheet.width > 900
+
+
+def test_answers_for_programs_are_json_on_stdout_alone(afbench, benchmark):
+    assert json.loads(afbench("verify", str(benchmark), "--json").out) == {"rows": 2, "problems": []}
+    (row,) = json.loads(afbench("stats", str(benchmark), "--json").out)
+    assert row["config"] == "reference-cw-250" and row["source"] == "demo" and row["n"] == 1
+    assert set(json.loads(afbench("list", "--json").out)) == {"attacks", "localizers", "sources", "plans"}
+    found = json.loads(afbench("plan", "--plan", "ansm-table3", "--json").out)
+    assert found["plan"] == "ansm-table3"
+    assert found["gradients_per_image"] == {"naive": 2043, "shared": 1535}
+    assert [(block["configs"], len(block["sources"])) for block in found["blocks"]] == [(80, 4), (4, 1)]
+    dry = json.loads(afbench("generate", "--plan", "ansm-table3", "--dry-run", "--json").out)
+    assert dry == found
+
+
+def test_a_config_made_differently_is_refused_and_left_alone(afbench, benchmark):
+    stamp = {path: path.stat().st_mtime_ns for path in benchmark.rglob("*") if path.is_file()}
+    arguments = ("generate", "--localizer", "reference", "--attack", "cw", "--steps", "250", "--limit", "1")
+    ran = afbench(*arguments, "--out", str(benchmark), "--checkpoint", "random")
+    assert ran.code == 2 and "holds config reference-cw-250 made differently" in ran.err
+    assert afbench(*arguments, "--out", str(benchmark)).code == 0
+    assert {path: path.stat().st_mtime_ns for path in benchmark.rglob("*") if path.is_file()} == stamp
+
+
+def test_a_plan_counts_a_folder_without_opening_an_image(afbench, tmp_path):
+    for name in ("images/a.png", "images/b.png", "masks/a.png", "masks/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"no picture")
+    ran = afbench("plan", *PLAN, "--source", f"folder:{tmp_path}")
+    assert ran.code == 0 and "folder (2 expected)" in ran.out

@@ -1,0 +1,245 @@
+"""Plans: what users write, what it is called, what it costs."""
+
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from afbench.core import UsageError
+from afbench.plan import (
+    ATTACKS,
+    config_name,
+    estimate,
+    expand_attack,
+    make_setting,
+    max_levels,
+    naive_gradients,
+    parse_phi,
+    parse_source,
+    read_plan,
+    settings_by_group,
+    shared_gradients,
+)
+
+GOOD = "name: mine\nblocks:\n- {localizers: [reference], sources: [demo], attacks: [{attack: fgsm}]}\n"
+
+
+@pytest.fixture
+def refusal(tmp_path):
+    """The one line that a YAML text is refused with."""
+
+    def read(text, **options):
+        path = tmp_path / "plan.yaml"
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(UsageError) as problem:
+            read_plan(str(path), **options)
+        assert "\n" not in str(problem.value) and len(str(problem.value)) < 500
+        return str(problem.value)
+
+    return read
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        *((value, "above 0 and at most 1") for value in ("0", "-1/255", "1.01", "3")),
+        *((value, "a number such as 1/255") for value in ("1/0", "abc", "", "nan", "inf", "1e-999999999")),
+        ("1/300", "at least 1/255, one level"),
+        *((value, "visible to anyone; did you mean 1/255") for value in ("0.5", "1")),
+    ],
+)
+def test_a_phi_nobody_can_mean_is_refused(value, told):
+    with pytest.raises(UsageError, match=told):
+        parse_phi(value)
+
+
+def test_phi_is_exact_in_every_spelling():
+    assert parse_phi("1/255") == parse_phi(" 1 / 255 ") == Fraction(1, 255)
+    assert parse_phi("0.01") == parse_phi(0.01) == Fraction(1, 100)
+    assert parse_phi("1e-2") == Fraction(1, 100)
+    assert parse_phi("0.5", large_phi=True) == Fraction(1, 2)
+    assert parse_phi("0.1") == Fraction(1, 10)
+    assert max_levels(parse_phi(1 / 255)) == 1  # the float lies below the fraction
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 255), st.integers(0, 998))
+def test_the_bound_in_levels_never_exceeds_phi(whole, thousandth):
+    assert max_levels(Fraction(whole * 1000 + thousandth, 255_000)) == whole
+    assert max_levels(None) is None
+
+
+@pytest.mark.parametrize("value", [0, -1, "0", "2.5", "many", "", 100_001])
+def test_steps_must_be_whole_and_positive(value):
+    with pytest.raises(UsageError, match="steps must be a whole number from 1 to 100000"):
+        make_setting("cw", value)
+
+
+def test_phi_goes_with_bounded_attacks_and_steps_with_cw():
+    with pytest.raises(UsageError, match="attack 'cw' takes steps, not phi"):
+        expand_attack("cw", phi=["1/255"])
+    with pytest.raises(UsageError, match="attack 'pgd' takes phi, not steps"):
+        expand_attack("pgd", steps=[10])
+    assert [one.label for one in expand_attack("cw")] == ["50", "100", "150", "200", "250"]
+    assert [one.label for one in expand_attack("noise")] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    ("attack", "params", "told"),
+    [
+        ("fgsm", {"steps": 3}, "attack 'fgsm' has no parameter 'steps'; its parameters: none"),
+        ("pgn", {"neighbors": 3}, "has no parameter 'neighbors'; its parameters: .*neighbours"),
+        ("bim", {"steps": "x"}, "parameter steps must be a number; found 'x'"),
+        ("bim", {"steps": True}, "parameter steps must be a number; found 'True'"),
+        ("bim", {"steps": "inf"}, "parameter steps must be a number; found 'inf'"),
+        ("pgn", {"neighbours": "nan"}, "parameter neighbours must be a number; found 'nan'"),
+        ("bim", {"steps": 0}, "parameter steps must be a whole number from 1"),
+        ("bim", {"steps": 2.5}, "parameter steps must be a whole number from 1"),
+        ("bim", {"alpha_over_phi": 0}, "parameter alpha_over_phi must be a positive number"),
+        ("cw", {"lr": -1}, "parameter lr must be a positive number"),
+        ("cw", {"optimizer": "sgd"}, "parameter optimizer must be one of adam, gd; found 'sgd'"),
+        ("cw", {"objective": 3}, "parameter objective must be one of probability, logit"),
+        ("cw", {"hinge": "perhaps"}, "parameter hinge must be true or false"),
+        ("pgn", {"delta": 1.5}, r"parameter delta must be in \[0, 1\]"),
+    ],
+)
+def test_unknown_and_ill_typed_parameters_are_refused_by_name(attack, params, told):
+    value = 50 if attack == "cw" else "1/255"
+    with pytest.raises(UsageError, match=told):
+        make_setting(attack, value, params)
+
+
+def test_unknown_names_are_answered_with_the_known_ones():
+    with pytest.raises(UsageError, match="attack 'fsgm' is unknown; known attacks: bim, cw, fgsm"):
+        make_setting("fsgm", "1/255")
+    with pytest.raises(UsageError, match="source 'casia' is unknown; known sources: synthetic, demo, folder"):
+        parse_source("casia")
+    with pytest.raises(UsageError, match="source 'folder' needs its root"):
+        parse_source("folder")
+    with pytest.raises(UsageError, match="source 'demo' takes no root"):
+        parse_source("demo:/tmp")
+    assert parse_source("folder:/a:b").root == "/a:b"
+
+
+@pytest.mark.parametrize(
+    ("localizer", "attack", "value", "name"),
+    [
+        ("mvss", "fgsm", "1/255", "mvss-fgsm-1"),
+        ("reference", "pgd", "3/510", "reference-pgd-1p5"),
+        ("reference", "noise", "0.01", "reference-noise-2p55"),
+        ("mvss", "cw", "250", "mvss-cw-250"),
+    ],
+)
+def test_configs_are_named_by_localizer_attack_and_setting(localizer, attack, value, name):
+    assert config_name(localizer, make_setting(attack, value)) == name
+
+
+def test_other_parameters_give_a_suffix_that_ignores_phi_and_spelling():
+    first, second = (
+        make_setting("pgn", phi, {"neighbours": 4}).label.split("-") for phi in ("1/255", "2/255")
+    )
+    assert (first[0], second[0]) == ("1", "2")
+    assert first[1] == second[1] and len(first[1]) == 6 and int(first[1], 16) >= 0
+    assert make_setting("pgn", "1/255", {"neighbours": "4.0"}).label == "-".join(first)
+    assert make_setting("pgn", "1/255", {"neighbours": 5}).label != "-".join(first)
+    assert make_setting("pgn", "1/255", {"neighbours": 20}).label == "1"
+    assert make_setting("mifgsm", "1/255", {"alpha_over_phi": 0.1}).label == "1"  # 1 / steps, the default
+
+
+def test_a_step_size_that_was_left_out_follows_the_number_of_steps():
+    assert make_setting("mifgsm", "1/255", {"steps": 4}).params["alpha_over_phi"] == 0.25
+    assert ATTACKS["mifgsm"].defaults["alpha_over_phi"] is None  # the table itself is not written to
+
+
+def test_the_grid_of_the_paper_costs_1535_shared_gradients_an_image():
+    grid, training = estimate(read_plan("ansm-table3"))
+    assert (grid.configs, grid.settings, len(grid.sources), len(grid.localizers)) == (80, 20, 4, 4)
+    assert (grid.gradients_naive, grid.gradients_shared) == (2043, 1535)
+    assert (training.configs, list(training.sources)) == (4, ["casia_v2"])
+    assert training.gradients_naive == training.gradients_shared == 1
+    assert grid.adversarial_images == sum(grid.sources.values()) * 80
+
+
+def test_gradients_are_one_for_fgsm_and_the_longest_cw_run():
+    assert shared_gradients(expand_attack("fgsm")) == 1
+    assert shared_gradients(expand_attack("cw")) == 250
+    assert shared_gradients([*expand_attack("cw"), *expand_attack("cw", params={"c": 2})]) == 500
+    assert shared_gradients(expand_attack("noise")) == 0
+    for attack in ATTACKS:
+        alone = expand_attack(attack)[:1]
+        assert shared_gradients(alone) == naive_gradients(alone[0])
+
+
+def test_settings_of_a_group_run_together_and_keep_their_order():
+    every = [one for attack in ATTACKS for one in expand_attack(attack)]
+    groups = settings_by_group(every)
+    assert {one.attack for one in groups["sign"]} == {"fgsm", "bim", "mifgsm"}
+    assert sum(map(len, groups.values())) == len(every)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (GOOD + "sed: 1\n", "'sed' was unexpected"),
+        (GOOD.replace("sources", "source"), "blocks/0: .*'source' was unexpected"),
+        (GOOD.replace("attack: fgsm", "attack: fgsm, phy: [1]"), "blocks/0/attacks/0: .*'phy'"),
+        (GOOD.replace("[reference]", "[]"), "blocks/0/localizers"),
+        (GOOD.replace("attack: fgsm", "attack: fgms"), "attack 'fgms' is unknown; known attacks"),
+        (GOOD.replace("[demo]", "[casia]"), "source 'casia' is unknown"),
+        (GOOD.replace("[demo]", "[demo, demo]"), "source 'demo' is asked for twice"),
+        (GOOD.replace("[reference]", "[reference, reference]"), "localizer 'reference' is asked for twice"),
+        (GOOD.replace("attack: fgsm", "attack: fgsm, phi: [1/255, 1/255]"), "setting 'fgsm-1' is asked for"),
+        (GOOD.replace("attack: fgsm", "attack: fgsm, phi: [.inf]"), "phi must be a number"),
+        (GOOD.replace("attack: fgsm", "attack: cw, steps: [0]"), "steps must be a whole number"),
+        (GOOD.replace("attack: fgsm", "attack: cw, phi: [1/255]"), "takes steps, not phi"),
+        (
+            GOOD.replace("attack: fgsm", "attack: bim, params: {steps: [1]}"),
+            "blocks/0/attacks/0/params/steps",
+        ),
+        (GOOD + "seed: -1\n", "seed"),
+        (GOOD + "seed: 4294967296\n", "seed"),
+        (GOOD + "limit: 0\n", "limit"),
+        (GOOD.replace("mine", "../mine"), "name"),
+        ("name: mine\n", "'blocks' is a required property"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused_by_its_key(refusal, text, told):
+    assert re.search(told, refusal(text))
+
+
+_BOMB = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+
+
+GARBAGE = [
+    *(_BOMB + "name: *a11\n", "name: &a [*a]\n", "[" * 1500, "a: \0", "- a", "", "x", "name: 2001-99-99"),
+    *("name: !!bool x", "name: !!timestamp x", "name: !!int ''", "limit: " + "1" * 5000, "<<: 3", "1: 2"),
+    *("name: !!python/object/apply:os.system ['touch /tmp/afbench-was-here']", "? [a]\n: 1", "a: {"),
+]
+
+
+@pytest.mark.parametrize("text", GARBAGE, ids=range(len(GARBAGE)))
+def test_yaml_bombs_and_garbage_are_refused_in_one_line(refusal, text):
+    refusal(text)
+    assert not Path("/tmp/afbench-was-here").exists()
+
+
+def test_a_plan_file_that_is_no_text_or_is_missing_is_refused(tmp_path):
+    (tmp_path / "p.yaml").write_bytes(bytes(range(256)))
+    for name in (str(tmp_path / "p.yaml"), str(tmp_path), "nowhere.yaml", "", "../demo"):
+        with pytest.raises(UsageError):
+            read_plan(name)
+
+
+def test_whole_floats_in_a_plan_become_integers(tmp_path):
+    (tmp_path / "p.yaml").write_text(GOOD + "limit: 4.0\nseed: 2.0\n")
+    plan = read_plan(str(tmp_path / "p.yaml"))
+    assert isinstance(plan.limit, int) and isinstance(plan.seed, int)
+
+
+def test_large_phi_in_a_plan_needs_the_option(refusal, tmp_path):
+    assert "--large-phi" in refusal(GOOD.replace("attack: fgsm", "attack: fgsm, phi: [0.5]"))
+    plan = read_plan(str(tmp_path / "plan.yaml"), large_phi=True)
+    assert plan.blocks[0].settings[0].phi == Fraction(1, 2)
