@@ -46,7 +46,7 @@ def refusal(tmp_path):
     ("value", "told"),
     [
         *((value, "above 0 and at most 1") for value in ("0", "-1/255", "1.01", "3")),
-        *((value, "a number such as 1/255") for value in ("1/0", "abc", "", "nan", "inf", "1e-999999999")),
+        *((value, "a number such as 1/255") for value in ("1/0", "1/2/3", "abc", "", "nan", "inf", "1e-999999999")),
         ("1/300", "at least 1/255, one level"),
         *((value, "visible to anyone; did you mean 1/255") for value in ("0.5", "1")),
     ],
@@ -129,6 +129,7 @@ def test_unknown_names_are_answered_with_the_known_ones():
     [
         ("mvss", "fgsm", "1/255", "mvss-fgsm-1"),
         ("reference", "pgd", "3/510", "reference-pgd-1p5"),
+        ("reference", "pgd", "1.5/255", "reference-pgd-1p5"),
         ("reference", "noise", "0.01", "reference-noise-2p55"),
         ("mvss", "cw", "250", "mvss-cw-250"),
     ],

@@ -14,7 +14,7 @@ from .attacks import ATTACKS, resolve_params
 
 LARGE_PHI = Fraction(1, 10)
 MOST_STEPS = 100_000
-_PHI = re.compile(r"[-+]?[0-9./]{1,40}(e[-+]?[0-9]{1,2})?", re.IGNORECASE)
+_PHI = re.compile(r"[-+]?[0-9.]{1,40}(e[-+]?[0-9]{1,2})?(/[0-9.]{1,20})?", re.IGNORECASE)
 """What ``Fraction`` is asked to read: 1e-999999999 would keep it busy for hours."""
 
 
@@ -49,7 +49,7 @@ def make_setting(
 
 
 def parse_phi(value: str | float, *, large_phi: bool = False) -> Fraction:
-    """Read an L-inf radius in units of [0, 1]: ``1/255``, ``0.01``.
+    """Read an L-inf radius in units of [0, 1]: ``1/255``, ``1.5/255``, ``0.01``.
 
     Raises:
         UsageError: if it is not a number, below 1/255 (nothing survives 8 bits), above 1, or above 0.1 without
@@ -57,7 +57,8 @@ def parse_phi(value: str | float, *, large_phi: bool = False) -> Fraction:
     """
     text = str(value).replace(" ", "")
     try:
-        phi = Fraction(text) if _PHI.fullmatch(text) else None
+        top, _, bottom = text.partition("/")
+        phi = Fraction(top) / Fraction(bottom or 1) if _PHI.fullmatch(text) else None
     except (ValueError, ZeroDivisionError):
         phi = None
     if phi is None:

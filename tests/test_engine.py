@@ -1,0 +1,250 @@
+"""What the engine promises: shared gradients, independence of company, honest scores, quarantine."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from afbench.core import Sample, Setting
+from afbench.engine import AttackedRow, Failure, judge, run_settings
+from afbench.engine.grid import Batch, attack_batch
+from afbench.engine.meter import Meter
+from afbench.images import decode_stored, masks_to_tensor, to_tensor
+from afbench.plan import expand_attack, max_levels, shared_gradients
+from afbench.storage.summary import summarise
+from afbench.workflows.rows import attacked_row, hash_sample
+
+GROUPS = {
+    "sign": [
+        *expand_attack("fgsm"),
+        *expand_attack("bim", params={"steps": 3}),
+        *expand_attack("mifgsm", params={"steps": 3}),
+    ],
+    "pgd": expand_attack("pgd", params={"steps": 3}),
+    "pgn": expand_attack("pgn", params={"steps": 2, "neighbours": 3}),
+    "cw": expand_attack("cw", steps=[2, 5, 3]),
+    "noise": expand_attack("noise"),
+}
+every_group = pytest.mark.parametrize("group", GROUPS)
+
+
+def _net(image: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    first, second = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((6, 3, 3, 3), (1, 6, 3, 3))
+    )
+    hidden = torch.tanh(F.conv2d(4 * (image.double() - 0.5), first, padding=1))
+    return F.conv2d(hidden, second, padding=1)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A localizer made by hand; computes in float64, so that a batch changes no bit of a result."""
+
+    net: Callable[[Tensor], Tensor] = _net
+    name: str = "lab"
+    threshold: float = 0.5
+    weights_sha256: str = "0" * 64
+
+    def logits(self, image: Tensor) -> Tensor:
+        return self.net(image)
+
+    def probability(self, image: Tensor) -> Tensor:
+        return torch.sigmoid(self.net(image))
+
+
+def _sample(number: int, height: int = 16, width: int = 32) -> Sample:
+    pixels = np.random.default_rng(number).integers(-40, 296, (height, width, 3)).clip(0, 255)
+    mask = np.zeros((height, width), np.uint8)
+    mask[4:12, 6:14] = 255
+    return Sample(f"sample-{number}", pixels.astype(np.uint8), mask)
+
+
+SAMPLES = [_sample(0), _sample(1), _sample(2, 32, 16)]
+_INSIDE = (SAMPLES[0].image > 2) & (SAMPLES[0].image < 253)
+
+
+def _run(
+    settings: Sequence[Setting], samples: Sequence[Sample] = SAMPLES, lab: Lab | None = None, **given: Any
+) -> dict[Setting, list[AttackedRow | Failure]]:
+    lab = lab or Lab()
+    images, masks = [one.image for one in samples], [one.mask for one in samples]
+    before = judge(lab, images, masks, batch_size=8, device="cpu")
+    options = {"seed": 0, "batch_size": 8, "device": "cpu", "image_format": "webp"} | given
+    return run_settings(lab, samples, before, settings, **options)
+
+
+def _bytes(done: dict[Setting, list[AttackedRow | Failure]]) -> dict[tuple[str, str, str], bytes]:
+    return {
+        (setting.attack, setting.label, row.sample.sample_id): row.encoded
+        for setting, rows in done.items()
+        for row in rows
+        if isinstance(row, AttackedRow)
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (expand_attack("fgsm"), 1),
+        ([*expand_attack("fgsm"), *expand_attack("bim"), *expand_attack("mifgsm")], 1 + 27 + 27),
+        (expand_attack("bim"), 1 + 27),
+        (expand_attack("pgd"), 30),
+        (expand_attack("pgn", params={"neighbours": 2}), 2 * 2 * 10 * 3),
+        (expand_attack("cw"), 250),
+        (expand_attack("noise"), 0),
+    ],
+    ids=["fgsm", "sign group", "bim", "pgd", "pgn", "cw", "noise"],
+)
+def test_a_group_takes_exactly_the_gradients_it_needs(settings: list[Setting], expected: int) -> None:
+    samples = [_sample(0, 16, 16), _sample(1, 16, 16)]
+    taken: list[int] = []
+    _run(settings, samples, on_gradients=taken.append)
+    assert sum(taken) == expected * len(samples)
+    assert shared_gradients(settings) == expected
+
+
+@every_group
+def test_a_setting_run_in_its_group_equals_the_setting_run_alone_bitwise(group: str) -> None:
+    settings = GROUPS[group]
+    together = _attack64(settings, SAMPLES[:2])
+    for setting in settings:
+        assert torch.equal(together[setting], _attack64([setting], SAMPLES[:2])[setting]), setting
+
+
+@every_group
+def test_an_image_does_not_depend_on_its_batch(group: str) -> None:
+    batch = _attack64(GROUPS[group], SAMPLES[:2])
+    for row in range(2):
+        alone = _attack64(GROUPS[group], SAMPLES[row : row + 1])
+        for setting in GROUPS[group]:
+            assert torch.equal(batch[setting][row], alone[setting][0]), setting
+
+
+def _attack64(settings: Sequence[Setting], samples: Sequence[Sample]) -> dict[Setting, Tensor]:
+    batch = Batch(
+        [one.sample_id for one in samples],
+        to_tensor([one.image for one in samples]).double(),
+        masks_to_tensor([one.mask for one in samples]).double(),
+    )
+    done = attack_batch(Lab(), batch, settings, seed=5, batch_size=2, meter=Meter())
+    return {one.setting: one.image for one in done}
+
+
+@every_group
+def test_stored_bytes_depend_neither_on_company_nor_on_order_nor_on_batch_size(group: str) -> None:
+    expected = _bytes(_run(GROUPS[group]))
+    assert len(expected) == len(GROUPS[group]) * len(SAMPLES)
+    assert _bytes(_run(GROUPS[group], SAMPLES[::-1])) == expected
+    assert _bytes(_run(GROUPS[group], batch_size=1)) == expected
+    alone = _bytes(_run(GROUPS[group], [SAMPLES[1]]))
+    assert alone.items() <= expected.items()
+
+
+@every_group
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_changes_what_is_random(group: str) -> None:
+    first, again = _bytes(_run(GROUPS[group], seed=1)), _bytes(_run(GROUPS[group], seed=1))
+    other = _bytes(_run(GROUPS[group], seed=2))
+    assert first == again
+    if group in ("pgd", "pgn", "noise"):
+        assert all(first[key] != other[key] for key in first)
+    else:
+        assert first == other
+
+
+def test_settings_and_samples_draw_from_streams_of_their_own() -> None:
+    samples = [SAMPLES[0], replace(SAMPLES[0], sample_id="twin")]
+    done = _run(expand_attack("noise", phi=["2/255", "3/255"]), samples)
+    rows = [row for found in done.values() for row in _good(found)]
+    signs = [np.sign(row.image.astype(int) - row.sample.image)[_INSIDE] for row in rows]
+    for one in range(4):
+        assert all(0.4 < np.mean(signs[one] == signs[two]) < 0.6 for two in range(one))
+
+
+def _good(rows: Sequence[AttackedRow | Failure]) -> list[AttackedRow]:
+    return [row for row in rows if isinstance(row, AttackedRow)]
+
+
+@pytest.mark.parametrize("phi", ["1/255", "3/510", "3/255"])
+def test_noise_moves_every_value_by_phi_unless_black_or_white_is_in_the_way(phi: str) -> None:
+    (setting,) = expand_attack("noise", phi=[phi])
+    levels = max_levels(setting.phi)
+    assert levels is not None
+    for row in _good(_run([setting])[setting]):
+        original = row.sample.image.astype(int)
+        delta = row.image - original
+        clipped = ((delta > 0) & (row.image == 255)) | ((delta < 0) & (row.image == 0)) | (delta == 0)
+        assert np.all((np.abs(delta) == levels) | clipped)
+        assert np.all(np.abs(delta)[(original >= levels) & (original <= 255 - levels)] == levels)
+        assert row.distance.linf == levels
+
+
+@every_group
+def test_every_stored_image_keeps_its_bound_and_its_score_is_that_of_its_bytes(group: str) -> None:
+    for setting, rows in _run(GROUPS[group]).items():
+        assert [row.sample.sample_id for row in _good(rows)] == [one.sample_id for one in SAMPLES]
+        for row in _good(rows):
+            stored = decode_stored(row.encoded)
+            delta = np.abs(stored.astype(int) - row.sample.image)
+            bound = max_levels(setting.phi)
+            assert np.array_equal(stored, row.image) and delta.max() == row.distance.linf
+            assert bound is None or delta.max() <= bound
+            (again,) = judge(Lab(), [stored], [row.sample.mask], batch_size=1, device="cpu")
+            assert again.counts == row.after.counts and again.loss == row.after.loss
+
+
+@pytest.mark.parametrize("group", ["sign", "pgd", "pgn", "cw"])
+def test_a_sample_with_a_nan_gradient_is_excluded_and_the_others_are_unaffected(group: str) -> None:
+    white = replace(SAMPLES[1], sample_id="white", image=np.full_like(SAMPLES[1].image, 255))
+
+    def net(image: Tensor) -> Tensor:
+        bright = image.detach().mean(dim=(1, 2, 3), keepdim=True) > 0.9
+        return _net(image) * torch.where(bright, torch.nan, 1.0)
+
+    done = _run(GROUPS[group], [SAMPLES[0], white, SAMPLES[1], SAMPLES[2]], Lab(net))
+    for rows in done.values():
+        assert isinstance(rows[1], Failure)
+        assert (rows[1].sample_id, rows[1].reason) == ("white", "nonfinite_gradient")
+        assert len(_good(rows)) == 3
+    assert _bytes(done) == _bytes(_run(GROUPS[group]))
+
+
+def test_a_localizer_without_a_gradient_leaves_images_unchanged_and_says_so() -> None:
+    lab = Lab(lambda image: 0 * image.sum(dim=1, keepdim=True) + 1)
+    pixels = SAMPLES[0].mask.size
+    for group in ("sign", "cw"):
+        for setting, rows in _run(GROUPS[group], lab=lab).items():
+            told = summarise(_stored(rows, setting))
+            assert told["unchanged"] == told["n"] == len(SAMPLES)
+            assert told["psnr"] is None and told["linf"] == 0
+            assert told["zero_gradient_pixels"] == pixels * len(SAMPLES)
+
+
+def test_a_random_start_is_no_unchanged_image() -> None:
+    lab = Lab(lambda image: 0 * image.sum(dim=1, keepdim=True))
+    (setting,) = expand_attack("pgd", phi=["3/255"], params={"steps": 1})
+    told = summarise(_stored(_run([setting], lab=lab)[setting], setting))
+    assert told["unchanged"] == 0 and told["zero_gradient_pixels"] > 0
+
+
+def _stored(rows: Sequence[AttackedRow | Failure], setting: Setting) -> list[dict[str, Any]]:
+    hashes = {sample.sample_id: hash_sample(sample) for sample in SAMPLES}
+    found = [attacked_row(row, setting, "lab", "test", hashes) for row in _good(rows)]
+    return [{**one, "psnr": one["psnr"] if one["linf"] else None} for one in found]
+
+
+@pytest.mark.parametrize("group", ["sign", "pgd", "pgn", "cw"])
+def test_pixels_the_localizer_never_reads_are_counted(group: str) -> None:
+    def net(image: Tensor) -> Tensor:
+        seen = torch.ones_like(image[:, :1])
+        seen[..., :5] = 0
+        return (image * image * seen).sum(dim=1, keepdim=True) + 1
+
+    square = Sample("square", np.full((16, 16, 3), 128, np.uint8), SAMPLES[0].mask[:, :16])
+    for rows in _run(GROUPS[group], [square], Lab(net)).values():
+        assert [row.zero_gradient_pixels for row in _good(rows)] == [16 * 5]

@@ -1,0 +1,181 @@
+"""A run that is stopped anywhere goes on where it stopped and ends with the bytes of one that was not."""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from afbench.core import AfbenchError
+from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.storage.manifests import TOP, WORK
+from afbench.storage.verify import verify
+from afbench.workflows.generate import generate
+from afbench.workflows.request import Hooks, Options
+
+SETTINGS = (
+    *expand_attack("fgsm", phi=["1/255", "2/255"]),
+    *expand_attack("pgd", phi=["1/255", "2/255"], params={"steps": 2}),
+    *expand_attack("cw", steps=[2, 3]),
+)
+FEW = SETTINGS[1:3]
+
+
+@pytest.fixture(autouse=True)
+def _same_software(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit made while the tests run must not look like other bytes."""
+    monkeypatch.setattr("afbench.workflows.generate.software", dict)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photographs")
+    for number, side in enumerate((32, 48, 32)):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, side, 3), dtype=np.uint8)
+        mask = np.zeros((32, side), np.uint8)
+        mask[4:20, 8:24] = 255
+        for folder, content in (("images", pixels), ("masks", mask)):
+            (root / folder).mkdir(exist_ok=True)
+            Image.fromarray(content).save(root / folder / f"photo{number}.png")
+    return root
+
+
+@pytest.fixture
+def run(root: Path) -> Callable[..., Any]:
+    """Generate some settings in a folder; ``sources`` are folder and synthetic or one of them."""
+
+    def run(out: Path, settings: Any = SETTINGS, hooks: Hooks | None = None, sources: str = "folder") -> Any:
+        specs = tuple(SourceSpec(one, str(root) if one == "folder" else None) for one in sources.split())
+        plan = RunPlan("test", (Block(("reference",), specs, tuple(settings)),), limit=3)
+        return generate(plan, out, Options(checkpoint="random", shard_size=2), hooks)
+
+    return run
+
+
+def _tree(out: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(out.rglob("*")) if path.is_file())
+    return {str(path.relative_to(out)): path.read_bytes() for path in files if path.parent.name != "log"}
+
+
+def _stop_at(number: int, real: Callable[..., Any], error: BaseException, *, after: bool = False) -> Any:
+    """``real``, except that call ``number`` (from 1) raises, before or after its work."""
+    calls = iter(range(1, 1_000_000))
+
+    def stopping(*arguments: Any, **named: Any) -> Any:
+        due = next(calls) == number
+        if due and not after:
+            raise error
+        result = real(*arguments, **named)
+        if due:
+            raise error
+        return result
+
+    return stopping
+
+
+def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard(run: Any, tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    expected, taken = _tree(tmp_path / "whole"), []
+    whole = run(tmp_path / "counted", hooks=Hooks(advance=taken.append)).gradients
+    for number in range(1, len(taken) + 1, 2):
+        out = tmp_path / str(number)
+        hook = _stop_at(number, lambda done: None, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run(out, hooks=Hooks(advance=hook))
+        assert not (out / TOP).exists()
+        resumed = run(out).gradients
+        assert whole - sum(taken[:number]) <= resumed <= whole - sum(taken[: number - 1]) + 8
+        assert _tree(out) == expected, number
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_a_full_disk_at_any_write_is_one_error_and_no_half_file(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    run(tmp_path / "whole", FEW)
+    expected = _tree(tmp_path / "whole")
+    for number in range(1, 1000):
+        out = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            patch.setattr(os, call, _stop_at(number, getattr(os, call), error))
+            try:
+                run(out, FEW)
+                break
+            except AfbenchError as failed:
+                assert "No space left" in str(failed) and failed.exit_code == 1
+        assert not list(out.rglob("*.tmp.*")) and not (out / "log" / "owner").exists()
+        run(out, FEW)
+        assert _tree(out) == expected, number
+    assert number > 20
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_stop_at_any_commit_leaves_what_a_resume_completes(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+) -> None:
+    run(tmp_path / "whole", FEW)
+    expected = _tree(tmp_path / "whole")
+    for number in range(1, 1000):
+        out = tmp_path / str(number)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", _stop_at(number, os.replace, KeyboardInterrupt(), after=after))
+            try:
+                run(out, FEW)
+                break
+            except KeyboardInterrupt:
+                assert after or list(out.rglob("*.tmp.*"))
+        run(out, FEW)
+        assert _tree(out) == expected, number
+    assert number > 20
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_stop_while_records_are_dropped_is_cleaned_up_by_the_next_run(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
+) -> None:
+    run(tmp_path / "whole", FEW)
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", _stop_at(number, shutil.rmtree, KeyboardInterrupt(), after=after))
+        with pytest.raises(KeyboardInterrupt):
+            run(out, FEW)
+    for record in sorted(out.glob(f"{WORK}/*/*-00000.json")):
+        record.unlink()
+    assert run(out, FEW).gradients == 0
+    assert _tree(out) == _tree(tmp_path / "whole") and verify(out) == []
+
+
+def test_shards_and_records_that_do_not_fit_are_done_again(run: Any, tmp_path: Path) -> None:
+    run(tmp_path / "whole")
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run(out, hooks=Hooks(advance=_stop_at(12, lambda done: None, KeyboardInterrupt())))
+    clean, lost, cut, unrecorded, *_ = sorted(out.glob("data/*/folder-00000-*.parquet"))
+    lost.unlink()
+    cut.write_bytes(cut.read_bytes()[:-1])
+    (out / WORK / unrecorded.parent.name / "folder-00000.json").unlink()
+    for place in (out / TOP, clean, out / WORK / "clean" / "folder-00000.json", out / "README.md"):
+        place.with_name(place.name + ".tmp.elsewhere.1").write_bytes(b"orphan")
+    run(out)
+    assert _tree(out) == _tree(tmp_path / "whole")
+
+
+def test_another_plan_finished_in_between_costs_an_unfinished_one_nothing(run: Any, tmp_path: Path) -> None:
+    both, late = "folder synthetic", tmp_path / "late"
+    for settings in (SETTINGS[:1], SETTINGS[1:2]):
+        run(tmp_path / "whole", settings, sources=both)
+    hook = _stop_at(5, lambda done: None, KeyboardInterrupt())  # in the second shard of the second source
+    with pytest.raises(KeyboardInterrupt):
+        run(late, SETTINGS[:1], Hooks(advance=hook), both)
+    run(late, SETTINGS[1:2])
+    assert ["not finished" in problem.message for problem in verify(late)] == [True]
+    assert run(late, SETTINGS[:1], sources=both).gradients == 1
+    run(late, SETTINGS[1:2], sources=both)
+    assert _tree(late) == _tree(tmp_path / "whole") and verify(late) == []
