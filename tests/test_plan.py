@@ -46,7 +46,10 @@ def refusal(tmp_path):
     ("value", "told"),
     [
         *((value, "above 0 and at most 1") for value in ("0", "-1/255", "1.01", "3")),
-        *((value, "a number such as 1/255") for value in ("1/0", "1/2/3", "abc", "", "nan", "inf", "1e-999999999")),
+        *(
+            (value, "a number such as 1/255")
+            for value in ("1/0", "1/2/3", "abc", "", "nan", "inf", "1e-999999999")
+        ),
         ("1/300", "at least 1/255, one level"),
         *((value, "visible to anyone; did you mean 1/255") for value in ("0.5", "1")),
     ],
