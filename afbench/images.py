@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from afbench.core import BadSample, ByteImage
 
@@ -53,6 +54,9 @@ def decode_mask(data: bytes, *, threshold: int = 127, max_pixels: int = MAX_PIXE
         raise BadSample(problem.reason, f"mask {problem.detail}") from None
     if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
         raise BadSample("unsupported_mode", f"mask mode {picture.mode}, expected 8-bit grey or RGB")
+    alpha = picture.mode in ("LA", "RGBA") or "transparency" in picture.info
+    if alpha and int(np.asarray(picture.convert("RGBA"))[..., 3].min()) < 255:
+        raise BadSample("unsupported_mode", "mask with transparency, expected opaque pixels")
     grey = np.asarray(picture.convert("RGB").convert("L"))
     return np.where(grey > threshold, np.uint8(255), np.uint8(0))
 
@@ -64,7 +68,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
             if picture.width * picture.height > max_pixels:
                 raise BadSample("too_large", f"{picture.width}x{picture.height} is above {max_pixels} pixels")
-            if getattr(picture, "n_frames", 1) > 1:
+            # a phone's JPEG may carry a depth map or preview behind the photograph; that is no animation
+            if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
                 raise BadSample("animated", f"{getattr(picture, 'n_frames', 1)} frames, expected 1")
             # Pillow reads 16-bit colour as 8-bit without a word; only the raw mode of its decoder tells
             if any("16" in str(part) for tile in picture.tile for part in _raw_modes(tile)):
@@ -72,6 +77,8 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             picture.load()
     except BadSample:
         raise
+    except UnidentifiedImageError:
+        raise BadSample("unreadable", "no PNG, JPEG, TIFF, BMP or WebP") from None
     except Image.DecompressionBombError:
         raise BadSample("too_large", f"above {max_pixels} pixels") from None
     except (
@@ -86,8 +93,14 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         MemoryError,
         RuntimeError,
     ) as error:
-        raise BadSample("unreadable", f"{type(error).__name__}: {error}".splitlines()[0][:120]) from None
+        raise BadSample("unreadable", _stable(error)) from None
     return picture
+
+
+def _stable(error: Exception) -> str:
+    """Say what went wrong without addresses in memory, which would differ from run to run."""
+    first = f"{type(error).__name__}: {error}".splitlines()[0]
+    return re.sub(r"<[^>]* at 0x[0-9a-f]+>", "<data>", first)[:120]
 
 
 def _raw_modes(tile: tuple[object, ...]) -> tuple[object, ...]:

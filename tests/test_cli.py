@@ -244,3 +244,15 @@ def test_a_plan_counts_a_folder_without_opening_an_image(afbench, tmp_path):
         (tmp_path / name).write_bytes(b"no picture")
     ran = afbench("plan", *PLAN, "--source", f"folder:{tmp_path}")
     assert ran.code == 0 and "folder (2 expected)" in ran.out
+
+
+def test_an_early_end_after_the_demo_was_read_is_a_clean_one(tmp_path):
+    codes = [run_alone(*GENERATE, "--device", "meta", cwd=tmp_path).returncode for _ in range(5)]
+    assert codes == [2] * 5
+
+
+@pytest.mark.parametrize("name", ["sheet.jpg", "bench/sheet.png"])
+def test_a_preview_is_a_png_outside_of_the_closed_list(tmp_path, name):
+    (tmp_path / "bench").mkdir()
+    done = run_alone("preview", "bench", "--out", name, cwd=tmp_path)
+    assert done.returncode == 2 and "--out" in done.stderr and len(done.stderr.splitlines()) == 1

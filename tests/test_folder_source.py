@@ -170,7 +170,18 @@ def test_limit_takes_the_first_in_order_of_names(root, put):
         put(f"images/{name}.png")
         put(f"masks/{name}.png")
     assert open_folder(root, limit=3).ids == ["a", "b", "c"]
-    assert count_folder(str(root)) == 4 and count_folder(str(root / "images")) == 0
+    assert count_folder(str(root)) == 4
+    with pytest.raises(UsageError, match="is no folder"):
+        count_folder(str(root / "images"))
+
+
+def test_a_mask_with_the_very_name_of_an_image_serves_that_image_alone(root, put):
+    put("images/x.png")
+    put("images/x_gt.png")
+    put("masks/x_gt.png")
+    source = open_folder(root)
+    assert problem(source, "x") == "missing_mask"
+    assert source.read("x_gt").sample_id == "x_gt"
 
 
 def test_a_picture_that_cannot_be_decoded_is_excluded_and_the_rest_goes_on(root, put):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from afbench.core import PartialError, Setting, UsageError
+from afbench.core import AfbenchError, PartialError, Setting, UsageError
 from afbench.engine import judge
 from afbench.images import decode_stored, pixel_sha256
 from afbench.localizers import load_localizer
@@ -22,6 +22,7 @@ from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json, shar
 from afbench.storage.schema import ATTACKED_COLUMNS, CLEAN_COLUMNS, arrow_schema
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import verify
+from afbench.workflows import generate as generate_module
 from afbench.workflows.generate import generate
 from afbench.workflows.request import Hooks, Options
 
@@ -91,7 +92,7 @@ def test_a_manifest_says_everything_that_decides_the_pixels(made: Path) -> None:
         (setting,) = [one for one in (*FGSM, *NOISE, *CW) if name == f"reference-{one.attack}-{one.label}"]
         assert how["params"] == dict(setting.params) and how["steps"] == setting.steps
         assert how["phi"] == (str(setting.phi) if setting.phi else None)
-        assert manifest["software"]["libraries"]["torch"] != "absent"
+        assert manifest["splits"]["folder"]["software"]["libraries"]["torch"] != "absent"
         hashes.add(manifest["config_hash"])
     assert len(hashes) == 5
 
@@ -233,11 +234,81 @@ def test_unusable_samples_are_left_out_by_reason_and_the_rest_goes_on(tmp_path: 
     assert verify(out) == [] and generate(_plan(root, FGSM), out, RANDOM).excluded == counts
 
 
-def test_a_source_without_one_usable_sample_gives_an_empty_benchmark(tmp_path: Path) -> None:
+def test_a_source_without_one_usable_sample_fails_and_says_why(tmp_path: Path) -> None:
     root, out = _photographs(tmp_path / "photographs", [(32, 32)]), tmp_path / "out"
     (root / "images" / "photo0.png").write_bytes(b"no picture")
-    outcome = generate(_plan(root, [*FGSM, *CW]), out, RANDOM)
-    assert (outcome.gradients, outcome.excluded) == (0, {"unreadable": 1})
+    with pytest.raises(AfbenchError, match=r"'folder' has no usable sample \(1 unreadable\)"):
+        generate(_plan(root, [*FGSM, *CW]), out, RANDOM)
     summary = open_benchmark(out).configs["reference-cw-2"]["splits"]["folder"]["summary"]
     assert summary["n"] == 0 and summary["f1_adv"] is None
     assert verify(out) == [] and not (out / WORK).exists()
+
+
+def test_a_run_that_waited_for_another_checks_the_folder_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, theirs = tmp_path / "out", replace(_plan(root, NOISE), seed=1)
+    finished = generate_module._is_finished
+
+    def let_another_finish(*asked: Any) -> bool:
+        answer = finished(*asked)
+        monkeypatch.setattr(generate_module, "_is_finished", finished)
+        generate(theirs, out, RANDOM)
+        return answer
+
+    monkeypatch.setattr(generate_module, "_is_finished", let_another_finish)
+    with pytest.raises(UsageError, match=r"made differently.*seed: 1 -> 0"):
+        generate(_plan(root, NOISE), out, RANDOM)
+
+
+def test_a_run_that_stored_no_shard_does_not_bind_the_next(root: Path, tmp_path: Path) -> None:
+    def stop(gradients: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(_plan(root, FGSM, seed=1), tmp_path, RANDOM, Hooks(start=stop))
+    generate(_plan(root, FGSM, limit=2), tmp_path, RANDOM)
+    how = open_benchmark(tmp_path).configs["reference-fgsm-1"]["how"]
+    assert how["seed"] == 0 and verify(tmp_path) == []
+
+
+@pytest.mark.parametrize("listing", ['{"name": "my site"}', "no json", "[]"])
+def test_a_folder_with_the_manifest_of_another_tool_is_left_alone(
+    root: Path, tmp_path: Path, listing: str
+) -> None:
+    out = tmp_path / "site"
+    out.mkdir()
+    for name, text in (("MANIFEST.json", listing), ("README.md", "mine"), ("a.tmp.bak", "mine")):
+        (out / name).write_text(text)
+    before = _tree(out)
+    with pytest.raises(UsageError, match="is no benchmark"):
+        generate(_plan(root, FGSM), out, RANDOM)
+    assert _tree(out) == before
+
+
+def test_the_same_bad_files_give_the_same_manifests(root: Path, tmp_path: Path) -> None:
+    bad = _photographs(tmp_path / "bad")
+    (bad / "images" / "photo0.png").write_bytes(b"no picture")
+    for name in ("one", "two"):
+        generate(_plan(bad, NOISE), tmp_path / name, RANDOM)
+    assert _tree(tmp_path / "one") == _tree(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")]
+)
+def test_running_out_of_memory_is_said_in_one_line(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*asked: Any, **options: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("afbench.workflows.work.run_settings", fail)
+    with pytest.raises(AfbenchError, match="out of memory; lower --batch-size"):
+        generate(_plan(root, FGSM), tmp_path, RANDOM)
+
+
+def test_tf32_is_refused_where_there_is_none(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="tf32 needs an NVIDIA GPU"):
+        generate(_plan(root, FGSM), tmp_path / "out", replace(RANDOM, precision="tf32"))
+    assert not (tmp_path / "out").exists()

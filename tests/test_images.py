@@ -247,3 +247,16 @@ def test_the_bound_holds_in_whole_levels_and_is_reached(pairs, bound):
     assert (levels - original).abs().max() <= bound
     far = (moved[0, 0, 0] * 255 - original).abs() >= bound
     assert ((levels - original).abs()[far] == bound).all()
+
+
+def test_a_mask_with_transparency_is_refused_and_an_opaque_one_is_read(save):
+    pixels = np.full((20, 20, 4), 255, np.uint8)
+    assert decode_mask(save(pixels, "PNG")).all()
+    pixels[:10, :, 3] = 0
+    assert reason_for(save(pixels, "PNG"), decode_mask) == "unsupported_mode"
+
+
+def test_the_photograph_of_a_phone_file_with_a_second_frame_is_read(tmp_path):
+    first, second = (Image.fromarray(np.full((16, 24, 3), level, np.uint8)) for level in (200, 20))
+    first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
+    assert abs(int(decode_image((tmp_path / "phone.jpg").read_bytes())[8, 8, 0]) - 200) < 3

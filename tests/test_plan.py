@@ -51,7 +51,7 @@ def refusal(tmp_path):
             for value in ("1/0", "1/2/3", "abc", "", "nan", "inf", "1e-999999999")
         ),
         ("1/300", "at least 1/255, one level"),
-        *((value, "visible to anyone; did you mean 1/255") for value in ("0.5", "1")),
+        *((value, "visible to anyone; did you mean (one of )?1/255") for value in ("0.5", "1")),
     ],
 )
 def test_a_phi_nobody_can_mean_is_refused(value, told):
@@ -247,3 +247,16 @@ def test_large_phi_in_a_plan_needs_the_option(refusal, tmp_path):
     assert "--large-phi" in refusal(GOOD.replace("attack: fgsm", "attack: fgsm, phi: [0.5]"))
     plan = read_plan(str(tmp_path / "plan.yaml"), large_phi=True)
     assert plan.blocks[0].settings[0].phi == Fraction(1, 2)
+
+
+def test_one_source_from_two_roots_is_refused(refusal):
+    block = "- {{localizers: [reference], sources: ['folder:{}'], attacks: [{{attack: {}}}]}}\n"
+    text = "name: two\nblocks:\n" + block.format("a", "fgsm") + block.format("b", "noise")
+    assert "'folder' is asked for with two roots, a and b" in refusal(text)
+
+
+def test_the_same_config_in_two_blocks_is_refused(refusal):
+    block = "- {localizers: [reference], sources: [demo], attacks: [{attack: fgsm}]}\n"
+    assert "reference on demo with fgsm-1 is asked for in two blocks" in refusal(
+        "name: two\nblocks:\n" + block * 2
+    )

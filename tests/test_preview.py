@@ -1,5 +1,6 @@
 """A contact sheet shows what was asked for, from stored bytes, and nothing else is drawn."""
 
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -61,13 +62,23 @@ def test_the_same_benchmark_gives_the_same_sheet_and_is_not_touched(made: Path) 
     assert np.array_equal(first, again) and state() == before
 
 
+EMBEDDED = str(files("afbench.localizers") / "weights" / "reference.safetensors")
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"configs": ["reference-fgsm-9"]}, r"config 'reference-fgsm-9' is not in .* reference-fgsm-1"),
-        ({"configs": ["clean"]}, "config 'clean' is not in"),
+        (
+            {"configs": ["reference-fgsm-9"]},
+            r"config 'reference-fgsm-9' is no attacked config of .* reference-fgsm-1",
+        ),
+        ({"configs": ["clean"]}, "config 'clean' is no attacked config"),
         ({"split": "demo"}, "split 'demo' is not in .*; its splits: folder"),
-        ({"checkpoint": None}, r"was made with other weights \(\w{12}\); give --checkpoint"),
+        (
+            {"configs": ["reference-fgsm-1"], "checkpoint": EMBEDDED},
+            r"was made with other weights \(\w{12}\); give --checkpoint",
+        ),
+        ({"checkpoint": EMBEDDED}, "embedded weights; give --checkpoint"),
         ({"checkpoint": "missing.safetensors"}, r"checkpoint 'missing.safetensors' does not exist"),
     ],
 )

@@ -12,11 +12,15 @@ def configs():
     """Two attacked configs, one with figures that are undefined, and the originals."""
     figures = {"n": 36, "f1_clean": 0.81249, "f1_adv": 0.05, "rp": 6.15, "f1_all_ones": 0.2}
     figures |= {"psnr": 48.13, "ssim": 0.99912, "linf": 1, "unchanged": 0, "n_undefined": 2}
+    how = {"localizer": {"untrained": False}}
     nothing = dict.fromkeys(figures, None) | {"n": 0}
     return {
         "clean": {"splits": {"demo": {"shards": []}}},
-        "reference-pgd-1": {"splits": {"demo": {"summary": figures}}},
-        "x-cw-250": {"splits": {"demo": {"summary": figures}, "a_long_source": {"summary": nothing}}},
+        "reference-pgd-1": {"how": how, "splits": {"demo": {"summary": figures}}},
+        "x-cw-250": {
+            "how": how,
+            "splits": {"demo": {"summary": figures}, "a_long_source": {"summary": nothing}},
+        },
     }
 
 
@@ -28,6 +32,12 @@ def test_there_is_a_row_for_every_attacked_config_and_source(configs):
         ("x-cw-250", "a_long_source"),
     ]
     assert rows[0]["f1_clean"] == 0.81249
+
+
+def test_untrained_weights_are_said_in_the_table(configs):
+    configs["x-cw-250"]["how"] = {"localizer": {"untrained": True}}
+    assert [row["untrained"] for row in stats_rows(configs)] == [False, True, True]
+    assert "x-cw-250 (untrained)" in stats_table(configs) and "pgd-1 (untrained)" not in stats_table(configs)
 
 
 def test_the_table_aligns_names_to_the_left_and_numbers_to_the_right(configs):

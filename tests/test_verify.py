@@ -247,4 +247,11 @@ def test_a_manifest_that_points_out_of_its_folder_is_refused(bench: Path) -> Non
     path.write_bytes(path.read_bytes().replace(FGSM.encode(), b"../../etc/passwd"))
     with pytest.raises(AfbenchError, match="leaves its folder"):
         open_benchmark(bench)
-    assert "leaves its folder" in verify(bench)[0].message
+    assert [problem.path for problem in verify(bench)] == ["manifests/reference-fgsm-1.json"]
+
+
+def test_a_manifest_that_is_no_json_is_found_and_not_fatal(bench: Path) -> None:
+    path = bench / "manifests" / "reference-fgsm-1.json"
+    path.write_bytes(b"?" + path.read_bytes()[1:])
+    assert [problem.path for problem in verify(bench)] == ["manifests/reference-fgsm-1.json"]
+    assert rows_to_check(bench) == 0

@@ -58,10 +58,8 @@ def main() -> None:
         sys.exit(result if isinstance(result, int) else 0)
     except AfbenchError as error:
         _fail(str(error), error.exit_code)
-    except click.exceptions.Abort:
-        _fail("stopped; committed shards are kept: run the same command again to go on", 3)
-    except KeyboardInterrupt:
-        _fail("stopped; committed shards are kept: run the same command again to go on", 3)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _fail("stopped; what `generate` committed is kept, and the same command goes on from there", 3)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)

@@ -174,6 +174,8 @@ def _parse_params(texts: Sequence[str]) -> dict[str, str]:
 def _with_roots(plan: RunPlan, given: Sequence[SourceSpec]) -> RunPlan:
     """Put the roots of --source NAME:ROOT into the plan's sources of the same name."""
     roots = {source.name: source for source in given}
+    if len(roots) < len(given):
+        raise UsageError("--source gives the root of one of the plan's sources twice")
     names = {source.name for block in plan.blocks for source in block.sources}
     for name in roots:
         if name not in names:

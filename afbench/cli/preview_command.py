@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from afbench.core import UsageError
+
 
 @click.command("preview", epilog="Example: afbench preview afbench-out/demo --out sheet.png")
 @click.argument("folder", type=click.Path(path_type=Path))
@@ -39,10 +41,16 @@ def command(
     out: Path | None,
 ) -> None:
     """Write a PNG contact sheet: original, attacked, noise x40, mask, and what was found before and after."""
+    target = out or folder / "log" / "preview.png"
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"--out must end in .png; found '{target}'")
+    if folder.resolve() in target.resolve().parents and target.resolve().parent != (folder / "log").resolve():
+        raise UsageError(
+            f"--out '{target}' lies inside the benchmark, which is a closed list; use {folder}/log/"
+        )
     from afbench.workflows.preview import preview
 
     sheet = preview(folder, configs=configs, split=split, count=count, checkpoint=checkpoint)
-    target = out or folder / "log" / "preview.png"
     target.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(target, "PNG")
     click.echo(str(target))

@@ -27,7 +27,7 @@ class AttackedRow:
     before: Judged
     after: Judged
     distance: Distance
-    zero_gradient_pixels: int
+    zero_gradient_pixels: int | None
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def run_settings(
     stored: dict[Setting, list[bytes | Failure]] = {
         setting: [Failure(sample.sample_id, "unfinished", "") for sample in samples] for setting in settings
     }
-    zero_pixels = {setting: [0] * len(samples) for setting in settings}
+    zero_pixels: dict[Setting, list[int | None]] = {setting: [None] * len(samples) for setting in settings}
     for rows in equal_sizes([sample.image for sample in samples], images_per_launch(settings, batch_size)):
         chosen = [samples[row] for row in rows]
         batch = Batch(
@@ -83,11 +83,11 @@ def run_settings(
         ):
             finite = torch.isfinite(attacked.image).all(dim=3).all(dim=2).all(dim=1).tolist()
             levels = quantise(torch.nan_to_num(attacked.image), batch.image, max_levels(attacked.setting.phi))
-            zeros = attacked.zero_pixels.tolist()
+            zeros = [None] * len(rows) if attacked.zero_pixels is None else attacked.zero_pixels.tolist()
             for row, sample, good, pixels, zero in zip(
                 rows, chosen, finite, levels.cpu().numpy(), zeros, strict=True
             ):
-                zero_pixels[attacked.setting][row] = int(zero)
+                zero_pixels[attacked.setting][row] = zero
                 stored[attacked.setting][row] = (
                     encode_image(pixels, image_format)
                     if good
@@ -106,7 +106,7 @@ def _score(
     samples: Sequence[Sample],
     before: Sequence[Judged],
     stored: Sequence[bytes | Failure],
-    zero_pixels: Sequence[int],
+    zero_pixels: Sequence[int | None],
     batch_size: int,
     device: str,
 ) -> list[AttackedRow | Failure]:

@@ -42,11 +42,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Attacked:
-    """One setting's result: float ``(N, 3, H, W)``, and pixels ``(N,)`` whose first gradient was zero."""
+    """One setting's result: float ``(N, 3, H, W)``, and pixels ``(N,)`` whose first gradient was zero, if one was
+    taken."""
 
     setting: Setting
     image: Tensor
-    zero_pixels: Tensor
+    zero_pixels: Tensor | None
 
 
 def images_per_launch(settings: Sequence[Setting], batch_size: int) -> int:
@@ -123,7 +124,7 @@ def _swept(
     shape = (3, image.shape[2], image.shape[3])
     if first.attack == "noise":
         out = attacks.noise(image, signs=attacks.signs(keys, shape, 0), phi=phi)
-        zero_pixels = torch.zeros(len(image), dtype=torch.int64)
+        zero_pixels = None  # no gradient was taken
     elif first.attack == "fgsm":
         assert clean is not None
         out = attacks.fgsm(_never, image, phi=phi, gradient=clean[0].repeat(count, 1, 1, 1))
@@ -160,7 +161,7 @@ def _swept(
         zero_pixels = clean[1].repeat(count) if shared is not None and clean else _zero_pixels(meter, batch)
     for position, setting in enumerate(runs):
         part = slice(position * len(batch.image), (position + 1) * len(batch.image))
-        yield Attacked(setting, out[part], zero_pixels[part])
+        yield Attacked(setting, out[part], None if zero_pixels is None else zero_pixels[part])
 
 
 def _cw(localizer: Localizer, batch: Batch, runs: list[Setting], meter: Meter) -> Iterator[Attacked]:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -193,4 +194,23 @@ def check_plan(plan: RunPlan) -> RunPlan:
             doubled = sorted({name for name in names if names.count(name) > 1})
             if doubled:
                 raise UsageError(f"{what} '{doubled[0]}' is asked for twice")
+    _check_blocks(plan.blocks)
     return plan
+
+
+def _check_blocks(blocks: Sequence[Block]) -> None:
+    """No source from two roots, and no config of a source in two blocks."""
+    roots: dict[str, str | None] = {}
+    made: set[tuple[str, str, str]] = set()
+    for block in blocks:
+        for source in block.sources:
+            if roots.setdefault(source.name, source.root) != source.root:
+                raise UsageError(
+                    f"source '{source.name}' is asked for with two roots, {roots[source.name]} and {source.root}; "
+                    "make one benchmark of each"
+                )
+        for one in product(block.localizers, block.sources, block.settings):
+            key = one[0], one[1].name, f"{one[2].attack}-{one[2].label}"
+            if key in made:
+                raise UsageError(f"{' on '.join(key[:2])} with {key[2]} is asked for in two blocks")
+            made.add(key)

@@ -70,7 +70,7 @@ def parse_phi(value: str | float, *, large_phi: bool = False) -> Fraction:
     if max_levels(phi) == 0:  # not phi < 1/255: the float 1 / 255 lies below it
         raise UsageError(f"phi must be at least 1/255, one level of an 8-bit image; found '{value}'")
     if phi > LARGE_PHI and not large_phi:
-        meant = f"{value}/255" if phi.denominator == 1 else "1/255"
+        meant = f"{value}/255" if phi.denominator == 1 else "one of 1/255, 2/255, 3/255"
         raise UsageError(
             f"phi {value} is visible to anyone; did you mean {meant}? --large-phi runs it anyway"
         )

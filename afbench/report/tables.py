@@ -7,13 +7,20 @@ from typing import Any
 
 FIGURES = ("n", "f1_clean", "f1_adv", "rp", "f1_all_ones", "psnr", "ssim", "linf", "unchanged", "n_undefined")
 _HEADS = ("images", "F1 orig", "F1 att", "RP %", "all-ones", "PSNR", "SSIM", "max lvl", "unchgd", "undef")
+UNTRAINED = " (untrained)"
+"""Stands behind a config whose localizer has random weights: its figures mean nothing."""
 _DIGITS = {"f1_clean": 3, "f1_adv": 3, "rp": 1, "f1_all_ones": 3, "psnr": 1, "ssim": 4}
 
 
 def stats_rows(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """One row per attacked config and source, with the figures of its manifest."""
     return [
-        {"config": name, "source": source, **split["summary"]}
+        {
+            "config": name,
+            "source": source,
+            "untrained": manifest["how"]["localizer"]["untrained"],
+            **split["summary"],
+        }
         for name, manifest in configs.items()
         for source, split in manifest["splits"].items()
         if "summary" in split
@@ -24,7 +31,11 @@ def stats_table(configs: Mapping[str, Mapping[str, Any]]) -> str:
     """The same as an aligned text table."""
     head = ["config", "source", *_HEADS]
     body = [
-        [row["config"], row["source"], *(figure(row[key], _DIGITS.get(key, 0)) for key in FIGURES)]
+        [
+            row["config"] + UNTRAINED * row["untrained"],
+            row["source"],
+            *(figure(row[key], _DIGITS.get(key, 0)) for key in FIGURES),
+        ]
         for row in stats_rows(configs)
     ]
     return text_table(head, body)

@@ -37,11 +37,7 @@ def open_folder(root: str, limit: int | None = None) -> Source:
         UsageError: if the root or one of its two folders is missing, or holds no image.
     """
     base = Path(root).expanduser()
-    for folder in (base, base / "images", base / "masks"):
-        if not folder.is_dir():
-            raise UsageError(
-                f"source folder: '{folder}' is no folder; expected {base}/images and {base}/masks"
-            )
+    _require_folders(base)
     pairs = _pair(base)
     if not any(pair.image for pair in pairs.values()):
         raise UsageError(f"source folder: no image in '{base / 'images'}' ({', '.join(SUFFIXES)})")
@@ -55,12 +51,25 @@ def open_folder(root: str, limit: int | None = None) -> Source:
     )
 
 
+def _require_folders(base: Path) -> None:
+    for folder in (base, base / "images", base / "masks"):
+        if not folder.is_dir():
+            raise UsageError(
+                f"source folder: '{folder}' is no folder; expected {base}/images and {base}/masks"
+            )
+
+
 def _pair(base: Path) -> dict[str, _Pair]:
     images, masks = _stems(base / "images"), _stems(base / "masks")
     pairs: dict[str, _Pair] = {}
     used: set[str] = set()
     for stem, found in images.items():
-        matches = [stem + ending for ending in MASK_ENDINGS if stem + ending in masks]
+        # a mask of an image's very own name belongs to that image alone
+        matches = [
+            stem + ending
+            for ending in MASK_ENDINGS
+            if stem + ending in masks and not (ending and stem + ending in images)
+        ]
         used.update(matches)
         files = [path for match in matches for path in masks[match]]
         sample_id = _sample_id(stem)
@@ -132,6 +141,11 @@ def _read(pairs: dict[str, _Pair], sample_id: str) -> Sample:
 
 
 def count_folder(root: str) -> int:
-    """Samples a folder would give, without opening any; 0 if it is no such folder."""
+    """Samples a folder would give, without opening any.
+
+    Raises:
+        UsageError: if the root or one of its two folders is missing.
+    """
     base = Path(root).expanduser()
-    return len(_pair(base)) if (base / "images").is_dir() and (base / "masks").is_dir() else 0
+    _require_folders(base)
+    return len(_pair(base))

@@ -40,7 +40,8 @@ def figures_table(configs: Mapping[str, Mapping[str, Any]]) -> str:
     for name, manifest in configs.items():
         for source, split in manifest["splits"].items():
             if "summary" in split:
-                lines.append("| " + " | ".join([name, source, *_cells(split["summary"])]) + " |")
+                shown = name + " (untrained)" * manifest["how"]["localizer"]["untrained"]
+                lines.append("| " + " | ".join([shown, source, *_cells(split["summary"])]) + " |")
     return "\n".join(lines)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
 
 from afbench.core import AfbenchError
+
+_TEMPORARY = re.compile(r".+\.tmp\.[A-Za-z0-9_.-]+\.[0-9]+")
 
 
 def sha256_file(path: Path) -> str:
@@ -64,7 +67,7 @@ def commit_if_changed(path: Path, data: bytes) -> None:
 
 def sweep(folder: Path) -> int:
     """Remove temporary files of runs that were killed, at any depth; returns how many."""
-    orphans = [path for path in folder.rglob("*.tmp.*") if path.is_file()]
+    orphans = [path for path in folder.rglob("*.tmp.*") if _TEMPORARY.fullmatch(path.name) and path.is_file()]
     for path in orphans:
         path.unlink(missing_ok=True)
     return len(orphans)

@@ -12,7 +12,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from afbench.core import PartialError, UsageError
+from afbench.core import AfbenchError, PartialError, UsageError
 
 from .commit import commit_json, sweep
 from .manifests import LOG, TOP, WORK, read_json
@@ -27,12 +27,7 @@ def check_folder(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out '{folder}' is a file; give a folder")
-    if (
-        folder.is_dir()
-        and any(folder.iterdir())
-        and not (folder / TOP).exists()
-        and not (folder / WORK).exists()
-    ):
+    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
         raise UsageError(f"--out '{folder}' holds something that is no benchmark; give a new or empty folder")
     nearest = folder
     while not nearest.exists():
@@ -41,6 +36,17 @@ def check_folder(folder: Path) -> None:
         raise UsageError(f"--out '{folder}' lies below a file, '{nearest}'; give another folder")
     if not os.access(nearest, os.W_OK | os.X_OK) or os.statvfs(nearest).f_flag & os.ST_RDONLY:
         raise UsageError(f"--out '{folder}' cannot be written: no permission in '{nearest}'")
+
+
+def _is_ours(folder: Path) -> bool:
+    """A benchmark, or one in the making; another tool's MANIFEST.json does not make a folder ours."""
+    if not (folder / TOP).is_file():
+        return (folder / WORK).is_dir()
+    try:
+        listing = read_json(folder / TOP)
+    except AfbenchError:
+        return (folder / "manifests").is_dir() and (folder / "data").is_dir()
+    return "schema_version" in listing and isinstance(listing.get("files"), dict)
 
 
 @contextmanager
@@ -102,6 +108,11 @@ def read_header(folder: Path, config: str) -> dict[str, Any] | None:
     """How an unfinished config is made, or None."""
     path = folder / WORK / config / "header.json"
     return read_json(path) if path.is_file() else None
+
+
+def has_records(folder: Path, *, config: str = "*", split: str = "*") -> bool:
+    """True if any shard of a config or split is committed; a header without one does not bind."""
+    return any((folder / WORK).glob(f"{config}/{split}-[0-9][0-9][0-9][0-9][0-9].json"))
 
 
 def log_event(folder: Path, **entry: Any) -> None:

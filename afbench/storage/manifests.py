@@ -17,7 +17,7 @@ from afbench.plan import ATTACKS
 SCHEMA_VERSION = 1
 TOP = "MANIFEST.json"
 WORK = ".afbench"
-"""Records, lock and log position of a run in progress; not part of the benchmark."""
+"""Headers and records of a run in progress; not part of the benchmark."""
 LOG = "log"
 
 _SAFE = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
@@ -42,12 +42,24 @@ def open_benchmark(folder: Path) -> Benchmark:
         UsageError: if the folder is none.
         AfbenchError: if a manifest is damaged or names a path outside the folder.
     """
+    require_benchmark(folder)
+    configs = read_configs(folder)
+    if "clean" not in configs:
+        raise AfbenchError(f"'{folder}' is damaged: manifests/clean.json is missing; see `afbench verify`")
+    return Benchmark(folder, configs)
+
+
+def require_benchmark(folder: Path) -> None:
+    """Refuse a folder that is no finished benchmark.
+
+    Raises:
+        UsageError: if it is none.
+    """
     if not (folder / TOP).is_file():
         hint = (
             "; a run there is not finished: run `afbench generate` again" if (folder / WORK).is_dir() else ""
         )
         raise UsageError(f"'{folder}' is no benchmark: {TOP} is missing{hint}")
-    return Benchmark(folder, read_configs(folder))
 
 
 def read_configs(folder: Path) -> dict[str, dict[str, Any]]:

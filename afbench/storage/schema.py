@@ -68,7 +68,7 @@ ATTACKED_COLUMNS = {
     "mask_sha256": "string",
 }
 """Columns of an attacked config. ``linf`` in 8-bit levels, ``l2`` over [0, 1] values, ``psnr`` in dB (null when
-the image is unchanged), ``f1``/``iou`` null where undefined, ``tp``..``tn`` of the attacked image."""
+the image is unchanged), ``zero_gradient_pixels`` null where an attack took no gradient, ``f1``/``iou`` null where undefined, ``tp``..``tn`` of the attacked image."""
 
 DICTIONARY_COLUMNS = ["localizer", "attack", "source", "kind", "group"]
 

@@ -108,8 +108,9 @@ def read_rows(
     """
     for path in paths:
         try:
-            with pq.ParquetFile(folder / path, page_checksum_verification=True) as shard:
-                for batch in shard.iter_batches(batch_size=16, columns=list(columns) if columns else None):
+            with pq.ParquetFile(folder / path, pre_buffer=False, page_checksum_verification=True) as shard:
+                wanted = list(columns) if columns else None
+                for batch in shard.iter_batches(batch_size=16, columns=wanted, use_threads=False):
                     for row in batch.to_pylist():
                         for name in ("image", "mask"):
                             if name in row:

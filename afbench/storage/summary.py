@@ -23,8 +23,8 @@ SUMMARY_COLUMNS = (
 def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Average the rows of one config and split.
 
-    F1 and RP are means over the images where F1 is defined before and after (``n_undefined`` counts the
-    others); PSNR is the mean over changed images (``unchanged`` counts the others). ``f1_all_ones`` is what a
+    F1 is a mean over the images where it is defined before and after (``n_undefined`` counts the others), and
+    RP is 100 times the one mean over the other; PSNR is the mean over changed images (``unchanged`` counts the others). ``f1_all_ones`` is what a
     mask that calls every pixel forged would score on the same images: chance.
     """
     rows = list(rows)
@@ -41,7 +41,7 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "psnr": _mean([row for row in rows if row["psnr"] is not None], "psnr"),
         "ssim": _mean([row for row in rows if row["ssim"] is not None], "ssim"),
         "linf": max((row["linf"] for row in rows), default=0),
-        "zero_gradient_pixels": sum(row["zero_gradient_pixels"] for row in rows),
+        "zero_gradient_pixels": sum(row["zero_gradient_pixels"] or 0 for row in rows),
     }
 
 

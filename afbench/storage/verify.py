@@ -24,6 +24,7 @@ from .manifests import (
     count_rows,
     open_benchmark,
     read_json,
+    require_benchmark,
     safe_path,
 )
 from .shards import read_rows
@@ -46,11 +47,12 @@ def verify(folder: Path, advance: Callable[[int], None] = lambda rows: None) -> 
     Raises:
         UsageError: if the folder is no benchmark.
     """
+    require_benchmark(folder)
     try:
-        benchmark = open_benchmark(folder)
         listing = read_json(folder / TOP)["files"]
         if problems := list(_check_files(folder, listing)):
             return problems
+        benchmark = open_benchmark(folder)
         return [*_check_configs(benchmark, listing), *_check_pixels(benchmark, advance)]
     except UsageError:
         raise
@@ -177,4 +179,8 @@ def _check_attacked(
 
 def rows_to_check(folder: Path) -> int:
     """How many rows ``verify`` will look at."""
-    return sum(count_rows(manifest) for manifest in open_benchmark(folder).configs.values())
+    require_benchmark(folder)
+    try:
+        return sum(count_rows(manifest) for manifest in open_benchmark(folder).configs.values())
+    except AfbenchError:
+        return 0

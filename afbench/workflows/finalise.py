@@ -70,7 +70,8 @@ def _records(folder: Path) -> list[tuple[Path, str]]:
 
 def _manifest(out: Path, config: str) -> dict[str, Any]:
     header = {"config": "clean"} if config == "clean" else (read_header(out, config) or {"config": config})
-    return {"schema_version": SCHEMA_VERSION, **header, "splits": {}}
+    kept = {key: value for key, value in header.items() if key != "software"}
+    return {"schema_version": SCHEMA_VERSION, **kept, "splits": {}}
 
 
 def _split(out: Path, config: str, split: str, records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def _split(out: Path, config: str, split: str, records: list[dict[str, Any]]) ->
     if config == "clean":
         found = {**(read_header(out, f"clean.{split}") or {}), **found}
     else:
+        found["software"] = (read_header(out, config) or {}).get("software")
         found["summary"] = summarise(read_rows(out, [record["path"] for record in records], SUMMARY_COLUMNS))
     return found
 

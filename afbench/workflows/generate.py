@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afbench.core import UsageError
+import torch
+
+from afbench.core import AfbenchError, UsageError
 from afbench.engine import compute_precision
 from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
 from afbench.plan import RunPlan
-from afbench.storage.folder import commit_header, locked, log_event, read_header
+from afbench.storage.folder import commit_header, has_records, locked, log_event, read_header
 from afbench.storage.manifests import TOP, WORK, excluded_samples, read_configs
 
 from .finalise import finalise
 from .provenance import config_hash, describe_config, difference, software
 from .request import Hooks, Options, check_request, localizer_names
-from .splits import Split, open_splits
+from .splits import Split, check_splits, open_splits
 from .work import Run, Task, gradients_left, run_shard
 
 
@@ -58,15 +61,29 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
         for source in block.sources
     ]
     headers = _headers(tasks, plan.seed, options.precision)
+    check_splits(out, splits)
     _check_configs(out, headers)
     run = Run(
         out, plan.seed, options.device, options.batch_size, options.image_format, hooks.advance, hooks.say
     )
     if not _is_finished(out, tasks):
         with locked(out), compute_precision(options.precision, options.device):
+            check_splits(out, splits)  # again: another process may have written while this one waited
+            _check_configs(out, headers)
             _run(run, tasks, splits, headers, hooks)
             finalise(out)
+    _refuse_empty(out, splits)
     return Outcome(out, list(headers), run.shards, run.gradients, _excluded(out, headers))
+
+
+def _refuse_empty(out: Path, splits: Mapping[str, Split]) -> None:
+    clean = read_configs(out)["clean"]
+    for name in splits:
+        part = clean["splits"][name]
+        if not any(shard["rows"] for shard in part["shards"]):
+            reasons = Counter(one["reason"] for shard in part["shards"] for one in shard["excluded"])
+            told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+            raise AfbenchError(f"source '{name}' has no usable sample ({told}); '{out}/README.md' says why")
 
 
 def _headers(tasks: Sequence[Task], seed: int, precision: str) -> dict[str, dict[str, Any]]:
@@ -86,7 +103,8 @@ def _headers(tasks: Sequence[Task], seed: int, precision: str) -> dict[str, dict
 def _check_configs(out: Path, headers: Mapping[str, Mapping[str, Any]]) -> None:
     finished = read_configs(out)
     for config, header in headers.items():
-        before = finished.get(config) or read_header(out, config)
+        begun = read_header(out, config) if has_records(out, config=config) else None
+        before = finished.get(config) or begun
         if before and before["config_hash"] != header["config_hash"]:
             changed = "; ".join(difference(before["how"], header["how"]))
             raise UsageError(
@@ -125,9 +143,16 @@ def _run(
         commit_header(run.out, f"clean.{split.name}", split.identity())
     for task in tasks:
         for config in task.configs().values():
-            if read_header(run.out, config) is None:
+            if not has_records(run.out, config=config):
                 commit_header(run.out, config, {**headers[config], "software": told})
-    log_event(run.out, event="start", host=platform.node(), device=run.device, batch_size=run.batch_size)
+    log_event(
+        run.out,
+        event="start",
+        host=platform.node(),
+        device=run.device,
+        batch_size=run.batch_size,
+        threads=torch.get_num_threads(),
+    )
     hooks.start(sum(gradients_left(run.out, task) for task in tasks))
     for split in splits.values():
         mine = [task for task in tasks if task.split is split]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from afbench.core import ByteImage, UsageError
+from afbench.core import ByteImage, Localizer, UsageError
 from afbench.engine import judge
 from afbench.images import decode_stored
 from afbench.localizers import load_localizer
-from afbench.metrics import f1
 from afbench.report.sheet import SheetRow, contact_sheet
+from afbench.report.tables import figure
 from afbench.storage.manifests import Benchmark, open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 
@@ -29,7 +29,7 @@ def preview(
 
     Args:
         folder: a finished benchmark.
-        configs: their names; omitted, the strongest setting of every attack.
+        configs: their names; omitted, the strongest setting of every attack whose localizer can be loaded.
         split: a source id; omitted, the first one.
         count: samples to show.
         checkpoint: weights of the attacked localizer, if it is not embedded.
@@ -37,13 +37,19 @@ def preview(
         UsageError: if the folder is no benchmark, a name is unknown, or the weights are not those attacked.
     """
     benchmark = open_benchmark(folder)
-    chosen = list(configs) or strongest(benchmark)
+    chosen = list(configs) or [
+        name for name in strongest(benchmark) if _attacked_localizer(benchmark, name, checkpoint)
+    ]
+    if not chosen:
+        raise UsageError(
+            f"none of the localizers attacked in '{folder}' has embedded weights; give --checkpoint"
+        )
     splits = list(benchmark.configs["clean"]["splits"])
     split = split or splits[0]
     for name in chosen:
         if name not in benchmark.attacked:
             raise UsageError(
-                f"config '{name}' is not in '{folder}'; its configs: {', '.join(benchmark.attacked)}"
+                f"config '{name}' is no attacked config of '{folder}'; those are: {', '.join(benchmark.attacked)}"
             )
     if split not in splits:
         raise UsageError(f"split '{split}' is not in '{folder}'; its splits: {', '.join(splits)}")
@@ -66,16 +72,21 @@ def strongest(benchmark: Benchmark) -> list[str]:
     return list(families.values())  # configs come in growing strength, so the last of a family stays
 
 
+def _attacked_localizer(benchmark: Benchmark, name: str, checkpoint: str | None) -> Localizer | None:
+    """The localizer a config attacked, or None if these are not its weights."""
+    how = benchmark.configs[name]["how"]["localizer"]
+    localizer = load_localizer(how["architecture"], checkpoint or ("random" if how["untrained"] else None))
+    return localizer if localizer.weights_sha256 == how["weights_sha256"] else None
+
+
 def _rows(
     benchmark: Benchmark, name: str, split: str, originals: Mapping[str, ByteImage], checkpoint: str | None
 ) -> list[SheetRow]:
     manifest = benchmark.configs[name]
-    how = manifest["how"]["localizer"]
-    localizer = load_localizer(how["architecture"], checkpoint)
-    if localizer.weights_sha256 != how["weights_sha256"]:
-        raise UsageError(
-            f"config {name} was made with other weights ({how['weights_sha256'][:12]}); give --checkpoint"
-        )
+    localizer = _attacked_localizer(benchmark, name, checkpoint)
+    if localizer is None:
+        weights = manifest["how"]["localizer"]["weights_sha256"]
+        raise UsageError(f"config {name} was made with other weights ({weights[:12]}); give --checkpoint")
     found = []
     for row in read_rows(benchmark.folder, shard_paths(manifest, split)):
         original = originals.get(row["sample_id"])
@@ -86,7 +97,7 @@ def _rows(
         label = [
             name,
             row["sample_id"][:32],
-            f"F1 {f1(before.counts):.3f} -> {f1(after.counts):.3f}",
+            f"F1 {figure(row['f1_clean'], 3)} -> {figure(row['f1_adv'], 3)}",
             f"PSNR {row['psnr']:.1f} dB" if row["psnr"] is not None else "unchanged",
             f"max {row['linf']} levels",
         ]

@@ -18,7 +18,8 @@ from afbench.storage.folder import check_folder
 class Options:
     """How to run, as opposed to what: none of it but ``precision`` and ``checkpoint`` decides the pixels.
 
-    ``batch_size`` is in images per launch; another one may move single levels in float32.
+    ``batch_size`` is in images per launch (at least one image with all its phi); another one may move single levels in
+    float32, and so may adding phi to a finished benchmark.
     """
 
     checkpoint: str | None = None
@@ -55,9 +56,13 @@ def check_request(plan: RunPlan, out: Path, options: Options) -> None:
     if len(names) > 1 and (options.checkpoint or options.localizer_name):
         raise UsageError("--checkpoint and --localizer-name go with one localizer; found " + ", ".join(names))
     # no dot: '.' and '..' are folders, and temporary files and headers of originals are told by theirs
-    if options.localizer_name and not re.fullmatch(r"[a-z0-9_]+", options.localizer_name):
+    if options.localizer_name is not None and not re.fullmatch(r"[a-z0-9_]+", options.localizer_name):
         raise UsageError(f"--localizer-name must match [a-z0-9_]+; found '{options.localizer_name}'")
     if options.batch_size < 1 or (options.shard_size is not None and options.shard_size < 1):
         raise UsageError("--batch-size and --shard-size must be at least 1")
+    if options.precision == "tf32" and not options.device.startswith("cuda"):
+        raise UsageError(
+            f"--precision tf32 needs an NVIDIA GPU; on device '{options.device}' use fp32 or bf16"
+        )
     for name in names:
         require_localizer(name, options.checkpoint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from afbench.core import Source, UsageError
 from afbench.plan import RunPlan
 from afbench.sources import open_source
-from afbench.storage.folder import read_header
+from afbench.storage.folder import has_records, read_header
 from afbench.storage.manifests import ids_sha256, read_configs
 
 from .provenance import difference
@@ -46,18 +46,30 @@ class Split:
 
 
 def open_splits(plan: RunPlan, out: Path, shard_size: int | None) -> dict[str, Split]:
-    """Open every source of a plan; what the folder holds of it must be the same samples in the same shards.
+    """Open every source of a plan, cut as the folder has it already where it does.
 
     Raises:
-        UsageError: if a source cannot be opened, or the folder holds other originals of it.
+        UsageError: if a source cannot be opened.
     """
-    held = read_configs(out).get("clean", {}).get("splits", {})
     roots = {source.name: source.root for block in plan.blocks for source in block.sources}
     found = {}
     for name, root in roots.items():
         source = open_source(name, root, seed=plan.seed, limit=plan.limit)
-        before = held.get(name) or read_header(out, f"clean.{name}")
-        split = Split(source, shard_size or (int(before["shard_size"]) if before else DEFAULT_SHARD_SIZE))
+        before = _held(out, name)
+        found[name] = Split(
+            source, shard_size or (int(before["shard_size"]) if before else DEFAULT_SHARD_SIZE)
+        )
+    return found
+
+
+def check_splits(out: Path, splits: Mapping[str, Split]) -> None:
+    """Refuse originals that differ from what the folder holds.
+
+    Raises:
+        UsageError: with the difference.
+    """
+    for name, split in splits.items():
+        before = _held(out, name)
         if before:
             changed = difference({key: before.get(key) for key in split.identity()}, split.identity())
             if changed:
@@ -65,5 +77,9 @@ def open_splits(plan: RunPlan, out: Path, shard_size: int | None) -> dict[str, S
                     f"'{out}' holds other originals of '{name}' ({'; '.join(changed)}); "
                     "use the same --limit, --seed, --shard-size and files, or another --out"
                 )
-        found[name] = split
-    return found
+
+
+def _held(out: Path, name: str) -> Mapping[str, Any] | None:
+    """What the folder has fixed of a split: published, or begun."""
+    published: Mapping[str, Any] | None = read_configs(out).get("clean", {}).get("splits", {}).get(name)
+    return published or (read_header(out, f"clean.{name}") if has_records(out, split=name) else None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afbench.core import BadSample, Localizer, Sample, Setting, Source
+from afbench.core import AfbenchError, BadSample, Localizer, Sample, Setting, Source
 from afbench.engine import AttackedRow, Failure, Judged, judge, run_settings
 from afbench.images import ImageFormat
 from afbench.plan import config_name, settings_by_group, shared_gradients
@@ -87,9 +89,10 @@ def run_shard(run: Run, split: Split, number: int, tasks: Sequence[Task], *, cle
     for task, group in missing:
         if task.name not in before:
             images, masks = [sample.image for sample in samples], [sample.mask for sample in samples]
-            before[task.name] = judge(
-                task.localizer, images, masks, batch_size=run.batch_size, device=run.device
-            )
+            with _told_of_memory():
+                before[task.name] = judge(
+                    task.localizer, images, masks, batch_size=run.batch_size, device=run.device
+                )
         _run_group(run, task, group, number, samples, before[task.name], excluded, hashes)
 
 
@@ -104,17 +107,18 @@ def _run_group(
     hashes: Mapping[str, PixelHashes],
 ) -> None:
     started = time.monotonic()
-    done = run_settings(
-        task.localizer,
-        samples,
-        before,
-        group,
-        seed=run.seed,
-        batch_size=run.batch_size,
-        device=run.device,
-        image_format=run.image_format,
-        on_gradients=run.advance,
-    )
+    with _told_of_memory():
+        done = run_settings(
+            task.localizer,
+            samples,
+            before,
+            group,
+            seed=run.seed,
+            batch_size=run.batch_size,
+            device=run.device,
+            image_format=run.image_format,
+            on_gradients=run.advance,
+        )
     split = task.split
     for setting, results in done.items():
         config = task.configs()[setting]
@@ -140,6 +144,22 @@ def _run_group(
         settings=[f"{setting.attack}-{setting.label}" for setting in group],
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+@contextmanager
+def _told_of_memory() -> Iterator[None]:
+    """Turn torch's ways of running out of memory into one line."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not re.search(
+            r"out of memory|can't allocate memory", str(error)
+        ):
+            raise
+        raise AfbenchError(
+            "out of memory; lower --batch-size, ask for fewer phi at once, or leave out the largest images; "
+            "committed shards are kept"
+        ) from None
 
 
 def _missing_groups(out: Path, task: Task, number: int) -> list[list[Setting]]:
