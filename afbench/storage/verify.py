@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from afbench.core import AfbenchError, BadSample, ByteImage, UsageError
+from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import decode_stored, pixel_sha256
 from afbench.plan import max_levels
 
@@ -54,8 +54,6 @@ def verify(folder: Path, advance: Callable[[int], None] = lambda rows: None) -> 
             return problems
         benchmark = open_benchmark(folder)
         return [*_check_configs(benchmark, listing), *_check_pixels(benchmark, advance)]
-    except UsageError:
-        raise
     except (AfbenchError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         return [Problem(TOP, f"or what it lists is damaged: {type(error).__name__}: {error}")]
 
