@@ -1,0 +1,49 @@
+"""Deterministic weights for golden tests: every tensor is drawn from a stream named by its own key."""
+
+import zlib
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+GAIN = {"mvss": 1.1, "ifosn": 1.25, "hdfnet": 0.7, "code": 1.3, "pscc": 1.15}
+"""Of tensors of two and more dimensions, so that the output is neither constant nor saturated."""
+
+
+def fill(network: nn.Module, name: str) -> nn.Module:
+    """Fill a localizer's network with the weights its golden vectors were made with; evaluation mode, frozen."""
+    network.load_state_dict(
+        {key: _draw(key, value, GAIN[name]) for key, value in network.state_dict().items()}
+    )
+    return network.eval().requires_grad_(False)
+
+
+def _draw(key: str, value: Tensor, gain: float) -> Tensor:
+    leaf = key.rpartition(".")[2]
+    if (key.startswith(("sobel_x", "sobel_y")) and key.endswith(".0.weight")) or key == "srm.SRMWeights":
+        return value  # fixed filters
+    if leaf == "num_batches_tracked":
+        return torch.zeros_like(value)
+    shape = tuple(value.shape)
+    z = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape)
+    return torch.from_numpy(np.asarray(_scaled(z, key, leaf, shape, gain), dtype=np.float32))
+
+
+def _scaled(z: np.ndarray, key: str, leaf: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
+    offset, factor = 0.0, 0.1
+    if leaf == "running_var":
+        offset, z = 1.0, np.abs(z)
+    elif key == "constrain_conv.kernel":
+        offset, factor, z = 0.1, 1.0, np.abs(z)  # keeps the sum of its taps away from 0
+    elif leaf == "pos_embedding":
+        factor = 0.5
+    elif len(shape) >= 2:
+        factor = gain / np.sqrt(prod(shape[1:]))
+    elif leaf == "weight":
+        offset = 1.0
+    elif leaf in ("alpha", "beta", "gamma", "gamma_s", "gamma_c"):
+        offset = 0.5
+    elif leaf not in ("running_mean", "bias"):
+        raise AssertionError(f"no rule for {key}")
+    return offset + factor * z
