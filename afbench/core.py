@@ -64,7 +64,9 @@ class Sample:
 class Source:
     """A list of sample ids and a way to read one; ``read`` raises ``BadSample``.
 
-    ``sha256`` fingerprints everything the samples are made from. ``terms`` says who may share the pixels.
+    ``sha256`` fingerprints everything the samples are made from. ``terms`` says who may share the pixels;
+    ``redistribution`` the same in one word: ``allowed``, ``unclear`` or ``forbidden``. ``authentic`` are ids of images
+    nobody forged, for false-positive rates; they are not among ``ids``.
     """
 
     name: str
@@ -73,6 +75,8 @@ class Source:
     sha256: str
     terms: str
     citation: str = ""
+    redistribution: str = "unclear"
+    authentic: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,10 @@ class Setting:
     phi: Fraction | None
     steps: int
     params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+Defence: TypeAlias = "Callable[[Tensor], Tensor]"
+"""Images ``(N, 3, H, W)`` in [0, 1] to purified ones of the same shape."""
 
 
 class Localizer(Protocol):
@@ -104,6 +112,6 @@ class Localizer(Protocol):
 
 
 class FeatureLocalizer(Localizer, Protocol):
-    """A localizer that shows its intermediate features, fine to coarse."""
+    """A localizer that shows intermediate features: of its ``shallow``, ``middle`` or ``topmost`` third."""
 
-    def features(self, image: Tensor) -> list[Tensor]: ...
+    def features(self, image: Tensor, third: str = "middle") -> list[Tensor]: ...

@@ -7,7 +7,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -23,45 +23,118 @@ MAX_PIXELS = 64_000_000
 WEBP_SIDE = 16_383
 """Longest side WebP can hold."""
 
+EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
+
+_ORIENTATION_TAG = 274
+_UNDO = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+"""From upright pixels back to the stored ones, by EXIF orientation."""
+
 ImageFormat = Literal["webp", "png"]
 
 
-def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
-    """Decode an 8-bit grey, palette or RGB picture to uint8 ``(H, W, 3)`` RGB.
+class Decoded(NamedTuple):
+    """Pixels, and what their file said of itself.
+
+    ``pixels`` is uint8 RGB ``(H, W, 3)``, or grey ``(H, W)``; ``mode`` is Pillow's name of the stored mode;
+    ``orientation`` is the EXIF orientation from 1 to 8, never applied, or None where the file has none.
+    """
+
+    pixels: ByteImage
+    mode: str
+    orientation: int | None
+
+
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+    """Decode an 8-bit grey, palette or RGB picture to uint8 ``(H, W, 3)`` RGB; a fully opaque alpha is dropped.
 
     EXIF rotation is not applied: masks are drawn on the stored pixels.
 
     Raises:
-        BadSample: ``unreadable``, ``too_large``, ``animated`` or ``unsupported_mode`` (alpha, CMYK, 16 bits).
+        BadSample: ``unreadable``, ``too_large``, ``animated`` or ``unsupported_mode`` (transparency, CMYK, 16 bits).
     """
-    picture = _open(data, max_pixels)
-    if picture.mode not in ("1", "L", "P", "RGB"):
+    picture, orientation = _open(data, max_pixels)
+    if picture.mode not in EIGHT_BIT_MODES:
         raise BadSample("unsupported_mode", f"mode {picture.mode}, expected 8-bit RGB or grey")
-    if "transparency" in picture.info:
-        raise BadSample("unsupported_mode", "transparency, expected opaque pixels")
-    return np.asarray(picture.convert("RGB"))
+    if _transparent(picture):
+        raise BadSample("unsupported_mode", f"mode {picture.mode} with transparency, expected opaque pixels")
+    return Decoded(np.asarray(picture.convert("RGB")), picture.mode, orientation)
+
+
+def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
+    """The pixels of ``decode``: uint8 ``(H, W, 3)`` RGB."""
+    return decode(data, max_pixels=max_pixels).pixels
+
+
+def decode_mask_colours(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
+    """Decode a mask to uint8 ``(H, W, 3)`` RGB, for those that speak in colours.
+
+    Raises:
+        BadSample: as ``decode``, with the word mask in its detail.
+    """
+    try:
+        return decode_image(data, max_pixels=max_pixels)
+    except BadSample as problem:
+        raise BadSample(problem.reason, f"mask {problem.detail}") from None
+
+
+def decode_mask_levels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
+    """Decode a mask to its grey levels, uint8 ``(H, W)``.
+
+    Raises:
+        BadSample: as ``decode``, with the word mask in its detail.
+    """
+    colours = decode_mask_colours(data, max_pixels=max_pixels)
+    return np.asarray(Image.fromarray(colours).convert("L"))
 
 
 def decode_mask(data: bytes, *, threshold: int = 127, max_pixels: int = MAX_PIXELS) -> ByteImage:
     """Decode a mask to uint8 ``(H, W)``: 255 where its grey level is above ``threshold``, else 0.
 
     Raises:
-        BadSample: as ``decode_image``, with the word mask in its detail.
+        BadSample: as ``decode``, with the word mask in its detail.
     """
-    try:
-        picture = _open(data, max_pixels)
-    except BadSample as problem:
-        raise BadSample(problem.reason, f"mask {problem.detail}") from None
-    if picture.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
-        raise BadSample("unsupported_mode", f"mask mode {picture.mode}, expected 8-bit grey or RGB")
-    alpha = picture.mode in ("LA", "RGBA") or "transparency" in picture.info
-    if alpha and int(np.asarray(picture.convert("RGBA"))[..., 3].min()) < 255:
-        raise BadSample("unsupported_mode", "mask with transparency, expected opaque pixels")
-    grey = np.asarray(picture.convert("RGB").convert("L"))
+    grey = decode_mask_levels(data, max_pixels=max_pixels)
     return np.where(grey > threshold, np.uint8(255), np.uint8(0))
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def _transparent(picture: Image.Image) -> bool:
+    if "A" not in picture.getbands():
+        if "transparency" not in picture.info:
+            return False
+        picture = picture.convert("RGBA")
+    return int(np.asarray(picture.getchannel("A")).min()) < 255
+
+
+def _orientation(picture: Image.Image) -> int | None:
+    try:
+        found = picture.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # damaged metadata of any kind says nothing, and is no reason to lose the pixels
+        return None
+    return found if isinstance(found, int) and 1 <= found <= 8 else None
+
+
+def _load(picture: Image.Image) -> tuple[Image.Image, int | None]:
+    """Read the pixels as stored, and the EXIF orientation that they are not turned by."""
+    if picture.format != "TIFF":
+        picture.load()
+        return picture, _orientation(picture)
+    orientation = _orientation(picture)
+    picture.load()
+    # Pillow turns TIFF, and TIFF alone, while it loads, and then forgets the tag
+    if orientation in _UNDO and _orientation(picture) is None:
+        picture = picture.transpose(_UNDO[orientation])
+    return picture, orientation
+
+
+def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int | None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged metadata, and of a size our own limit is for
@@ -74,7 +147,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             # Pillow reads 16-bit colour as 8-bit without a word; only the raw mode of its decoder tells
             if any("16" in str(part) for tile in picture.tile for part in _raw_modes(tile)):
                 raise BadSample("unsupported_mode", "16 bits a channel, expected 8")
-            picture.load()
+            return _load(picture)
     except BadSample:
         raise
     except UnidentifiedImageError:
@@ -94,7 +167,6 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         RuntimeError,
     ) as error:
         raise BadSample("unreadable", _stable(error)) from None
-    return picture
 
 
 def _stable(error: Exception) -> str:
@@ -127,7 +199,7 @@ def decode_stored(data: bytes) -> ByteImage:
     Raises:
         BadSample: if the bytes are damaged.
     """
-    picture = _open(data, max_pixels=2**31)
+    picture, _ = _open(data, max_pixels=2**31)
     return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
 
 

@@ -16,8 +16,10 @@ from PIL import Image
 
 from afbench.core import BadSample
 from afbench.images import (
+    decode,
     decode_image,
     decode_mask,
+    decode_mask_colours,
     decode_stored,
     encode_image,
     masks_to_tensor,
@@ -56,7 +58,7 @@ def test_sixteen_bits_a_channel_are_refused(picture, suffix, channels):
 
 @pytest.mark.parametrize(
     ("image_format", "mode"),
-    [("JPEG", "CMYK"), ("PNG", "RGBA"), ("PNG", "LA"), ("TIFF", "CMYK"), ("TIFF", "LAB"), ("TIFF", "F")],
+    [("JPEG", "CMYK"), ("TIFF", "CMYK"), ("TIFF", "LAB"), ("TIFF", "F")],
 )
 def test_modes_other_than_rgb_and_grey_are_refused_by_name(picture, save, image_format, mode):
     image = Image.fromarray(picture())
@@ -68,9 +70,30 @@ def test_modes_other_than_rgb_and_grey_are_refused_by_name(picture, save, image_
 def test_transparency_is_refused_wherever_it_is_kept(picture, save):
     image = Image.fromarray(picture())
     assert reason_for(save(image.quantize(16), "PNG", transparency=0)) == "unsupported_mode"
-    assert reason_for(save(image, "PNG", transparency=(1, 2, 3))) == "unsupported_mode"
+    corner = tuple(int(level) for level in picture()[0, 0])
+    assert reason_for(save(image, "PNG", transparency=corner)) == "unsupported_mode"
     half_clear = np.dstack([picture(), picture()[..., 0]])
     assert reason_for(save(half_clear, "WEBP")) == "unsupported_mode"
+
+
+@pytest.mark.parametrize(
+    ("image_format", "mode"), [("PNG", "RGBA"), ("PNG", "LA"), ("TIFF", "RGBA"), ("WEBP", "RGBA")]
+)
+def test_an_alpha_is_dropped_where_every_pixel_is_opaque_and_refused_else(picture, save, image_format, mode):
+    image = Image.fromarray(picture()).convert(mode)
+    decoded = decode(save(image, image_format, **({"lossless": True} if image_format == "WEBP" else {})))
+    np.testing.assert_array_equal(decoded.pixels, np.asarray(image.convert("RGB")))
+    # Pillow's WebP encoder leaves out an alpha that says nothing
+    assert decoded.mode == ("RGB" if image_format == "WEBP" else mode)
+    image.putpixel((29, 19), (1, 254) if mode == "LA" else (1, 2, 3, 254))
+    with pytest.raises(BadSample, match=f"unsupported_mode: mode {mode} with transparency, expected opaque"):
+        decode_image(save(image, image_format))
+
+
+def test_a_colour_that_is_transparent_but_nowhere_used_is_no_transparency(picture, save):
+    image = Image.fromarray(picture() // 2)
+    data = save(image, "PNG", transparency=(255, 255, 255))
+    np.testing.assert_array_equal(decode_image(data), np.asarray(image))
 
 
 @pytest.mark.parametrize("image_format", ["PNG", "WEBP", "TIFF"])
@@ -131,6 +154,34 @@ def test_exif_rotation_is_not_applied(picture, save):
     assert decode_image(save(picture(20, 30), "JPEG", exif=exif)).shape == (20, 30, 3)
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_not_rotated_either_though_pillow_would(picture, save, orientation, compression):
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = save(picture(), "TIFF", exif=exif, compression=compression)
+    pixels, mode, found = decode(data)
+    np.testing.assert_array_equal(pixels, picture())
+    assert (mode, found) == ("RGB", orientation)
+    np.testing.assert_array_equal(decode_mask_colours(data), picture())
+
+
+@pytest.mark.parametrize("image_format", ["JPEG", "PNG", "WEBP"])
+def test_the_exif_orientation_is_told_where_there_is_a_legal_one(picture, save, image_format):
+    for orientation, expected in ((6, 6), (1, 1), (0, None), (9, None)):
+        exif = Image.Exif()
+        exif[274] = orientation
+        assert decode(save(picture(), image_format, exif=exif)).orientation == expected
+    assert decode(save(picture(), image_format)).orientation is None
+
+
+def test_damaged_metadata_costs_no_pixels(picture, save):
+    exif = Image.Exif()
+    exif[274] = 6
+    data = save(picture(), "PNG", exif=exif.tobytes().replace(b"MM\0*", b"XX\0*"))
+    assert decode(data).orientation is None and decode(data).pixels.shape == (20, 30, 3)
+
+
 def test_a_mask_is_255_above_level_127(save):
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     expected = np.where(levels > 127, 255, 0)
@@ -164,13 +215,13 @@ def test_only_bad_sample_escapes_from_mutated_bytes(picture, save, data):
         place = data.draw(st.integers(0, len(content) - 1))
         content[place : place + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
         content = content or bytearray(b"x")
-    for decode in (decode_image, decode_mask):
+    for read in (decode_image, decode_mask):
         try:
-            found = decode(bytes(content), max_pixels=100_000)
+            found = read(bytes(content), max_pixels=100_000)
         except BadSample as problem:
             assert problem.reason in ("unreadable", "too_large", "animated", "unsupported_mode")
         else:
-            assert found.dtype == np.uint8 and found.ndim == (3 if decode is decode_image else 2)
+            assert found.dtype == np.uint8 and found.ndim == (3 if read is decode_image else 2)
 
 
 @settings(max_examples=25, deadline=None)

@@ -27,7 +27,7 @@ SERVER = """
 import os, sys
 import torch
 import afbench.cli, afbench.cli.generate_command, afbench.workflows.generate as workflow
-import afbench.localizers.reference, afbench.sources.folder
+import afbench.localizers.reference, afbench.sources.index
 workflow.software = dict  # a commit made while the tests run must not look like other bytes
 print("ready", flush=True)
 for line in sys.stdin:

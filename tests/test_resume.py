@@ -32,6 +32,12 @@ def _same_software(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("afbench.workflows.generate.software", dict)
 
 
+@pytest.fixture(autouse=True)
+def _no_index_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commits, which may fail in silence, are not those that are counted here."""
+    monkeypatch.setattr("afbench.sources.index.cache_path", lambda *arguments: None)
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("photographs")

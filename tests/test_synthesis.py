@@ -187,7 +187,5 @@ def test_the_demo_reads_the_same_each_time_and_fits_the_package():
 
 
 def test_a_source_that_cannot_be_read_says_what_to_do():
-    with pytest.raises(
-        UsageError, match=r"source 'casia_v1' cannot be read by this version; put .*folder:PATH"
-    ):
+    with pytest.raises(UsageError, match=r"'casia_v1' is read from your own copy: --source casia_v1:ROOT"):
         open_source("casia_v1")

@@ -17,9 +17,13 @@ _COMMANDS = {
     "generate": "attack a source and store the benchmark",
     "plan": "what a run would make, cost and store; touches nothing",
     "list": "attacks, localizers, sources and plans",
+    "index": "check your copy of a source, file by file",
     "verify": "check every file, row and bound of a benchmark",
     "stats": "F1, RP, PSNR and SSIM per config",
     "preview": "a PNG contact sheet of a benchmark",
+    "predict": "run a localizer behind a defence over a benchmark, into a submission",
+    "score": "check a submission, count its masks against the truth, say what it is worth",
+    "weights": "register, list and check the weights of published localizers",
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from afbench.workflows.request import Hooks, Options, check_request
 
 from .options import build_plan, default_out, plan_options
 from .plan_command import echo_plan
-from .progress import progress_bar
+from .progress import counted_bar, deferred_bar
 
 
 @click.command(
@@ -27,7 +26,11 @@ from .progress import progress_bar
     type=click.Path(path_type=Path),
     help="Folder of the benchmark. Default: afbench-out/<plan, or localizer-source>.",
 )
-@click.option("--checkpoint", metavar="PATH", help="Weights of the localizer; 'random' for untrained ones.")
+@click.option(
+    "--checkpoint",
+    metavar="PATH",
+    help="Weights of the localizer, as released or registered with `afbench weights add`; 'random' for untrained ones.",
+)
 @click.option(
     "--localizer-name", metavar="NAME", help="What configs call the localizer, e.g. for other weights."
 )
@@ -40,7 +43,7 @@ from .progress import progress_bar
     help="Arithmetic of the localizer; recorded.",
 )
 @click.option(
-    "--batch-size", type=int, default=16, show_default=True, help="Images per launch of the localizer."
+    "--batch-size", type=int, help="Images per launch of the localizer. Default: as many as suit their size."
 )
 @click.option("--shard-size", type=int, help="Samples per shard, the unit that is committed. Default: 64.")
 @click.option(
@@ -50,6 +53,18 @@ from .progress import progress_bar
     show_default=True,
     help="Lossless format of stored images.",
 )
+@click.option(
+    "--attack-at",
+    type=click.Choice(["native", "model"]),
+    default="native",
+    show_default=True,
+    help="Keep the size of the originals (phi holds on what is stored and resized later), or store and attack them at the size the localizer resizes to, as the ANSM paper does.",
+)
+@click.option(
+    "--authentic",
+    is_flag=True,
+    help="Also store the sources' authentic images, unattacked, as config 'authentic', for false-positive rates.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
 def command(
@@ -58,9 +73,11 @@ def command(
     localizer_name: str | None,
     device: str,
     precision: str,
-    batch_size: int,
+    batch_size: int | None,
     shard_size: int | None,
     image_format: str,
+    attack_at: str,
+    authentic: bool,
     dry_run: bool,
     as_json: bool,
     **plan_arguments: Any,
@@ -74,14 +91,29 @@ def command(
         echo_plan(plan, as_json)
         return
     folder = out or default_out(plan)
-    options = Options(checkpoint, localizer_name, device, precision, batch_size, shard_size, image_format)  # type: ignore[arg-type]
-    check_request(
-        plan, folder, options
-    )  # what is wrong is said before torch is imported, which takes seconds
+    options = Options(
+        checkpoint,
+        localizer_name,
+        device,
+        precision,
+        batch_size,
+        shard_size,
+        image_format,  # type: ignore[arg-type]
+        attack_at,  # type: ignore[arg-type]
+        authentic,
+    )
+    # what is wrong is said before torch is imported, which takes seconds
+    check_request(plan, folder, options)
     from afbench.workflows.generate import generate
 
     with ExitStack() as stack:
-        outcome = generate(plan, folder, options, _hooks(plan.name, stack))
+        hooks = Hooks(*deferred_bar(stack, plan.name, "grad"), counted_bar(stack, "index", "image"))
+        outcome = generate(plan, folder, options, hooks)
+    for source, terms in outcome.restricted.items():
+        click.echo(
+            f"{source}: {terms}. {folder} holds its pixels, also in the attacked images: keep it to yourself",
+            err=True,
+        )
     if as_json:
         told = {
             "folder": str(outcome.folder),
@@ -89,6 +121,7 @@ def command(
             "shards_written": outcome.shards_written,
             "gradients": outcome.gradients,
             "excluded": dict(outcome.excluded),
+            "restricted": dict(outcome.restricted),
         }
         click.echo(json.dumps(told, indent=2))
         return
@@ -98,19 +131,3 @@ def command(
     for reason, number in outcome.excluded.items():
         click.echo(f"excluded: {number} {reason}")
     click.echo(f'next: afbench stats {folder}; datasets.load_dataset("{folder}", "{outcome.configs[0]}")')
-
-
-def _hooks(name: str, stack: ExitStack) -> Hooks:
-    """Show a bar from the moment the work is known; it is closed with the stack."""
-    bars: list[Any] = []
-
-    def start(gradients: int) -> None:
-        bars.append(stack.enter_context(progress_bar(name, "grad", gradients)))
-
-    def advance(gradients: int) -> None:
-        bars[-1].update(gradients)
-
-    def say(line: str) -> None:
-        bars[-1].write(line, file=sys.stderr)
-
-    return Hooks(start, advance, say)

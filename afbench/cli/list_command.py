@@ -14,6 +14,7 @@ _BUILT_IN = {
     "demo": "120 fixed forgeries on free photographs, embedded",
     "synthetic": "forgeries without end from --seed: procedural scenes and free photographs, 128x128",
     "folder": "your own: folder:PATH with PATH/images and PATH/masks, paired by stem",
+    "list": "your own: list:FILE, a text or JSON list of images and masks",
 }
 
 
@@ -31,7 +32,7 @@ def command(what: str, as_json: bool) -> None:
         "sources": {
             **_BUILT_IN,
             **{
-                name: f"{row['title']}; counted by plans, read as folder:PATH for now"
+                name: f"{row['title']}: {name}:PATH, your own copy ({row['where']})"
                 for name, row in published.items()
             },
         },

@@ -64,7 +64,7 @@ _PLAN_OPTIONS = (
         "sources",
         multiple=True,
         metavar="NAME[:ROOT]",
-        help="Where forged images come from; repeat. Default: demo.",
+        help="Where forged images come from: a name, with the folder of your copy or its index; repeat. Default: what AFBENCH_DATA holds, else demo.",
     ),
     click.option("--limit", type=int, metavar="N", help="Take the first N samples of each source."),
     click.option(
@@ -119,12 +119,22 @@ def build_plan(
         raise UsageError(
             "give --localizer and --attack, or --plan; for example: afbench generate --localizer reference --attack fgsm"
         )
-    if not sources:
-        click.echo("no --source given: using the embedded demo forgeries", err=True)
-    specs = tuple(parse_source(text) for text in sources or ("demo",))
+    specs = tuple(parse_source(text) for text in sources or _sources_at_hand())
     settings = _settings(attacks, phi, steps, _parse_params(params), large_phi)
-    names = "-".join([*localizers, *(source.name for source in specs)])
+    names = re.sub(r"[^A-Za-z0-9._-]", "_", "-".join([*localizers, *(source.name for source in specs)]))
     return _checked(RunPlan(names, (Block(tuple(localizers), specs, settings),), seed or 0, limit))
+
+
+def _sources_at_hand() -> tuple[str, ...]:
+    """What ``AFBENCH_DATA`` holds, else the embedded demo; said aloud, since nobody asked for it by name."""
+    from afbench.sources import find_sources
+
+    found = tuple(find_sources())
+    if found:
+        click.echo(f"no --source given: using {', '.join(found)} of AFBENCH_DATA", err=True)
+        return found
+    click.echo("no --source given: using the embedded demo forgeries", err=True)
+    return ("demo",)
 
 
 def _checked(plan: RunPlan) -> RunPlan:
@@ -183,7 +193,13 @@ def _with_roots(plan: RunPlan, given: Sequence[SourceSpec]) -> RunPlan:
                 f"plan '{plan.name}' has no source '{name}'; its sources: {', '.join(sorted(names))}"
             )
     blocks = tuple(
-        replace(block, sources=tuple(roots.get(source.name, source) for source in block.sources))
+        replace(
+            block,
+            sources=tuple(
+                replace(source, root=roots[source.name].root) if source.name in roots else source
+                for source in block.sources
+            ),
+        )
         for block in plan.blocks
     )
     return replace(plan, blocks=blocks)

@@ -22,7 +22,7 @@ def command(as_json: bool, **plan_arguments: Any) -> None:
 
 
 def echo_plan(plan: RunPlan, as_json: bool) -> None:
-    """Print a plan's figures; touches nothing but the listings of folder sources."""
+    """Print a plan's figures; touches nothing but the listings of roots."""
     blocks = estimate(plan, _folder_counts(plan))
     if as_json:
         first = blocks[0]
@@ -54,13 +54,13 @@ def echo_plan(plan: RunPlan, as_json: bool) -> None:
 
 
 def _folder_counts(plan: RunPlan) -> dict[str, int]:
-    from afbench.sources.folder import count_folder
+    from afbench.sources.index import count_source
 
     return {
-        source.name: count_folder(source.root or "")
+        source.name: count_source(source.name, source.root)
         for block in plan.blocks
         for source in block.sources
-        if source.name == "folder"
+        if source.root
     }
 
 

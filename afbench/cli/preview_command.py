@@ -25,8 +25,9 @@ from afbench.core import UsageError
 @click.option(
     "--checkpoint",
     metavar="PATH",
-    help="Weights of the attacked localizer, if they are not the embedded ones.",
+    help="Weights of the attacked localizer, if they are neither embedded nor registered.",
 )
+@click.option("--localizer", metavar="MODULE:FUNCTION", help="Your own localizer, where it was attacked.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -38,6 +39,7 @@ def command(
     split: str | None,
     count: int,
     checkpoint: str | None,
+    localizer: str | None,
     out: Path | None,
 ) -> None:
     """Write a PNG contact sheet: original, attacked, noise x40, mask, and what was found before and after."""
@@ -50,7 +52,9 @@ def command(
         )
     from afbench.workflows.preview import preview
 
-    sheet = preview(folder, configs=configs, split=split, count=count, checkpoint=checkpoint)
+    sheet = preview(
+        folder, configs=configs, split=split, count=count, checkpoint=checkpoint, localizer=localizer
+    )
     target.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(target, "PNG")
     click.echo(str(target))

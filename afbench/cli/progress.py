@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -22,5 +23,43 @@ def advancing(bar: Any) -> Callable[[int], None]:
 
     def advance(number: int) -> None:
         bar.update(number)
+
+    return advance
+
+
+class Bar(NamedTuple):
+    """``start(total)``, ``advance(number)`` and ``say(line)`` of a bar that is shown once the work is known."""
+
+    start: Callable[[int], None]
+    advance: Callable[[int], None]
+    say: Callable[[str], None]
+
+
+def deferred_bar(stack: ExitStack, description: str, unit: str) -> Bar:
+    """A bar from the moment it is started; it is closed with the stack."""
+    bars: list[Any] = []
+
+    def start(total: int) -> None:
+        bars.append(stack.enter_context(progress_bar(description, unit, total)))
+
+    def advance(number: int) -> None:
+        bars[-1].update(number)
+
+    def say(line: str) -> None:
+        bars[-1].write(line, file=sys.stderr)
+
+    return Bar(start, advance, say)
+
+
+def counted_bar(stack: ExitStack, description: str, unit: str) -> Callable[[int, int], None]:
+    """A bar told how many are done, of how many, from the first on; it is closed with the last, and another may follow."""
+    bars: list[Any] = []
+
+    def advance(done: int, total: int) -> None:
+        if not bars:
+            bars.append(stack.enter_context(progress_bar(description, unit, total)))
+        bars[-1].update(done - bars[-1].n)
+        if done == total:
+            bars.pop().close()
 
     return advance

@@ -88,10 +88,11 @@ def _estimate_block(plan: RunPlan, block: Block, counts: dict[str, int]) -> Bloc
 def expected_source(source: SourceSpec, limit: int | None, counts: dict[str, int]) -> tuple[int, int] | None:
     """Number of samples and typical pixels of each; None for a folder nobody has opened."""
     published = shipped_json("sources").get(source.name)
-    if source.name in counts:
-        count, pixels = counts[source.name], 512 * 512
-    elif published:
+    if published:
         count, pixels = int(published["count"]), int(published["typical_pixels"])
+        count = counts.get(source.name, count)
+    elif source.name in counts:
+        count, pixels = counts[source.name], 512 * 512
     elif source.name == "demo":
         count, pixels = DEMO_COUNT, DEMO_SIDE**2
     elif source.name == "synthetic":

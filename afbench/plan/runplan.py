@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from afbench.shipped import shipped, shipped_json
 from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS
 from .settings import make_setting
 
-SOURCE_NAMES = ("synthetic", "demo", "folder")
+SOURCE_NAMES = ("synthetic", "demo", "folder", "list")
 """Sources this version can read; manifests/sources describes published ones."""
 SEED_LIMIT = 2**32
 """Seeds are below this; what the shipped weights were trained on lies above."""
@@ -27,10 +27,14 @@ SEED_LIMIT = 2**32
 
 @dataclass(frozen=True)
 class SourceSpec:
-    """A source by name, with the folder of the user's own copy where it needs one."""
+    """A source by name, with the user's own copy (a folder, or an index of it) where it needs one.
+
+    ``sha256`` pins what ``afbench index`` printed: another copy is refused.
+    """
 
     name: str
     root: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ def _expand(raw: Mapping[str, Any], large_phi: bool) -> RunPlan:
     blocks = tuple(
         Block(
             localizers=tuple(block["localizers"]),
-            sources=tuple(parse_source(text) for text in block["sources"]),
+            sources=tuple(_read_source(one) for one in block["sources"]),
             settings=tuple(
                 setting
                 for row in block["attacks"]
@@ -127,6 +131,12 @@ def _expand(raw: Mapping[str, Any], large_phi: bool) -> RunPlan:
     )
     limit = int(raw["limit"]) if "limit" in raw else None  # to JSON schema 4.0 is an integer
     return check_plan(RunPlan(raw["name"], blocks, int(raw.get("seed", 0)), limit))
+
+
+def _read_source(raw: str | Mapping[str, str]) -> SourceSpec:
+    if isinstance(raw, str):
+        return parse_source(raw)
+    return replace(parse_source(raw["source"]), sha256=raw["sha256"])
 
 
 def expand_attack(
@@ -166,10 +176,9 @@ def parse_source(text: str) -> SourceSpec:
     if name not in SOURCE_NAMES and name not in published:
         known = ", ".join((*SOURCE_NAMES, *published))
         raise UsageError(f"source '{name}' is unknown; known sources: {known}")
-    if name == "folder" and not root:
-        raise UsageError(
-            "source 'folder' needs its root: --source folder:PATH with PATH/images and PATH/masks"
-        )
+    if name in ("folder", "list") and not root:
+        holds = "PATH/images and PATH/masks" if name == "folder" else "a list of images and masks"
+        raise UsageError(f"source '{name}' needs its root: --source {name}:PATH with {holds}")
     if name in ("synthetic", "demo") and root:
         raise UsageError(f"source '{name}' takes no root; found '{root}'")
     return SourceSpec(name, root or None)
@@ -200,15 +209,18 @@ def check_plan(plan: RunPlan) -> RunPlan:
 
 def _check_blocks(blocks: Sequence[Block]) -> None:
     """No source from two roots, and no config of a source in two blocks."""
-    roots: dict[str, str | None] = {}
+    specs: dict[str, SourceSpec] = {}
     made: set[tuple[str, str, str]] = set()
     for block in blocks:
         for source in block.sources:
-            if roots.setdefault(source.name, source.root) != source.root:
+            before = specs.setdefault(source.name, source)
+            if before.root != source.root:
                 raise UsageError(
-                    f"source '{source.name}' is asked for with two roots, {roots[source.name]} and {source.root}; "
+                    f"source '{source.name}' is asked for with two roots, {before.root} and {source.root}; "
                     "make one benchmark of each"
                 )
+            if before.sha256 != source.sha256:
+                raise UsageError(f"source '{source.name}' is pinned in two ways; pin it alike in every block")
         for one in product(block.localizers, block.sources, block.settings):
             key = one[0], one[1].name, f"{one[2].attack}-{one[2].label}"
             if key in made:

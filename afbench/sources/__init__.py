@@ -1,21 +1,45 @@
-"""Datasets of forged images with masks, one file each."""
+"""Datasets of forged images with masks: two that afbench brings along, and what a user's own copies hold."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 from afbench.core import Source, UsageError
 
-__all__ = ["open_source"]
+from .entry import SourceOptions
+
+__all__ = ["SourceOptions", "find_sources", "open_source"]
+
+DATA_VARIABLE = "AFBENCH_DATA"
+"""Names a folder that holds releases in subfolders called like their sources."""
 
 
-def open_source(name: str, root: str | None = None, *, seed: int = 0, limit: int | None = None) -> Source:
+def open_source(
+    name: str,
+    root: str | None = None,
+    *,
+    seed: int = 0,
+    limit: int | None = None,
+    options: SourceOptions = SourceOptions(),  # noqa: B008 - frozen
+    pin: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Source:
     """Open a source by name; its samples are read later, one by one.
 
     Args:
-        name: ``demo``, ``synthetic`` or ``folder``.
-        root: the folder of the user's own images, for ``folder``.
+        name: ``demo``, ``synthetic``, a published dataset, ``folder`` or ``list``.
+        root: the folder of the user's own copy, or an index file made of it; for a published dataset its folder in
+            ``AFBENCH_DATA`` if None.
         seed: of synthetic forgeries.
-        limit: take the first samples only.
+        limit: take the first samples only; with a root, up to that many that can be used.
+        options: how a root is read.
+        pin: the sha256 the index must have.
+        on_progress: told how many files of a root have been read for the first time, of how many.
     Raises:
-        UsageError: if the source is unknown, cannot be read yet, or its root does not hold what it should.
+        UsageError: if the source is unknown, its root does not hold what it should, or it is not the one pinned.
     """
+    if name in ("demo", "synthetic") and pin:
+        raise UsageError(f"source '{name}' comes with afbench and has no index to pin")
     if name == "demo":
         from .demo import open_demo
 
@@ -24,11 +48,48 @@ def open_source(name: str, root: str | None = None, *, seed: int = 0, limit: int
         from .synthetic import open_synthetic
 
         return open_synthetic(seed, limit)
-    if name == "folder":
-        from .folder import open_folder
+    from .index import open_indexed
 
-        return open_folder(root or "", limit)
+    return open_indexed(name, root or default_root(name), options, limit, pin=pin, on_progress=on_progress)
+
+
+def default_root(name: str) -> Path:
+    """Where ``AFBENCH_DATA`` holds a source.
+
+    Raises:
+        UsageError: if the source is unknown, or is not there.
+    """
+    from .layouts import load_layout
+
+    layout = load_layout(name)
+    found = find_sources()
+    if name in found:
+        return found[name]
+    if name in _OWN:
+        raise UsageError(f"source '{name}' needs its root: --source {name}:PATH with {layout.EXPECTS}")
+    where = os.environ.get(DATA_VARIABLE)
+    looked = f", which is '{where}' and has none" if where else ""
     raise UsageError(
-        f"source '{name}' cannot be read by this version; put your copy's images and masks into "
-        "PATH/images and PATH/masks and use --source folder:PATH"
+        f"source '{name}' is read from your own copy: --source {name}:ROOT, or a folder '{name}' in "
+        f"{DATA_VARIABLE}{looked}; expected {layout.EXPECTS}"
     )
+
+
+def find_sources() -> dict[str, Path]:
+    """Published sources that ``AFBENCH_DATA`` holds, and where; names in any case, with ``-`` or ``_``."""
+    from .layouts import LAYOUTS
+
+    base = os.environ.get(DATA_VARIABLE)
+    if not base:
+        return {}
+    try:
+        folders = sorted(path for path in Path(base).expanduser().iterdir() if path.is_dir())
+    except (OSError, RuntimeError):
+        return {}
+    called: dict[str, Path] = {}
+    for folder in folders:
+        called.setdefault(folder.name.lower().replace("-", "_"), folder)
+    return {name: called[name] for name in LAYOUTS if name in called and name not in _OWN}
+
+
+_OWN = ("folder", "list")

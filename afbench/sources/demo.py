@@ -29,6 +29,7 @@ def open_demo(limit: int | None) -> Source:
         partial(_read, {name: row for row, name in enumerate(ids)}),
         table.schema.metadata[_SHA256_KEY].decode(),
         terms="made by afbench on photographs under CC0, public domain or CC-BY, see ATTRIBUTION.md",
+        redistribution="allowed",
     )
 
 

@@ -30,6 +30,7 @@ def open_synthetic(seed: int, limit: int | None) -> Source:
         partial(_read, seed),
         hashlib.sha256(recipe.encode()).hexdigest(),
         terms="made by afbench; photographs CC0, public domain or CC-BY, see ATTRIBUTION.md",
+        redistribution="allowed",
     )
 
 

@@ -11,6 +11,7 @@ import yaml
 
 from afbench.shipped import shipped
 
+from .manifests import AUTHENTIC, CLEAN, ORIGINALS
 from .schema import columns_of, yaml_features
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -63,13 +64,13 @@ def _figure(value: float | None, digits: int) -> str:
 
 
 def _default(configs: Mapping[str, Any]) -> str:
-    return next((name for name in configs if name != "clean"), "clean")
+    return next((name for name in configs if name not in ORIGINALS), CLEAN)
 
 
 def _groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Each config by itself, then ``<localizer>-<attack>`` for all its settings, and ``all``."""
     groups = {name: [name] for name in configs}
-    attacked = [name for name in configs if name != "clean"]
+    attacked = [name for name in configs if name not in ORIGINALS]
     families: dict[str, list[str]] = {}
     for name in attacked:
         how = configs[name]["how"]
@@ -83,7 +84,7 @@ def _groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def _front_matter(configs: Mapping[str, Mapping[str, Any]]) -> str:
     groups = _groups(configs)
-    rows = sum(part["rows"] for name in configs if name != "clean" for part in _shards(configs[name]))
+    rows = sum(part["rows"] for name in configs if name not in ORIGINALS for part in _shards(configs[name]))
     content = {
         "pretty_name": "Adversarial forgery-localization benchmark made with afbench",
         "license": "other",
@@ -155,10 +156,10 @@ def _info_entry(name: str, members: list[str], configs: Mapping[str, Mapping[str
 
 
 def _sources(configs: Mapping[str, Mapping[str, Any]]) -> str:
-    splits = configs["clean"]["splits"]
     return "\n".join(
-        f"- `{name}`: {split['samples']} samples asked for; terms: {split['terms']}"
-        for name, split in splits.items()
+        f"- `{name}`: {split['samples']} {'authentic ' * (config == AUTHENTIC)}samples asked for; terms: {split['terms']}"
+        for config in ORIGINALS
+        for name, split in configs.get(config, {"splits": {}})["splits"].items()
     )
 
 

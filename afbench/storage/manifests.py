@@ -19,6 +19,9 @@ TOP = "MANIFEST.json"
 WORK = ".afbench"
 """Headers and records of a run in progress; not part of the benchmark."""
 LOG = "log"
+CLEAN, AUTHENTIC = "clean", "authentic"
+ORIGINALS = (CLEAN, AUTHENTIC)
+"""Configs that hold what nobody attacked: the originals of attacked images, and images nobody forged."""
 
 _SAFE = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
@@ -32,7 +35,7 @@ class Benchmark:
 
     @property
     def attacked(self) -> dict[str, Mapping[str, Any]]:
-        return {name: manifest for name, manifest in self.configs.items() if name != "clean"}
+        return {name: manifest for name, manifest in self.configs.items() if name not in ORIGINALS}
 
 
 def open_benchmark(folder: Path) -> Benchmark:
@@ -44,7 +47,7 @@ def open_benchmark(folder: Path) -> Benchmark:
     """
     require_benchmark(folder)
     configs = read_configs(folder)
-    if "clean" not in configs:
+    if CLEAN not in configs:
         raise AfbenchError(f"'{folder}' is damaged: manifests/clean.json is missing; see `afbench verify`")
     return Benchmark(folder, configs)
 
@@ -86,9 +89,9 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def config_order(manifest: Mapping[str, Any]) -> tuple[Any, ...]:
-    """Where a config stands among others: ``clean``, then by localizer, attack, phi and steps."""
-    if manifest["config"] == "clean":
-        return (0,)
+    """Where a config stands among others: ``clean``, ``authentic``, then by localizer, attack, phi and steps."""
+    if manifest["config"] in ORIGINALS:
+        return 0, ORIGINALS.index(manifest["config"])
     how = manifest["how"]
     strength = float(Fraction(how["phi"] or 0)), int(how["steps"])
     return 1, how["localizer"]["name"], list(ATTACKS).index(how["attack"]), *strength, manifest["config"]

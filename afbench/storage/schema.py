@@ -32,7 +32,7 @@ CLEAN_COLUMNS = {
     "image_sha256": "string",
     "mask_sha256": "string",
 }
-"""Columns of config ``clean``: the originals every attack started from."""
+"""Columns of config ``clean``, the originals every attack started from, and of ``authentic``, images nobody forged."""
 
 ATTACKED_COLUMNS = {
     "sample_id": "string",
@@ -63,19 +63,20 @@ ATTACKED_COLUMNS = {
     "l2": "float64",
     "changed": "float64",
     "zero_gradient_pixels": "int64",
+    "unread_pixels": "int64",
     "original_sha256": "string",
     "image_sha256": "string",
     "mask_sha256": "string",
 }
 """Columns of an attacked config. ``linf`` in 8-bit levels, ``l2`` over [0, 1] values, ``psnr`` in dB (null when
-the image is unchanged), ``zero_gradient_pixels`` null where an attack took no gradient, ``f1``/``iou`` null where undefined, ``tp``..``tn`` of the attacked image."""
+the image is unchanged), ``zero_gradient_pixels`` null where an attack took no gradient, ``unread_pixels`` those a resize without antialiasing never reads, ``f1``/``iou`` null where undefined, ``tp``..``tn`` of the attacked image."""
 
 DICTIONARY_COLUMNS = ["localizer", "attack", "source", "kind", "group"]
 
 
 def columns_of(config: str) -> dict[str, str]:
     """Column names and kinds of a config."""
-    return CLEAN_COLUMNS if config == "clean" else ATTACKED_COLUMNS
+    return CLEAN_COLUMNS if config in ("clean", "authentic") else ATTACKED_COLUMNS
 
 
 def arrow_schema(columns: dict[str, str]) -> pa.Schema:

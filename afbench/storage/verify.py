@@ -16,7 +16,10 @@ from afbench.plan import max_levels
 
 from .commit import json_bytes, sha256_file
 from .manifests import (
+    AUTHENTIC,
+    CLEAN,
     LOG,
+    ORIGINALS,
     SCHEMA_VERSION,
     TOP,
     WORK,
@@ -96,17 +99,20 @@ def _check_configs(benchmark: Benchmark, listing: Mapping[str, Any]) -> Iterator
 
 
 def _check_pixels(benchmark: Benchmark, advance: Callable[[int], None]) -> Iterator[Problem]:
-    for split in benchmark.configs["clean"]["splits"]:
-        originals = {}
-        for path, row, image, mask in _decoded(benchmark, "clean", split):
-            advance(1)
-            if isinstance(image, Problem):
-                yield image
-                continue
-            originals[row["sample_id"]] = (row["image"], row["mask_sha256"])
-            yield from _check_hashes(path, row, image, mask)
-        for name in benchmark.attacked:
-            yield from _check_attacked(benchmark, name, split, originals, advance)
+    for config in (one for one in ORIGINALS if one in benchmark.configs):
+        for split in benchmark.configs[config]["splits"]:
+            originals = {}
+            for path, row, image, mask in _decoded(benchmark, config, split):
+                advance(1)
+                if isinstance(image, Problem):
+                    yield image
+                    continue
+                originals[row["sample_id"]] = (row["image"], row["mask_sha256"])
+                yield from _check_hashes(path, row, image, mask)
+                if config == AUTHENTIC and mask.any():
+                    yield Problem(path, f"{row['sample_id']}: an authentic image has a mask")
+            for name in benchmark.attacked if config == CLEAN else ():
+                yield from _check_attacked(benchmark, name, split, originals, advance)
 
 
 def _decoded(

@@ -13,7 +13,16 @@ from afbench.sources.synthesis import attribution
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import commit_if_changed, json_bytes
 from afbench.storage.folder import read_header
-from afbench.storage.manifests import SCHEMA_VERSION, TOP, WORK, config_order, read_configs, read_json
+from afbench.storage.manifests import (
+    CLEAN,
+    ORIGINALS,
+    SCHEMA_VERSION,
+    TOP,
+    WORK,
+    config_order,
+    read_configs,
+    read_json,
+)
 from afbench.storage.shards import read_rows
 from afbench.storage.summary import SUMMARY_COLUMNS, summarise
 
@@ -31,7 +40,7 @@ def finalise(out: Path) -> dict[str, dict[str, Any]]:
         manifest = configs.setdefault(config, _manifest(out, config))
         manifest["splits"][split] = _split(out, config, split, records)
     configs = dict(sorted(configs.items(), key=lambda item: config_order(item[1])))
-    if "clean" not in configs:
+    if CLEAN not in configs:
         return configs
     files: dict[str, dict[str, Any]] = {}
     for name, manifest in configs.items():
@@ -41,7 +50,7 @@ def finalise(out: Path) -> dict[str, dict[str, Any]]:
             for shard in part["shards"]:
                 files[shard["path"]] = {"bytes": shard["bytes"], "sha256": shard["sha256"]}
     _publish(out, "README.md", dataset_card(configs).encode(), files)
-    _publish(out, "LICENSE.md", _terms(configs["clean"]["splits"]).encode(), files)
+    _publish(out, "LICENSE.md", _terms(configs[CLEAN]["splits"]).encode(), files)
     listing = {"schema_version": SCHEMA_VERSION, "files": dict(sorted(files.items()))}
     commit_if_changed(out / TOP, json_bytes(listing))
     _forget(out, configs)
@@ -69,15 +78,15 @@ def _records(folder: Path) -> list[tuple[Path, str]]:
 
 
 def _manifest(out: Path, config: str) -> dict[str, Any]:
-    header = {"config": "clean"} if config == "clean" else (read_header(out, config) or {"config": config})
+    header = {"config": config} if config in ORIGINALS else (read_header(out, config) or {"config": config})
     kept = {key: value for key, value in header.items() if key != "software"}
     return {"schema_version": SCHEMA_VERSION, **kept, "splits": {}}
 
 
 def _split(out: Path, config: str, split: str, records: list[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {"shards": records}
-    if config == "clean":
-        found = {**(read_header(out, f"clean.{split}") or {}), **found}
+    if config in ORIGINALS:
+        found = {**(read_header(out, f"{config}.{split}") or {}), **found}
     else:
         found["software"] = (read_header(out, config) or {}).get("software")
         found["summary"] = summarise(read_rows(out, [record["path"] for record in records], SUMMARY_COLUMNS))
@@ -107,5 +116,5 @@ def _forget(out: Path, configs: Mapping[str, Mapping[str, Any]]) -> None:
                 unfinished = True
         if not unfinished:
             shutil.rmtree(work / name, ignore_errors=True)
-    if all(path.name.startswith("clean.") for path in work.glob("*")):
+    if all(path.name.partition(".")[0] in ORIGINALS and "." in path.name for path in work.glob("*")):
         shutil.rmtree(work, ignore_errors=True)

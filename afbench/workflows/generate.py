@@ -17,24 +17,28 @@ from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
 from afbench.plan import RunPlan
 from afbench.storage.folder import commit_header, has_records, locked, log_event, read_header
-from afbench.storage.manifests import TOP, WORK, excluded_samples, read_configs
+from afbench.storage.manifests import AUTHENTIC, CLEAN, TOP, WORK, excluded_samples, read_configs
 
 from .finalise import finalise
 from .provenance import config_hash, describe_config, difference, software
-from .request import Hooks, Options, check_request, localizer_names
-from .splits import Split, check_splits, open_splits
+from .request import Hooks, Options, check_request, config_localizer, localizer_names
+from .splits import Split, authentic_splits, check_splits, open_splits
 from .work import Run, Task, gradients_left, run_shard
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: configs asked for, shards it wrote, gradients it took, excluded samples by reason."""
+    """What a run did: configs asked for, shards it wrote, gradients it took, excluded samples by reason.
+
+    ``restricted`` are the terms of sources that forbid sharing their pixels, which the folder holds.
+    """
 
     folder: Path
     configs: Sequence[str]
     shards_written: int
     gradients: int
     excluded: Mapping[str, int]
+    restricted: Mapping[str, str]
 
 
 def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None) -> Outcome:
@@ -52,32 +56,53 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
     hooks = hooks or Hooks()
     check_request(plan, out, options)
     names = localizer_names(plan)
-    splits = open_splits(plan, out, options.shard_size)
     localizers = {name: load_localizer(name, options.checkpoint, device=options.device) for name in names}
+    splits = open_splits(plan, out, options, localizers, hooks.index)
     tasks = [
-        Task(localizers[name], options.localizer_name or name, splits[source.name], block.settings)
+        Task(
+            localizers[name],
+            options.localizer_name or config_localizer(name),
+            splits[source.name],
+            block.settings,
+        )
         for block in plan.blocks
         for name in block.localizers
         for source in block.sources
     ]
-    headers = _headers(tasks, plan.seed, options.precision)
-    check_splits(out, splits)
-    _check_configs(out, headers)
+    headers = _headers(tasks, plan.seed, options)
+    authentic = authentic_splits(splits)
+    _check_folder(out, splits, authentic, headers)
     run = Run(
         out, plan.seed, options.device, options.batch_size, options.image_format, hooks.advance, hooks.say
     )
-    if not _is_finished(out, tasks):
+    if not _is_finished(out, tasks, authentic):
         with locked(out), compute_precision(options.precision, options.device):
-            check_splits(out, splits)  # again: another process may have written while this one waited
-            _check_configs(out, headers)
-            _run(run, tasks, splits, headers, hooks)
+            # again: another process may have written while this one waited
+            _check_folder(out, splits, authentic, headers)
+            _run(run, tasks, splits, authentic, headers, hooks)
             finalise(out)
     _refuse_empty(out, splits)
-    return Outcome(out, list(headers), run.shards, run.gradients, _excluded(out, headers))
+    restricted = {
+        name: split.source.terms
+        for name, split in splits.items()
+        if split.source.redistribution == "forbidden"
+    }
+    return Outcome(out, list(headers), run.shards, run.gradients, _excluded(out, headers), restricted)
+
+
+def _check_folder(
+    out: Path,
+    splits: Mapping[str, Split],
+    authentic: Mapping[str, Split],
+    headers: Mapping[str, Mapping[str, Any]],
+) -> None:
+    check_splits(out, splits)
+    check_splits(out, authentic)
+    _check_configs(out, headers)
 
 
 def _refuse_empty(out: Path, splits: Mapping[str, Split]) -> None:
-    clean = read_configs(out)["clean"]
+    clean = read_configs(out)[CLEAN]
     for name in splits:
         part = clean["splits"][name]
         if not any(shard["rows"] for shard in part["shards"]):
@@ -86,12 +111,18 @@ def _refuse_empty(out: Path, splits: Mapping[str, Split]) -> None:
             raise AfbenchError(f"source '{name}' has no usable sample ({told}); '{out}/README.md' says why")
 
 
-def _headers(tasks: Sequence[Task], seed: int, precision: str) -> dict[str, dict[str, Any]]:
+def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, dict[str, Any]]:
     headers: dict[str, dict[str, Any]] = {}
     for task in tasks:
         for setting, config in task.configs().items():
             how = describe_config(
-                task.localizer, task.name, setting, seed=seed, seed_rule=SEED_RULE, precision=precision
+                task.localizer,
+                task.name,
+                setting,
+                seed=seed,
+                seed_rule=SEED_RULE,
+                precision=options.precision,
+                attack_at=options.attack_at,
             )
             header = {"config": config, "config_hash": config_hash(how), "how": how}
             if headers.setdefault(config, header) != header:
@@ -112,7 +143,7 @@ def _check_configs(out: Path, headers: Mapping[str, Mapping[str, Any]]) -> None:
             )
 
 
-def _is_finished(out: Path, tasks: Sequence[Task]) -> bool:
+def _is_finished(out: Path, tasks: Sequence[Task], authentic: Mapping[str, Split]) -> bool:
     """True if everything asked for is published and nothing is half-way: then no file is touched."""
     if (out / WORK).exists() or not (out / TOP).exists():
         return False
@@ -120,8 +151,8 @@ def _is_finished(out: Path, tasks: Sequence[Task]) -> bool:
     return all(
         (config, task.split.name) in finished
         for task in tasks
-        for config in ("clean", *task.configs().values())
-    )
+        for config in (CLEAN, *task.configs().values())
+    ) and all((AUTHENTIC, name) in finished for name in authentic)
 
 
 def _published(out: Path) -> set[tuple[str, str]]:
@@ -132,6 +163,7 @@ def _run(
     run: Run,
     tasks: Sequence[Task],
     splits: Mapping[str, Split],
+    authentic: Mapping[str, Split],
     headers: Mapping[str, Mapping[str, Any]],
     hooks: Hooks,
 ) -> None:
@@ -139,8 +171,8 @@ def _run(
     published = _published(run.out)
     tasks = [task.without(published) for task in tasks]
     told = software()
-    for split in splits.values():
-        commit_header(run.out, f"clean.{split.name}", split.identity())
+    for split in (*splits.values(), *authentic.values()):
+        commit_header(run.out, f"{split.originals}.{split.name}", split.identity())
     for task in tasks:
         for config in task.configs().values():
             if not has_records(run.out, config=config):
@@ -154,10 +186,12 @@ def _run(
         threads=torch.get_num_threads(),
     )
     hooks.start(sum(gradients_left(run.out, task) for task in tasks))
-    for split in splits.values():
+    for split in (*splits.values(), *authentic.values()):
         mine = [task for task in tasks if task.split is split]
         for number in range(len(split.shards)):
-            run_shard(run, split, number, mine, clean_published=("clean", split.name) in published)
+            run_shard(
+                run, split, number, mine, originals_published=(split.originals, split.name) in published
+            )
     log_event(run.out, event="end", gradients=run.gradients, shards=run.shards)
 
 
@@ -166,7 +200,7 @@ def _excluded(out: Path, configs: Mapping[str, Any]) -> dict[str, int]:
     manifests = read_configs(out)
     reasons = {
         (one["sample_id"], one["reason"])
-        for name in ("clean", *configs)
+        for name in (CLEAN, *configs)
         for one in excluded_samples(manifests[name])
     }
     counts: dict[str, int] = {}

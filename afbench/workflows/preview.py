@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
 from afbench.core import ByteImage, Localizer, UsageError
 from afbench.engine import judge
 from afbench.images import decode_stored
-from afbench.localizers import load_localizer
+from afbench.localizers import known_localizers, load_localizer
 from afbench.report.sheet import SheetRow, contact_sheet
 from afbench.report.tables import figure
-from afbench.storage.manifests import Benchmark, open_benchmark, shard_paths
+from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 
 
@@ -24,6 +26,7 @@ def preview(
     split: str | None = None,
     count: int = 1,
     checkpoint: str | None = None,
+    localizer: str | None = None,
 ) -> Image.Image:
     """Draw the first ``count`` samples of a split under each config.
 
@@ -32,19 +35,21 @@ def preview(
         configs: their names; omitted, the strongest setting of every attack whose localizer can be loaded.
         split: a source id; omitted, the first one.
         count: samples to show.
-        checkpoint: weights of the attacked localizer, if it is not embedded.
+        checkpoint: weights of the attacked localizer, if they are neither embedded nor registered.
+        localizer: the user's own that was attacked, ``my_package.my_module:build``; a benchmark's manifests are never
+            asked what to import.
     Raises:
         UsageError: if the folder is no benchmark, a name is unknown, or the weights are not those attacked.
     """
     benchmark = open_benchmark(folder)
-    chosen = list(configs) or [
-        name for name in strongest(benchmark) if _attacked_localizer(benchmark, name, checkpoint)
-    ]
+    load = lru_cache(maxsize=1)(partial(_load, checkpoint, localizer))
+    chosen = list(configs) or [name for name in strongest(benchmark) if load(_attacked(benchmark, name))]
     if not chosen:
         raise UsageError(
-            f"none of the localizers attacked in '{folder}' has embedded weights; give --checkpoint"
+            f"the weights of none of the localizers attacked in '{folder}' are at hand; give --checkpoint, or --localizer "
+            "for your own"
         )
-    splits = list(benchmark.configs["clean"]["splits"])
+    splits = list(benchmark.configs[CLEAN]["splits"])
     split = split or splits[0]
     for name in chosen:
         if name not in benchmark.attacked:
@@ -56,10 +61,10 @@ def preview(
     originals = {
         row["sample_id"]: decode_stored(row["image"])
         for row, _ in zip(
-            read_rows(folder, shard_paths(benchmark.configs["clean"], split)), range(count), strict=False
+            read_rows(folder, shard_paths(benchmark.configs[CLEAN], split)), range(count), strict=False
         )
     }
-    rows = [row for name in chosen for row in _rows(benchmark, name, split, originals, checkpoint)]
+    rows = [row for name in chosen for row in _rows(benchmark, name, split, originals, load)]
     return contact_sheet(rows, f"{folder.name}: {split}, noise amplified 40 times around grey")
 
 
@@ -72,21 +77,48 @@ def strongest(benchmark: Benchmark) -> list[str]:
     return list(families.values())  # configs come in growing strength, so the last of a family stays
 
 
-def _attacked_localizer(benchmark: Benchmark, name: str, checkpoint: str | None) -> Localizer | None:
-    """The localizer a config attacked, or None if these are not its weights."""
+class _Attacked(NamedTuple):
+    """What a manifest says of the localizer a config attacked."""
+
+    architecture: str
+    weights_sha256: str
+    untrained: bool
+
+
+_Load = Callable[[_Attacked], Localizer | None]
+
+
+def _attacked(benchmark: Benchmark, name: str) -> _Attacked:
     how = benchmark.configs[name]["how"]["localizer"]
-    localizer = load_localizer(how["architecture"], checkpoint or ("random" if how["untrained"] else None))
-    return localizer if localizer.weights_sha256 == how["weights_sha256"] else None
+    return _Attacked(how["architecture"], how["weights_sha256"], how["untrained"])
+
+
+def _load(checkpoint: str | None, own: str | None, attacked: _Attacked) -> Localizer | None:
+    """The localizer that was attacked, or None if its weights are not at hand."""
+    if own is None and attacked.architecture not in known_localizers():
+        return None
+    if checkpoint is None and own is None and attacked.untrained:
+        checkpoint = "random"
+    try:
+        localizer = load_localizer(own or attacked.architecture, checkpoint)
+    except UsageError:
+        if checkpoint or own:
+            raise
+        return None
+    return localizer if localizer.weights_sha256 == attacked.weights_sha256 else None
 
 
 def _rows(
-    benchmark: Benchmark, name: str, split: str, originals: Mapping[str, ByteImage], checkpoint: str | None
+    benchmark: Benchmark, name: str, split: str, originals: Mapping[str, ByteImage], load: _Load
 ) -> list[SheetRow]:
     manifest = benchmark.configs[name]
-    localizer = _attacked_localizer(benchmark, name, checkpoint)
+    localizer = load(_attacked(benchmark, name))
     if localizer is None:
         weights = manifest["how"]["localizer"]["weights_sha256"]
-        raise UsageError(f"config {name} was made with other weights ({weights[:12]}); give --checkpoint")
+        raise UsageError(
+            f"config {name} was made with weights that are not at hand ({weights[:12]}); give --checkpoint, or --localizer "
+            "for your own"
+        )
     found = []
     for row in read_rows(benchmark.folder, shard_paths(manifest, split)):
         original = originals.get(row["sample_id"])

@@ -14,12 +14,18 @@ from afbench.core import Localizer, Setting
 from afbench.plan import canonical_json
 
 ROUNDING = "nearest level, halves away from zero with slack 1e-3, within floor(255 phi + 1e-3) levels"
-ATTACK_AT = "native"
 _LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "datasets", "opencv-python-headless", "scikit-image")
 
 
 def describe_config(
-    localizer: Localizer, localizer_name: str, setting: Setting, *, seed: int, seed_rule: str, precision: str
+    localizer: Localizer,
+    localizer_name: str,
+    setting: Setting,
+    *,
+    seed: int,
+    seed_rule: str,
+    precision: str,
+    attack_at: str,
 ) -> dict[str, Any]:
     """Everything that decides the pixels of a config; ``config_hash`` is its hash."""
     return {
@@ -32,10 +38,11 @@ def describe_config(
             "architecture": localizer.name,
             "weights_sha256": localizer.weights_sha256,
             "threshold": localizer.threshold,
-            "resolution": "official",
+            "resolution": getattr(localizer, "resolution", "official"),
+            "logit": getattr(localizer, "logit", "the network's own"),
             "untrained": bool(getattr(localizer, "untrained", False)),
         },
-        "attack_at": ATTACK_AT,
+        "attack_at": attack_at,
         "precision": precision,
         "rounding": ROUNDING,
         "seed": seed,

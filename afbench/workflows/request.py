@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from afbench.core import UsageError
 from afbench.images import ImageFormat
@@ -13,12 +14,16 @@ from afbench.localizers import require_localizer
 from afbench.plan import RunPlan
 from afbench.storage.folder import check_folder
 
+OnIndex = Callable[[int, int], None]
+AttackAt = Literal["native", "model"]
+"""Whether originals keep their size, or take the one the localizer resizes to."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as opposed to what: none of it but ``precision`` and ``checkpoint`` decides the pixels.
+    """How to run, as opposed to what: only ``precision``, ``checkpoint`` and ``attack_at`` decide the pixels.
 
-    ``batch_size`` is in images per launch (at least one image with all its phi); another one may move single levels in
+    ``batch_size`` is in images per launch (at least one image with all its phi), None to follow their size; another one may move single levels in
     float32, and so may adding phi to a finished benchmark.
     """
 
@@ -26,23 +31,31 @@ class Options:
     localizer_name: str | None = None
     device: str = "cpu"
     precision: str = "fp32"
-    batch_size: int = 16
+    batch_size: int | None = None
     shard_size: int | None = None
     image_format: ImageFormat = "webp"
+    attack_at: AttackAt = "native"
+    authentic: bool = False
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """Where a caller listens: ``start(gradients)``, ``advance(gradients)``, ``say(line)``."""
+    """Where a caller listens: ``start(gradients)``, ``advance(gradients)``, ``say(line)``, ``index(files, of)``."""
 
     start: Callable[[int], None] = lambda total: None
     advance: Callable[[int], None] = lambda done: None
     say: Callable[[str], None] = lambda line: None
+    index: OnIndex = lambda files, of: None
 
 
 def localizer_names(plan: RunPlan) -> list[str]:
     """Every localizer of a plan, once."""
     return list(dict.fromkeys(name for block in plan.blocks for name in block.localizers))
+
+
+def config_localizer(name: str) -> str:
+    """What configs call a localizer unless told otherwise: its name, or that of a user's function, made legal."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def check_request(plan: RunPlan, out: Path, options: Options) -> None:
@@ -58,7 +71,7 @@ def check_request(plan: RunPlan, out: Path, options: Options) -> None:
     # no dot: '.' and '..' are folders, and temporary files and headers of originals are told by theirs
     if options.localizer_name is not None and not re.fullmatch(r"[a-z0-9_]+", options.localizer_name):
         raise UsageError(f"--localizer-name must match [a-z0-9_]+; found '{options.localizer_name}'")
-    if options.batch_size < 1 or (options.shard_size is not None and options.shard_size < 1):
+    if any(one is not None and one < 1 for one in (options.batch_size, options.shard_size)):
         raise UsageError("--batch-size and --shard-size must be at least 1")
     if options.precision == "tf32" and not options.device.startswith("cuda"):
         raise UsageError(

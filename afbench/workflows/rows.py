@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from afbench.core import Sample, Setting
+from afbench.core import Localizer, Sample, Setting
 from afbench.engine import AttackedRow
 from afbench.images import ImageFormat, encode_image, pixel_sha256
 from afbench.metrics import f1, iou
@@ -35,15 +35,20 @@ def clean_row(sample: Sample, source: str, image_format: ImageFormat) -> dict[st
 
 
 def attacked_row(
-    row: AttackedRow, setting: Setting, localizer: str, source: str, hashes: Mapping[str, PixelHashes]
+    row: AttackedRow,
+    setting: Setting,
+    localizer: Localizer,
+    name: str,
+    source: str,
+    hashes: Mapping[str, PixelHashes],
 ) -> dict[str, Any]:
-    """A row of an attacked config."""
+    """A row of an attacked config; ``name`` is what it calls the localizer."""
     before, after = row.before, row.after
     original = hashes[row.sample.sample_id]
     return {
         **_common(row.sample, source),
         "image": row.encoded,
-        "localizer": localizer,
+        "localizer": name,
         "attack": setting.attack,
         "phi": None if setting.phi is None else float(setting.phi),
         "steps": setting.steps,
@@ -56,10 +61,17 @@ def attacked_row(
         **after.counts._asdict(),
         **row.distance._asdict(),
         "zero_gradient_pixels": row.zero_gradient_pixels,
+        "unread_pixels": unread_pixels(localizer, *row.image.shape[:2]),
         "original_sha256": original.image,
         "image_sha256": pixel_sha256(row.image),
         "mask_sha256": original.mask,
     }
+
+
+def unread_pixels(localizer: Localizer, height: int, width: int) -> int:
+    """Pixels of an image the localizer never reads, because it resizes without antialiasing."""
+    count = getattr(localizer, "unread_pixels", None)
+    return int(count(height, width)) if count else 0
 
 
 def _common(sample: Sample, source: str) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Run:
     out: Path
     seed: int
     device: str
-    batch_size: int
+    batch_size: int | None
     image_format: ImageFormat
     on_gradients: Callable[[int], None]
     say: Callable[[str], None]
@@ -68,20 +68,22 @@ def gradients_left(out: Path, task: Task) -> int:
     )
 
 
-def run_shard(run: Run, split: Split, number: int, tasks: Sequence[Task], *, clean_published: bool) -> None:
+def run_shard(
+    run: Run, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
+) -> None:
     """Make whatever is missing of one shard.
 
     Raises:
         AfbenchError: if a shard cannot be written.
     """
     missing = [(task, group) for task in tasks for group in _missing_groups(run.out, task, number)]
-    clean_done = clean_published or read_record(run.out, "clean", split.name, number) is not None
-    if clean_done and not missing:
+    stored = originals_published or read_record(run.out, split.originals, split.name, number) is not None
+    if stored and not missing:
         return
     samples, excluded = _read_samples(split.source, split.shards[number])
-    if not clean_done:
+    if not stored:
         rows = [clean_row(sample, split.name, run.image_format) for sample in samples]
-        _commit(run, "clean", split, number, rows, excluded)
+        _commit(run, split.originals, split, number, rows, excluded)
     for one in excluded:
         run.say(f"excluded {one['sample_id']}: {one['reason']} ({one['detail']})")
     hashes = {sample.sample_id: hash_sample(sample) for sample in samples}
@@ -125,7 +127,7 @@ def _run_group(
         if read_record(run.out, config, split.name, number):
             continue
         rows = [
-            attacked_row(one, setting, task.name, split.name, hashes)
+            attacked_row(one, setting, task.localizer, task.name, split.name, hashes)
             for one in results
             if isinstance(one, AttackedRow)
         ]

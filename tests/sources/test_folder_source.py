@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afbench.core import BadSample, UsageError
+from afbench.core import AfbenchError, BadSample, UsageError
 from afbench.sources import open_source
-from afbench.sources.folder import count_folder
+from afbench.sources.index import count_source
 
 
 @pytest.fixture
@@ -62,15 +62,17 @@ def test_masks_are_paired_by_stem_where_sorting_would_pair_others(root, put):
 
 
 def test_the_mask_itself_and_not_a_neighbours_is_read(root, put):
-    for name, level in (("x", 255), ("y", 0)):
-        put(f"images/{name}.png")
-        put(f"masks/{name}_gt.png", level)
+    for level, (name, corner) in enumerate((("x", 255), ("y", 0))):
+        put(f"images/{name}.png", level)
+        put(f"masks/{name}_gt.png", corner)
     source = open_folder(root)
     assert source.read("x").mask[-1, -1] == 255 and source.read("y").mask[-1, -1] == 0
 
 
 def test_an_image_without_a_mask_is_excluded_with_its_reason(root, put):
-    put("images/alone.png")
+    put("images/alone.png", 1)
+    put("images/b.png", 2)
+    put("masks/b.png")
     assert problem(open_folder(root), "alone") == "missing_mask"
 
 
@@ -90,18 +92,27 @@ def test_a_mask_without_a_forged_pixel_is_excluded(root, put):
 
 
 def test_doubled_stems_are_excluded_because_nobody_can_tell_which_is_meant(root, put):
-    put("images/a.png")
-    put("images/a.bmp")
-    put("masks/a.png")
-    put("images/b.png")
-    put("masks/b.png")
-    put("masks/b.tif")
-    put("images/c.png")
-    put("masks/c_gt.png")
-    put("masks/c.png")
+    for name in (
+        *("images/a.png", "images/a.bmp", "masks/a.png"),
+        *("images/b.png", "masks/b.png", "masks/b.tif"),
+        *("images/c.png", "masks/c_gt.png", "masks/c.png"),
+        *("images/d.png", "masks/d.png"),
+    ):
+        put(name)
     source = open_folder(root)
-    assert source.ids == ["a", "b", "c"]
-    assert [problem(source, name) for name in source.ids] == ["ambiguous_name"] + ["ambiguous_mask"] * 2
+    assert source.ids == ["a", "b", "c", "d"]
+    assert [problem(source, name) for name in "abc"] == ["ambiguous_name"] + ["ambiguous_mask"] * 2
+    assert source.read("d").group == "d"
+
+
+def test_an_image_that_is_there_twice_is_used_once(root, put):
+    for name, level in (("a", 1), ("b", 1), ("c", 2)):
+        put(f"images/{name}.png", level)
+        put(f"masks/{name}.png")
+    source = open_folder(root)
+    with pytest.raises(BadSample, match="duplicate_content: the same file as a"):
+        source.read("b")
+    assert source.read("a").sample_id == "a" and source.read("c").sample_id == "c"
 
 
 def test_nested_folders_are_paired_by_their_relative_path(root, put):
@@ -114,11 +125,11 @@ def test_nested_folders_are_paired_by_their_relative_path(root, put):
 
 
 def test_a_nested_name_that_meets_a_flat_one_is_ambiguous(root, put):
-    for name in ("day/a", "day__a"):
-        put(f"images/{name}.png")
+    for level, name in enumerate(("day/a", "day__a", "b")):
+        put(f"images/{name}.png", level)
         put(f"masks/{name}.png")
     source = open_folder(root)
-    assert source.ids == ["day__a"] and problem(source, "day__a") == "ambiguous_name"
+    assert source.ids == ["b", "day__a"] and problem(source, "day__a") == "ambiguous_name"
 
 
 def test_suffixes_count_in_any_case_and_other_files_not_at_all(root, put):
@@ -149,13 +160,15 @@ def test_names_in_another_alphabet_stay_apart(root, put):
     assert {int(source.read(name).image[0, 0, 0]) for name in source.ids} == {0, 1, 2, 3}
 
 
-def test_the_fingerprint_changes_with_any_byte_and_with_nothing_else(root, put):
+def test_the_fingerprint_changes_with_any_byte_and_with_nothing_else(root, put, tmp_path_factory):
     put("images/a.png", 1)
     put("masks/a.png", 1)
     first = open_folder(root).sha256
     assert open_folder(root).sha256 == first
     (root / "images" / "notes.txt").write_text("not a sample")
     assert open_folder(root).sha256 == first
+    assert open_folder(root.rename(root.with_name("elsewhere"))).sha256 == first
+    root.with_name("elsewhere").rename(root)
     put("masks/a.png", 2)
     second = open_folder(root).sha256
     put("images/a.png", 2)
@@ -165,19 +178,24 @@ def test_the_fingerprint_changes_with_any_byte_and_with_nothing_else(root, put):
     assert open_folder(root, limit=1).sha256 == third
 
 
-def test_limit_takes_the_first_in_order_of_names(root, put):
-    for name in "dbca":
-        put(f"images/{name}.png")
+def test_limit_takes_the_first_that_can_be_used_and_those_excluded_among_them(root, put):
+    for level, name in enumerate("dbca"):
+        put(f"images/{name}.png", level)
         put(f"masks/{name}.png")
     assert open_folder(root, limit=3).ids == ["a", "b", "c"]
-    assert count_folder(str(root)) == 4
-    with pytest.raises(UsageError, match="is no folder"):
-        count_folder(str(root / "images"))
+    assert count_source("folder", str(root)) == 4
+    (root / "masks" / "b.png").unlink()
+    assert count_source("folder", str(root)) == 3
+    assert open_folder(root, limit=1).ids == ["a"]
+    assert open_folder(root, limit=2).ids == ["a", "b", "c"]
+    assert open_folder(root, limit=9).ids == ["a", "b", "c", "d"]
+    with pytest.raises(UsageError, match="source folder: nothing of it in"):
+        count_source("folder", str(root / "images"))
 
 
 def test_a_mask_with_the_very_name_of_an_image_serves_that_image_alone(root, put):
-    put("images/x.png")
-    put("images/x_gt.png")
+    put("images/x.png", 1)
+    put("images/x_gt.png", 2)
     put("masks/x_gt.png")
     source = open_folder(root)
     assert problem(source, "x") == "missing_mask"
@@ -185,24 +203,43 @@ def test_a_mask_with_the_very_name_of_an_image_serves_that_image_alone(root, put
 
 
 def test_a_picture_that_cannot_be_decoded_is_excluded_and_the_rest_goes_on(root, put):
-    for name in "ab":
-        put(f"images/{name}.png")
+    for level, name in enumerate("abc"):
+        put(f"images/{name}.png", level)
         put(f"masks/{name}.png")
     whole = (root / "images" / "a.png").read_bytes()
     (root / "images" / "a.png").write_bytes(whole[:40])
+    (root / "masks" / "c.png").write_bytes(b"")
     source = open_folder(root)
     assert problem(source, "a") == "unreadable" and source.read("b").group == "b"
-    (root / "masks" / "b.png").write_bytes(b"")
-    assert problem(source, "b") == "unreadable"
-    (root / "masks" / "b.png").unlink()
-    assert problem(source, "b") == "unreadable"
+    assert problem(source, "c") == "unreadable"
+
+
+@pytest.mark.parametrize("damage", ["emptied", "gone", "another image", "another mask"])
+def test_what_changes_behind_the_back_of_a_run_ends_it(root, put, damage):
+    put("images/a.png", 1)
+    put("masks/a.png")
+    source = open_folder(root)
+    if damage == "emptied":
+        (root / "masks" / "a.png").write_bytes(b"")
+    elif damage == "gone":
+        (root / "images" / "a.png").unlink()
+    else:
+        put("images/a.png" if damage == "another image" else "masks/a.png", 77)
+    with pytest.raises(AfbenchError, match=r"source folder changed since it was indexed: .*--full") as told:
+        source.read("a")
+    assert told.value.exit_code == 1
 
 
 def test_a_root_that_does_not_hold_what_it_should_is_refused(tmp_path):
-    for missing in ("nowhere", ""):
-        with pytest.raises(UsageError, match=r"source folder: '.*' is no folder; expected .*/images and"):
-            open_folder(tmp_path / missing)
+    with pytest.raises(UsageError, match=r"source folder: '.*nowhere' is no folder; expected images/"):
+        open_folder(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match=r"expected images/.* found an empty folder"):
+        open_folder(tmp_path)
+    for name in "abcdefg":
+        (tmp_path / name).mkdir()
+    with pytest.raises(UsageError, match=r"found 'a', 'b', 'c', 'd', 'e' and 2 more"):
+        open_folder(tmp_path)
     (tmp_path / "images").mkdir()
-    (tmp_path / "masks").mkdir()
-    with pytest.raises(UsageError, match=r"no image in '.*images' \(\.png, "):
+    (tmp_path / "images" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(UsageError, match=r"1 forged images in '.*' and no mask; expected images/"):
         open_folder(tmp_path)

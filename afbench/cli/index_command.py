@@ -1,0 +1,138 @@
+"""``afbench index``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from afbench.core import AfbenchError, PartialError, UsageError
+
+from .progress import counted_bar
+
+if TYPE_CHECKING:
+    from afbench.sources.facts import Index
+
+FIRST_IDS = 3
+
+
+@click.command("index", epilog="Example: afbench index folder --root photographs --json")
+@click.argument("source")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Your copy of the source. Default: its folder in AFBENCH_DATA.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.json",
+    help="Write the index; --source NAME:FILE.json reads exactly what it lists.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the index as JSON.")
+@click.option("--full", is_flag=True, help="Read every file, even those unchanged since the last index.")
+@click.option(
+    "--on-mismatch",
+    type=click.Choice(["exclude", "resize-nearest"]),
+    default="exclude",
+    show_default=True,
+    help="What to do with a mask of another size than its image.",
+)
+@click.option("--invert-masks", is_flag=True, help="Swap forged and authentic in every mask.")
+@click.option("--authentic", is_flag=True, help="List authentic images too.")
+@click.option(
+    "--expect-count",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Exit with 1 unless N forged samples are included.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Processes that read files. Default: one a core, at most 8.",
+)
+def command(
+    source: str,
+    root: Path | None,
+    out: Path | None,
+    as_json: bool,
+    full: bool,
+    on_mismatch: str,
+    invert_masks: bool,
+    authentic: bool,
+    expect_count: int | None,
+    workers: int | None,
+) -> None:
+    """Check a source file by file: what can be used, and what cannot and why."""
+    from afbench.sources import SourceOptions, default_root
+    from afbench.sources.facts import index_text
+    from afbench.sources.index import build_index
+    from afbench.storage.commit import commit_bytes
+
+    _check_source(source)
+    if out is not None and (out.suffix.lower() != ".json" or not out.absolute().parent.is_dir()):
+        raise UsageError(f"--out must be a .json file in a folder that exists; found '{out}'")
+    options = SourceOptions(on_mismatch, invert_masks, authentic)  # type: ignore[arg-type]
+    try:
+        with ExitStack() as stack:
+            index = build_index(
+                source,
+                root or default_root(source),
+                options,
+                workers=workers,
+                full=full,
+                on_progress=counted_bar(stack, source, "image"),
+            )
+    except KeyboardInterrupt:
+        raise PartialError("stopped; nothing was written, run the same command again") from None
+    text = index_text(index)
+    if out is not None:
+        commit_bytes(out, text.encode())
+    click.echo(text if as_json else _table(index), nl=not as_json)
+    _judge(index, expect_count)
+
+
+def _check_source(source: str) -> None:
+    from afbench.sources.layouts import LAYOUTS
+
+    if source in ("demo", "synthetic"):
+        raise UsageError(f"source '{source}' comes with afbench and needs no index")
+    if source not in LAYOUTS:
+        hint = f"; give the root as --root {source.partition(':')[2]}" if ":" in source else ""
+        raise UsageError(f"source '{source}' is unknown; sources with an index: {', '.join(LAYOUTS)}{hint}")
+
+
+def _table(index: Index) -> str:
+    summary = index.summary
+    lines = [
+        f"source    {index.source}",
+        f"root      {ascii(index.root)[1:-1]}",
+        f"included  {summary.included} forged"
+        + (f", {summary.authentic} authentic" if index.options.authentic else ""),
+        f"excluded  {sum(summary.excluded.values())}",
+    ]
+    width = max(map(len, summary.excluded), default=0)
+    for reason, number in summary.excluded.items():
+        ids = [one.id for one in index.samples if one.reason == reason]
+        more = ", ..." if len(ids) > FIRST_IDS else ""
+        lines.append(f"  {reason:<{width}}  {number:>5}  {', '.join(ids[:FIRST_IDS])}{more}")
+    return "\n".join([*lines, f"sha256    {index.sha256}"])
+
+
+def _judge(index: Index, expect_count: int | None) -> None:
+    """Warn where the copy is not as large as the release; fail where it is not what the user counts on."""
+    summary = index.summary
+    if summary.expected is not None and summary.paired != summary.expected:
+        click.echo(
+            f"afbench: warning: {summary.paired} forged images with masks were found, the published release of "
+            f"{index.source} has {summary.expected}",
+            err=True,
+        )
+    if expect_count is not None and summary.included != expect_count:
+        raise AfbenchError(
+            f"{index.source}: {summary.included} forged samples are included, expected {expect_count} (--expect-count)"
+        )

@@ -1,0 +1,91 @@
+"""``afbench weights``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from afbench.folders import weights_folder
+from afbench.localizers.weights import add_weights, list_weights, remove_weights
+
+
+@click.group("weights", epilog="Example: afbench weights list")
+def command() -> None:
+    """Your copies of published weights: register, check and remove them.
+
+    They are kept in AFBENCH_WEIGHTS, else in ~/.cache/afbench/weights, as safetensors.
+    """
+
+
+@command.command("list", epilog="Example: afbench weights list --json")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def list_command(as_json: bool) -> None:
+    """Print where each localizer's weights are published, and which are here."""
+    rows = list_weights()
+    if as_json:
+        click.echo(json.dumps({"folder": str(weights_folder()), "weights": rows}, indent=2))
+        return
+    click.echo(f"folder: {weights_folder()}")
+    for row in rows:
+        here = row["registered"]
+        state = (
+            f"registered from {here['origin']}, {here['weights_sha256'][:12]}" if here else "not registered"
+        )
+        click.echo(f"\n{row['name']}  {row['title']}: {state}")
+        click.echo(
+            f"  file     {row['file']}, about {row['megabytes']} MB, sha256 {row['sha256'] or 'not known'}"
+        )
+        click.echo(f"  where    {row['where']}")
+        click.echo(f"  licence  {row['licence']}")
+
+
+@command.command("add", epilog="Example: afbench weights add mvss mvssnet_casia.pt")
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace other weights of this name.")
+def add_command(name: str, file: Path, overwrite: bool) -> None:
+    """Check FILE, a checkpoint as its authors release it, and keep it for localizer NAME.
+
+    For pscc FILE is the folder with its three files. Nothing in a file is run.
+    """
+    found = add_weights(name, file, overwrite=overwrite)
+    click.echo(f"{name}: registered as {found.path} (weights {found.weights_sha256[:12]})")
+    click.echo(f"next: afbench generate --localizer {name} --attack fgsm --limit 4")
+
+
+@command.command("remove", epilog="Example: afbench weights remove mvss")
+@click.argument("name")
+def remove_command(name: str) -> None:
+    """Delete the registered weights of localizer NAME; your own file stays."""
+    removed = remove_weights(name)
+    click.echo(f"{name}: {'removed' if removed else 'nothing was registered'}")
+
+
+@command.command("check", epilog="Example: afbench weights check reference")
+@click.argument("name")
+@click.option(
+    "--checkpoint", metavar="PATH", help="Weights that are not registered; 'random' for untrained ones."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def check_command(name: str, checkpoint: str | None, device: str, as_json: bool) -> int:
+    """Check that localizer NAME, or your own MODULE:FUNCTION, keeps what attacks and scores rest on.
+
+    MODULE:FUNCTION is called with a checkpoint (or None) and a device, and returns a localizer; afbench.as_localizer makes
+    one of any network that maps an image (N, 3, H, W), RGB in [0, 1], to logits (N, 1, H, W). Exit code 1 if a promise
+    is broken.
+    """
+    from afbench.localizers import load_localizer
+    from afbench.localizers.conformance import check_localizer
+
+    findings = []
+    for one in check_localizer(load_localizer(name, checkpoint, device=device), device=device):
+        findings.append(one)
+        if not as_json:
+            click.echo(f"{'ok    ' if one.passed else 'BROKEN'}  {one.name}: {one.detail}")
+    if as_json:
+        told = {one.name: {"passed": one.passed, "detail": one.detail} for one in findings}
+        click.echo(json.dumps(told, indent=2))
+    return 0 if all(one.passed for one in findings) else 1

@@ -1,0 +1,158 @@
+"""Read every entry of a source once, side by side in several processes, and keep what was learnt of it."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from afbench.core import AfbenchError, BadSample
+
+from .entry import Entry, SourceOptions
+from .facts import SampleFacts
+from .masks import MASK_RULES
+from .reading import read_bytes, read_entry
+
+MIN_POOLED = 64
+"""Fewer entries are read faster than processes start."""
+CHUNK = 8
+"""Entries handed to a process at a time; what is under way is finished before Ctrl-C ends the command."""
+
+
+def check_entries(
+    root: Path, entries: Sequence[Entry], options: SourceOptions, *, workers: int | None = None
+) -> Iterator[SampleFacts]:
+    """Facts of every entry, in order.
+
+    Args:
+        root: the folder their paths are relative to.
+        entries: what to read.
+        options: the user's choices.
+        workers: number of processes; as many as there are cores, but at most 8, if None.
+    Raises:
+        AfbenchError: if a process dies.
+    """
+    examine = partial(examine_entry, root, options)
+    workers = min(workers or min(8, _cores()), -(-len(entries) // CHUNK))
+    if len(entries) < MIN_POOLED or workers < 2 or multiprocessing.current_process().daemon:
+        yield from map(examine, entries)
+        return
+    done = 0
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
+    try:
+        with _main_hidden():
+            found = pool.map(examine, entries, chunksize=CHUNK)
+        for facts in found:
+            done += 1
+            yield facts
+    except BrokenProcessPool:
+        near = entries[min(done, len(entries) - 1)].image
+        raise AfbenchError(
+            f"a process that checks files died, out of memory or of a damaged file, near {near!a} or the "
+            f"{CHUNK * workers} entries behind it; `--workers 1` takes the least memory"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def examine_entry(root: Path, options: SourceOptions, entry: Entry) -> SampleFacts:
+    """What one entry turns out to be; a bad one is excluded with its reason."""
+    forged = entry.label == "forged"
+    facts = partial(
+        SampleFacts,
+        id=entry.sample_id,
+        image=entry.image,
+        mask=entry.masks,
+        label=entry.label,
+        mask_rule=entry.rule if forged else "",
+        polarity=MASK_RULES[entry.rule].polarity if forged else "",
+        group=entry.group or entry.sample_id,
+        kind=entry.kind,
+    )
+    try:
+        read = read_entry(root, entry, options)
+    except BadSample as problem:
+        # what is broken by its name alone is not opened
+        hashes = ("", "") if entry.problem else _hashes(root, entry)
+        return facts(
+            status="excluded",
+            reason=problem.reason,
+            detail=problem.detail,
+            image_sha256=hashes[0],
+            mask_sha256=hashes[1],
+        )
+    height, width = read.sample.mask.shape
+    return facts(
+        status="included",
+        width=width,
+        height=height,
+        mode=read.mode,
+        mask_fraction=_share(np.count_nonzero(read.sample.mask) / read.sample.mask.size) if forged else None,
+        mask_grey_fraction=_share(read.mask_grey_fraction) if forged else None,
+        exif_orientation=read.exif_orientation,
+        resized=read.resized,
+        image_sha256=read.image_sha256,
+        mask_sha256=read.mask_sha256,
+    )
+
+
+def _share(value: float) -> float:
+    return round(float(value), 9)
+
+
+def _hashes(root: Path, entry: Entry) -> tuple[str, str]:
+    """Of what cannot be used but can be read, so that the index tells one broken file from another."""
+    image = _hash(root, entry.image) if entry.image else ""
+    masks = [_hash(root, path) for path in entry.masks] if entry.label == "forged" else []
+    if len(masks) < 2 or not all(masks):
+        return image, masks[0] if len(masks) == 1 else ""
+    return image, hashlib.sha256("".join(masks).encode()).hexdigest()
+
+
+def _hash(root: Path, path: str) -> str:
+    try:
+        return hashlib.sha256(read_bytes(root, path)).hexdigest()
+    except BadSample:
+        return ""
+
+
+def _cores() -> int:
+    """Cores this process may use, which inside a job are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Start processes without the user's own script, which each would otherwise run from its first line."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the process that started this one, and end with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)

@@ -1,0 +1,227 @@
+"""What an index says of a source: facts of every sample, never pixels; and its JSON form, which others may write too."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from jsonschema import Draft202012Validator
+
+from afbench.core import UsageError
+from afbench.shipped import shipped, shipped_json
+
+from .entry import Entry, Label, SourceOptions
+from .layouts import LAYOUTS
+from .masks import MASK_RULES
+
+SCHEMA_VERSION = 1
+MAX_INDEX_BYTES = 2**28
+"""Largest index file that is read."""
+
+_NOT_HASHED = ("image", "mask", "detail")
+
+
+@dataclass(frozen=True)
+class SampleFacts:
+    """One sample of an index; an excluded one has a ``reason`` and a ``detail``.
+
+    ``image`` and ``mask`` are relative to the root, with forward slashes. Hashes are of file bytes; of several masks, the
+    hash of their hex digests one behind the other. ``mask_fraction`` is the share of forged pixels, and
+    ``mask_grey_fraction`` that of mask pixels neither black nor white. What was not read is "" or None.
+    """
+
+    id: str
+    image: str | None
+    mask: tuple[str, ...]
+    status: Literal["included", "excluded"]
+    reason: str = ""
+    detail: str = ""
+    label: Label = "forged"
+    width: int | None = None
+    height: int | None = None
+    mode: str = ""
+    mask_rule: str = ""
+    polarity: str = ""
+    mask_fraction: float | None = None
+    mask_grey_fraction: float | None = None
+    exif_orientation: int | None = None
+    resized: bool = False
+    group: str = ""
+    kind: str = ""
+    image_sha256: str = ""
+    mask_sha256: str = ""
+
+    @property
+    def included(self) -> bool:
+        return self.status == "included"
+
+    def entry(self) -> Entry:
+        """What to read again."""
+        rule = self.mask_rule or "white"
+        return Entry(self.id, self.image, self.mask, rule, self.label, self.group, self.kind)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts of an index.
+
+    ``included`` and ``authentic`` are the forged and the authentic samples that can be used. ``paired`` counts forged
+    images that have a mask, whatever came of them: what the published count ``expected`` (None if unknown) counts.
+    """
+
+    included: int
+    authentic: int
+    excluded: dict[str, int]
+    paired: int
+    expected: int | None
+
+
+@dataclass(frozen=True)
+class Index:
+    """Every sample of a source in order of ids, included or excluded."""
+
+    source: str
+    root: str
+    options: SourceOptions
+    samples: Sequence[SampleFacts]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Fingerprint of source, options and samples; the same wherever the files lie and whatever they lie in.
+
+        Paths are left out, and details, which are prose and differ between versions of a decoder.
+        """
+        return samples_sha256(self.source, self.options, self.samples)
+
+    @cached_property
+    def summary(self) -> Summary:
+        published = shipped_json("sources").get(self.source)
+        used = [one.label for one in self.samples if one.included]
+        return Summary(
+            included=used.count("forged"),
+            authentic=used.count("authentic"),
+            excluded=dict(sorted(Counter(one.reason for one in self.samples if not one.included).items())),
+            paired=sum(one.label == "forged" and bool(one.image and one.mask) for one in self.samples),
+            expected=int(published["count"]) if published else None,
+        )
+
+    def without_authentic(self) -> Index:
+        """The index that would have been made without the option ``authentic``."""
+        forged = [one for one in self.samples if one.label == "forged"]
+        return Index(self.source, self.root, replace(self.options, authentic=False), forged)
+
+    def to_json(self) -> dict[str, Any]:
+        """The form of manifests/schema/index.schema.json."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "afbench_version": version("afbench"),
+            "source": self.source,
+            "root": self.root,
+            "options": vars(self.options),
+            "sha256": self.sha256,
+            "summary": vars(self.summary),
+            "samples": [sample_json(one) for one in self.samples],
+        }
+
+    @staticmethod
+    def from_json(value: Any, told: str = "index") -> Index:
+        """Read what ``to_json`` or anybody else made; ``told`` names it in errors.
+
+        Raises:
+            UsageError: if it does not follow its schema, leaves the root, or was changed after it was made.
+        """
+        schema = json.loads(shipped("manifests/schema/index.schema.json").read_text(encoding="utf-8"))
+        problem = next(Draft202012Validator(schema).iter_errors(value), None)
+        if problem is not None:
+            where = "/".join(map(str, problem.absolute_path)) or "top level"
+            raise UsageError(f"{told}: {where}: {ascii(problem.message)[1:-1][:200]}")
+        samples = [sample_from_json(row) for row in value["samples"]]
+        _check_samples(value["source"], samples, told)
+        index = Index(value["source"], value["root"], SourceOptions(**value["options"]), samples)
+        if index.sha256 != value["sha256"]:
+            raise UsageError(f"{told} was changed after it was made: its sha256 is another; make it again")
+        return index
+
+
+def samples_sha256(source: str, options: SourceOptions, samples: Sequence[SampleFacts]) -> str:
+    """Hash of the canonical JSON of what decides the pixels of these samples."""
+    rows = [
+        {key: fact for key, fact in vars(one).items() if key not in _NOT_HASHED} | {"masks": len(one.mask)}
+        for one in samples
+    ]
+    told = {"source": source, "options": vars(options), "samples": rows}
+    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sample_json(facts: SampleFacts) -> dict[str, Any]:
+    """One row; a single mask is a string, several are a list, none is null."""
+    mask: Any = list(facts.mask) if len(facts.mask) > 1 else facts.mask[0] if facts.mask else None
+    return {**vars(facts), "mask": mask}
+
+
+def sample_from_json(row: dict[str, Any]) -> SampleFacts:
+    """The inverse of ``sample_json``."""
+    mask = row["mask"]
+    masks = () if mask is None else (mask,) if isinstance(mask, str) else tuple(mask)
+    return SampleFacts(**{**row, "mask": masks})
+
+
+def index_text(index: Index) -> str:
+    """An index as JSON with a sample a line, in ASCII, since names of files need not be Unicode."""
+    value = index.to_json()
+    samples = ",\n".join(f"  {json.dumps(row)}" for row in value.pop("samples"))
+    head = json.dumps(value, indent=1)
+    return f'{head[:-2]},\n "samples": [\n{samples}\n ]\n}}\n'
+
+
+def read_index(path: Path) -> Index:
+    """Read an index file.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    told = f"index '{path}'"
+    try:
+        if path.stat().st_size > MAX_INDEX_BYTES:
+            raise UsageError(f"{told} is larger than {MAX_INDEX_BYTES >> 20} MiB")
+        value = json.loads(path.read_bytes(), parse_constant=_no_number)
+    except OSError as error:
+        raise UsageError(f"{told} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{told} is no JSON: {ascii(str(error))[1:-1][:160]}") from None
+    return Index.from_json(value, told)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _check_samples(source: str, samples: Sequence[SampleFacts], told: str) -> None:
+    """What no schema can say."""
+    if source not in LAYOUTS:
+        raise UsageError(f"{told}: source '{source}' is unknown; known sources: {', '.join(LAYOUTS)}")
+    seen: set[str] = set()
+    for one in samples:
+        for path in (one.image, *one.mask):
+            if path is not None and not _below_root(path):
+                raise UsageError(f"{told}: sample {one.id}: {path!a} is no path below the root")
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", one.id) or one.id in seen:
+            raise UsageError(f"{told}: sample id {one.id!a} is not legal, or is there twice")
+        if one.mask_rule and one.mask_rule not in MASK_RULES:
+            raise UsageError(f"{told}: sample {one.id}: mask rule {one.mask_rule!a} is unknown")
+        if one.included != bool(one.image and one.image_sha256 and one.width and not one.reason):
+            raise UsageError(f"{told}: sample {one.id} is {one.status} with the facts of another status")
+        seen.add(one.id)
+
+
+def _below_root(path: str) -> bool:
+    parts = PurePosixPath(path).parts
+    return bool(parts) and not path.startswith("/") and ".." not in parts and "\0" not in path

@@ -1,0 +1,226 @@
+"""The index of a source: what a user's copy holds, checked file by file, and samples read back from it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from afbench.core import AfbenchError, BadSample, Sample, Source, UsageError
+from afbench.shipped import shipped_json
+
+from .check import check_entries
+from .entry import Entry, SourceOptions
+from .facts import Index, SampleFacts, read_index, samples_sha256
+from .index_cache import Kept, Stamps, cache_path, entry_key, keep, read_kept, reusable, stamps_of
+from .layouts import load_layout
+from .listing import find_entries, list_files
+from .reading import read_entry
+
+__all__ = ["Index", "build_index", "count_source", "list_files", "open_indexed"]
+
+OnProgress = Callable[[int, int], None]
+"""Told how many entries have been read, of how many."""
+
+
+def build_index(
+    name: str,
+    root: str | Path,
+    options: SourceOptions,
+    *,
+    workers: int | None = None,
+    full: bool = False,
+    cache: bool = True,
+    on_progress: OnProgress | None = None,
+) -> Index:
+    """Check every sample of a user's copy.
+
+    Args:
+        name: of the source.
+        root: the folder of the copy, or the file of a list.
+        options: the user's choices.
+        workers: number of processes that read files.
+        full: read every file, even those that seem not to have changed since the last index.
+        cache: whether to use and to write what is kept in the user's cache folder.
+        on_progress: told how many of the entries to be read have been read.
+    Raises:
+        UsageError: if the root is no folder, or holds nothing of this release.
+        AfbenchError: if a process that reads files dies.
+    """
+    given = _path(root)
+    found, every = find_entries(name, given)
+    base = found.absolute()
+    entries = [entry for entry in every if options.authentic or entry.label == "forged"]
+    if not entries:
+        raise UsageError(f"source {name}: only authentic images in '{given}', which count with --authentic")
+    started = time.time_ns()
+    stamps = {entry.sample_id: stamps_of(base, entry) for entry in entries}
+    path = cache_path(name, given.resolve(), options) if cache else None
+    facts = {} if full else reusable(read_kept(path), entries, stamps)
+    missing = [entry for entry in entries if entry.sample_id not in facts]
+    for done, one in enumerate(check_entries(base, missing, options, workers=workers), start=1):
+        facts[one.id] = one
+        if on_progress:
+            on_progress(done, len(missing))
+    keep(path, _kept(entries, stamps, facts), started)
+    samples = _without_duplicates([facts[entry.sample_id] for entry in entries])
+    return Index(name, str(base), options, samples)
+
+
+def _kept(
+    entries: Sequence[Entry], stamps: dict[str, Stamps | None], facts: dict[str, SampleFacts]
+) -> list[Kept]:
+    found = []
+    for entry in entries:
+        stamp = stamps[entry.sample_id]
+        if stamp is not None:
+            found.append(Kept(entry_key(entry), stamp, facts[entry.sample_id]))
+    return found
+
+
+def _without_duplicates(samples: Sequence[SampleFacts]) -> list[SampleFacts]:
+    """Exclude later samples with an image file that an earlier one has.
+
+    Forged samples come first, so that they do not depend on whether authentic ones are asked for.
+    """
+    first: dict[str, str] = {}
+    for one in sorted((one for one in samples if one.included), key=lambda one: one.label != "forged"):
+        first.setdefault(one.image_sha256, one.id)
+    return [
+        one
+        if not one.included or first[one.image_sha256] == one.id
+        else replace(
+            one,
+            status="excluded",
+            reason="duplicate_content",
+            detail=f"the same file as {first[one.image_sha256]}",
+        )
+        for one in samples
+    ]
+
+
+def count_source(name: str, root: str) -> int:
+    """Forged samples a root or an index file promises, without opening an image.
+
+    Raises:
+        UsageError: if there is nothing of the source.
+    """
+    path = _path(root)
+    if _is_index(path):
+        return _read_index_of(name, path).summary.included
+    return sum(entry.label == "forged" and not entry.problem for entry in find_entries(name, path).entries)
+
+
+def open_indexed(
+    name: str,
+    root: str | Path,
+    options: SourceOptions,
+    limit: int | None = None,
+    *,
+    pin: str | None = None,
+    on_progress: OnProgress | None = None,
+) -> Source:
+    """Open a root, or an index file that ``afbench index --out`` wrote, as a source.
+
+    Its ids are every forged sample, included or excluded, up to the ``limit``-th included one; likewise those of its
+    authentic samples, if the options ask for them.
+
+    Raises:
+        UsageError: if the root holds nothing of the source, or the index file is none or another's.
+    """
+    path = _path(root)
+    if _is_index(path):
+        index = _with_options(_read_index_of(name, path), options, path)
+    else:
+        index = build_index(name, path, options, on_progress=on_progress)
+    found = index.without_authentic().sha256
+    if pin is not None and pin not in (found, index.sha256):
+        raise UsageError(
+            f"source {name}: '{path}' is not the copy that is pinned: its index has sha256 {found}, expected {pin}; "
+            f"compare with `afbench index {name} --root ... --json`"
+        )
+    forged, authentic = (
+        _first([one for one in index.samples if one.label == label], limit)
+        for label in ("forged", "authentic")
+    )
+    manifest = shipped_json("sources").get(name, {})
+    # what is authentic leaves the fingerprint of the forged ones alone: it can be asked for later
+    plain = replace(index.options, authentic=False)
+    return Source(
+        name,
+        [one.id for one in forged],
+        partial(_read, index, {one.id: one for one in (*forged, *authentic)}),
+        samples_sha256(name, plain, forged),
+        terms=manifest.get("terms", "the user's own; not known to afbench"),
+        citation=manifest.get("citation", ""),
+        redistribution=manifest.get("redistribution", "unclear"),
+        authentic=[one.id for one in authentic],
+    )
+
+
+def _path(root: str | Path) -> Path:
+    try:
+        return Path(root).expanduser()
+    except RuntimeError:  # no such user
+        return Path(root)
+
+
+def _is_index(path: Path) -> bool:
+    """An index is a JSON object; a user's own JSON list of images is an array."""
+    if path.suffix.lower() != ".json" or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as stream:
+            return not stream.read(256).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+    except OSError:
+        return True
+
+
+def _read_index_of(name: str, path: Path) -> Index:
+    load_layout(name)
+    index = read_index(path)
+    if index.source != name:
+        raise UsageError(f"index '{path}' is of source {index.source}, not of {name}")
+    if not Path(index.root).is_dir():
+        raise UsageError(f"index '{path}' was made of '{index.root}', which is no folder here; make it again")
+    return index
+
+
+def _with_options(index: Index, options: SourceOptions, path: Path) -> Index:
+    """What an index was made with holds, unless the user asks for something else."""
+    if options.authentic and not index.options.authentic:
+        raise UsageError(f"index '{path}' was made without --authentic; make it again with it")
+    plain = SourceOptions()
+    for key in ("on_mismatch", "invert"):
+        if getattr(options, key) not in (getattr(plain, key), getattr(index.options, key)):
+            raise UsageError(f"index '{path}' was made with another {key.replace('_', ' ')}; make it again")
+    return index if options.authentic else index.without_authentic()
+
+
+def _first(samples: Sequence[SampleFacts], limit: int | None) -> Sequence[SampleFacts]:
+    included = [position for position, one in enumerate(samples) if one.included]
+    return samples if limit is None or limit > len(included) else samples[: included[limit - 1] + 1]
+
+
+def _read(index: Index, samples: dict[str, SampleFacts], sample_id: str) -> Sample:
+    facts = samples[sample_id]
+    if not facts.included:
+        raise BadSample(facts.reason, facts.detail)
+    try:
+        read = read_entry(Path(index.root), facts.entry(), index.options)
+    except BadSample as problem:
+        raise _changed(index, facts, f"{facts.image} or its mask", f"is excluded now, {problem}") from None
+    if read.image_sha256 != facts.image_sha256:
+        raise _changed(index, facts, str(facts.image), "has another content")
+    if read.mask_sha256 != facts.mask_sha256:
+        raise _changed(index, facts, ", ".join(facts.mask), "has another content")
+    return read.sample
+
+
+def _changed(index: Index, facts: SampleFacts, file: str, what: str) -> AfbenchError:
+    return AfbenchError(
+        f"source {index.source} changed since it was indexed: {ascii(file)[1:-1]} {what} (sample {facts.id}); "
+        f"run `afbench index {index.source} --root {index.root} --full` and generate into a new folder"
+    )

@@ -1,0 +1,55 @@
+"""How each release lays out its files: names to entries, without opening one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Protocol, cast
+
+from afbench.core import UsageError
+from afbench.sources.entry import Entry
+
+LAYOUTS: dict[str, str] = {
+    name: f"{__name__}.{'lists' if name == 'list' else name}"
+    for name in (
+        "columbia",
+        "casia_v1",
+        "casia_v1plus",
+        "casia_v2",
+        "imd20",
+        "misd",
+        "coverage",
+        "nist16",
+        "dso1",
+        "korus",
+        "cocoglide",
+        "autosplice",
+        "folder",
+        "list",
+    )
+}
+"""Module of each source that is read from a root."""
+
+
+class LayoutModule(Protocol):
+    """What every layout module has.
+
+    ``EXPECTS`` says in one line what a right root holds. ``entries`` turns all files below a root (relative, forward
+    slashes, sorted) into entries in order of their ids, [] if the root holds another release; ``read_text`` reads a
+    small text file below the root.
+    """
+
+    EXPECTS: str
+
+    def entries(self, paths: Sequence[str], read_text: Callable[[str], str], /) -> list[Entry]: ...
+
+
+def load_layout(name: str) -> LayoutModule:
+    """The layout module of a source.
+
+    Raises:
+        UsageError: if no such source is read from a root.
+    """
+    if name not in LAYOUTS:
+        raise UsageError(f"source '{name}' has no layout; known layouts: {', '.join(LAYOUTS)}")
+    return cast(LayoutModule, import_module(LAYOUTS[name]))

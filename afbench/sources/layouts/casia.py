@@ -1,0 +1,107 @@
+"""What the CASIA releases share: names that tell kind and photographs, names corrected later, masks with ``_gt``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from afbench.sources.entry import Entry
+from afbench.sources.names import sample_id
+
+from .files import Picture, is_mask_folder, pair, pictures, settle
+from .known import duplicates, explain, renames
+from .photographs import connect
+
+KINDS = {"s": "copy_move", "d": "splice"}
+"""A forgery from the same photograph, or from a different one."""
+
+_GT = re.compile(r"_gt\d?$", re.IGNORECASE)
+_PHOTOGRAPH = re.compile(r"(?<=_)([a-z]{3})_?(\d{3,6})(?=_|$)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Release:
+    """How one release names its files; patterns are of corrected stems. ``others`` begin names of its sister."""
+
+    name: str
+    forged: re.Pattern[str]
+    authentic: re.Pattern[str]
+    folders: tuple[str, ...]
+    others: str
+
+
+def read_release(release: Release, paths: Sequence[str]) -> list[Entry]:
+    """Pair a release's forged images and masks by corrected stem, and list its authentic images."""
+    forged: list[tuple[str, Entry]] = []
+    masks: dict[str, list[Picture]] = {}
+    others: list[Entry] = []
+    homes: dict[str, str] = {}
+    for picture in pictures(paths):
+        stem = corrected(release.name, _GT.sub("", picture.stem))
+        key, known_as = stem.lower(), sample_id(stem)
+        match = release.forged.fullmatch(stem)
+        if _is_mask(picture):
+            if match:
+                masks.setdefault(key, []).append(picture)
+        elif match:
+            forged.append((key, Entry(known_as, picture.path, kind=KINDS[match[1].lower()])))
+            homes[key] = picture.folder
+        elif release.authentic.fullmatch(stem):
+            others.append(Entry(known_as, picture.path, label="authentic"))
+        elif picture.folder in release.folders and not key.startswith(release.others):
+            detail = f"no name of {release.name}"
+            others.append(Entry(known_as, picture.path, problem="unknown_name", detail=detail))
+    if not forged and not masks:
+        return []
+    chosen = [
+        (key, mask.path, sample_id(corrected(release.name, _GT.sub("", mask.stem))))
+        for key, candidates in masks.items()
+        for mask in _best(candidates, homes.get(key, ""))
+    ]
+    return explain(_grouped(release.name, settle([*pair(forged, chosen), *others])), release.name)
+
+
+def _is_mask(picture: Picture) -> bool:
+    """Told by ``_gt``; without it by the folder, where all images of the releases are no PNG but masks are."""
+    in_masks = any(map(is_mask_folder, picture.folders)) and picture.path.lower().endswith(".png")
+    return in_masks or bool(_GT.search(picture.stem))
+
+
+def corrected(release: str, stem: str) -> str:
+    """The stem a file should have: a release's own mistakes mended, whether they were mended already or not."""
+    stem = renames(release).get(stem.lower(), stem)
+    return re.sub(r"\.(\d{4,5})$", r"_\1", stem)
+
+
+def photographs(stem: str) -> list[str]:
+    """Ids of the photographs in a stem: ``Sp_D_CND_A_pla0005_pla0023_0281`` has pla5 and pla23, ``Au_pla_0005`` pla5."""
+    return [f"{scene.lower()}{int(number)}" for scene, number in _PHOTOGRAPH.findall(stem)]
+
+
+def _best(masks: list[Picture], home: str) -> list[Picture]:
+    """Of the masks of one stem, those in the folder named as the image's; of these, those with a plain ``_gt``."""
+    for preferred in (
+        [mask for mask in masks if mask.folder == home],
+        [mask for mask in masks if mask.stem.lower().endswith("_gt")],
+    ):
+        masks = [mask for mask in masks if mask in preferred] or masks
+    return masks
+
+
+def _grouped(release: str, entries: list[Entry]) -> list[Entry]:
+    """Give each entry the group of its photographs, and mark authentic photographs that come again."""
+    twice = duplicates(release)
+    shown = {entry.sample_id.lower() for entry in entries}
+    used = {entry.sample_id: photographs(entry.sample_id) for entry in entries}
+    same = [photographs(first) + photographs(second) for second, first in twice.items()]
+    groups = connect([*used.values(), *same])
+    found = []
+    for entry in entries:
+        ids = used[entry.sample_id]
+        grouped = replace(entry, group=groups[ids[0]] if ids else entry.sample_id)
+        first = twice.get(entry.sample_id.lower())
+        if first in shown and not entry.problem:
+            grouped = replace(grouped, problem="duplicate_content", detail=f"the photograph of {first}")
+        found.append(grouped)
+    return found

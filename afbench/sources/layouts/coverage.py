@@ -1,0 +1,36 @@
+"""COVERAGE: copy-move with similar but genuine objects.
+
+``image/N.tif`` is genuine, ``image/Nt.tif`` forged, ``mask/Nforged.tif`` its mask; ``copy`` and ``paste`` masks show
+the two places a copy joins. Nine masks have another size than their image, which shows when they are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from afbench.sources.entry import Entry
+from afbench.sources.names import sample_id
+
+from .files import is_mask_folder, pair, pictures, settle
+
+EXPECTS = "image/1t.tif, image/2t.tif, ... with mask/1forged.tif, mask/2forged.tif, ..."
+
+_IMAGE = re.compile(r"(\d{1,3})(t?)", re.IGNORECASE)
+_MASK = re.compile(r"(\d{1,3})forged", re.IGNORECASE)
+
+
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+    """The forged images with their masks and the originals; an original shares its copy's group."""
+    forged, authentic, masks = [], [], []
+    for picture in pictures(paths):
+        if mask := _MASK.fullmatch(picture.stem):
+            masks.append((mask[1], picture.path, sample_id(picture.stem)))
+        elif (image := _IMAGE.fullmatch(picture.stem)) and not is_mask_folder(picture.folder):
+            known_as, number = sample_id(picture.stem), image[1]
+            if image[2]:
+                forged.append((number, Entry(known_as, picture.path, group=number, kind="copy_move")))
+            else:
+                authentic.append(Entry(known_as, picture.path, label="authentic", group=number))
+    # plain numbers alone could be anybody's
+    return settle([*pair(forged, masks), *authentic]) if forged or masks else []

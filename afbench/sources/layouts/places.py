@@ -1,0 +1,44 @@
+"""Paths that a table or a list names, looked up among the files below a root; none may lead out of it."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable
+
+
+def place(base: str, name: str) -> str | None:
+    """A path named relative to the folder ``base`` (itself relative to the root) as seen from the root.
+
+    Returns:
+        None where it leaves the root, or is absolute on any system.
+    """
+    path = name.replace("\\", "/")
+    if not path or path.startswith("/") or re.match(r"[A-Za-z]:", path) or "\0" in path:
+        return None
+    joined = posixpath.normpath(posixpath.join(base, path))
+    return None if joined in (".", "..") or joined.startswith("../") else joined
+
+
+class Places:
+    """Files to look up: exactly, then in any case; or by their last name alone."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self._exact = frozenset(paths)
+        self._folded: dict[str, list[str]] = {}
+        self._called: dict[str, list[str]] = {}
+        for path in sorted(self._exact):
+            self._folded.setdefault(path.lower(), []).append(path)
+            self._called.setdefault(_last(path), []).append(path)
+
+    def find(self, path: str) -> list[str]:
+        """The file of this path, or else those whose path differs in case only."""
+        return [path] if path in self._exact else self._folded.get(path.lower(), [])
+
+    def called(self, path: str) -> list[str]:
+        """Files in any folder whose last name is this path's, in any case."""
+        return self._called.get(_last(path), [])
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2].lower()

@@ -1,0 +1,132 @@
+"""How a release says which pixels are forged: one named rule for each way; none is ever guessed from the mask."""
+
+from __future__ import annotations
+
+import io
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from afbench.core import BadSample, ByteImage
+from afbench.images import MAX_PIXELS, decode_mask_colours, decode_mask_levels
+
+Polarity = Literal["white", "black", "green", "nonzero"]
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """One way to read a mask.
+
+    ``polarity`` is what marks a forged pixel. ``levels`` turns a file's bytes into uint8 ``(H, W)`` that is 0 or 255
+    wherever the file leaves no doubt, and ``forged`` says which levels count.
+    """
+
+    name: str
+    polarity: Polarity
+    summary: str
+    levels: Callable[[bytes], ByteImage]
+    forged: Callable[[ByteImage], npt.NDArray[np.bool_]]
+
+    def decode(self, data: bytes) -> ByteImage:
+        """A mask's bytes as uint8 ``(H, W)``: 255 where forged, else 0.
+
+        Raises:
+            BadSample: ``unreadable``, ``too_large``, ``animated`` or ``unsupported_mode``, of the mask.
+        """
+        return np.where(self.forged(self.levels(data)), np.uint8(255), np.uint8(0))
+
+
+def _above(threshold: int, levels: ByteImage) -> npt.NDArray[np.bool_]:
+    return levels > threshold
+
+
+def _below(threshold: int, levels: ByteImage) -> npt.NDArray[np.bool_]:
+    return levels < threshold
+
+
+HUE_LEVELS = 64
+"""How much stronger than blue the stronger of red and green must be, in levels, for a pixel to have one's hue.
+
+The colours of the release are 200 and 255; JPEG moves flat colours by a few levels and grey by fewer than ten.
+"""
+
+
+def hue_levels(data: bytes) -> ByteImage:
+    """Columbia's coloured masks as grey: 255 where green, 0 where red, 128 where neither.
+
+    Bright and regular shades say how near the seam lies, not what is forged, and JPEG mixes both colours along it:
+    the stronger of the two decides, which favours neither side, while a fixed threshold on green would widen it.
+    """
+    colours = decode_mask_colours(data)
+    red, green, blue = (colours[..., channel] for channel in range(3))
+    stronger = np.maximum(red, green)
+    coloured = stronger - np.minimum(stronger, blue) >= HUE_LEVELS
+    levels = np.full(red.shape, 128, np.uint8)
+    levels[coloured & (green > red)] = 255
+    levels[coloured & (red > green)] = 0
+    return levels
+
+
+NPZ_KEY = "arr_0"
+
+
+def npz_levels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
+    """The array ``arr_0`` of a NumPy archive as 255 where above 0, else 0; nothing is unpickled."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers written by Python 2
+            array = _npz_array(data, max_pixels)
+    except BadSample:
+        raise
+    except KeyError:
+        raise BadSample("unreadable", f"mask npz without {NPZ_KEY}") from None
+    except Exception as error:  # what a damaged archive provokes has no list
+        raise BadSample("unreadable", f"mask npz: {type(error).__name__}") from None
+    return np.where(array > 0, np.uint8(255), np.uint8(0))
+
+
+def _npz_array(data: bytes, max_pixels: int) -> npt.NDArray[Any]:
+    """Read the array's own header first: it bounds what is unpacked, so that a small file cannot fill the memory."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        member = archive.getinfo(f"{NPZ_KEY}.npy")
+        # the dictionaries of other methods can be of any size
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise BadSample("unreadable", "mask npz packed in an uncommon way, expected stored or deflated")
+        with archive.open(member) as stream:
+            version = np.lib.format.read_magic(stream)
+            read_header = np.lib.format.read_array_header_1_0
+            if version == (2, 0):
+                read_header = np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read_header(stream)
+            sides = tuple(side for side in shape if side != 1) if len(shape) > 2 else shape
+            if dtype.kind not in "biuf" or len(sides) != 2 or min(sides) < 1:
+                raise BadSample("unsupported_mode", f"mask npz of {dtype} {shape}, expected numbers (H, W)")
+            height, width = sides
+            if height * width > max_pixels:
+                raise BadSample("too_large", f"mask {width}x{height} is above {max_pixels} pixels")
+            content = stream.read(height * width * dtype.itemsize)
+    order: Literal["F", "C"] = "F" if fortran else "C"
+    return np.frombuffer(content, dtype).reshape(sides, order=order)
+
+
+_ALL = (
+    MaskRule("white", "white", "grey above 127 is forged", decode_mask_levels, partial(_above, 127)),
+    MaskRule("white_above_0", "white", "grey above 0 is forged", decode_mask_levels, partial(_above, 0)),
+    # Korus marks three levels; its lowest above black is still forged, and black may carry noise
+    MaskRule("white_above_10", "white", "grey above 10 is forged", decode_mask_levels, partial(_above, 10)),
+    # NIST16 draws forged black on white; 180 is the threshold its users agree on
+    MaskRule("black", "black", "grey below 180 is forged", decode_mask_levels, partial(_below, 180)),
+    # DSO-1 is lossless and black on white: any threshold reads the same, and this one is the mirror of ``white``,
+    # so that a copy someone has inverted and read by ``white`` gives the same mask to the pixel
+    MaskRule("black_at_0", "black", "grey below 128 is forged", decode_mask_levels, partial(_below, 128)),
+    MaskRule("green", "green", "green is forged, red is not", hue_levels, partial(_above, 128)),
+    MaskRule("npz", "nonzero", f"{NPZ_KEY} above 0 is forged", npz_levels, partial(_above, 127)),
+)
+MASK_RULES: Mapping[str, MaskRule] = MappingProxyType({rule.name: rule for rule in _ALL})

@@ -1,0 +1,39 @@
+"""What the names of files say: which are pictures, their stems, and the sample ids made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+
+def sample_id(stem: str) -> str:
+    """A stem, perhaps with folders, as an id of ``[A-Za-z0-9._-]+``; other stems give other ids.
+
+    A slash becomes ``__``. Where another letter is replaced, eight digits of a hash follow: names in other alphabets
+    would all become underscores, and so one sample.
+    """
+    flat = stem.replace("/", "__")
+    legal = re.sub(r"[^A-Za-z0-9._-]", "_", flat)
+    return legal if legal == flat else f"{legal}-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
+
+
+def is_picture(path: str) -> bool:
+    """Whether a file is a picture by its suffix, and not hidden nor left behind by a Macintosh archive."""
+    parts = path.split("/")
+    return path.lower().endswith(SUFFIXES) and not any(
+        part.startswith(".") or part == "__MACOSX" for part in parts
+    )
+
+
+def stem(path: str) -> str:
+    """A file's name without its folders and without what follows its last dot."""
+    name = path.rsplit("/", 1)[-1]
+    return name.rpartition(".")[0] or name
+
+
+def relative_stem(path: str) -> str:
+    """A path without what follows the last dot of its name."""
+    return path[: len(path) - len(path.rsplit("/", 1)[-1])] + stem(path)

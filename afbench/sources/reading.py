@@ -1,0 +1,152 @@
+"""One entry of a release to one checked sample: bounded, below its root, image and mask of one size."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from afbench.core import BadSample, ByteImage, Sample
+from afbench.images import decode
+
+from .entry import Entry, SourceOptions
+from .masks import MASK_RULES, MaskRule
+
+MAX_BYTES = 2**30
+"""Largest file that is read."""
+
+
+class ReadEntry(NamedTuple):
+    """A sample and the facts an index records of it.
+
+    ``mode`` and ``exif_orientation`` (never applied) are the image's. Hashes are of file bytes; of several masks, the
+    hash of their hex digests one behind the other; "" without a mask. ``resized``: whether a mask was brought to the
+    image's size. ``mask_grey_fraction``: the share of mask pixels that are neither 0 nor 255.
+    """
+
+    sample: Sample
+    mode: str
+    exif_orientation: int | None
+    image_sha256: str
+    mask_sha256: str
+    resized: bool
+    mask_grey_fraction: float
+
+
+class _Mask(NamedTuple):
+    forged: ByteImage
+    sha256: str
+    resized: bool
+    grey_fraction: float
+
+
+def read_entry(root: Path, entry: Entry, options: SourceOptions) -> ReadEntry:
+    """Read an entry's image and masks and check that they make a sample.
+
+    An authentic image has an all-zero mask, and any mask its release may have is not opened.
+
+    Raises:
+        BadSample: the entry's own problem, or ``missing_image``, ``missing_mask``, ``outside_root``, ``unreadable``,
+            ``too_large``, ``animated``, ``unsupported_mode``, ``size_mismatch``, ``rotated_mask``, ``empty_mask`` or
+            ``full_mask``.
+    """
+    if entry.problem:
+        raise BadSample(entry.problem, entry.detail)
+    if entry.image is None:
+        raise BadSample("missing_image", entry.detail or "a mask without its image")
+    if entry.label == "forged" and not entry.masks:
+        raise BadSample("missing_mask", entry.detail or "no mask of its name")
+    data = read_bytes(root, entry.image)
+    image_sha256 = hashlib.sha256(data).hexdigest()
+    image, mode, orientation = decode(data)
+    del data  # a file may be as large as its pixels
+    height, width = image.shape[:2]
+    if entry.label == "authentic":
+        mask = _Mask(np.zeros((height, width), np.uint8), "", False, 0.0)
+    else:
+        mask = _read_masks(root, entry, options, (height, width))
+    sample = Sample(
+        entry.sample_id, image, mask.forged, group=entry.group or entry.sample_id, kind=entry.kind
+    )
+    return ReadEntry(sample, mode, orientation, image_sha256, mask.sha256, mask.resized, mask.grey_fraction)
+
+
+def read_bytes(root: Path, relative: str, *, limit: int = MAX_BYTES) -> bytes:
+    """Read a file below a root, whole, and no file elsewhere.
+
+    Raises:
+        BadSample: ``outside_root``, ``too_large`` (above ``limit`` bytes) or ``unreadable``.
+    """
+    path = _below(root, relative)
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for ever
+            raise BadSample("unreadable", "no regular file")
+        if found.st_size > limit:
+            raise BadSample("too_large", f"{found.st_size} bytes, at most {limit} are read")
+        with path.open("rb") as stream:
+            data = stream.read(limit + 1)
+    except OSError as error:
+        raise BadSample("unreadable", error.strerror or "cannot be read") from None
+    if len(data) > limit:
+        raise BadSample("too_large", f"more than {limit} bytes")
+    return data
+
+
+def _below(root: Path, relative: str) -> Path:
+    parts = PurePosixPath(relative).parts
+    if not parts or ".." in parts or Path(relative).is_absolute() or "\0" in relative:
+        raise BadSample("outside_root", f"'{relative}' is no path below the root")
+    try:
+        path = (root / relative).resolve(strict=True)
+        inside = path.is_relative_to(root.resolve(strict=True))
+    except (OSError, RuntimeError) as error:  # a loop of links is one or the other, by version
+        raise BadSample("unreadable", getattr(error, "strerror", None) or "cannot be read") from None
+    if not inside:
+        raise BadSample("outside_root", f"'{relative}' is a link to a file outside the root")
+    return path
+
+
+def _read_masks(root: Path, entry: Entry, options: SourceOptions, size: tuple[int, int]) -> _Mask:
+    rule = MASK_RULES[entry.rule]
+    forged = np.zeros(size, np.bool_)
+    digests, shares, resized = [], [], False
+    for path in entry.masks:
+        data = read_bytes(root, path)
+        digests.append(hashlib.sha256(data).hexdigest())
+        levels = rule.levels(data)
+        shares.append(float(np.mean((levels > 0) & (levels < 255))))
+        part = rule.forged(levels)
+        if part.shape != size:
+            part, resized = _fit(part, size, options), True
+        forged |= part
+    if options.invert:
+        forged = ~forged
+    _check(forged, rule, options)
+    sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    mask = np.where(forged, np.uint8(255), np.uint8(0))
+    return _Mask(mask, sha256, resized, float(np.mean(shares)))
+
+
+def _fit(part: np.ndarray, size: tuple[int, int], options: SourceOptions) -> np.ndarray:
+    """Bring a mask to its image's size if the user asked for it, by nearest pixel; a rotated one never fits."""
+    (mask_height, mask_width), (height, width) = part.shape, size
+    told = f"mask {mask_width}x{mask_height}, image {width}x{height}"
+    if (mask_height, mask_width) == (width, height):
+        raise BadSample("rotated_mask", told)
+    if options.on_mismatch != "resize-nearest":
+        raise BadSample("size_mismatch", told)
+    levels = Image.fromarray(part.astype(np.uint8))
+    return np.asarray(levels.resize((width, height), Image.Resampling.NEAREST)) > 0
+
+
+def _check(forged: np.ndarray, rule: MaskRule, options: SourceOptions) -> None:
+    said = f"{rule.summary}{', inverted' if options.invert else ''}"
+    if not forged.any():
+        raise BadSample("empty_mask", f"no pixel is forged ({said})")
+    if forged.all():
+        raise BadSample("full_mask", f"every pixel is forged ({said})")

@@ -1,0 +1,51 @@
+"""``--attack-at model``: the originals themselves are resized to what the localizer sees, as the ANSM paper does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from afbench.core import BadSample, Localizer, Sample, Source, UsageError
+
+NATIVE, MODEL = "native", "model"
+
+
+def fit_source(source: Source, localizers: Sequence[Localizer]) -> Source:
+    """A source whose samples have the size the localizers resize to; as it is where they resize nothing.
+
+    The mask is resized like the image and is forged above 127, so that both are what the network is given.
+
+    Raises:
+        UsageError: if the localizers resize to different sizes, since a benchmark has one set of originals.
+    """
+    rules = {_rule(localizer): localizer for localizer in localizers}
+    if len(rules) > 1:
+        told = ", ".join(f"{one.name} at {rule}" for rule, one in rules.items())
+        raise UsageError(
+            f"--attack-at {MODEL} needs localizers of one input size ({told}); make one benchmark of each"
+        )
+    rule, localizer = next(iter(rules.items()))
+    digest = hashlib.sha256(f"{source.sha256} at {rule}".encode()).hexdigest()
+    return replace(source, read=partial(_read, source, localizer), sha256=digest)
+
+
+def _rule(localizer: Localizer) -> str:
+    side = getattr(localizer, "side", None)
+    if side is None:
+        return "its own size"
+    return f"{side}x{side}, {'antialiased' if localizer.recipe.antialias else 'bilinear'}"  # type: ignore[attr-defined]
+
+
+def _read(source: Source, localizer: Localizer, sample_id: str) -> Sample:
+    sample = source.read(sample_id)
+    if getattr(localizer, "side", None) is None:
+        return sample
+    image, grey = localizer.fit(sample.image), localizer.fit(sample.mask)  # type: ignore[attr-defined]
+    mask = np.where(grey > 127, np.uint8(255), np.uint8(0))
+    if sample.mask.any() and not mask.any():
+        raise BadSample("empty_mask", f"nothing of it is left at {image.shape[1]}x{image.shape[0]}")
+    return replace(sample, image=image, mask=mask)

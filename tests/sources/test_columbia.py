@@ -1,0 +1,53 @@
+"""Columbia: coloured masks by hue, green spliced unless told otherwise, wherever the archive was unpacked."""
+
+import numpy as np
+import pytest
+from releases import build_columbia, edge_mask, listing, photograph, put, survey
+
+from afbench.sources.entry import SourceOptions
+from afbench.sources.layouts import columbia
+from afbench.sources.reading import read_entry
+
+
+def only(root, sample_id, options=SourceOptions()):  # noqa: B008 frozen
+    (entry,) = (one for one in columbia.entries(listing(root), str) if one.sample_id == sample_id)
+    return read_entry(root, entry, options)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("above", ["", "data/Columbia Uncompressed"])
+def test_exactly_what_was_planted_is_found_and_excluded(tmp_path, nested, above):
+    assert survey("columbia", tmp_path, SourceOptions()) == ([], {}, [], {})
+    expected = build_columbia(tmp_path / above, nested=nested)
+    assert survey("columbia", tmp_path) == expected
+
+
+def test_the_green_half_is_forged_and_the_red_half_when_inverted(tmp_path):
+    build_columbia(tmp_path)
+    plain = only(tmp_path, "canong3_canonxt_sub_01").sample.mask
+    assert not plain[:, :31].any() and (plain[:, 33:] == 255).all()
+    inverted = only(tmp_path, "canong3_canonxt_sub_01", SourceOptions(invert=True)).sample.mask
+    np.testing.assert_array_equal(inverted, 255 - plain)
+
+
+def test_groups_are_pairs_of_cameras_and_authentic_photographs_are_told_by_name(tmp_path):
+    build_columbia(tmp_path)
+    found = {one.sample_id: one for one in columbia.entries(listing(tmp_path), str)}
+    assert found["canonxt_kodakdcs330_sub_14"].group == "canonxt_kodakdcs330"
+    authentic = found["canonxt_38_sub_06"]
+    assert (authentic.label, authentic.group, authentic.masks) == ("authentic", "canonxt", ())
+    assert {one.rule for one in found.values() if one.masks and one.image} == {"green"}
+
+
+def test_an_authentic_tiff_that_claims_a_rotation_is_read_as_stored(tmp_path):
+    build_columbia(tmp_path)
+    read = only(tmp_path, "canonxt_38_sub_06")
+    assert read.exif_orientation == 6
+    np.testing.assert_array_equal(read.sample.image, np.asarray(photograph(12, (64, 48))))
+
+
+def test_one_splice_in_two_files_is_ambiguous(tmp_path):
+    put(tmp_path, "4cam_splc/canong3_canonxt_sub_01.tif", photograph(1))
+    put(tmp_path, "4cam_splc/4cam_splc/canong3_canonxt_sub_01.bmp", photograph(2))
+    put(tmp_path, "4cam_splc/edgemask/canong3_canonxt_sub_01_edgemask.jpg", edge_mask())
+    assert survey("columbia", tmp_path).excluded == {"canong3_canonxt_sub_01": "ambiguous_name"}

@@ -1,0 +1,50 @@
+"""IMD2020: a folder is a group; masks lie beside their images; soft edges are reported."""
+
+from releases import build_imd20, half_mask, listing, photograph, put, survey
+
+from afbench.sources.entry import SourceOptions
+from afbench.sources.layouts import imd20
+from afbench.sources.reading import read_entry
+
+
+def by_id(root):
+    return {entry.sample_id: entry for entry in imd20.entries(listing(root), str)}
+
+
+def test_exactly_what_was_planted_is_found_and_excluded(tmp_path):
+    assert survey("imd20", tmp_path) == ([], {}, [], {})
+    expected = build_imd20(tmp_path / "IMD2020")
+    assert survey("imd20", tmp_path) == expected
+
+
+def test_forgeries_of_one_original_share_a_group(tmp_path):
+    build_imd20(tmp_path)
+    groups = {name: entry.group for name, entry in by_id(tmp_path).items()}
+    assert (
+        groups["1a07yi__c8tsf7x_0"]
+        == groups["1a07yi__c8tsg2k_0"]
+        == groups["1a07yi__1a07yi_orig"]
+        == "1a07yi"
+    )
+    assert groups["z22__00047_fake_01"] == "z22"
+
+
+def test_a_soft_mask_is_cut_in_the_middle_and_its_grey_is_reported(tmp_path):
+    build_imd20(tmp_path)
+    read = read_entry(tmp_path, by_id(tmp_path)["1a07yi__c8tsg2k_0"], SourceOptions())
+    assert (read.sample.mask[0] > 0).sum() == 15
+    assert read.mask_grey_fraction == 6 / 48
+
+
+def test_a_corrected_mask_is_read_like_any_other(tmp_path):
+    build_imd20(tmp_path)
+    put(tmp_path, "z14/00030_fake_mask.png", half_mask())
+    assert "z14__00030_fake" in survey("imd20", tmp_path).included
+
+
+def test_strangers_in_a_folder_of_the_release_are_named_and_other_folders_left_alone(tmp_path):
+    build_imd20(tmp_path)
+    put(tmp_path, "z22/preview.jpg", photograph(1))
+    put(tmp_path, "figures/paper_1.png", photograph(2))
+    found = by_id(tmp_path)
+    assert found["z22__preview"].problem == "unknown_name" and "figures__paper_1" not in found

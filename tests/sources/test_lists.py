@@ -1,0 +1,248 @@
+"""Lists of images and masks as three communities write them: no line is guessed at."""
+
+import json
+import re
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from releases import listing
+from releases_more import forged_pixels, marked, put_mask, put_picture
+
+from afbench.core import UsageError
+from afbench.sources.layouts import lists
+from afbench.sources.names import sample_id
+
+FILES = ("Tp/a.jpg", "Tp/b.tif", "Au/c.jpg", "Gt/a_gt.png", "Gt/b_gt.png")
+
+
+def read(text, files=FILES, name="list.txt"):
+    """Entries of one list, by id."""
+    found = lists.entries([*files, name], lambda _: text)
+    assert [entry.sample_id for entry in found] == sorted({entry.sample_id for entry in found})
+    return {entry.sample_id: entry for entry in found}
+
+
+def pairs(found):
+    return {(entry.image, *entry.masks, entry.label, entry.problem) for entry in found.values()}
+
+
+WHOLE = {
+    ("Tp/a.jpg", "Gt/a_gt.png", "forged", ""),
+    ("Tp/b.tif", "Gt/b_gt.png", "forged", ""),
+    ("Au/c.jpg", "authentic", ""),
+}
+SPACED = "Tp/a.jpg Gt/a_gt.png 1\r\nTp/b.tif Gt/b_gt.png 2\r\nAu/c.jpg None 0"
+COMMA = "Tp/a.jpg,Gt/a_gt.png,Tp/a.jpg\nTp/b.tif,Gt/b_gt.png\n\nAu/c.jpg,None,Au/c.jpg\n"
+JSON = json.dumps([["Tp/a.jpg", "Gt/a_gt.png"], ["./Tp/b.tif", "Gt/b_gt.png"], ["Au/c.jpg", "Negative"]])
+
+
+@pytest.mark.parametrize(
+    "text", [SPACED, "\ufeff" + SPACED + "\r\n", SPACED.replace("\r\n", "\r"), COMMA, JSON]
+)
+def test_every_form_gives_the_same_pairs(text):
+    assert pairs(read(text)) == WHOLE
+    assert set(read(text)) == {"Tp__a", "Tp__b", "Au__c"}
+
+
+def test_a_list_on_disk_is_read_with_its_masks(tmp_path):
+    put_picture(tmp_path / "im/a b.png")
+    put_mask(tmp_path / "gt/x.png", "x")
+    (tmp_path / "set.csv").write_text("im/a b.png,gt/x.png\n")
+    (tmp_path / "README.txt").write_text("no list")
+    assert forged_pixels("list", tmp_path) == {sample_id("im/a b"): marked("x")}
+
+
+def test_names_with_spaces_are_read_where_only_one_split_has_its_files():
+    files = ("dining table.png", "dining table mask.png", "cat.png")
+    found = read("cat.png dining table mask.png 1\ndining table.png None 0", files)
+    assert pairs(found) == {
+        ("cat.png", "dining table mask.png", "forged", ""),
+        ("dining table.png", "authentic", ""),
+    }
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("a", "b c", "a b", "c"),  # both splits have their files
+        ("a", "c"),  # neither has
+    ],
+)
+def test_a_line_that_cannot_be_split_in_one_way_is_excluded(files):
+    found = read("x.png y.png 1\na b c 1", ("x.png", "y.png", *files))
+    assert found["line-2"].problem == "ambiguous_line" and "line 2" in found["line-2"].detail
+    assert found["x"].problem == "" and len(found) == 2
+
+
+def test_commas_in_names_are_read_where_only_one_split_has_its_files():
+    assert pairs(read("a,b.png,m.png", ("a,b.png", "m.png"))) == {("a,b.png", "m.png", "forged", "")}
+    assert pairs(read("a, b.png,m,1.png,a.jpg", ("a, b.png", "m,1.png"))) == {
+        ("a, b.png", "m,1.png", "forged", "")
+    }
+    both = ("a", "b,c", "a,b", "c", "b", "x.png")
+    assert read("x.png,c\na,b,c", both)["line-2"].problem == "ambiguous_line"
+    assert read("x.png,c\n" + "a," * 5000 + "a", both)["line-2"].problem == "ambiguous_line"
+
+
+def test_labels_and_masks_that_contradict_each_other_are_excluded():
+    found = read("Tp/a.jpg None 1\nTp/b.tif Gt/b_gt.png 0\nAu/c.jpg None 0")
+    assert found["Tp__a"].problem == "missing_mask" and found["Tp__b"].problem == "ambiguous_line"
+    assert found["Au__c"].problem == "" and found["Au__c"].label == "authentic"
+
+
+def test_files_that_are_not_there_are_named():
+    found = read("Tp/a.jpg,Gt/none.png\nTp/none.jpg,Gt/a_gt.png\nAu/c.jpg,None")
+    assert (found["Tp__a"].problem, found["Tp__a"].detail) == ("missing_mask", "line 1 names 'Gt/none.png'")
+    assert (found["Tp__none"].problem, found["Tp__none"].image) == ("missing_image", None)
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/passwd", "../x.png", "Tp/../../x.png", "C:/x.png", "..\\x.png", "\\\\host\\x"]
+)
+def test_paths_that_leave_the_root_are_never_opened(name):
+    for pair in ((name, "Gt/a_gt.png"), ("Tp/a.jpg", name)):
+        text = json.dumps([pair, ["Tp/b.tif", "Gt/b_gt.png"]])
+        (bad,) = [entry for entry in read(text, name="l.json").values() if entry.problem]
+        assert bad.problem == "outside_root" and not bad.masks and bad.image in (None, "Tp/a.jpg")
+
+
+def test_suffixes_and_folders_in_another_case_and_backslashes_are_found():
+    assert pairs(read("tp\\A.JPG,gt\\a_GT.png")) == {("Tp/a.jpg", "Gt/a_gt.png", "forged", "")}
+
+
+def test_two_files_that_differ_in_case_only_are_told_apart_by_the_exact_name_alone():
+    files = ("a.png", "A.png", "m.png", "M.png")
+    assert pairs(read("a.png,M.png", files)) == {("a.png", "M.png", "forged", "")}
+    assert read("a.png,m.PNG", files)["a"].problem == "missing_mask"
+
+
+def test_a_line_said_twice_counts_once_and_two_that_differ_take_the_image_out():
+    found = read("Tp/a.jpg,Gt/a_gt.png\n./Tp/a.jpg,Gt/a_gt.png\nTp/b.tif,Gt/b_gt.png\nTp/b.tif,Gt/a_gt.png")
+    assert found["Tp__a"].problem == "" and found["Tp__b"].problem == "ambiguous_mask"
+    assert found["Tp__b"].detail == "line 3 and line 4 say different things"
+
+
+def test_images_of_one_name_and_two_suffixes_are_ambiguous():
+    found = read("a.png,m.png\na.jpg,m.png", ("a.png", "a.jpg", "m.png"))
+    assert found["a"].problem == "ambiguous_name" and "'a.jpg' and 'a.png'" in found["a"].detail.replace(
+        "'a.png' and 'a.jpg'", "'a.jpg' and 'a.png'"
+    )
+
+
+def test_a_missing_file_does_not_take_the_id_of_one_that_is_there():
+    found = read("a.png,m.png\na.jpg,m.png", ("a.png", "m.png"))
+    assert found["a"].image == "a.png" and found["a"].problem == ""
+    assert found["a-without-image"].problem == "missing_image"
+
+
+def test_npz_masks_are_read_as_such():
+    assert read("a.png,a.NPZ", ("a.png", "a.NPZ"))["a"].rule == "npz"
+
+
+def test_names_begin_in_the_lists_folder_or_in_the_one_above():
+    for files in (("data/a.png", "data/m.png"), ("a.png", "m.png")):
+        (entry,) = read("a.png,m.png", files, name="data/list.txt").values()
+        assert (entry.image, *entry.masks) == files and entry.sample_id == "a"
+    # one image in its own folder decides for the whole list
+    found = read(
+        "a.png,m.png\nb.png,m.png", ("data/a.png", "data/m.png", "b.png", "m.png"), name="data/list.txt"
+    )
+    assert found["a"].image == "data/a.png" and found["b"].problem == "missing_image"
+
+
+def test_a_list_none_of_whose_images_is_there_is_refused_with_its_first():
+    with pytest.raises(UsageError, match=r"no image it names is there \(first: 'images/a.png'\)"):
+        read("images/a.png m.png 1", ("a.png", "m.png"))
+
+
+def test_the_highest_list_is_meant_and_two_of_them_are_refused():
+    below = [
+        "a.png",
+        "m.png",
+        "list.txt",
+        "notes/1.txt",
+        "notes/2.txt",
+        "LICENSE.txt",
+        ".x.txt",
+        "readme.TXT",
+    ]
+    assert len(lists.entries(below, lambda path: "a.png,m.png" if path == "list.txt" else "")) == 1
+    assert lists.entries(["a.png", "README.txt"], str) == []
+    with pytest.raises(UsageError, match=r"2 lists \('a.json' and 'b.txt'\); give the path of one"):
+        lists.entries(["b.txt", "a.json"], str)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "list 'l.txt' is empty; expected 'image mask label', 'image,mask[,jpg]' or JSON"),
+        ("\n \r\n", "is empty"),
+        ("\n a.png m.png\n", "line 2: expected 'image mask label', 'image,mask[,jpg]' or JSON [["),
+        ("a.png m.png one", "line 1: expected"),
+        ("a.png m.png -1", "line 1: expected"),
+        ("a.png m.png 1\n\nb.png m.png", "line 3: expected 'image mask label' as in its first line, found 'b.png m"),
+        ("a.png m.png 1\nb.png 0", "line 2: expected"),
+        ("a.png,m.png\nb.png", "line 2: expected 'image,mask[,jpg]' as in its first line, found 'b.png'"),
+        ("a.png,m.png\nb.png,", "line 2: expected"),
+        ("a.png,m.png\n,b.png", "line 2: expected"),
+        ('[["a.png", "m.png"]', "line 1: no JSON"),
+        ('[["a.png", "m.png"],\n["b.png" "m.png"]]', "line 2: no JSON"),
+        ('[["a.png", "m.png"], ["b.png"]]', "entry 2: expected [image, mask or \"Negative\"], found"),
+        ('[["a.png", "m.png"], ["b.png", null]]', "entry 2: expected"),
+        ('[["a.png", "m.png"], ["b.png", ""]]', "entry 2: expected"),
+        ('[["a.png", "m.png"], "b.png"]', "entry 2: expected"),
+        ('[["a.png", "\\ud800"]]', "entry 1: expected"),
+        ("[]", "holds no list of pairs"),
+        ("[" * 100_000, "no JSON that can be read"),
+    ],
+)  # fmt: skip
+def test_a_malformed_list_is_refused_with_its_line(text, message):
+    with pytest.raises(UsageError) as refusal:
+        read(text, ("a.png", "b.png", "m.png"), name="l.txt")
+    assert message in str(refusal.value) and len(str(refusal.value)) < 400
+
+
+def test_a_json_file_that_holds_something_else_is_refused():
+    for text in ("{}", "3", '"a"', "[3]", "a.png,m.png", "[[[[]]]]"):
+        with pytest.raises(UsageError, match=r"list 'l.json'"):
+            read(text, name="l.json")
+
+
+def test_a_text_list_may_begin_with_a_bracket():
+    assert pairs(read("[a] 1.png,m.png", ("[a] 1.png", "m.png"))) == {("[a] 1.png", "m.png", "forged", "")}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text('ab1 ,\t\r\n[]"\\\udc80\0./N', max_size=60), st.sampled_from(["l.txt", "l.json"]))
+def test_any_text_is_a_list_or_refused(text, name):
+    with suppress(UsageError):
+        for entry in lists.entries(["a", "b", "a b", "1", name], lambda _: text):
+            assert re.fullmatch(r"[A-Za-z0-9._-]+", entry.sample_id)
+            assert entry.image in (None, "a", "b", "a b", "1", name)
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_a_list_named_by_its_own_path_finds_its_root_without_walking(tmp_path, above):
+    folder = tmp_path / "data"
+    base = tmp_path if above else folder
+    for name in FILES:
+        put_picture(base / name)
+    put_picture(tmp_path / "elsewhere/d.png")
+    (folder / "deep").mkdir(parents=True, exist_ok=True)
+    (folder / "list.txt").write_text(SPACED)
+    opened = lists.open_list(folder / "list.txt", SPACED)
+    assert opened.root == base and opened.root / opened.list_path == folder / "list.txt"
+    assert set(opened.paths) == set(FILES)
+    found = lists.entries_of(opened.list_path, opened.paths, lambda _: SPACED)
+    assert {(entry.image, *entry.masks, entry.label, entry.problem) for entry in found} == WHOLE
+    assert found == lists.entries_of(opened.list_path, listing(base), lambda _: SPACED)
+
+
+def test_a_list_named_by_its_own_path_whose_images_are_nowhere_says_so(tmp_path):
+    (tmp_path / "list.txt").write_text(SPACED)
+    opened = lists.open_list(tmp_path / "list.txt", SPACED)
+    assert (opened.root, opened.list_path) == (tmp_path, "list.txt")
+    with pytest.raises(UsageError, match="no image it names is there"):
+        lists.entries_of(opened.list_path, opened.paths, lambda _: SPACED)
