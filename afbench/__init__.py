@@ -1,18 +1,27 @@
 """afbench: anti-forensics benchmarks for forgery localization."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_localizer"]
+__all__ = ["__version__", "as_localizer", "check_localizer", "load_localizer", "score"]
 
 if TYPE_CHECKING:
     from afbench.localizers import load_localizer
+    from afbench.localizers.conformance import check_localizer
+    from afbench.localizers.own import as_localizer
+    from afbench.scoring.score import score
+
+_HOMES = {
+    "as_localizer": "afbench.localizers.own",
+    "check_localizer": "afbench.localizers.conformance",
+    "load_localizer": "afbench.localizers",
+    "score": "afbench.scoring.score",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that ``afbench --help`` does not wait for torch."""
-    if name == "load_localizer":
-        from afbench.localizers import load_localizer
-
-        return load_localizer
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'afbench' has no attribute '{name}'")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from afbench.core import Sample, Setting
+from afbench.core import Sample, Setting, UsageError
 from afbench.engine import AttackedRow, Failure, judge, run_settings
 from afbench.engine.grid import Batch, attack_batch
 from afbench.engine.meter import Meter
@@ -74,7 +74,7 @@ def _run(
 ) -> dict[Setting, list[AttackedRow | Failure]]:
     lab = lab or Lab()
     images, masks = [one.image for one in samples], [one.mask for one in samples]
-    before = judge(lab, images, masks, batch_size=8, device="cpu")
+    before = judge(given.pop("sound", lab), images, masks, batch_size=8, device="cpu")
     options = {"seed": 0, "batch_size": 8, "device": "cpu", "image_format": "webp"} | given
     return run_settings(lab, samples, before, settings, **options)
 
@@ -234,7 +234,7 @@ def test_a_random_start_is_no_unchanged_image() -> None:
 
 def _stored(rows: Sequence[AttackedRow | Failure], setting: Setting) -> list[dict[str, Any]]:
     hashes = {sample.sample_id: hash_sample(sample) for sample in SAMPLES}
-    found = [attacked_row(row, setting, "lab", "test", hashes) for row in _good(rows)]
+    found = [attacked_row(row, setting, Lab(), "lab", "test", hashes) for row in _good(rows)]
     return [{**one, "psnr": one["psnr"] if one["linf"] else None} for one in found]
 
 
@@ -248,3 +248,31 @@ def test_pixels_the_localizer_never_reads_are_counted(group: str) -> None:
     square = Sample("square", np.full((16, 16, 3), 128, np.uint8), SAMPLES[0].mask[:, :16])
     for rows in _run(GROUPS[group], [square], Lab(net)).values():
         assert [row.zero_gradient_pixels for row in _good(rows)] == [16 * 5]
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        lambda image: image[:, :2],  # broadcast over channels
+        lambda image: image[:, 0],  # broadcast over the batch
+        lambda image: image.mean(),
+        lambda image: (image[:, :1],),
+    ],
+)
+@pytest.mark.parametrize("attack", ["fgsm", "cw"])
+def test_logits_of_another_shape_are_refused_and_never_broadcast(net, attack) -> None:
+    swept = {"steps": [1]} if attack == "cw" else {"phi": ["2/255"]}
+    with pytest.raises(UsageError, match=r"must have shape \(\d, 1, 16, 32\)"):
+        _run(expand_attack(attack, **swept), lab=Lab(net), sound=Lab())
+
+
+def test_phi_run_one_after_the_other_where_a_launch_is_to_hold_one_image() -> None:
+    launches = []
+
+    def net(image: Tensor) -> Tensor:
+        launches.append(len(image))
+        return _net(image)
+
+    settings = expand_attack("bim", params={"steps": 2})
+    _run(settings, lab=Lab(net), sound=Lab(), batch_size=1)
+    assert set(launches) == {1}

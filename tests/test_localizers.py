@@ -52,12 +52,13 @@ def refusal(checkpoint, name="reference"):
 def test_outputs_have_the_size_of_the_image(localizer, size):
     image = torch.rand(2, 3, *size)
     assert localizer.logits(image).shape == localizer.probability(image).shape == (2, 1, *size)
-    maps = localizer.features(image)
+    maps = [localizer.features(image, third) for third in ("shallow", "middle", "topmost")]
     padded = [side + -side % 16 for side in size]
-    assert [tuple(one.shape) for one in maps] == [
-        (2, width, padded[0] // step, padded[1] // step)
-        for width, step in ((16, 2), (32, 4), (64, 8), (128, 16))
+    assert [[tuple(one.shape[2:]) for one in third] for third in maps] == [
+        [(padded[0] // step, padded[1] // step) for step in steps] for steps in ((2, 4), (8, 16), (8, 4, 2))
     ]
+    assert [[one.shape[1] for one in third] for third in maps[:2]] == [[16, 32], [64, 128]]
+    assert [tuple(one.shape) for one in localizer.features(image)] == [tuple(one.shape) for one in maps[1]]
 
 
 def test_probability_is_the_sigmoid_of_the_logits(localizer, image):
@@ -106,7 +107,8 @@ def test_folding_the_batch_norms_changes_no_answer(lived_in, image, tmp_path):
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.network.modules())
     with torch.no_grad():
         torch.testing.assert_close(folded.logits(image), lived_in(image), rtol=1e-3, atol=1e-3)
-        for ours, theirs in zip(folded.features(image), lived_in.skips(image), strict=True):
+        maps = [*folded.features(image, "shallow"), *folded.features(image, "middle")]
+        for ours, theirs in zip(maps, lived_in.skips(image), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
     assert folded.weights_sha256 == state_sha256(lived_in)
 
@@ -194,13 +196,30 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, lived_in, suffix, share):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda state: state.pop("bayar"), r"is of another network: 1 keys missing \(first: bayar\)"),
-        (lambda state: state.update(more=torch.zeros(1)), r"1 unexpected \(first: more\)"),
+        (
+            lambda state: state.pop("bayar"),
+            r"is of another network: 1 of \d+ keys missing \(bayar\), 0 unexpected$",
+        ),
+        (lambda state: state.update(more=torch.zeros(1)), r"0 of \d+ keys missing, 1 unexpected \(more\)$"),
+        (
+            lambda state: state.update(bayar=state["bayar"].long()),
+            "bayar is torch.int64, torch.strided on cpu; expected dense torch.float32",
+        ),
         (lambda state: state.update(bayar=torch.zeros(3)), r"bayar has shape \(3,\), expected \(4, 3, 24\)"),
-        (lambda state: state["bayar"].view(-1)[7].fill_(float("nan")), "bayar holds NaN or infinite values"),
-        (lambda state: state["bayar"].fill_(float("inf")), "bayar holds NaN or infinite values"),
-        (lambda state: state.update({3: torch.zeros(1)}), "holds no state dict of tensors"),
-        (lambda state: state.update(x="text"), "holds no state dict of tensors"),
+        (
+            lambda state: state["bayar"].view(-1)[7].fill_(float("nan")),
+            "bayar holds NaN, infinite or overflowing values",
+        ),
+        (lambda state: state["bayar"].fill_(float("inf")), "bayar holds NaN, infinite or overflowing values"),
+        (lambda state: state.update({3: torch.zeros(1)}), "holds no state dict of tensors; found bayar, "),
+        (lambda state: state.update(x="text"), "holds no state dict of tensors; found "),
+        (
+            lambda state: state.update(bayar=state["bayar"].to_sparse()),
+            "torch.sparse_coo on cpu; expected dense",
+        ),
+        (lambda state: state.update(bayar=state["bayar"].to("meta")), "on meta; expected dense"),
+        (lambda state: state.update(bayar=state["bayar"].double().fill_(1e300)), "overflowing"),
+        (lambda state: state["stages.0.0.1.running_var"].fill_(-1), "holds negative variances"),
     ],
 )
 def test_weights_of_another_network_are_refused_by_their_first_fault(tmp_path, lived_in, change, told):
@@ -224,10 +243,12 @@ def test_a_missing_checkpoint_or_name_is_answered_before_torch_is_needed(tmp_pat
 
 
 @pytest.mark.parametrize("name", shipped_json("localizers"))
-def test_a_published_localizer_says_where_its_weights_are_and_what_runs_now(name):
-    assert set(list_localizers()) == {"reference", *shipped_json("localizers")}
+def test_a_published_localizer_says_where_its_weights_are_and_what_needs_none(name):
+    assert set(list_localizers()) == {"reference", *shipped_json("localizers"), "MODULE:FUNCTION"}
     with pytest.raises(UsageError) as problem:
         load_localizer(name)
     row = shipped_json("localizers")[name]
-    for part in (row["file"], row["where"], "--checkpoint PATH", "`--localizer reference` runs now"):
+    told = ("--checkpoint PATH", f"`afbench weights add {name} PATH`", "`--checkpoint random` runs untrained")
+    for part in (row["file"], row["where"], *told, "`--localizer reference` needs nothing"):
         assert part in str(problem.value)
+    assert f"weights: {row['file']}, {row['where']}" in list_localizers()[name]

@@ -1,5 +1,9 @@
 """A contact sheet shows what was asked for, from stored bytes, and nothing else is drawn."""
 
+import json
+import shutil
+import sys
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -76,15 +80,70 @@ EMBEDDED = str(files("afbench.localizers") / "weights" / "reference.safetensors"
         ({"split": "demo"}, "split 'demo' is not in .*; its splits: folder"),
         (
             {"configs": ["reference-fgsm-1"], "checkpoint": EMBEDDED},
-            r"was made with other weights \(\w{12}\); give --checkpoint",
+            r"was made with weights that are not at hand \(\w{12}\); give --checkpoint",
         ),
-        ({"checkpoint": EMBEDDED}, "embedded weights; give --checkpoint"),
+        (
+            {"checkpoint": EMBEDDED},
+            "the weights of none of the localizers attacked in .* are at hand; give --checkpoint",
+        ),
         ({"checkpoint": "missing.safetensors"}, r"checkpoint 'missing.safetensors' does not exist"),
     ],
 )
 def test_a_wrong_config_split_or_network_is_named(made: Path, asked: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         preview(made, **({"checkpoint": "random"} | asked))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def renamed(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """A copy whose manifests name another architecture: ``renamed("os:system")``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+
+    def rename(architecture: str) -> Path:
+        shutil.copytree(made, tmp_path / "made")
+        for path in (tmp_path / "made" / "manifests").glob("reference-*.json"):
+            manifest = json.loads(path.read_text())
+            manifest["how"]["localizer"]["architecture"] = architecture
+            path.write_text(json.dumps(manifest))
+        return tmp_path / "made"
+
+    return rename
+
+
+@pytest.mark.parametrize("architecture", ["os:system", "planted:build", "planted", "../planted:build", ""])
+@pytest.mark.parametrize("checkpoint", [None, "random", EMBEDDED])
+def test_what_a_manifest_names_is_never_imported(
+    renamed: Callable[[str], Path], architecture: str, checkpoint: str | None
+) -> None:
+    out = renamed(architecture)
+    Path("planted.py").write_text("open('ran', 'w')\ndef build(checkpoint, device): open('ran', 'w')\n")
+    for asked in ({}, {"configs": ["reference-fgsm-1"]}):
+        with pytest.raises(UsageError, match="or --localizer for your own"):
+            preview(out, checkpoint=checkpoint, **asked)
+    assert "planted" not in sys.modules and not Path("ran").exists()
+
+
+OWN = """
+import afbench.localizers as localizers
+def build(checkpoint, device):
+    return localizers.load_localizer("reference", "random")
+"""
+
+
+def test_an_own_localizer_is_built_where_the_user_names_it(renamed: Callable[[str], Path]) -> None:
+    out = renamed("their own")
+    Path("my_preview_module.py").write_text(OWN)
+    assert _rows_drawn(preview(out, localizer="my_preview_module:build")) == 2
+    with pytest.raises(UsageError, match="localizer 'nowhere:build' cannot be imported"):
+        preview(out, localizer="nowhere:build")
+
+
+def test_an_own_localizer_of_other_weights_draws_nothing(made: Path, renamed: Callable[[str], Path]) -> None:
+    Path("my_other_module.py").write_text(OWN.replace(', "random"', ""))
+    for out in (made, renamed("their own")):  # random weights are asked of nobody's own
+        with pytest.raises(UsageError, match="the weights of none of the localizers"):
+            preview(out, localizer="my_other_module:build")
 
 
 def test_a_folder_that_is_no_benchmark_is_refused(tmp_path: Path) -> None:

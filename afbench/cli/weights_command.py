@@ -31,7 +31,9 @@ def list_command(as_json: bool) -> None:
     for row in rows:
         here = row["registered"]
         state = (
-            f"registered from {here['origin']}, {here['weights_sha256'][:12]}" if here else "not registered"
+            f"registered from {here['origin']}, {here['weights_sha256'][:12]}"
+            if here
+            else row["problem"] or "not registered"
         )
         click.echo(f"\n{row['name']}  {row['title']}: {state}")
         click.echo(

@@ -13,7 +13,7 @@ from afbench.metrics import Distance, distance
 from afbench.plan import max_levels
 
 from .grid import Batch, attack_batch, images_per_launch
-from .measure import Judged, equal_sizes, judge
+from .measure import Judged, equal_sizes, judge, launch_size
 from .meter import Meter, OnGradients
 
 
@@ -46,7 +46,7 @@ def run_settings(
     settings: Sequence[Setting],
     *,
     seed: int,
-    batch_size: int,
+    batch_size: int | None,
     device: str,
     image_format: ImageFormat,
     on_gradients: OnGradients | None = None,
@@ -59,7 +59,7 @@ def run_settings(
         before: what the localizer says of the originals, in the same order.
         settings: of one sharing group (``plan.settings_by_group``).
         seed: of every random draw.
-        batch_size: images per launch of the localizer; other values may move single levels in float32.
+        batch_size: images per launch of the localizer, None to leave it to their size; other values may move single levels in float32.
         device: where to compute.
         image_format: how results are encoded.
         on_gradients: told how many image gradients were just taken.
@@ -71,15 +71,22 @@ def run_settings(
         setting: [Failure(sample.sample_id, "unfinished", "") for sample in samples] for setting in settings
     }
     zero_pixels: dict[Setting, list[int | None]] = {setting: [None] * len(samples) for setting in settings}
-    for rows in equal_sizes([sample.image for sample in samples], images_per_launch(settings, batch_size)):
+
+    def launch(size: tuple[int, int]) -> int:
+        return launch_size(localizer, size, device, batch_size)
+
+    for rows in equal_sizes(
+        [sample.image for sample in samples], lambda size: images_per_launch(settings, launch(size))
+    ):
         chosen = [samples[row] for row in rows]
+        height, width = chosen[0].image.shape[:2]
         batch = Batch(
             [sample.sample_id for sample in chosen],
             to_tensor([sample.image for sample in chosen], device),
             masks_to_tensor([sample.mask for sample in chosen], device),
         )
         for attacked in attack_batch(
-            localizer, batch, settings, seed=seed, batch_size=batch_size, meter=meter
+            localizer, batch, settings, seed=seed, batch_size=launch((height, width)), meter=meter
         ):
             finite = torch.isfinite(attacked.image).all(dim=3).all(dim=2).all(dim=1).tolist()
             levels = quantise(torch.nan_to_num(attacked.image), batch.image, max_levels(attacked.setting.phi))
@@ -107,7 +114,7 @@ def _score(
     before: Sequence[Judged],
     stored: Sequence[bytes | Failure],
     zero_pixels: Sequence[int | None],
-    batch_size: int,
+    batch_size: int | None,
     device: str,
 ) -> list[AttackedRow | Failure]:
     """Decode what was encoded, and judge that: the score belongs to the bytes that are published."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from afbench.core import AfbenchError, Localizer, Setting
 from afbench.losses import binary_cross_entropy, forged_excess
 
+from .measure import require_map
 from .meter import Meter
 
 try:
@@ -81,7 +82,10 @@ def attack_batch(
         if name == "cw":
             yield from _cw(localizer, batch, runs, meter)
         else:
-            yield from _swept(localizer, batch, runs, clean, seed, batch_size, meter)
+            at_once = max(1, batch_size // len(batch.image))
+            for first in range(0, len(runs), at_once):
+                some = runs[first : first + at_once]
+                yield from _swept(localizer, batch, some, clean, seed, batch_size, meter)
 
 
 def _by_params(settings: Sequence[Setting]) -> list[list[Setting]]:
@@ -96,7 +100,8 @@ def _loss(localizer: Localizer, mask: Tensor) -> Callable[[Tensor], Tensor]:
     """The loss of k N images laid out as ``image.repeat(k, 1, 1, 1)`` for N masks."""
 
     def loss(image: Tensor) -> Tensor:
-        return binary_cross_entropy(localizer.logits(image), mask.repeat(len(image) // len(mask), 1, 1, 1))
+        logits = require_map(localizer.logits(image), image, "the logits")
+        return binary_cross_entropy(logits, mask.repeat(len(image) // len(mask), 1, 1, 1))
 
     return loss
 
@@ -170,8 +175,8 @@ def _cw(localizer: Localizer, batch: Batch, runs: list[Setting], meter: Meter) -
 
     def objective(image: Tensor) -> Tensor:
         return forged_excess(
-            localizer.logits(image),
-            threshold=localizer.threshold,
+            require_map(localizer.logits(image), image, "the logits"),
+            threshold=getattr(localizer, "logit_threshold", localizer.threshold),
             hinge=bool(params["hinge"]),
             objective=params["objective"],
         )

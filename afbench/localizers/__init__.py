@@ -1,5 +1,5 @@
 """Localizers by name."""
 
-from .load import list_localizers, load_localizer, require_known, require_localizer
+from .load import known_localizers, list_localizers, load_localizer, require_known, require_localizer
 
-__all__ = ["list_localizers", "load_localizer", "require_known", "require_localizer"]
+__all__ = ["known_localizers", "list_localizers", "load_localizer", "require_known", "require_localizer"]

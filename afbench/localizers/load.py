@@ -2,50 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from afbench.core import Localizer, UsageError
 from afbench.shipped import shipped_json
 
+from .weights import registered
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .published import Recipe
+
 REFERENCE = "reference"
+RANDOM = "random"
+"""As a checkpoint: untrained weights, for speed tests; every manifest says so."""
 
 
 def list_localizers() -> dict[str, str]:
     """Known localizers: name and what it needs."""
-    published = shipped_json("localizers")
     found = {REFERENCE: "embedded; needs nothing"}
-    for name, row in published.items():
-        found[name] = f"{row['title']}; not in this version yet (weights: {row['file']}, {row['where']})"
-    return found
+    for name, row in shipped_json("localizers").items():
+        try:
+            state = "weights registered" if registered(name) else f"weights: {row['file']}, {row['where']}"
+        except UsageError as error:
+            state = str(error)  # a list shows what there is
+        found[name] = f"{row['title']}; {state}"
+    return found | {"MODULE:FUNCTION": "your own; see `afbench weights check --help`"}
+
+
+def known_localizers() -> list[str]:
+    """Names that come with afbench."""
+    return [REFERENCE, *shipped_json("localizers")]
 
 
 def require_known(name: str) -> None:
-    """Refuse a localizer nobody has heard of; a plan may count any other.
+    """Refuse a localizer nobody has heard of; a plan may count any other, and a user's own ``module:function``.
 
     Raises:
         UsageError: with the names there are.
     """
-    known = [REFERENCE, *shipped_json("localizers")]
-    if name not in known:
-        raise UsageError(f"localizer '{name}' is unknown; known localizers: {', '.join(known)}")
+    if ":" not in name and name not in known_localizers():
+        raise UsageError(
+            f"localizer '{name}' is unknown; known localizers: {', '.join(known_localizers())}, or your own as my_package.my_module:build"
+        )
 
 
 def require_localizer(name: str, checkpoint: str | None) -> None:
     """Refuse, before any work and without torch, a localizer that cannot be built here.
 
     Raises:
-        UsageError: for an unknown name, a network this version lacks, or a checkpoint that is no file.
+        UsageError: for an unknown name, missing weights, or a checkpoint that does not exist.
     """
     require_known(name)
-    published = shipped_json("localizers")
-    if checkpoint not in (None, "random") and not Path(str(checkpoint)).is_file():
+    if checkpoint == "":
+        raise UsageError("the checkpoint is empty; give a path, or leave it out for registered weights")
+    if checkpoint not in (None, RANDOM) and not Path(str(checkpoint)).exists():
         raise UsageError(f"checkpoint '{checkpoint}' does not exist; give the path of a file")
-    if name in published:
-        row = published[name]
+    row = shipped_json("localizers").get(name)
+    if row and checkpoint is None and registered(name) is None:
         raise UsageError(
-            f"localizer '{name}' cannot run in this version: the network of {row['title']} is not in yet. Its weights are "
-            f"published by the authors ({row['file']}: {row['where']}); with the network in, register your copy with "
-            f"--checkpoint PATH. `--localizer {REFERENCE}` runs now, without any"
+            f"localizer '{name}' needs the weights of {row['title']}, published by its authors ({row['file']}: "
+            f"{row['where']}); give your copy with --checkpoint PATH, or once with `afbench weights add {name} PATH`. "
+            f"`--checkpoint {RANDOM}` runs untrained for speed tests; `--localizer {REFERENCE}` needs nothing"
         )
 
 
@@ -55,22 +77,110 @@ def load_localizer(
     """Build a localizer, ready to attack: evaluation mode, parameters frozen.
 
     Args:
-        name: ``reference``, or a published localizer once its network is in.
-        checkpoint: a safetensors or PyTorch file; omitted for the embedded weights; ``random`` for untrained
-            ones, which every manifest says.
-        resolution: ``official`` or ``input`` (skip the localizer's own resize; the reference has none).
+        name: ``reference``, a published localizer (``mvss``, ``ifosn``, ``hdfnet``, ``code``, ``pscc``), or a user's own
+            ``my_package.my_module:build``.
+        checkpoint: the released file as it is (for ``pscc`` the folder of its three), or safetensors; omitted for the
+            embedded or registered weights; ``random`` for untrained ones, which every manifest says.
+        resolution: ``official``, or ``input`` to skip the localizer's own resize (then images must have a size the
+            network takes; sides that are no multiple are padded).
         device: where it lives, e.g. ``cpu`` or ``cuda:0``.
     Raises:
-        UsageError: for an unknown name or device, or a checkpoint that is missing, damaged, unsafe or of another
-            network.
+        UsageError: for an unknown name or device, missing weights, or a checkpoint that is missing, damaged, unsafe
+            or of another network.
     """
     if resolution not in ("official", "input"):
         raise UsageError(f"resolution must be official or input; found '{resolution}'")
     require_localizer(name, checkpoint)
     _require_device(device)
-    from .reference import build
+    if name == REFERENCE:
+        from .reference import build
 
-    return build(checkpoint, device)
+        return build(checkpoint, device, lambda state: guess_owner(state, besides=REFERENCE))
+    if ":" in name:
+        from .own import load_own
+
+        return load_own(name, checkpoint, device)
+    import torch
+
+    from .checkpoint import state_sha256
+    from .published import PublishedLocalizer
+
+    network = filled_network(name, checkpoint)
+    digest = state_sha256(network)
+    _require_unchanged(name, checkpoint, digest)
+    network.eval().requires_grad_(False)
+    try:
+        recipe(name).settle(network)
+    except ValueError as error:
+        raise UsageError(f"weights of '{name}' ({checkpoint or 'registered'}): {error}") from None
+    network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return PublishedLocalizer(name, recipe(name), network, digest, checkpoint == RANDOM, resolution)  # type: ignore[arg-type]
+
+
+def recipe(name: str) -> Recipe:
+    """How a published network becomes a localizer."""
+    found: Recipe = import_module(f"{__package__}.{name}").RECIPE
+    return found
+
+
+def filled_network(name: str, checkpoint: str | Path | None) -> nn.Module:
+    """The network of a published localizer with the weights of a checkpoint, or those registered.
+
+    ``random`` as a ``str`` asks for untrained ones; as a ``Path`` it is a file of that name.
+
+    Raises:
+        UsageError: if the checkpoint cannot be used.
+    """
+    import torch
+
+    from .checkpoint import fill
+    from .released import released_state
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = recipe(name).network()
+    if checkpoint != RANDOM:
+        before = registered(name) if checkpoint is None else None
+        path = before.path if before else Path(str(checkpoint))
+        fill(network, released_state(name, path), str(path), lambda state: guess_owner(state, besides=name))
+    return network
+
+
+def guess_owner(state: Mapping[str, Tensor], *, besides: str) -> str:
+    """Say whose weights a state dict holds, if most of its names are another localizer's."""
+    import torch
+
+    from .nets.reference import ReferenceNet
+    from .released import PSCC_PARTS
+
+    for name in known_localizers():
+        with torch.device("meta"):  # names alone
+            network = ReferenceNet() if name == REFERENCE else recipe(name).network()
+        expected = network.state_dict().keys()
+        shared = len(expected & {*state, *_without_first_part(state)})
+        if name != besides and 2 * shared > len(expected):
+            return f"; it looks like '{name}'"
+        for part in PSCC_PARTS if name == "pscc" else ():
+            if 2 * len(expected & {f"{part}.{key}" for key in state}) > len(state):
+                return f"; it looks like {part}.pth, one of three files of 'pscc': give the folder that holds them"
+    return ""
+
+
+def _without_first_part(names: Iterable[str]) -> Iterator[str]:
+    """Names without a prefix such as ``module.``, or twice that, which other files may carry."""
+    for name in names:
+        shorter = name.partition(".")[2]
+        yield shorter
+        yield shorter.partition(".")[2]
+
+
+def _require_unchanged(name: str, checkpoint: str | None, weights_sha256: str) -> None:
+    before = registered(name) if checkpoint is None else None
+    if before and before.weights_sha256 != weights_sha256:
+        raise UsageError(
+            f"the weights registered for '{name}' changed since they were added; `afbench weights remove {name}`, "
+            "then add them again"
+        )
 
 
 def _require_device(device: str) -> None:

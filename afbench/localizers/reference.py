@@ -10,8 +10,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .checkpoint import fill, read_state, state_sha256
+from .checkpoint import Guess, fill, read_state, state_sha256
 from .nets.reference import ReferenceNet
+from .taps import collect
+
+THIRDS = {
+    "shallow": ("stages.0", "stages.1"),
+    "middle": ("stages.2", "stages.3"),
+    "topmost": ("merge.2", "merge.1", "merge.0"),
+}
+"""Modules of the network by depth."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +41,21 @@ class ReferenceLocalizer:
 
     def probability(self, image: Tensor) -> Tensor:
         """``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]."""
-        return torch.sigmoid(self.logits(image))
+        return self.probability_and_logits(image)[0]
 
-    def features(self, image: Tensor) -> list[Tensor]:
-        """The encoder's four maps, fine to coarse."""
-        return self.network.skips(image)
+    def probability_and_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in one pass through the network."""
+        logits = self.logits(image)
+        return torch.sigmoid(logits), logits
+
+    def features(self, image: Tensor, third: str = "middle") -> list[Tensor]:
+        """Feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""
+        return collect(self.network, THIRDS[third], lambda: self.logits(image))
 
 
-def build(checkpoint: str | None = None, device: str = "cpu") -> ReferenceLocalizer:
+def build(
+    checkpoint: str | None = None, device: str = "cpu", guess: Guess = lambda state: ""
+) -> ReferenceLocalizer:
     """Build the localizer from the embedded weights, a file, or ``random``.
 
     Raises:
@@ -51,7 +66,7 @@ def build(checkpoint: str | None = None, device: str = "cpu") -> ReferenceLocali
         with as_file(files("afbench.localizers") / "weights" / "reference.safetensors") as path:
             fill(network, read_state(path), "embedded reference weights")
     elif checkpoint != "random":
-        fill(network, read_state(Path(checkpoint)), checkpoint)
+        fill(network, read_state(Path(checkpoint)), checkpoint, guess)
     digest = state_sha256(network)
     network.eval().requires_grad_(False)
     _fold_batch_norm(network)
@@ -72,4 +87,4 @@ def _fold_batch_norm(network: nn.Module) -> None:
             convolution = block[0]
             assert isinstance(convolution, nn.Conv2d)
             block[0] = fuse_conv_bn_eval(convolution, block[1])
-            block[1] = nn.Identity()
+            block[1] = nn.Identity().eval()

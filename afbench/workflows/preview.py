@@ -125,7 +125,7 @@ def _rows(
         if original is None:
             continue
         attacked, mask = decode_stored(row["image"]), decode_stored(row["mask"])
-        before, after = judge(localizer, [original, attacked], [mask, mask], batch_size=2, device="cpu")
+        before, after = judge(localizer, [original, attacked], [mask, mask], batch_size=1, device="cpu")
         label = [
             name,
             row["sample_id"][:32],

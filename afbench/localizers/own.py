@@ -1,0 +1,130 @@
+"""A user's own localizer: any network that maps an image to a forgery logit."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from afbench.core import Localizer, UsageError
+
+from .checkpoint import state_sha256
+
+
+@dataclass(frozen=True)
+class OwnLocalizer:
+    """A frozen network in evaluation mode whose output, at the image's size, is the logit itself."""
+
+    network: nn.Module
+    name: str
+    weights_sha256: str
+    threshold: float = 0.5
+
+    def logits(self, image: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` in [0, 1] to ``(N, 1, H, W)``."""
+        return self.network(image)  # type: ignore[no-any-return]
+
+    def probability(self, image: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]."""
+        return self.probability_and_logits(image)[0]
+
+    def probability_and_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in one pass through the network."""
+        logits = self.logits(image)
+        return torch.sigmoid(logits), logits
+
+
+def as_localizer(
+    network: nn.Module, *, name: str, threshold: float = 0.5, device: str = "cpu"
+) -> OwnLocalizer:
+    """Make a localizer of a network; it is frozen, put into evaluation mode and moved.
+
+    >>> import afbench
+    >>> from torch import nn
+    >>>
+    >>> class EdgeNet(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.convolution = nn.Conv2d(3, 1, kernel_size=5, padding=2)
+    ...
+    ...     def forward(self, image):  # (N, 3, H, W), RGB in [0, 1]: resize and normalise in here
+    ...         return self.convolution((image - 0.5) / 0.5)  # logits, (N, 1, H, W)
+    >>>
+    >>> def build(checkpoint, device):  # --localizer my_package.my_module:build
+    ...     network = EdgeNet()  # and load the checkpoint, which is None unless --checkpoint names one
+    ...     return afbench.as_localizer(network, name="edgenet", threshold=0.5, device=device)
+    >>>
+    >>> [one.name for one in afbench.check_localizer(build(None, "cpu")) if not one.passed]
+    []
+
+    Args:
+        network: image ``(N, 3, H, W)``, RGB in [0, 1], to logits ``(N, 1, H, W)``.
+        name: what manifests call the architecture.
+        threshold: forged where the sigmoid of the logit is above.
+        device: where it lives.
+    """
+    if not 0 < threshold < 1:
+        raise UsageError(f"threshold must lie between 0 and 1; found {threshold}")
+    digest = state_sha256(network)
+    return OwnLocalizer(network.eval().requires_grad_(False).to(device), name, digest, threshold)
+
+
+def load_own(name: str, checkpoint: str | None, device: str) -> Localizer:
+    """Call a user's ``build(checkpoint, device)``; the working folder is on the import path, behind everything else.
+
+    Raises:
+        UsageError: if it cannot be imported or called, or gives no localizer.
+    """
+    module_name, _, function = name.partition(":")
+    if checkpoint == "random":
+        raise UsageError(f"localizer '{name}' makes its own weights; give --checkpoint PATH or none")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    try:
+        build = getattr(importlib.import_module(module_name), function)
+    except (Exception, SystemExit) as error:  # importing runs code that is not ours
+        raise UsageError(
+            f"localizer '{name}' cannot be imported ({_first_line(error)}); expected module:function, importable "
+            f"from {Path.cwd()}"
+        ) from None
+    try:
+        localizer = build(checkpoint, device)
+    except (Exception, SystemExit) as error:
+        again = f"import {module_name} as m; m.{function}({checkpoint!r}, {device!r})"
+        raise UsageError(
+            f"localizer '{name}' failed ({_first_line(error)}); see where with: python -c {shlex.quote(again)}"
+        ) from error
+    lacking = [part for part in _NEEDED if not hasattr(localizer, part)]
+    if lacking:
+        raise UsageError(
+            f"localizer '{name}' gave a {type(localizer).__name__} without {', '.join(lacking)}; "
+            "return afbench.as_localizer(network, name=...)"
+        )
+    wrong = wrong_description(localizer)
+    if wrong:
+        raise UsageError(f"localizer '{name}': {wrong}")
+    return localizer  # type: ignore[no-any-return]
+
+
+_NEEDED = ("name", "threshold", "weights_sha256", "logits", "probability")
+
+
+def wrong_description(localizer: Localizer) -> str:
+    """What a localizer says of itself that cannot be so; "" if all is well."""
+    if not isinstance(localizer.name, str) or not localizer.name:
+        return f"name must be a text; found {localizer.name!r}"
+    if not isinstance(localizer.threshold, float) or not 0 < localizer.threshold < 1:
+        return f"threshold must be a float between 0 and 1; found {localizer.threshold!r}"
+    if not re.fullmatch(r"[0-9a-f]{64}", str(localizer.weights_sha256)):
+        return f"weights_sha256 must be 64 hex digits; found {localizer.weights_sha256!r}"
+    return ""
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -1,0 +1,194 @@
+"""A published network as a localizer: sized as its authors do, inside the differentiable graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from afbench.core import ByteImage
+
+from .taps import collect
+
+Resolution = Literal["official", "input"]
+LEAST_SIDE = 16
+"""No network here has an output for a smaller image; such an image is padded."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network becomes a localizer.
+
+    Attributes:
+        network: builds it, with weights of no use.
+        answer: network and image, at the network's size, to what both of these are made of, in one pass.
+        logits: an answer and the image's size there (height, width) to what attacks raise.
+        probability: the same to what is scored, as its authors compute it.
+        threshold: forged where the probability is above.
+        logit_threshold: the same for the sigmoid of the logits.
+        side: of the square its authors resize to; None where they take the image as it is.
+        antialias: whether that resize is antialiased (Pillow) or not (OpenCV).
+        multiple: the image's sides are padded to a multiple of this where it is not resized.
+        thirds: modules whose outputs are the shallow, middle and topmost features (ours, after the paper's proposal).
+        logit: what ``logits`` are, in words, for the manifest.
+        kib_per_pixel: memory one gradient takes for each pixel the network sees, measured in float32.
+        settle: done once the weights are in, before the first use.
+    """
+
+    network: Callable[[], nn.Module]
+    answer: Callable[[nn.Module, Tensor], Any]
+    logits: Callable[[Any, tuple[int, int]], Tensor]
+    probability: Callable[[Any, tuple[int, int]], Tensor]
+    side: int | None
+    thirds: Mapping[str, Sequence[str]]
+    logit: str = "the network's own"
+    threshold: float = 0.5
+    logit_threshold: float = 0.5
+    antialias: bool = False
+    multiple: int = 1
+    kib_per_pixel: float = 4.0
+    settle: Callable[[nn.Module], object] = lambda network: None
+
+
+@dataclass(frozen=True)
+class PublishedLocalizer:
+    """A network in evaluation mode, frozen. ``untrained`` is True for random weights.
+
+    With ``resolution`` ``input`` the authors' resize is left out, for images that have that size already or a legal one.
+    """
+
+    name: str
+    recipe: Recipe
+    network: nn.Module
+    weights_sha256: str
+    untrained: bool
+    resolution: Resolution
+
+    @property
+    def threshold(self) -> float:
+        return self.recipe.threshold
+
+    @property
+    def logit_threshold(self) -> float:
+        return self.recipe.logit_threshold
+
+    @property
+    def logit(self) -> str:
+        return self.recipe.logit
+
+    @property
+    def kib_per_pixel(self) -> float:
+        return self.recipe.kib_per_pixel
+
+    @property
+    def resize(self) -> str:
+        """How an image comes to the network's size, in words; "" where it keeps its own."""
+        how = "antialiased" if self.recipe.antialias else "bilinear"
+        return f"{self.side}x{self.side}, {how}" if self.side else ""
+
+    @property
+    def side(self) -> int | None:
+        """Of the square every image is resized to, or None."""
+        return self.recipe.side if self.resolution == "official" else None
+
+    def logits(self, image: Tensor) -> Tensor:
+        """``(N, 3, H, W)``, any finite values, to ``(N, 1, H, W)``: the network's own logits, resized to the image."""
+        answer, size = self._answer(image)
+        return self._sized_back(self.recipe.logits(answer, size), image)
+
+    def probability(self, image: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]: the network's probability, resized to the image.
+
+        Differs: no 8-bit file in between, except where the authors merge 8-bit tiles.
+        """
+        return self.probability_and_logits(image)[0]
+
+    def probability_and_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in one pass through the network."""
+        answer, size = self._answer(image)
+        return (
+            self._sized_back(self.recipe.probability(answer, size), image),
+            self._sized_back(self.recipe.logits(answer, size), image),
+        )
+
+    def features(self, image: Tensor, third: str = "middle") -> list[Tensor]:
+        """Feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""
+        return collect(self.network, self.recipe.thirds[third], lambda: self._answer(image))
+
+    def unread_pixels(self, height: int, width: int) -> int:
+        """Pixels of an image that the resize never reads: no attack can use them, and noise there changes nothing."""
+        if self.side is None or self.recipe.antialias:
+            return 0
+        return height * width - _lines_read(height, self.side) * _lines_read(width, self.side)
+
+    def fit(self, image: ByteImage) -> ByteImage:
+        """Resize 8-bit pixels ``(H, W, 3)`` or ``(H, W)`` as the authors do before the network sees them."""
+        if self.side is None or image.shape[:2] == (self.side, self.side):
+            return image
+        if self.recipe.antialias:
+            from PIL import Image
+
+            return np.asarray(
+                Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BILINEAR)
+            )
+        return np.asarray(cv2.resize(image, (self.side, self.side), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+    def _answer(self, image: Tensor) -> tuple[Any, tuple[int, int]]:
+        sized = self._sized(image)
+        return self.recipe.answer(self.network, sized), (sized.shape[-2], sized.shape[-1])
+
+    def _sized(self, image: Tensor) -> Tensor:
+        image = image.contiguous(memory_format=torch.channels_last)
+        if self.side is not None:
+            return _resize(image, (self.side, self.side), antialias=self.recipe.antialias)
+        height, width = image.shape[-2:]
+        return _pad(image, _padded(height, self.recipe.multiple), _padded(width, self.recipe.multiple))
+
+    def _sized_back(self, scores: Tensor, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        if self.side is not None:
+            return _resize(scores, (height, width))
+        return scores[..., :height, :width]
+
+
+def _resize(image: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Tensor:
+    """Bilinear with half-pixel centres: what OpenCV does, and with ``antialias`` what Pillow does, before rounding."""
+    if image.shape[-2:] == size:
+        return image
+    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=antialias)
+
+
+def _padded(side: int, multiple: int) -> int:
+    return max(LEAST_SIDE, side + -side % multiple)
+
+
+def _pad(image: Tensor, height: int, width: int) -> Tensor:
+    more = (0, width - image.shape[-1], 0, height - image.shape[-2])
+    return F.pad(image, more, mode="replicate") if any(more) else image
+
+
+def _lines_read(side: int, wanted: int) -> int:
+    line = torch.ones(1, 1, side, 1, dtype=torch.float64, requires_grad=True)
+    (weight,) = torch.autograd.grad(_resize(line, (wanted, 1)).sum(), line)
+    return int((weight != 0).sum())
+
+
+def call(network: nn.Module, image: Tensor) -> Tensor:
+    """The answer of a network whose output is its logit."""
+    return network(image)  # type: ignore[no-any-return]
+
+
+def as_is(logit: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits of such a network."""
+    return logit
+
+
+def sigmoid(logit: Tensor, size: tuple[int, int]) -> Tensor:
+    """Probability of such a network."""
+    return torch.sigmoid(logit)

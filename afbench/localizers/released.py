@@ -1,0 +1,64 @@
+"""From a checkpoint as its authors release it to the bare names of the network's own state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+from afbench.core import UsageError
+
+from .checkpoint import read_state
+
+PSCC_PARTS = ("HRNet", "NLCDetection", "DetectionHead")
+"""The files PSCC-Net is released in; each holds one part of the network."""
+_WRAPPER = "module."
+_DETECTOR, _ONLINE_NOISE = "det_net.", "osn_net."
+
+
+def released_state(name: str, path: Path) -> dict[str, Tensor]:
+    """Read a released checkpoint, or one of ours, under the names the network uses.
+
+    Opened on the way: ``state_dict`` nesting, the ``module.`` of DataParallel, IF-OSN's ``det_net.`` (its ``osn_net.``
+    entries are of another network and dropped), PSCC-Net's three files in a folder, at any depth.
+
+    Raises:
+        UsageError: if a file is missing, damaged or unsafe.
+    """
+    if name == "pscc" and path.is_dir():
+        return {
+            f"{part}.{key}": value
+            for part in PSCC_PARTS
+            for key, value in _unwrapped(read_state(_only(path, f"{part}.pth"))).items()
+        }
+    if path.is_dir():
+        raise UsageError(f"checkpoint '{path}' is a folder; localizer '{name}' is released as one file")
+    state = _unwrapped(read_state(path))
+    if name == "ifosn" and _all_start(state, (_DETECTOR, _ONLINE_NOISE)):
+        return {
+            key.removeprefix(_DETECTOR): value
+            for key, value in state.items()
+            if not key.startswith(_ONLINE_NOISE)
+        }
+    return state
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    if _all_start(state, (_WRAPPER,)):
+        return {key.removeprefix(_WRAPPER): value for key, value in state.items()}
+    return dict(state)
+
+
+def _all_start(names: Iterable[str], prefixes: tuple[str, ...]) -> bool:
+    return all(name.startswith(prefixes) for name in names)
+
+
+def _only(folder: Path, name: str) -> Path:
+    found = sorted(folder.rglob(name))
+    if len(found) != 1:
+        how = f"is there {len(found)} times ({', '.join(map(str, found[:3]))})" if found else "is missing"
+        raise UsageError(
+            f"checkpoint '{folder}': {name} {how}; PSCC-Net is released as {', '.join(f'{part}.pth' for part in PSCC_PARTS)}"
+        )
+    return found[0]

@@ -1,0 +1,151 @@
+"""Large images in overlapping tiles, as IF-OSN's release cuts and merges them.
+
+Source: Wu, Zhou, Tian and Liu, "Robust Image Forgery Detection over Online Social Network Shared Images",
+CVPR 2022, and the test code released with it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+SIZE = 896
+"""The published side of a tile; the next one starts half a side further on."""
+
+Network = Callable[[Tensor], Tensor]
+"""Images ``(N, 3, h, w)`` to logits ``(N, 1, h, w)``."""
+
+
+class Box(NamedTuple):
+    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right``, the ends not included."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    def crop(self, image: Tensor) -> Tensor:
+        """The box's part of ``(..., H, W)``, a view."""
+        return image[..., self.top : self.bottom, self.left : self.right]
+
+
+def tile_boxes(height: int, width: int, size: int = SIZE) -> list[Box]:
+    """The tiles of an image in the order they are merged: row by row, the last column and row flush with the end.
+
+    All are ``min(size, height)`` by ``min(size, width)`` and every pixel is in one. A flush tile that repeats
+    another is listed again, as published: merging it twice changes the weights.
+    """
+    tops, last_top = _starts(height, size), max(height - size, 0)
+    lefts, last_left = _starts(width, size), max(width - size, 0)
+    return [
+        Box(top, left, min(top + size, height), min(left + size, width))
+        for top in (*tops, last_top)
+        for left in (*lefts, last_left)
+    ]
+
+
+def _starts(side: int, size: int) -> range:
+    """Where tiles start that fit as they come; none on a side shorter than a tile."""
+    return range(0, side - size + 1, size // 2)
+
+
+def centre_weight(height: int, width: int, size: int = SIZE) -> Tensor:
+    """How much of what is already merged stays under a new tile: ``(height, width)``, float64 on the CPU.
+
+    0 at the tile's centre, 1 in the outer sixth of each side. A tile cut short on a side shorter than ``size``
+    has the full tile's map squeezed into it.
+    """
+    peak = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
+    peak[..., 1, 1] = 1.0
+    weight = 1.0 - _resized(peak, size, size)
+    if (height, width) != (size, size):
+        weight = _resized(weight, height, width)
+    return weight[0, 0]
+
+
+def _resized(grid: Tensor, height: int, width: int) -> Tensor:
+    return F.interpolate(grid, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def merge_tiles(tiles: Sequence[Tensor], boxes: Sequence[Box], height: int, width: int) -> Tensor:
+    """Lay tiles over each other in order; a newer one prevails at its centre, older ones at its border.
+
+    Args:
+        tiles: ``(N, 1, h, w)`` floating, one for each box and of its size; differentiable.
+        boxes: as ``tile_boxes`` lists them.
+        height: of the whole image, like ``width``.
+    Returns:
+        ``(N, 1, height, width)`` in the tiles' dtype.
+    Raises:
+        ValueError: if there are more tiles than boxes, or fewer.
+    """
+    first = tiles[0]
+    tile_height, tile_width = first.shape[-2:]
+    # A tile is cut short on one side at most where tiles overlap, so its longer side is the size of all.
+    weight = centre_weight(tile_height, tile_width, max(tile_height, tile_width)).to(first)
+    canvas = first.new_zeros(*first.shape[:-2], height, width)
+    written = torch.zeros(height, width, dtype=torch.bool, device=first.device)
+    for tile, box in zip(tiles, boxes, strict=True):
+        keep = torch.where(box.crop(written), weight, 0.0)
+        canvas = _with_patch(canvas, keep * box.crop(canvas) + (1 - keep) * tile, box)
+        box.crop(written).fill_(True)
+    return canvas
+
+
+def _with_patch(canvas: Tensor, patch: Tensor, box: Box) -> Tensor:
+    """A copy of the canvas with one box replaced; writing into it would touch what autograd holds."""
+    rows = canvas[..., box.top : box.bottom, :].slice_scatter(patch, dim=-1, start=box.left, end=box.right)
+    return canvas.slice_scatter(rows, dim=-2, start=box.top, end=box.bottom)
+
+
+def tile_logits(network: Network, image: Tensor, size: int = SIZE) -> list[Tensor]:
+    """The network's logits for each of an image's tiles, in order; a network's memory is that of one tile.
+
+    Where gradients are on, each of several tiles is computed again when its gradient is asked for. A box listed twice
+    is computed once. Below ``size`` on both sides there is one tile, the image.
+    """
+    boxes = tile_boxes(image.shape[-2], image.shape[-1], size)
+    if len(boxes) > 1 and torch.is_grad_enabled():
+        found = {
+            box: checkpoint(network, box.crop(image), use_reentrant=False) for box in dict.fromkeys(boxes)
+        }
+    else:
+        found = {box: network(box.crop(image)) for box in dict.fromkeys(boxes)}
+    return [found[box] for box in boxes]
+
+
+def merged_logits(tiles: Sequence[Tensor], height: int, width: int, size: int = SIZE) -> Tensor:
+    """Merge what ``tile_logits`` gave into ``(N, 1, height, width)``, for attacks.
+
+    Differs: the release merges 8-bit probabilities, which have no gradient; here the logits are merged with the
+        same weights.
+    """
+    if len(tiles) == 1:
+        return tiles[0]
+    return merge_tiles(tiles, tile_boxes(height, width, size), height, width)
+
+
+def merged_probability(tiles: Sequence[Tensor], height: int, width: int, size: int = SIZE) -> Tensor:
+    """Merge what ``tile_logits`` gave into probabilities ``(N, 1, height, width)`` as published, for scoring.
+
+    A tile's probabilities are rounded to 255 levels, half to even, merged in float64 and truncated to a level
+    again, so a value above 0.5 is a level above 127, the release's threshold. Merged tiles have no gradient.
+
+    Differs: a single tile's probability stays unrounded: up to half a level away, and on the same side of the
+        threshold (a level above 127 is then a probability of at least 0.5). The release's weights may differ
+        in the last digits, so a value that is a whole level before truncation may be one level off.
+    """
+    if len(tiles) == 1:
+        return torch.sigmoid(tiles[0])
+    with torch.no_grad():
+        levels = [_levels(one) for one in tiles]
+        merged = merge_tiles(levels, tile_boxes(height, width, size), height, width)
+        return (merged.floor() / 255).to(tiles[0].dtype)
+
+
+def _levels(logits: Tensor) -> Tensor:
+    """Whole numbers from 0 to 255, in float64 for the merging."""
+    return (torch.sigmoid(logits.double()) * 255).round()
