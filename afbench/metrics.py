@@ -1,13 +1,21 @@
-"""What a localization is worth and how visible a perturbation is: pure, numpy, one definition each."""
+"""What a localization is worth and how visible a perturbation is: pure, numpy, one definition each.
+
+Every score is a function of integer counts of pixels. Forged is where the probability lies above the threshold, not at it.
+"""
 
 import math
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
 from afbench.core import ByteImage
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 
 
 class Counts(NamedTuple):
@@ -19,23 +27,160 @@ class Counts(NamedTuple):
     tn: int
 
 
+class ManyCounts(NamedTuple):
+    """The same of many images, arrays of one shape."""
+
+    tp: IntArray
+    fp: IntArray
+    fn: IntArray
+    tn: IntArray
+
+
+class Score(Protocol):
+    """A score of one image, or one number for each of many."""
+
+    @overload
+    def __call__(self, counts: Counts) -> float: ...
+    @overload
+    def __call__(self, counts: ManyCounts) -> FloatArray: ...
+
+
 def count_pixels(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> Counts:
-    """Count the pixels of one image; both are boolean ``(H, W)``, True where forged."""
+    """Count the pixels of one image; both are boolean ``(H, W)``, True where forged.
+
+    Raises:
+        ValueError: if they differ in shape or hold anything but booleans: 0 and 255 would count wrongly.
+    """
+    if predicted.shape != truth.shape or predicted.dtype != np.bool_ or truth.dtype != np.bool_:
+        found = f"{predicted.dtype} {predicted.shape} and {truth.dtype} {truth.shape}"
+        raise ValueError(f"masks must be boolean and of one shape; found {found}")
     tp = int(np.count_nonzero(predicted & truth))
     marked, forged = int(np.count_nonzero(predicted)), int(np.count_nonzero(truth))
     return Counts(tp, marked - tp, forged - tp, truth.size - marked - forged + tp)
 
 
-def f1(counts: Counts) -> float:
+def _ratio(terms: Callable[[Any], tuple[Any, Any]]) -> Score:
+    """Make a score of ``terms(counts) -> (above, below)``: NaN where ``below`` is 0."""
+
+    @wraps(terms)
+    def score(counts: Any) -> Any:
+        above, below = terms(counts)
+        if isinstance(below, np.ndarray):
+            return np.divide(above, below, out=np.full(below.shape, math.nan), where=below != 0)
+        return above / below if below else math.nan
+
+    return score
+
+
+@_ratio
+def f1(counts: Any) -> Any:
     """2 tp / (2 tp + fp + fn); NaN when truth and prediction are both empty."""
-    below = 2 * counts.tp + counts.fp + counts.fn
-    return 2 * counts.tp / below if below else math.nan
+    return 2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn
 
 
-def iou(counts: Counts) -> float:
+@_ratio
+def iou(counts: Any) -> Any:
     """tp / (tp + fp + fn); NaN when truth and prediction are both empty."""
-    below = counts.tp + counts.fp + counts.fn
-    return counts.tp / below if below else math.nan
+    return counts.tp, counts.tp + counts.fp + counts.fn
+
+
+@_ratio
+def fpr(counts: Any) -> Any:
+    """fp / (fp + tn), the figure for authentic images; NaN where every pixel is forged."""
+    return counts.fp, counts.fp + counts.tn
+
+
+@_ratio
+def f1_inv(counts: Any) -> Any:
+    """F1 of the inverted mask: a diagnostic of turned labels, never a score."""
+    return 2 * counts.fn, 2 * counts.fn + counts.tn + counts.tp
+
+
+@_ratio
+def mcc(counts: Any) -> Any:
+    """Matthews' correlation, signed; 0 where truth or prediction is all of one kind."""
+    tp, fp, fn, tn = counts
+    # two products of two: of all four, 64-bit integers overflow from 0.1 megapixels on
+    below = np.sqrt((tp + fp) * (tn + fn)) * np.sqrt((tp + fn) * (tn + fp))
+    below = below if isinstance(below, np.ndarray) else float(below)
+    return tp * tn - fp * fn, below + (below == 0)  # the numerator is 0 there, too
+
+
+class _Levels(NamedTuple):
+    """Pixels at every distinct probability of one image, from the lowest up."""
+
+    forged: IntArray
+    authentic: IntArray
+
+
+def auc(probability: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> float:
+    """Chance that a forged pixel ranks above an authentic one, ties counting half (Mann-Whitney with mid-ranks).
+
+    Args:
+        probability: ``(H, W)``, floats or 8-bit levels.
+        truth: boolean ``(H, W)``, True where forged.
+    Returns:
+        A number in [0, 1], NaN when the truth has one class; exact but for its one division.
+    Raises:
+        ValueError: if a probability is NaN or the shapes differ.
+    """
+    levels = _count_levels(probability, truth)
+    forged, authentic = int(levels.forged.sum()), int(levels.authentic.sum())
+    if not forged or not authentic:
+        return math.nan
+    below = np.cumsum(levels.authentic) - levels.authentic
+    twice_wins = int((levels.forged * (2 * below + levels.authentic)).sum())
+    return twice_wins / (2 * forged * authentic)
+
+
+def f1_best(probability: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> float:
+    """The highest F1 of all masks ``probability >= cut``, one cut at each distinct value; NaN when truth is empty.
+
+    Takes and raises what ``auc`` does.
+    """
+    levels = _count_levels(probability, truth)
+    forged = int(levels.forged.sum())
+    if not forged:
+        return math.nan
+    tp = np.cumsum(levels.forged[::-1])
+    fp = np.cumsum(levels.authentic[::-1])
+    return float((2 * tp / (tp + fp + forged)).max())
+
+
+def _count_levels(probability: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> _Levels:
+    if probability.shape != truth.shape or truth.dtype != np.bool_:
+        raise ValueError(
+            f"truth must be boolean and shaped as the map; found {truth.dtype} {truth.shape} and {probability.shape}"
+        )
+    if probability.dtype == np.uint8:
+        of_all = np.bincount(probability.ravel(), minlength=256)
+        forged = np.bincount(probability[truth], minlength=256)
+        return _Levels(forged, of_all - forged)
+    ordered = np.sort(probability, axis=None)
+    if ordered.size and math.isnan(ordered[-1]):
+        raise ValueError("a probability map holds NaN")
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if ordered.size else np.arange(0)
+    up_to = np.searchsorted(np.sort(probability[truth]), ordered[last], side="right")
+    forged = np.diff(up_to, prepend=0)
+    return _Levels(forged, np.diff(last, prepend=-1) - forged)
+
+
+def eight_bit(probability: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Probabilities in [0, 1] as the levels of a stored map, round(255 p): cut off, 0.501 would fall below one half.
+
+    For ``auc`` and ``f1_best`` only. A mask is drawn from the floats: 0.5 is not above 0.5, its level 128 would be.
+    """
+    return np.floor(probability.astype(np.float64) * 255.0 + 0.5).astype(np.uint8)
+
+
+def rp(f1_now: FloatArray, f1_original: FloatArray) -> float:
+    """Remaining performance in percent: 100 times mean F1 over mean F1 on the original forged images, uncapped.
+
+    Both means are over the images where both are defined; NaN if there are none or the originals' mean is 0.
+    """
+    both = ~(np.isnan(f1_now) | np.isnan(f1_original))
+    above, below = math.fsum(f1_now[both].tolist()), math.fsum(f1_original[both].tolist())
+    return 100.0 * above / below if below else math.nan
 
 
 class Distance(NamedTuple):

@@ -10,17 +10,68 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import peak_signal_noise_ratio
 
-from afbench.metrics import Counts, count_pixels, distance, f1, iou
+from afbench.metrics import (
+    Counts,
+    ManyCounts,
+    auc,
+    count_pixels,
+    distance,
+    eight_bit,
+    f1,
+    f1_best,
+    f1_inv,
+    fpr,
+    iou,
+    mcc,
+    rp,
+)
 
 GOLDEN = dict(np.load(Path(__file__).parent / "data" / "golden_metrics.npz"))
+CASES = range(len(GOLDEN["exp_name"]))
+OF_COUNTS = {"f1": f1, "iou": iou, "mcc": mcc, "fpr": fpr, "f1_inv": f1_inv}
+OF_MAPS = {"auc": auc, "f1_best": f1_best}
+golden_cases = pytest.mark.parametrize("case", CASES, ids=GOLDEN["exp_name"].tolist())
 
 
-@pytest.mark.parametrize("case", range(len(GOLDEN["exp_name"])), ids=GOLDEN["exp_name"].tolist())
+def golden(case):
+    return GOLDEN[f"prob_{case:02d}"], GOLDEN[f"gt_{case:02d}"] == 1
+
+
+@golden_cases
 def test_golden_cases_come_out_exactly(case):
-    counts = count_pixels(GOLDEN[f"prob_{case:02d}"] > 0.5, GOLDEN[f"gt_{case:02d}"] == 1)
+    probability, truth = golden(case)
+    counts = count_pixels(probability > 0.5, truth)
     assert counts == tuple(int(GOLDEN[f"exp_{name}"][case]) for name in Counts._fields)
-    assert f1(counts) == pytest.approx(GOLDEN["exp_f1"][case], rel=1e-15, nan_ok=True)
-    assert iou(counts) == pytest.approx(GOLDEN["exp_iou"][case], rel=1e-15, nan_ok=True)
+    for name, score in OF_COUNTS.items():
+        expected = float(GOLDEN[f"exp_{name}"][case])
+        assert score(counts) == pytest.approx(expected, rel=1e-12, abs=1e-12, nan_ok=True), name
+        assert type(score(counts)) is float, name
+
+
+@golden_cases
+def test_golden_maps_come_out_exactly(case):
+    for name, score in OF_MAPS.items():
+        expected = float(GOLDEN[f"exp_{name}"][case])
+        assert score(*golden(case)) == pytest.approx(expected, abs=1e-9, nan_ok=True), name
+
+
+def test_there_are_thirty_golden_cases_and_their_averages_hold():
+    assert len(CASES) == 30
+    forged = [f1(count_pixels(p > 0.5, t)) for p, t in map(golden, CASES) if t.any()]
+    assert len(forged) == GOLDEN["agg_n_forged"]
+    assert np.mean(forged) == pytest.approx(float(GOLDEN["agg_mean_f1_forged_only"]), abs=1e-12)
+    pooled = Counts(*map(sum, zip(*(count_pixels(p > 0.5, t) for p, t in map(golden, CASES)), strict=True)))
+    assert f1(pooled) == pytest.approx(float(GOLDEN["agg_pooled_f1"]), abs=1e-12)
+    areas = [auc(*golden(case)) for case in CASES]
+    assert np.isfinite(areas).sum() == GOLDEN["agg_n_auc_defined"]
+    assert np.nanmean(areas) == pytest.approx(float(GOLDEN["agg_mean_auc_defined"]), abs=1e-12)
+
+
+def test_many_images_score_as_each_of_them():
+    each = [count_pixels(p > 0.5, t) for p, t in map(golden, CASES)]
+    many = ManyCounts(*(np.array(column) for column in zip(*each, strict=True)))
+    for name, score in OF_COUNTS.items():
+        np.testing.assert_array_equal(score(many), [score(one) for one in each], err_msg=name)
 
 
 def masks(seed, share_predicted, share_true, shape=(13, 17)):
@@ -44,6 +95,98 @@ def test_scores_equal_those_of_scikit_learn(seed, share_predicted, share_true):
     if predicted.any() or truth.any():
         expected = sklearn.jaccard_score(truth.ravel(), predicted.ravel())
         assert iou(counts) == pytest.approx(expected, rel=1e-12)
+    expected = sklearn.matthews_corrcoef(truth.ravel(), predicted.ravel())
+    assert mcc(counts) == pytest.approx(expected, rel=1e-12, abs=1e-15)
+    expected = sklearn.f1_score(truth.ravel(), ~predicted.ravel(), zero_division=math.nan)
+    assert f1_inv(counts) == pytest.approx(expected, rel=1e-12, nan_ok=True)
+    if not truth.all():
+        recalled = sklearn.recall_score(~truth.ravel(), ~predicted.ravel(), zero_division=math.nan)
+        assert fpr(counts) == pytest.approx(1 - recalled, abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 99), shares, st.sampled_from([1, 2, 4, 255, 10**6]))
+def test_areas_and_best_cuts_equal_those_of_scikit_learn(seed, share_true, levels):
+    sklearn = pytest.importorskip("sklearn.metrics")
+    rng = np.random.default_rng(seed)
+    probability = (rng.integers(0, levels + 1, (13, 17)) / levels).astype(np.float32)  # few levels, many ties
+    truth = rng.random((13, 17)) < share_true
+    if not truth.any():
+        assert math.isnan(auc(probability, truth)) and math.isnan(f1_best(probability, truth))
+        return
+    flat = truth.ravel(), probability.ravel()
+    if truth.all():
+        assert math.isnan(auc(probability, truth))
+    else:
+        assert auc(probability, truth) == pytest.approx(sklearn.roc_auc_score(*flat), abs=1e-9)
+    precision, recall, _ = sklearn.precision_recall_curve(*flat)
+    precision, recall = precision[:-1], recall[:-1]  # the last point is no cut
+    with np.errstate(invalid="ignore"):
+        expected = np.nanmax(2 * precision * recall / (precision + recall))
+    assert f1_best(probability, truth) == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 99), st.sampled_from([0.05, 0.5, 0.97]))
+def test_levels_of_a_map_score_as_the_same_numbers_in_floats(seed, share_true):
+    rng = np.random.default_rng(seed)
+    levels = rng.integers(100, 140, (13, 17), dtype=np.uint8)
+    truth = rng.random((13, 17)) < share_true
+    for score in OF_MAPS.values():
+        assert score(levels, truth) == score(levels / 255, truth)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 99))
+def test_turning_a_map_or_its_truth_turns_the_area(seed):
+    rng = np.random.default_rng(seed)
+    probability, truth = rng.integers(0, 9, (8, 8)) / 8, rng.random((8, 8)) < 0.4
+    truth[0, :2] = True, False
+    assert auc(1 - probability, truth) == pytest.approx(1 - auc(probability, truth), abs=1e-15)
+    assert auc(probability, ~truth) == pytest.approx(1 - auc(probability, truth), abs=1e-15)
+
+
+def test_a_cut_marks_what_lies_at_it_and_a_threshold_does_not():
+    half, truth = np.full((4, 4), 0.5, np.float32), np.eye(4, dtype=bool)
+    assert f1(count_pixels(half > 0.5, truth)) == 0
+    assert f1_best(half, truth) == pytest.approx(2 * 4 / (16 + 4)) and auc(half, truth) == 0.5
+
+
+def test_maps_are_rounded_to_eight_bits_and_never_cut_off():
+    case = GOLDEN["exp_name"].tolist().index("u8_truncation_gap")
+    probability, truth = golden(case)
+    assert f1(count_pixels(eight_bit(probability) > 127, truth)) == GOLDEN["exp_f1"][case] == 1
+    assert GOLDEN["exp_f1_u8trunc"][case] == 0
+    exact = np.arange(256, dtype=np.uint8)
+    np.testing.assert_array_equal(eight_bit(exact / np.float32(255)), exact)
+    assert eight_bit(np.array([0.0, 0.5 / 255, 0.501, 1.0])).tolist() == [0, 1, 128, 255]
+
+
+def test_correlation_does_not_overflow_on_large_images():
+    counts = Counts(16_000_000, 4_000_000, 4_000_000, 40_000_000)
+    product = math.sqrt(20_000_000 * 44_000_000) ** 2
+    expected = (16_000_000 * 40_000_000 - 4_000_000**2) / product
+    assert mcc(counts) == pytest.approx(expected, rel=1e-12)
+    assert mcc(ManyCounts(*(np.array([n]) for n in counts)))[0] == mcc(counts)
+
+
+def test_masks_that_would_count_wrongly_are_refused():
+    mask = np.zeros((4, 5), bool)
+    for wrong in (mask[:1], mask.T, mask.astype(np.uint8) * 255):
+        with pytest.raises(ValueError, match="boolean and of one shape"):
+            count_pixels(wrong, mask)
+    for score in OF_MAPS.values():
+        with pytest.raises(ValueError, match="shaped as the map"):
+            score(np.zeros((5, 4)), mask)
+        with pytest.raises(ValueError, match="NaN"):
+            score(np.full((4, 5), np.nan), mask)
+
+
+def test_remaining_performance_takes_both_means_over_the_same_images():
+    now, original = np.array([0.2, np.nan, 0.9, 0.4]), np.array([0.8, 0.5, np.nan, 0.4])
+    assert rp(now, original) == pytest.approx(100 * 0.6 / 1.2)
+    assert rp(original, original) == 100 and rp(np.array([0.9]), np.array([0.3])) == pytest.approx(300)
+    assert math.isnan(rp(now, np.zeros(4))) and math.isnan(rp(now[:0], now[:0]))
 
 
 @settings(max_examples=30, deadline=None)

@@ -23,6 +23,9 @@ _COMMANDS = {
     "preview": "a PNG contact sheet of a benchmark",
     "predict": "run a localizer behind a defence over a benchmark, into a submission",
     "score": "check a submission, count its masks against the truth, say what it is worth",
+    "compare": "whether two scores differ, image by image",
+    "leaderboard": "a static site that ranks scores",
+    "report": "measured figures beside the ANSM paper's",
     "weights": "register, list and check the weights of published localizers",
 }
 

@@ -1,0 +1,27 @@
+"""``afbench compare``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("compare", epilog="Example: afbench compare scores/none scores/jpeg")
+@click.argument("first", type=click.Path(path_type=Path))
+@click.argument("second", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
+def command(first: Path, second: Path, as_json: bool) -> None:
+    """Compare two score folders image by image: F1 and RP, first minus second, and whether they tie.
+
+    FIRST and SECOND are of one dataset version and the same images. The 95 % intervals are a bootstrap over images, paired by
+    sample and stratified by source; two submissions tie where the interval of their difference holds 0.
+    """
+    from afbench.report.differences import differences_table
+    from afbench.scoring.compare import compare, comparison_json
+    from afbench.scoring.reading import read_score
+
+    scores = read_score(first), read_score(second)
+    found = comparison_json(*scores, compare(*scores))
+    click.echo(json.dumps(found, indent=2) if as_json else differences_table(found))

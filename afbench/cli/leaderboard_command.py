@@ -1,0 +1,31 @@
+"""``afbench leaderboard``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("leaderboard", epilog="Example: afbench leaderboard scores --out site")
+@click.argument("scores", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the site. Its pages are replaced one by one; files of others stay.",
+)
+def command(scores: tuple[Path, ...], out: Path) -> None:
+    """Make a static site of score folders, or of folders of them: a ranked table, and a page per submission.
+
+    Needs no server: open index.html. One board per dataset version, one table per localizer.
+    """
+    from afbench.workflows.board import publish_leaderboard
+
+    from .progress import advancing, progress_bar
+
+    with progress_bar("read", "score") as bar:
+        made = publish_leaderboard(scores, out, advance=advancing(bar))
+    click.echo(
+        f"submissions {made.submissions}, ranked {made.ranked}, boards {made.boards}: {out / 'index.html'}"
+    )

@@ -1,0 +1,77 @@
+"""``afbench predict``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from .progress import deferred_bar
+
+
+@click.command(
+    "predict",
+    epilog="Example: afbench predict --data afbench-out/demo --localizer reference --defence jpeg --out submission",
+)
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
+@click.option("--localizer", required=True, metavar="NAME", help="What the benchmark's configs attacked.")
+@click.option(
+    "--defence",
+    default="none",
+    show_default=True,
+    metavar="NAME[:SETTING]",
+    help="What stands in front of the localizer: none, jpeg, jpeg:QUALITY.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the submission.")
+@click.option(
+    "--checkpoint",
+    metavar="PATH",
+    help="Weights of the localizer, if they are neither embedded nor registered.",
+)
+@click.option("--name", metavar="TEXT", help="What a leaderboard calls the submission.")
+@click.option("--author", "authors", multiple=True, metavar="TEXT", help="Whose it is; repeat.")
+@click.option("--date", metavar="YYYY-MM-DD", help="Of the submission. Default: today.")
+@click.option("--probabilities", is_flag=True, help="Write 8-bit probability maps too, for auc and f1_best.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option(
+    "--batch-size", type=click.IntRange(1), help="Images per launch. Default: as many as suit their size."
+)
+def command(
+    data: Path,
+    localizer: str,
+    defence: str,
+    out: Path,
+    checkpoint: str | None,
+    name: str | None,
+    authors: tuple[str, ...],
+    date: str | None,
+    probabilities: bool,
+    device: str,
+    batch_size: int | None,
+) -> None:
+    """Run a localizer behind a defence over a benchmark, and write the submission that `afbench score` takes.
+
+    Covers every config made against the localizer, and the originals. Run it again to go on after an interruption.
+    """
+    from afbench.workflows.predict import predict
+
+    with ExitStack() as stack:
+        bar = deferred_bar(stack, "predict", "img")
+        localized = predict(
+            data,
+            out,
+            localizer=localizer,
+            defence=defence,
+            checkpoint=checkpoint,
+            display_name=name,
+            authors=authors,
+            day=date,
+            probabilities=probabilities,
+            device=device,
+            batch_size=batch_size,
+            start=bar.start,
+            advance=bar.advance,
+        )
+    click.echo(f"{localized} images localized into {out}")
+    click.echo(f"next: afbench score {out} --data {data} --out score")

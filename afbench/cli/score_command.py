@@ -1,0 +1,76 @@
+"""``afbench score``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from afbench.core import UsageError
+
+from .progress import deferred_bar
+
+
+@click.command("score", epilog="Example: afbench score submission --data afbench-out/demo --out score")
+@click.argument("submission", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="The benchmark it predicts on.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of score.json and per_image.parquet.")
+@click.option("--validate-only", is_flag=True, help="Check everything, write nothing.")
+@click.option("--partial", is_flag=True, help="Score what is there; the score cannot be ranked.")
+@click.option(
+    "--board",
+    type=click.Path(path_type=Path),
+    help="Folder of score.json files in which the same predictions must not be yet.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the score, or the problems, as JSON.")
+def command(
+    submission: Path,
+    data: Path,
+    out: Path | None,
+    validate_only: bool,
+    partial: bool,
+    board: Path | None,
+    as_json: bool,
+) -> int:
+    """Check a submission (a folder, .zip or .tar), count its masks against the truth, and say what it is worth.
+
+    Every problem is named at once, with its code. Exit code 1 if there is one; nothing is written then.
+    """
+    from afbench.report.score_table import score_table
+    from afbench.scoring.problems import InvalidSubmission
+    from afbench.scoring.score import examine, score
+
+    if (out is None) != validate_only:
+        raise UsageError("give either --out FOLDER or --validate-only")
+    try:
+        with ExitStack() as stack:
+            bar = deferred_bar(stack, "score", "img")
+            if validate_only:
+                told = examine(
+                    submission, data, partial=partial, board=board, start=bar.start, advance=bar.advance
+                ).as_json()
+            else:
+                told = score(
+                    submission,
+                    data,
+                    out=out,
+                    partial=partial,
+                    board=board,
+                    start=bar.start,
+                    advance=bar.advance,
+                ).score
+    except InvalidSubmission as invalid:
+        click.echo(
+            json.dumps(invalid.as_json(), indent=2) if as_json else "\n".join(invalid.problems.lines())
+        )
+        click.echo(f"{submission}: invalid", err=True)
+        return 1
+    if as_json:
+        click.echo(json.dumps(told, indent=2))
+    elif validate_only:
+        click.echo(f"{submission}: valid, {told['masks']} masks")
+    else:
+        click.echo(score_table(told))
+    return 0

@@ -1,0 +1,246 @@
+"""Leaderboards as a static site: one page of boards, one per submission, everything also as JSON.
+
+Pages need no server, no script and nothing from elsewhere. The same boards give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from afbench.core import UsageError
+from afbench.storage.commit import commit_if_changed, json_bytes
+
+from .plots import Line, Point, f1_panel, interval_bar
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_NAMES = {
+    "clean": "originals",
+    "fgsm": "FGSM",
+    "bim": "BIM",
+    "pgd": "PGD",
+    "mifgsm": "MI-FGSM",
+    "pgn": "PGN",
+    "cw": "C&W",
+    "noise": "random noise",
+}
+
+
+def render_site(boards: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw every page of what ``afbench.scoring.board.build_boards`` returns; by file name, ``index.html`` last.
+
+    All texts are escaped; only https addresses become links.
+    """
+    environment = _environment()
+    style, script = (_inline(name) for name in ("style.css", "table.js"))
+    common = {"style": style, "script": script, "policy": _policy(style, script), "draws": boards["draws"]}
+    files = {}
+    for one in boards["submissions"]:
+        page = environment.get_template("submission.html.j2").render(**common, one=_submission(one))
+        files[str(one["page"])] = page.encode()
+    files["leaderboard.json"] = json_bytes(boards)
+    index = environment.get_template("index.html.j2")
+    shown = [_board(board, number) for number, board in enumerate(boards["boards"])]
+    files["index.html"] = index.render(**common, boards=shown).encode()
+    return files
+
+
+def write_site(files: Mapping[str, bytes], out: Path) -> None:
+    """Commit each file whole, in order, so that no link of the index ever leads nowhere; touch nothing else.
+
+    Raises:
+        UsageError: if ``out`` is a file.
+        AfbenchError: if it cannot be written.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out '{out}' is a file; give a folder")
+    for name, data in files.items():
+        commit_if_changed(out / name, data)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "attack": attack_name,
+        "extra": extra_text,
+        "params": params_text,
+        "people": _people,
+        "strength": lambda value: f"{value:.4g}",
+        "undefended": undefended_f1,
+    }
+    environment.tests["https"] = is_https
+    return environment
+
+
+def _inline(name: str) -> Markup:
+    """A file of ours that stands in the page as it is; hashed by the policy, so nothing else can."""
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def _policy(style: str, script: str) -> str:
+    """Allow this style and this script by their hashes, and nothing from anywhere."""
+
+    def digest(text: str) -> str:
+        return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    return (
+        f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def is_https(url: str) -> bool:
+    """True for an address that may become a link: https, with a host, no user in it, nothing invisible."""
+    try:
+        parts = urlsplit(url)
+        host, user = parts.hostname, parts.username
+    except ValueError:
+        return False
+    return (
+        url.startswith("https://") and bool(host) and user is None and all("!" <= one <= "~" for one in url)
+    )
+
+
+def attack_name(attack: str) -> str:
+    """What people call an attack."""
+    return _NAMES.get(attack, attack)
+
+
+def extra_text(value: str | bool) -> str:
+    """Extra training data as text; empty for none."""
+    return {True: "yes", False: ""}[value] if isinstance(value, bool) else value
+
+
+def params_text(params: Mapping[str, Any]) -> str:
+    """Parameters in one line, in order of names."""
+    return ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
+
+
+def undefended_f1(figures: Mapping[str, Any]) -> float | None:
+    """F1 of the undefended localizer on the same images."""
+    if figures["f1"] is None or figures["delta_f1"] is None:
+        return None
+    return float(figures["f1"] - figures["delta_f1"])
+
+
+def _people(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} others"
+
+
+def _board(board: Mapping[str, Any], number: int) -> dict[str, Any]:
+    tables = []
+    for count, table in enumerate(board["tables"]):
+        highest = [row["micro"]["rp"] or 0.0 for row in table["ranked"]]
+        highest += [row["micro"]["rp_ci"][1] for row in table["ranked"] if row["micro"]["rp_ci"]]
+        end = max([100.0, *highest])
+        tables.append(
+            {
+                **table,
+                "ident": f"board-{number}-{count}",
+                "ranked": [_row(row, table["ranked"], end) for row in table["ranked"]],
+            }
+        )
+    return {**board, "ident": f"dataset-{number}", "tables": tables}
+
+
+def _row(row: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]], end: float) -> dict[str, Any]:
+    rank, micro = row["rank"], row["micro"]
+    groups = sorted({other["rank"] for other in ranked})
+    bar = ""
+    if micro["rp"] is not None:
+        bar = interval_bar(micro["rp"], *(micro["rp_ci"] or (None, None)), end=end)
+    return {
+        **row,
+        "tied": sum(other["rank"] == rank for other in ranked) > 1,
+        "band": groups.index(rank) % 2,
+        "bar": Markup(bar),
+        "seen": [attack_name(attack) for attack in row["seen"]],
+        "extra_data": extra_text(row["defence"]["extra_data"]),
+        "params": params_text(row["defence"]["params"]),
+        "defence": row["defence"]["type"],
+    }
+
+
+def _submission(one: Mapping[str, Any]) -> dict[str, Any]:
+    parts = [_part(part, f"part-{number}") for number, part in enumerate(one["localizers"])]
+    return {**one, "standing": " ".join(map(_standing, one["localizers"])), "localizers": parts}
+
+
+def _standing(part: Mapping[str, Any]) -> str:
+    if part["rank"] is None:
+        return f"Not ranked for localizer {part['localizer']}: {part['why']}."
+    rank, micro = part["rank"], part["aggregates"]["micro"]
+    rp = "-" if micro["rp"] is None else f"{micro['rp']:.1f}"
+    return f"Rank {rank} of {part['ranked']} for localizer {part['localizer']}, RP {rp} over all attacks."
+
+
+def _part(part: Mapping[str, Any], ident: str) -> dict[str, Any]:
+    found = part["aggregates"]
+    attacks = [
+        (attack_name(name), row, row["seen_in_training"])
+        for name, row in found["per_attack"].items()
+        if name != "clean"
+    ]
+    if "clean" in found["per_attack"]:
+        attacks.insert(0, ("Originals", found["per_attack"]["clean"], False))
+    attacks += [("All attacks", found["micro"], False), ("Worst case per image", found["worst_case"], False)]
+    sources = {**found["per_source"], "All images": found["micro"], "Mean of sources": found["macro"]}
+    return {
+        **part,
+        "ident": ident,
+        "per_attack": attacks,
+        "per_source": [(name, row, False) for name, row in sources.items()],
+        "plots": [_plot(curve, f"{ident}-plot-{number}") for number, curve in enumerate(part["curves"])],
+    }
+
+
+def _plot(curve: Mapping[str, Any], ident: str) -> dict[str, Any]:
+    """One attack: behind the defence with intervals, and undefended."""
+    steps, points = curve["strength"] == "steps", curve["points"]
+    scale = 1 if steps else 255
+    shown = [{**point, "x": scale * point["strength"]} for point in points]
+    bare = [Point(point["x"], point["undefended"]) for point in shown if point["undefended"] is not None]
+    ours = [
+        Point(point["x"], point["f1"], *(point["f1_ci"] or (None, None)))
+        for point in shown
+        if point["f1"] is not None
+    ]
+    title, x_label = attack_name(curve["attack"]), "steps" if steps else "phi in 255ths"
+    first, last = shown[0], shown[-1]
+    told = [
+        f"at {point['x']:.4g} {_f1(point['f1'])}, undefended {_f1(point['undefended'])}" for point in shown
+    ]
+    return {
+        "ident": ident,
+        "title": title,
+        "x_label": x_label,
+        "points": shown,
+        "svg": Markup(
+            f1_panel(
+                [Line("undefended", "bare", bare), Line("defended", "defended", ours)],
+                ident=ident,
+                title=f"F1 under {title} against {x_label}",
+                description=f"F1 from {first['x']:.4g} to {last['x']:.4g}: {'; '.join(told)}.",
+                x_label=x_label,
+                x_ticks=[point["x"] for point in shown],
+            )
+        ),
+    }
+
+
+def _f1(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,1 @@
+"""Scores of submissions: counting, tables, comparison, boards."""

@@ -1,0 +1,157 @@
+"""Zip and tar as entries, with bounds where the standard library trusts what a header claims."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias
+
+from .problems import Refused
+
+MAX_READ = 1 << 27
+"""Bytes one read may ask for: a zip's directory, or a long name in a tar, is never larger."""
+_RATIO, _SMALL = 200, 1 << 20
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What an archive says of one member. ``kind``: file, folder, link, other, or why it cannot be read."""
+
+    name: str
+    size: int
+    packed: int
+    kind: str
+    open: Callable[[], Any]
+
+
+Container: TypeAlias = Iterator[Entry]
+
+
+class _Bounded(io.RawIOBase):
+    """A stream whose single reads and whose end are bounded, whatever a header says."""
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, end: int | None = None) -> None:
+        self._stream = stream
+        self._end = end
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > MAX_READ:
+            raise Refused("AF011", f"a header asks for {size} bytes at once")
+        found: bytes = self._stream.read(MAX_READ if size is None or size < 0 else size)
+        self._check(self._stream.tell())
+        return found
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == 0:
+            self._check(offset)
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def _check(self, position: int) -> None:
+        if self._end is not None and position > self._end:
+            raise Refused("AF011", f"unfolds to more than {_RATIO} times its size")
+
+
+def open_zip(path: Path) -> Container:
+    """The members of a zip, in the order of its directory.
+
+    Raises:
+        Refused: AF008 if it is damaged, AF011 if it claims too much.
+    """
+    with path.open("rb") as stream:
+        try:
+            archive = zipfile.ZipFile(_Bounded(stream))
+        except Refused:
+            raise
+        except Exception as error:  # a stranger's bytes make the library raise almost anything
+            raise Refused("AF008", f"is no readable zip ({type(error).__name__})") from None
+        # members that share their bytes unfold to far more than the archive holds, each within its own bounds
+        if sum(info.compress_size for info in archive.infolist()) > path.stat().st_size:
+            raise Refused("AF011", "members claim more bytes than the archive has")
+        for info in archive.infolist():
+            # orig_filename: the library cuts a name at its first NUL, and then says nothing of it
+            yield Entry(
+                info.orig_filename, info.file_size, info.compress_size, _zip_kind(info), _opens(archive, info)
+            )
+
+
+def _opens(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
+    return lambda: archive.open(info)
+
+
+def _zip_kind(info: zipfile.ZipInfo) -> str:
+    mode = info.external_attr >> 16
+    if stat.S_ISLNK(mode):
+        return "link"
+    if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return "other"
+    if info.orig_filename.endswith("/"):
+        return "folder"
+    if info.flag_bits & 0x1:
+        return "is encrypted"
+    # the other methods are unpacked without a bound by the standard library
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return f"is packed by method {info.compress_type}; use stored or deflated"
+    return "file"
+
+
+def open_tar(path: Path) -> Container:
+    """The members of a .tar or .tar.gz, in order; each is to be read before the next one is asked for.
+
+    Raises:
+        Refused: AF008 if it is damaged, AF011 if it unfolds to too much.
+    """
+    with path.open("rb") as stream:
+        packed = path.stat().st_size
+        if stream.read(2) == b"\x1f\x8b":
+            stream.seek(0)
+            bounded = _Bounded(gzip.GzipFile(fileobj=stream), max(_RATIO * packed, _SMALL))
+        else:
+            stream.seek(0)
+            bounded = _Bounded(stream)
+        yield from _tar_entries(bounded)
+
+
+def _tar_entries(stream: _Bounded) -> Container:
+    archive: tarfile.TarFile | None = None
+    while True:
+        try:
+            archive = archive or tarfile.TarFile(fileobj=stream)
+            member = archive.next()
+            archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has read
+        except Refused:
+            raise
+        except Exception as error:  # a stranger's bytes make the library raise almost anything
+            raise Refused("AF008", f"is no readable tar ({type(error).__name__})") from None
+        if member is None:
+            return
+        yield Entry(member.name, member.size, member.size, _tar_kind(member), _extracts(archive, member))
+
+
+def _extracts(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], IO[bytes] | None]:
+    return lambda: archive.extractfile(member)
+
+
+def _tar_kind(member: tarfile.TarInfo) -> str:
+    if member.issym() or member.islnk():
+        return "link"
+    if member.isdir():
+        return "folder"
+    # a sparse member claims bytes that are not in the archive
+    if member.issparse() or member.size < 0 or member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+        return "other"
+    return "file"

@@ -1,0 +1,77 @@
+"""What a score leaves on disk: score.json and per_image.parquet, the same bytes for the same counts."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jsonschema import Draft202012Validator
+
+from afbench.core import AfbenchError, UsageError
+from afbench.shipped import shipped
+from afbench.storage.commit import commit_bytes, json_bytes
+from afbench.storage.manifests import read_json
+
+SCORE = "score.json"
+PER_IMAGE = "per_image.parquet"
+_PER_IMAGE = pa.schema(
+    [
+        *[(name, pa.string()) for name in ("localizer", "source", "config", "attack")],
+        ("phi", pa.float64()),
+        ("steps", pa.int64()),
+        ("sample_id", pa.string()),
+        *[(name, pa.int64()) for name in ("tp", "fp", "fn", "tn")],
+        *[(name, pa.float64()) for name in ("f1_original", "f1_undefended", "auc", "f1_best")],
+    ]
+)
+COLUMNS = tuple(_PER_IMAGE.names)
+
+
+def check_score(found: Mapping[str, Any]) -> None:
+    """Hold a score against its own schema.
+
+    Raises:
+        AfbenchError: if it breaks it.
+    """
+    schema = json.loads(shipped("manifests/schema/score.schema.json").read_text(encoding="utf-8"))
+    for error in Draft202012Validator(schema).iter_errors(found):
+        raise AfbenchError(f"the score breaks its own schema at {error.json_path}: {error.message[:200]}")
+
+
+def check_out(out: Path, submission: Path, data: Path) -> None:
+    """Refuse, before anything is read, a folder that cannot take the score.
+
+    Raises:
+        UsageError: if it is a file, or lies in the submission or the benchmark.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out '{out}' is a file; give a folder")
+    for inside in (submission, data):
+        if out.resolve().is_relative_to(inside.resolve()):
+            raise UsageError(
+                f"--out '{out}' lies in '{inside}', which must stay as it is; give another folder"
+            )
+
+
+def write_score(out: Path, found: Mapping[str, Any], per_image: pd.DataFrame) -> None:
+    """Write per_image.parquet, then score.json, each atomically.
+
+    Raises:
+        UsageError: if another submission's score is there.
+        AfbenchError: if they cannot be written.
+    """
+    if (out / SCORE).is_file():
+        before = read_json(out / SCORE).get("submission_id")
+        if before != found["submission_id"]:
+            raise UsageError(f"--out '{out}' holds the score of '{before}'; give another folder")
+    stream = io.BytesIO()
+    columns = [pa.array(per_image[field.name], type=field.type, from_pandas=True) for field in _PER_IMAGE]
+    pq.write_table(pa.Table.from_arrays(columns, schema=_PER_IMAGE), stream, compression="zstd")
+    commit_bytes(out / PER_IMAGE, stream.getvalue())
+    commit_bytes(out / SCORE, json_bytes(found))

@@ -1,0 +1,239 @@
+"""What a benchmark knows and a submission may not say: masks, shapes and what the undefended localizer scored."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from afbench.core import AfbenchError, BadSample
+from afbench.images import decode_stored
+from afbench.metrics import Counts
+from afbench.storage.commit import sha256_file
+from afbench.storage.manifests import ORIGINALS, TOP, Benchmark, open_benchmark, read_json, shard_paths
+from afbench.storage.shards import read_rows
+
+CACHE_BYTES = 1 << 28
+"""Decoded masks held at a time; the others wait as the PNG they are stored as."""
+Key: TypeAlias = tuple[str, str]
+"""Source and sample id: configs of one source share their samples."""
+
+
+class Cell(NamedTuple):
+    """One localizer on one config of one source."""
+
+    localizer: str
+    source: str
+    config: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+class Baseline(NamedTuple):
+    """The undefended localizer on one image; ``counts`` are unknown (None) for originals."""
+
+    f1_original: float
+    f1_undefended: float
+    counts: Counts | None
+
+
+@dataclass(frozen=True)
+class ConfigFacts:
+    """How a config was made: ``phi`` is NaN and ``steps`` 0 where there is none."""
+
+    attack: str
+    phi: float
+    steps: int
+
+
+CLEAN = ConfigFacts("clean", math.nan, 0)
+
+
+@dataclass
+class Masks:
+    """True masks, kept as the PNG they are stored as; as many as fit ``CACHE_BYTES`` stay decoded."""
+
+    encoded: Mapping[Key, bytes] = field(repr=False)
+    decoded: OrderedDict[Key, npt.NDArray[np.bool_]] = field(repr=False, default_factory=OrderedDict)
+    held: int = 0
+
+    def read(self, source: str, sample_id: str) -> npt.NDArray[np.bool_]:
+        """The true mask ``(H, W)``, True where forged.
+
+        Raises:
+            AfbenchError: if the benchmark's mask is damaged.
+        """
+        key = source, sample_id
+        if key in self.decoded:
+            self.decoded.move_to_end(key)
+            return self.decoded[key]
+        try:
+            mask: npt.NDArray[np.bool_] = decode_stored(self.encoded[key]) > 127
+        except BadSample as problem:
+            raise AfbenchError(f"the benchmark's mask of {sample_id} is damaged ({problem})") from None
+        self.decoded[key] = mask
+        self.held += mask.size
+        while self.held > CACHE_BYTES and len(self.decoded) > 1:
+            self.held -= self.decoded.popitem(last=False)[1].size
+        return mask
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A benchmark opened for scoring; ``cells`` hold the baselines of their samples by id."""
+
+    name: str
+    version: str
+    manifest_sha256: str
+    weights: Mapping[str, str]
+    untrained: frozenset[str]
+    facts: Mapping[str, ConfigFacts]
+    cells: Mapping[Cell, Mapping[str, Baseline]]
+    shapes: Mapping[Key, tuple[int, int]]
+    masks: Masks
+
+
+def dataset_identity(folder: Path, benchmark: Benchmark) -> dict[str, str]:
+    """``dataset`` of a submission's manifest. A benchmark carries no version: its hash is one."""
+    digest = sha256_file(folder / TOP)
+    return {
+        "name": "+".join(benchmark.configs["clean"]["splits"]),
+        "version": digest[:12],
+        "manifest_sha256": digest,
+    }
+
+
+def open_truth(folder: Path) -> Truth:
+    """Read masks, shapes and baselines of a benchmark; images are not read.
+
+    Raises:
+        UsageError: if the folder is no benchmark.
+        AfbenchError: if it is damaged, or holds two networks under one name.
+    """
+    benchmark = open_benchmark(folder)
+    _check_manifests(benchmark)
+    try:
+        return _open(benchmark)
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise AfbenchError(
+            f"'{folder}' is damaged ({type(error).__name__}: {error}); see `afbench verify`"
+        ) from None
+
+
+def _open(benchmark: Benchmark) -> Truth:
+    shapes, encoded, ids = _originals(benchmark)
+    cells: dict[Cell, dict[str, Baseline]] = {}
+    for name, manifest in benchmark.attacked.items():
+        localizer = str(manifest["how"]["localizer"]["name"])
+        for source in manifest["splits"]:
+            cells[Cell(localizer, source, name)] = _baselines(benchmark, name, source)
+    undefended = _undefended(cells)
+    for localizer in sorted({cell.localizer for cell in cells}):
+        for (config, source), samples in ids.items():
+            known = undefended.get((localizer, source), {})
+            cells[Cell(localizer, source, config)] = {
+                one: Baseline(known.get(one, math.nan), known.get(one, math.nan), None) for one in samples
+            }
+    identity = dataset_identity(benchmark.folder, benchmark)
+    return Truth(
+        **identity,
+        weights=_weights(benchmark),
+        untrained=frozenset(
+            str(one["how"]["localizer"]["name"])
+            for one in benchmark.attacked.values()
+            if one["how"]["localizer"]["untrained"]
+        ),
+        facts={
+            **dict.fromkeys(ORIGINALS, CLEAN),
+            **{name: _facts(one["how"]) for name, one in benchmark.attacked.items()},
+        },
+        cells=dict(sorted(cells.items())),
+        shapes=shapes,
+        masks=Masks(encoded),
+    )
+
+
+def _originals(
+    benchmark: Benchmark,
+) -> tuple[dict[Key, tuple[int, int]], dict[Key, bytes], dict[tuple[str, str], list[str]]]:
+    """Shapes and masks of the images nobody attacked, and their ids by config and source."""
+    shapes, encoded = {}, {}
+    ids: dict[tuple[str, str], list[str]] = {}
+    for config in (name for name in ORIGINALS if name in benchmark.configs):
+        for source in benchmark.configs[config]["splits"]:
+            found = ids.setdefault((config, source), [])
+            for row in _rows(benchmark, config, source, ("sample_id", "mask", "height", "width")):
+                key = source, str(row["sample_id"])
+                if key in shapes:
+                    raise ValueError(f"sample {key[1]} of {source} is there twice")
+                shapes[key], encoded[key] = (int(row["height"]), int(row["width"])), row["mask"]
+                found.append(key[1])
+    return shapes, encoded, ids
+
+
+def _check_manifests(benchmark: Benchmark) -> None:
+    """A baseline is only as good as its manifest: those in the folder must be the ones that MANIFEST.json hashes."""
+    listing = read_json(benchmark.folder / TOP).get("files")
+    for name in benchmark.configs:
+        path = f"manifests/{name}.json"
+        stated = listing.get(path) if isinstance(listing, dict) else None
+        if not isinstance(stated, dict) or stated.get("sha256") != sha256_file(benchmark.folder / path):
+            raise AfbenchError(
+                f"'{benchmark.folder}' is damaged: {path} is not what {TOP} lists; see `afbench verify`"
+            )
+
+
+def _rows(
+    benchmark: Benchmark, config: str, source: str, columns: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    return read_rows(benchmark.folder, shard_paths(benchmark.configs[config], source), columns)
+
+
+def _baselines(benchmark: Benchmark, config: str, source: str) -> dict[str, Baseline]:
+    return {
+        str(row["sample_id"]): Baseline(
+            _number(row["f1_clean"]),
+            _number(row["f1_adv"]),
+            Counts(*(int(row[one]) for one in Counts._fields)),
+        )
+        for row in _rows(benchmark, config, source, ("sample_id", "f1_clean", "f1_adv", *Counts._fields))
+    }
+
+
+def _undefended(cells: Mapping[Cell, Mapping[str, Baseline]]) -> dict[tuple[str, str], dict[str, float]]:
+    """F1 on the originals: every attacked config repeats it, so the first one that holds a sample decides."""
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for cell in sorted(cells):
+        known = found.setdefault((cell.localizer, cell.source), {})
+        for sample_id, baseline in cells[cell].items():
+            known.setdefault(sample_id, baseline.f1_original)
+    return found
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _facts(how: Mapping[str, Any]) -> ConfigFacts:
+    phi = math.nan if how["phi"] is None else float(Fraction(how["phi"]))
+    return ConfigFacts(str(how["attack"]), phi, 0 if how["attack"] == "noise" else int(how["steps"]))
+
+
+def _weights(benchmark: Benchmark) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for manifest in benchmark.attacked.values():
+        localizer = manifest["how"]["localizer"]
+        name, weights = str(localizer["name"]), str(localizer["weights_sha256"])
+        if found.setdefault(name, weights) != weights:
+            raise AfbenchError(
+                f"'{benchmark.folder}' holds two networks as '{name}'; generate one of them with --localizer-name"
+            )
+    return found

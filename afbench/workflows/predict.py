@@ -1,0 +1,240 @@
+"""Run a localizer behind a defence over a benchmark, into a submission."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from afbench import __version__
+from afbench.core import AfbenchError, BadSample, ByteImage, FloatImage, UsageError
+from afbench.defences import Purifier, load_defence
+from afbench.engine import localize
+from afbench.images import decode_stored
+from afbench.localizers import load_localizer
+from afbench.storage.commit import commit_json, sha256_file
+from afbench.storage.manifests import (
+    ORIGINALS,
+    TOP,
+    Benchmark,
+    count_rows,
+    open_benchmark,
+    read_json,
+    safe_path,
+    shard_paths,
+)
+from afbench.storage.shards import read_rows
+
+from .request import config_localizer
+
+MANIFEST = "manifest.json"
+BEGUN = "begun.json"
+"""Stands in a submission that is not finished: what is being predicted, so that a second call goes on with the same."""
+_ROWS_AT_ONCE = 64
+
+
+def predict(
+    data: Path,
+    out: Path,
+    *,
+    localizer: str,
+    defence: str = "none",
+    checkpoint: str | None = None,
+    display_name: str | None = None,
+    authors: Sequence[str] = (),
+    day: str | None = None,
+    probabilities: bool = False,
+    device: str = "cpu",
+    batch_size: int | None = None,
+    start: Callable[[int], None] = lambda images: None,
+    advance: Callable[[int], None] = lambda images: None,
+) -> int:
+    """Localize every image of a benchmark made against a localizer, its originals and authentic images, behind a defence.
+
+    Writes ``manifest.json`` last; what is there of an interrupted call is kept and gone on from.
+
+    Args:
+        data: a finished benchmark.
+        out: the submission's folder: new, empty, or an unfinished submission of the same.
+        localizer: what the benchmark's configs call it, or a user's own ``my_package.my_module:build``.
+        defence: as ``load_defence`` reads it.
+        checkpoint: weights of the localizer, if they are neither embedded nor registered.
+        display_name: what a leaderboard calls the submission; omitted, localizer and defence.
+        authors: whose it is.
+        day: its date, ``YYYY-MM-DD``; omitted, today.
+        probabilities: write 8-bit probability maps too, for auc and f1_best.
+        device: where to compute.
+        batch_size: images per launch; None to follow their size.
+        start: told how many images there are to localize.
+        advance: told how many were just done.
+    Returns:
+        Images localized by this call.
+    Raises:
+        UsageError: if the benchmark has no config of this localizer, its weights are others, or the folder holds
+            something else.
+    """
+    benchmark = open_benchmark(data)
+    purifier = load_defence(defence)
+    configs = _configs(benchmark, localizer)
+    how = benchmark.configs[configs[-1]]["how"]["localizer"]
+    network = load_localizer(localizer, checkpoint or ("random" if how["untrained"] else None), device=device)
+    if network.weights_sha256 != how["weights_sha256"]:
+        raise UsageError(
+            f"'{data}' attacked weights {how['weights_sha256'][:12]} of '{how['name']}', these are "
+            f"{network.weights_sha256[:12]}; give --checkpoint"
+        )
+    label = f"{how['name']}-{purifier.label}"
+    manifest = {
+        **_manifest(benchmark, how, configs, purifier),
+        "submission_id": label,
+        "display_name": display_name or label,
+        "authors": list(authors),
+        "date": day or date.today().isoformat(),
+        "prediction": {
+            "kind": "mask+probability" if probabilities else "mask",
+            "threshold": network.threshold,
+        },
+    }
+    if not _begin(out, manifest):
+        return 0
+    start(sum(count_rows(benchmark.configs[config]) for config in configs))
+    done = 0
+    for config in configs:
+        for split in benchmark.configs[config]["splits"]:
+            for rows in _batches(benchmark, config, split):
+                missing = {
+                    path: row["image"]
+                    for row in rows
+                    if not _is_there(
+                        out, path := _path(how["name"], split, config, row["sample_id"]), probabilities
+                    )
+                }
+                images = [_decoded(data, image) for image in missing.values()]
+                maps = localize(network, images, defence=purifier.apply, batch_size=batch_size, device=device)
+                paths = list(missing)
+                for number, probability in maps:
+                    _write(out, paths[number], probability, network.threshold, probabilities)
+                advance(len(rows))
+                done += len(missing)
+    files = {path.relative_to(out).as_posix(): sha256_file(path) for path in sorted(out.rglob("*.png"))}
+    commit_json(out / MANIFEST, {**manifest, "files_sha256": files})
+    (out / BEGUN).unlink()
+    return done
+
+
+def _configs(benchmark: Benchmark, localizer: str) -> list[str]:
+    """``clean`` and ``authentic``, as far as they are there, then every config made against a localizer."""
+    names = {name: manifest["how"]["localizer"]["name"] for name, manifest in benchmark.attacked.items()}
+    wanted = config_localizer(localizer)
+    chosen = [name for name, attacked in names.items() if attacked == wanted]
+    if not chosen:
+        raise UsageError(
+            f"'{benchmark.folder}' has no config of localizer '{wanted}'; its localizers: "
+            f"{', '.join(sorted(set(names.values()))) or 'none'}"
+        )
+    return [*(name for name in ORIGINALS if name in benchmark.configs), *chosen]
+
+
+def _manifest(
+    benchmark: Benchmark, how: Mapping[str, Any], configs: Sequence[str], purifier: Purifier
+) -> dict[str, Any]:
+    """What benchmark and defence decide of a submission's manifest."""
+    top = sha256_file(benchmark.folder / TOP)
+    return {
+        "schema_version": 1,
+        "paper_url": "",
+        "code_url": "",
+        "defence": {
+            "type": purifier.name,
+            "deterministic": purifier.deterministic,
+            "seed": None,
+            "trained_on": [],
+            "params": dict(purifier.params),
+            "extra_data": "",
+        },
+        "dataset": {"name": benchmark.folder.resolve().name, "version": top[:12], "manifest_sha256": top},
+        "localizers": [{"id": how["name"], "weights_sha256": how["weights_sha256"]}],
+        "configs": list(configs),
+        "afbench_version": __version__,
+        "attack_knowledge": "oblivious",
+    }
+
+
+def _begin(out: Path, manifest: Mapping[str, Any]) -> bool:
+    """Claim the folder; False if this very submission is there already.
+
+    Raises:
+        UsageError: if it holds something else.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    found = next((out / name for name in (MANIFEST, BEGUN) if (out / name).is_file()), None)
+    if found is None:
+        if any(out.iterdir()):
+            raise UsageError(f"'{out}' is not empty and holds no submission; give another --out")
+        commit_json(out / BEGUN, dict(manifest))
+        return True
+    before = read_json(found)
+    before.pop("files_sha256", None)
+    # a submission is not another one for being finished on the next day
+    if {**before, "date": ""} != {**manifest, "date": ""}:
+        raise UsageError(
+            f"'{out}' holds another submission ({before.get('display_name')}); give another --out"
+        )
+    return found.name == BEGUN
+
+
+def _batches(benchmark: Benchmark, config: str, split: str) -> Iterator[list[dict[str, Any]]]:
+    rows = read_rows(benchmark.folder, shard_paths(benchmark.configs[config], split), ("sample_id", "image"))
+    while batch := list(islice(rows, _ROWS_AT_ONCE)):
+        yield batch
+
+
+def _decoded(data: Path, image: bytes) -> ByteImage:
+    try:
+        return decode_stored(image)
+    except BadSample as problem:
+        raise AfbenchError(f"'{data}' is damaged: {problem}; see `afbench verify {data}`") from None
+
+
+def _path(localizer: str, split: str, config: str, sample_id: str) -> str:
+    """Where an image's prediction lies; the names come from a benchmark that anybody may have made.
+
+    Raises:
+        AfbenchError: if they lead out of the submission.
+    """
+    return safe_path(f"{localizer}/{split}/{config}/{sample_id}.png")
+
+
+def _is_there(out: Path, path: str, probabilities: bool) -> bool:
+    kinds = ("predictions", "probs") if probabilities else ("predictions",)
+    return all((out / kind / path).is_file() for kind in kinds)
+
+
+def _write(out: Path, path: str, probability: FloatImage, threshold: float, probabilities: bool) -> None:
+    mask = Image.fromarray(np.where(probability > threshold, np.uint8(255), np.uint8(0))).convert("1")
+    if probabilities:
+        levels = np.rint(probability * 255).astype(np.uint8)
+        _save(Image.fromarray(levels), out / "probs" / path)
+    _save(mask, out / "predictions" / path)
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    """Write a PNG that is there whole or not at all; it can be made again, so nothing waits for the disk."""
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=False)
+    temporary = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(stream.getvalue())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise AfbenchError(
+            f"cannot write '{path}': {error.strerror or error}; run again to go on from here"
+        ) from None

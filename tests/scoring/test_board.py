@@ -1,0 +1,169 @@
+"""Who stands where: ranks and ties, what is not ranked, and scores that cannot share a board."""
+
+import json
+
+import pytest
+from scores import VERSION, per_image, write_score
+
+from afbench.core import AfbenchError, UsageError
+from afbench.scoring.board import build_boards
+from afbench.scoring.reading import read_score
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Write and read a score: ``put("jpeg", 0.4, seed=1)``."""
+
+    def write(name, kept, *, seed=0, table=None, localizers=("reference",), **changes):
+        table = per_image(kept, seed=seed, localizers=localizers) if table is None else table
+        return read_score(write_score(tmp_path, name, table, **changes))
+
+    return write
+
+
+def only_table(found):
+    (board,) = found["boards"]
+    (table,) = board["tables"]
+    return table
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    """Two defences that cannot be told apart, a weaker one, and none."""
+    folder = tmp_path_factory.mktemp("board")
+    kept = {"weak": 0.2, "strong": 0.8, "twin": 0.8, "none": 0.0}
+    return [
+        read_score(write_score(folder, name, per_image(each, seed=seed)))
+        for seed, (name, each) in enumerate(kept.items())
+    ]
+
+
+@pytest.fixture(scope="module")
+def board(four):
+    return build_boards(four)
+
+
+def test_the_best_comes_first_and_those_that_cannot_be_told_apart_tie(board):
+    table = only_table(board)
+    assert [row["rank"] for row in table["ranked"]] == [1, 1, 3, 4]
+    assert {row["submission_id"] for row in table["ranked"][:2]} == {"strong", "twin"}
+    values = [row["micro"]["rp"] for row in table["ranked"]]
+    assert values == sorted(values, reverse=True)
+    assert table["attacks"] == ["fgsm", "pgd", "cw", "noise"]
+    assert table["images"] == 20 * 5 and table["sources"] == ["demo", "synthetic"]
+
+
+def test_the_board_is_the_same_for_any_order_of_scores(four, board):
+    assert json.dumps(build_boards(four[::-1])) == json.dumps(board)
+
+
+def test_a_board_is_of_one_version_and_a_table_of_one_localizer(put):
+    scores = [
+        put("two", 0.4, localizers=("code", "mvss")),
+        put("one", 0.6, seed=1, localizers=("mvss",)),
+        put("later", 0.6, seed=2, dataset_version="fedcba987654"),
+    ]
+    first, second = build_boards(scores)["boards"]
+    assert (first["dataset_version"], second["dataset_version"]) == (VERSION, "fedcba987654")
+    names = {
+        table["localizer"]: [row["submission_id"] for row in table["ranked"]] for table in first["tables"]
+    }
+    assert names == {"code": ["two"], "mvss": ["one", "two"]}
+    assert [row["submission_id"] for row in second["tables"][0]["ranked"]] == ["later"]
+
+
+def test_what_cannot_be_ranked_is_listed_apart_with_its_reason(put):
+    whole = per_image(0.9)
+    scores = [
+        put("whole", 0.5),
+        put("part", 0, table=whole[whole["source"] == "demo"], rankable=False, missing=9),
+        put("random", 0.9, seed=2, untrained=True),
+    ]
+    found = build_boards(scores)
+    table = only_table(found)
+    assert [row["submission_id"] for row in table["ranked"]] == ["whole"]
+    assert [(row["submission_id"], row["why"]) for row in table["unranked"]] == [
+        ("part", "it covers a part of the images"),
+        ("random", "its localizer has random weights"),
+    ]
+    places = {one["submission_id"]: one["localizers"][0]["rank"] for one in found["submissions"]}
+    assert places == {"whole": 1, "part": None, "random": None}
+
+
+def test_an_adaptive_score_fills_the_column_of_the_same_defence_and_has_no_rank(put):
+    defence = {"type": "jpeg", "params": {"quality": 75}}
+    scores = [
+        put("jpeg", 0.5, defence=defence),
+        put("none", 0.1, seed=1),
+        put("through", 0.05, localizers=("reference_jpeg",), attack_knowledge="adaptive", defence=defence),
+        put("through-more", 0.01, localizers=("reference_jpeg",), attack_knowledge="adaptive", defence=defence, dataset_version="fedcba987654"),
+    ]  # fmt: skip
+    found = build_boards(scores)
+    table = next(table for table in found["boards"][0]["tables"] if table["localizer"] == "reference")
+    first, second = table["ranked"]
+    worst = next(one for one in found["submissions"] if one["submission_id"] == "through-more")
+    assert first["adaptive"]["page"] == worst["page"] and second["adaptive"] is None
+    assert first["adaptive"]["rp"] < first["micro"]["rp"]
+    assert all(not table["ranked"] for table in found["boards"][1]["tables"])
+
+
+def test_attacks_a_defence_was_trained_on_are_named(put):
+    row = only_table(build_boards([put("seen", 0.5, defence={"trained_on": ["fgsm", "reference-cw-50"]})]))[
+        "ranked"
+    ][0]
+    assert row["seen"] == ["fgsm", "cw"]
+
+
+def test_figures_that_do_not_follow_from_the_images_are_refused(put, tmp_path):
+    folder = put("honest", 0.5).folder
+    about = json.loads((folder / "score.json").read_text())
+    about["aggregates"]["reference"]["micro"]["rp"] += 5
+    (folder / "score.json").write_text(json.dumps(about))
+    with pytest.raises(AfbenchError, match=r"aggregates.reference.micro.rp is .*, the images say"):
+        build_boards([read_score(folder)])
+    about["aggregates"] = {}
+    (folder / "score.json").write_text(json.dumps(about))
+    with pytest.raises(AfbenchError, match="aggregates has other keys"):
+        build_boards([read_score(folder)])
+
+
+def test_the_same_content_twice_and_other_baselines_are_refused(put):
+    first = put("first", 0.5)
+    copy = put("copy", 0.5, content_sha256=first.about["content_sha256"])
+    with pytest.raises(UsageError, match="AF016"):
+        build_boards([first, copy])
+    easier = per_image(0.5, seed=1)
+    liar = put("liar", 0, table=easier.assign(f1_original=0.5 * easier["f1_original"]))
+    with pytest.raises(UsageError, match="disagree about the undefended localizer"):
+        build_boards([first, liar])
+    short = put("short", 0, table=easier[easier["sample_id"] != "demo-001"])  # says it is rankable
+    with pytest.raises(UsageError, match="score different images"):
+        build_boards([first, short])
+
+
+def test_page_names_are_safe_and_differ(board):
+    pages = [one["page"] for one in board["submissions"]]
+    assert len(set(pages)) == 4
+    for page in pages:
+        assert page.startswith("submission-") and page.endswith(".html") and page[11:-5].isalnum()
+
+
+def test_curves_start_at_the_original_and_follow_the_means(four, board):
+    score = four[0]
+    one = next(one for one in board["submissions"] if one["submission_id"] == "weak")
+    curves = {curve["attack"]: curve for curve in one["localizers"][0]["curves"]}
+    assert list(curves) == ["fgsm", "pgd", "cw", "noise"]
+    assert [point["strength"] for point in curves["cw"]["points"]] == [0, 50, 250]
+    assert [255 * point["strength"] for point in curves["pgd"]["points"]] == pytest.approx([0, 1, 3])
+    rows = score.per_image
+    for point, config in zip(
+        curves["pgd"]["points"],
+        ("clean", "reference-pgd-1", "reference-pgd-3"),
+        strict=True,
+    ):
+        here = rows[rows["config"] == config]
+        assert point["f1"] == pytest.approx(here["f1"].mean()) and point["undefended"] == pytest.approx(
+            here["f1_undefended"].mean()
+        )
+        assert point["f1_ci"][0] < point["f1"] < point["f1_ci"][1]
+    assert curves["cw"]["strength"] == "steps" and curves["pgd"]["strength"] == "phi"

@@ -1,0 +1,213 @@
+"""The ANSM paper's tables: shipped as printed, contradictions found again, and measured figures put in the right place."""
+
+import csv
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "scoring"))
+
+from scores import per_image, write_score
+
+from afbench.report.paper import (
+    POOLED,
+    Cell,
+    DefendedScore,
+    ansm_variants,
+    compare_with_paper,
+    defended_figures,
+    paper_rows,
+    paper_table,
+    undefended_figures,
+)
+from afbench.scoring.tables import score_rows
+from afbench.shipped import shipped
+
+IMAGES = {"Columbia": 160, "CASIAv1": 920, "IMD20": 2010, "MISD": 227}
+GRID = (("clean", None, 0), *(("fgsm", phi, 0) for phi in (1, 2, 3)), ("cw", None, 50))
+
+
+def read(name):
+    with shipped(f"manifests/paper/{name}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def table3():
+    return {
+        (row["model"], row["dataset"], row["attack"], row["ansm"] == "true"): (
+            float(row["f1"]),
+            float(row["rp"]),
+        )
+        for row in read("table3")
+    }
+
+
+def test_the_tables_are_whole():
+    counts = {name: len(read(name)) for name in ("table3", "table3_deltas", "table4", "table5", "table6")}
+    assert counts == {"table3": 224, "table3_deltas": 112, "table4": 12, "table5": 8, "table6": 70}
+    assert Counter(row.table for row in paper_rows()) == {"III": 224, "IV": 12, "V": 8, "VI": 70}
+
+
+def test_the_contradictions_are_those_the_figures_show(table3):
+    found = set()
+    for (model, dataset, attack, ansm), (f1, rp) in table3.items():
+        original = table3[model, dataset, "Original", False][0]
+        lowest, highest = (f1 - 0.0005) / (original + 0.0005), (f1 + 0.0005) / (original - 0.0005)
+        if abs(100 * f1 / original - rp) > 0.0501:
+            explained = 100 * lowest - 0.05 <= rp <= 100 * highest + 0.05
+            assert ansm
+            found.add(("rp", model, dataset, attack, "rounding" if explained else "contradiction"))
+    for row in read("table3_deltas"):
+        place = row["model"], row["dataset"], row["attack"]
+        (before_f1, before_rp), (after_f1, after_rp) = table3[*place, False], table3[*place, True]
+        if abs(after_f1 - before_f1 - float(row["delta_f1"])) > 0.0005:
+            found.add(("delta_f1", *place, "contradiction"))
+        if abs(after_rp - before_rp - float(row["delta_rp"])) > 0.05:
+            found.add(("delta_rp", *place, "contradiction"))
+    listed = {
+        (row["field"], row["model"], row["dataset"], row["attack"], row["class"])
+        for row in read("contradictions")
+    }
+    assert found == listed
+    assert Counter(row[-1] for row in listed) == {"contradiction": 13, "rounding": 2}
+
+
+def test_tables_four_to_six_average_all_sources_but_columbia(table3):
+    """Table VI's full method is Table III's, weighted by images; with Columbia it would be up to 0.011 off."""
+    pooled = ("CASIAv1", "IMD20", "MISD")
+    total = sum(IMAGES[dataset] for dataset in pooled)
+    full = [row for row in read("table6") if row["ffa"] == "true" and row["mgr_mask"] == "M_o"]
+    assert len(full) == 14
+    for row in full:
+        mean = (
+            sum(IMAGES[name] * table3[row["model"], name, row["attack"], True][0] for name in pooled) / total
+        )
+        assert mean == pytest.approx(float(row["f1"]), abs=0.0011)
+    assert POOLED == ("casia_v1", "imd20", "misd")
+
+
+def test_every_figure_of_a_contradiction_is_flagged():
+    flagged = {
+        (row.localizer, row.source, row.attack, row.defended) for row in paper_rows() if row.contradictory
+    }
+    assert {("hdfnet", "casia_v1", attack, True) for attack in ("cw", "bim", "pgd")} <= flagged
+    assert {("mvss", "imd20", "pgn", defended) for defended in (True, False)} <= flagged
+    assert ("code", "casia_v1", "mifgsm", False) not in flagged  # only the RP with ANSM disagrees
+    assert ("mvss", "imd20", "clean", True) in flagged and ("mvss", "imd20", "clean", False) not in flagged
+    assert ("code", "misd", "mifgsm", True) not in flagged  # rounding explains it
+    assert len(flagged) == 16
+
+
+def manifest(localizer, splits, *, untrained=False):
+    how = {"localizer": {"name": localizer, "untrained": untrained}}
+    return {"how": how, "splits": {name: {"summary": summary} for name, summary in splits.items()}}
+
+
+def summary(f1_adv, *, n=100, f1_clean=0.6):
+    return {"n": n, "n_undefined": 0, "f1_clean": f1_clean, "f1_adv": f1_adv, "rp": 100 * f1_adv / f1_clean}
+
+
+def test_undefended_figures_are_means_over_the_papers_settings():
+    configs = {
+        "mvss-fgsm-1": manifest("mvss", {"columbia": summary(0.3), "synthetic": summary(0.9)}),
+        "mvss-fgsm-2": manifest("mvss", {"columbia": summary(0.2)}),
+        "mvss-fgsm-1p5": manifest("mvss", {"columbia": summary(0.9)}),
+        "mvss-fgsm-3-0a1b2c": manifest("mvss", {"columbia": summary(0.9)}),
+        "reference-fgsm-1": manifest("reference", {"columbia": summary(0.9)}),
+        "code-fgsm-1": manifest("code", {"columbia": summary(0.9)}, untrained=True),
+        "clean": {"splits": {"columbia": {}}},
+    }
+    found = undefended_figures("bench", configs)
+    assert set(found) == {Cell("mvss", "columbia", "fgsm"), Cell("mvss", "columbia", "clean")}
+    attacked = found[Cell("mvss", "columbia", "fgsm")]
+    assert (attacked.f1, attacked.rp) == pytest.approx((0.25, 100 * 0.25 / 0.6))
+    assert (attacked.images, attacked.settings) == (100, 2)
+    assert found[Cell("mvss", "columbia", "clean")].rp == pytest.approx(100)
+
+
+@pytest.fixture(scope="module")
+def code_rows():
+    sources = {"columbia": 4, "casia_v1": 6, "imd20": 8, "misd": 3}
+    return per_image(0.8, localizers=("code",), sources=sources, grid=GRID)
+
+
+def test_defended_figures_are_means_over_images(code_rows):
+    rows = score_rows(code_rows)
+    found = defended_figures(DefendedScore("mine", {"type": "x"}, rows))
+    for place in (Cell("code", "columbia", "fgsm"), Cell("code", "", "cw"), Cell("code", "misd", "clean")):
+        chosen = rows[rows["attack"] == place.attack]
+        chosen = chosen[chosen["source"].isin([place.source] if place.source else list(POOLED))]
+        assert found[place].f1 == pytest.approx(chosen["f1"].mean())
+        assert found[place].rp == pytest.approx(100 * chosen["f1"].sum() / chosen["f1_original"].sum())
+    assert found[Cell("code", "", "fgsm")].images == 17 and found[Cell("code", "", "fgsm")].settings == 3
+    part = defended_figures(DefendedScore("part", {}, rows[rows["source"] != "misd"]))
+    assert Cell("code", "imd20", "cw") in part and Cell("code", "", "cw") not in part
+
+
+@pytest.mark.parametrize(
+    ("params", "found"),
+    [
+        (("middle", "ffa", "none"), {("IV", "middle"), ("V", "FFA"), ("VI", "FFA, none")}),
+        (("shallow", "ffa", "none"), {("IV", "shallow")}),
+        (("middle", "pwr", "none"), {("V", "PwR")}),
+        (("middle", "ffa", "original"), {("VI", "FFA, M_o")}),
+        (("middle", "none", "gt"), {("VI", "no FFA, M_gt")}),
+        (("middle", "none", "none"), set()),
+        (("", "", ""), set()),
+    ],
+)
+def test_an_ablation_is_known_by_its_parameters(params, found):
+    defence = {"type": "ansm", "params": dict(zip(("features", "stage1", "stage2"), params, strict=True))}
+    assert ansm_variants(defence) == found
+    assert found <= {(row.table, row.variant) for row in paper_rows()}
+    assert ansm_variants({**defence, "type": "jpeg"}) == set()
+
+
+def test_no_difference_is_taken_from_a_contradiction_and_none_is_invented(code_rows):
+    defence = {"type": "ansm", "params": {"features": "middle", "stage1": "ffa", "stage2": "original"}}
+    score = DefendedScore("mine", defence, score_rows(code_rows))
+    records = compare_with_paper([], [score])
+    assert len(records) == 224 + 12 + 8 + 70
+    measured = [record for record in records if record["measured"]]
+    places = Counter((record["table"], record["source"], record["attack"]) for record in measured)
+    assert (
+        set(places.values()) == {1}
+        and ("VI", "", "cw") in places
+        and not any(row[0] == "IV" for row in places)
+    )
+    for record in records:
+        if record["measured"] is None or record["contradictory"]:
+            assert record["difference"] is None
+        else:
+            assert record["difference"]["f1"] == pytest.approx(record["measured"]["f1"] - record["f1"])
+    doubtful = [record for record in measured if record["contradictory"]]
+    assert {(record["source"], record["attack"]) for record in doubtful} == {
+        ("columbia", "clean"), ("casia_v1", "fgsm"), ("imd20", "fgsm"),
+    }  # fmt: skip
+    text = paper_table(records)
+    (line,) = [
+        line
+        for line in text.splitlines()
+        if line.split()[:5] == ["code", "columbia", "with", "ANSM", "clean"]
+    ]
+    assert line.count("!") == 2 and line.split()[-3:] == ["1/1", "4", "mine"]
+    assert "Table III: per source" in text and "16 pairs where the paper contradicts itself" in text
+
+
+def test_the_command_takes_benchmarks_and_scores(afbench, code_rows, tmp_path):
+    folder = write_score(tmp_path / "scores", "mine", code_rows)
+    told = json.loads(afbench("report", "--paper", str(folder), "--json").out)
+    assert sum(record["measured"] is not None for record in told) == 12
+    ran = afbench("report", "--paper", str(folder))
+    assert ran.code == 0 and "mvss columbia without" in ran.out
+    for arguments, words in (
+        ((str(folder),), "--paper"),
+        (("--paper", "nowhere"), "neither a benchmark"),
+        (("--paper",), "FOLDERS"),
+    ):
+        ran = afbench("report", *arguments)
+        assert ran.code == 2 and words in ran.err and ran.out == "" and len(ran.err.splitlines()) == 1
