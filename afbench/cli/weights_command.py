@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from afbench.folders import weights_folder
-from afbench.localizers.weights import add_weights, list_weights, remove_weights
+from afbench.localizers.weights import list_weights, remove_weights
 
 
 @click.group("weights", epilog="Example: afbench weights list")
@@ -52,6 +52,8 @@ def add_command(name: str, file: Path, overwrite: bool) -> None:
 
     For pscc FILE is the folder with its three files. Nothing in a file is run.
     """
+    from afbench.localizers.register import add_weights
+
     found = add_weights(name, file, overwrite=overwrite)
     click.echo(f"{name}: registered as {found.path} (weights {found.weights_sha256[:12]})")
     click.echo(f"next: afbench generate --localizer {name} --attack fgsm --limit 4")

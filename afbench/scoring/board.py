@@ -20,18 +20,8 @@ from afbench.plan import ATTACKS
 from .compare import require_same_images
 from .reading import Score, verified_tables
 from .statistics import DRAWS, interval, ratio, resample, tie_groups
+from .submission import ABOUT
 from .tables import ranking_rows
-
-ABOUT = (
-    "submission_id",
-    "display_name",
-    "authors",
-    "date",
-    "paper_url",
-    "code_url",
-    "defence",
-    "attack_knowledge",
-)
 
 WHY_NOT = {
     "adaptive": "its attacks know the defence",

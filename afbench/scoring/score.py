@@ -27,22 +27,11 @@ from .predictions import (
     wanted_cells,
 )
 from .problems import NAMED, InvalidSubmission, Problems
-from .submission import Claims, read_claims
+from .submission import ABOUT, Claims, read_claims
 from .tables import build_tables
 from .truth import Truth, open_truth
 
 SCHEMA_VERSION = 1
-_KEPT = (
-    "submission_id",
-    "display_name",
-    "authors",
-    "date",
-    "paper_url",
-    "code_url",
-    "defence",
-    "attack_knowledge",
-    "dataset",
-)
 _ODD = {
     "baseline": "configs score exactly as the undefended localizer",
     "constant": "masks are of one value",
@@ -167,7 +156,7 @@ def score(
     told = examined.manifest
     found = {
         "schema_version": SCHEMA_VERSION,
-        **{key: told[key] for key in _KEPT},
+        **{key: told[key] for key in (*ABOUT, "dataset")},
         "content_sha256": examined.content_sha256,
         "afbench_version": __version__,
         "dataset_version": examined.dataset_version,

@@ -17,6 +17,17 @@ from .archive import MANIFEST, Package
 from .problems import Problems, Refused, printable
 from .truth import Truth
 
+ABOUT = (
+    "submission_id",
+    "display_name",
+    "authors",
+    "date",
+    "paper_url",
+    "code_url",
+    "defence",
+    "attack_knowledge",
+)
+"""What a manifest says of its submission, kept in the score and on the board."""
 MAX_VALUES = 50_000
 """Values a manifest may hold beside its list of files."""
 _TOO_DEEP = object()

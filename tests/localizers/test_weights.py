@@ -11,10 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from afbench import load_localizer
 from afbench.core import UsageError
-from afbench.localizers import load, weights
+from afbench.localizers import load, register, weights
 from afbench.localizers.checkpoint import state_sha256
 from afbench.localizers.load import list_localizers
-from afbench.localizers.weights import file_sha256, registered
+from afbench.localizers.register import file_sha256
+from afbench.localizers.weights import registered
 from afbench.shipped import shipped_json
 
 
@@ -117,7 +118,7 @@ def test_a_file_called_random_is_a_file(afbench, folder, quick, tmp_path):
 @pytest.mark.parametrize("earlier", [False, True])
 def test_an_interrupted_add_leaves_what_was_there(folder, quick, tmp_path, monkeypatch, where, earlier):
     if earlier:
-        weights.add_weights("code", released(tmp_path, seed=1))
+        register.add_weights("code", released(tmp_path, seed=1))
     before, file = contents(folder), released(tmp_path, seed=2)
 
     def half_done(state, path):
@@ -128,16 +129,16 @@ def test_an_interrupted_add_leaves_what_was_there(folder, quick, tmp_path, monke
         raise KeyboardInterrupt
 
     if where == "weights":
-        monkeypatch.setattr("safetensors.torch.save_file", half_done)
+        monkeypatch.setattr(register, "save_file", half_done)
     else:
-        monkeypatch.setattr(weights.json, "dumps", stop)
+        monkeypatch.setattr(register.json, "dumps", stop)
     with pytest.raises(KeyboardInterrupt):
-        weights.add_weights("code", file, overwrite=True)
+        register.add_weights("code", file, overwrite=True)
     assert contents(folder) == before
 
 
 def test_weights_that_changed_after_they_were_added_are_refused(afbench, folder, quick, tmp_path):
-    weights.add_weights("code", released(tmp_path, seed=1))
+    register.add_weights("code", released(tmp_path, seed=1))
     save_file(network(seed=2).state_dict(), folder / "code.safetensors")
     ran = afbench("generate", "--localizer", "code", "--attack", "fgsm", "--limit", "1")
     assert ran.code == 2 and "the weights registered for 'code' changed since they were added" in ran.err
@@ -165,7 +166,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_record_is_named_and_can_be_removed(afbench, folder, quick, tmp_path, damage):
-    weights.add_weights("code", released(tmp_path))
+    register.add_weights("code", released(tmp_path))
     path = folder / "code.json"
     text = DAMAGE[damage](json.loads(path.read_text()), folder)
     path.write_bytes(text.encode(errors="surrogateescape"))
@@ -182,7 +183,7 @@ def test_a_damaged_record_is_named_and_can_be_removed(afbench, folder, quick, tm
 
 def test_removing_says_whether_there_was_anything_and_keeps_the_users_file(afbench, folder, quick, tmp_path):
     file = released(tmp_path)
-    weights.add_weights("code", file)
+    register.add_weights("code", file)
     (folder / "mine.txt").write_text("mine")
     assert afbench("weights", "remove", "code").out == "code: removed\n"
     assert afbench("weights", "remove", "code").out == "code: nothing was registered\n"
@@ -193,7 +194,7 @@ def test_removing_says_whether_there_was_anything_and_keeps_the_users_file(afben
 
 
 def test_the_list_says_where_weights_are_published_and_which_are_here(afbench, folder, tmp_path):
-    weights.add_weights("pscc", released(tmp_path, "pscc"))
+    register.add_weights("pscc", released(tmp_path, "pscc"))
     told = afbench("weights", "list").out
     assert told.startswith(f"folder: {folder}\n")
     assert f"pscc  PSCC-Net: registered from checkpoint, {registered('pscc').weights_sha256[:12]}\n" in told
@@ -208,7 +209,7 @@ def test_the_list_says_where_weights_are_published_and_which_are_here(afbench, f
 def test_the_list_for_programs_has_the_whole_record(afbench, folder, quick, tmp_path):
     empty = json.loads(afbench("weights", "list", "--json").out)
     assert empty["folder"] == str(folder) and [row["registered"] for row in empty["weights"]] == [None] * 5
-    weights.add_weights("code", released(tmp_path))
+    register.add_weights("code", released(tmp_path))
     rows = {row["name"]: row for row in json.loads(afbench("weights", "list", "--json").out)["weights"]}
     assert rows.keys() == shipped_json("localizers").keys()
     assert rows["code"].keys() >= {"title", "file", "where", "licence", "megabytes", "sha256"}
