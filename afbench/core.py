@@ -64,7 +64,8 @@ class Sample:
 class Source:
     """A list of sample ids and a way to read one; ``read`` raises ``BadSample``.
 
-    ``sha256`` fingerprints everything the samples are made from. ``terms`` says who may share the pixels;
+    ``sha256`` fingerprints everything the samples are made from, ``authentic_sha256`` the same of the authentic ones.
+    ``terms`` says who may share the pixels;
     ``redistribution`` the same in one word: ``allowed``, ``unclear`` or ``forbidden``. ``authentic`` are ids of images
     nobody forged, for false-positive rates; they are not among ``ids``.
     """
@@ -77,6 +78,7 @@ class Source:
     citation: str = ""
     redistribution: str = "unclear"
     authentic: Sequence[str] = ()
+    authentic_sha256: str = ""
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,12 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     picture, orientation = _open(data, max_pixels)
     if picture.mode not in EIGHT_BIT_MODES:
         raise BadSample("unsupported_mode", f"mode {picture.mode}, expected 8-bit RGB or grey")
-    if _transparent(picture):
-        raise BadSample("unsupported_mode", f"mode {picture.mode} with transparency, expected opaque pixels")
-    return Decoded(np.asarray(picture.convert("RGB")), picture.mode, orientation)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of palettes with transparency, which is judged here
+        if _transparent(picture):
+            told = f"mode {picture.mode} with transparency, expected opaque pixels"
+            raise BadSample("unsupported_mode", told)
+        return Decoded(np.asarray(picture.convert("RGB")), picture.mode, orientation)
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
@@ -142,8 +145,8 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int | None]:
             if picture.width * picture.height > max_pixels:
                 raise BadSample("too_large", f"{picture.width}x{picture.height} is above {max_pixels} pixels")
             # a phone's JPEG may carry a depth map or preview behind the photograph; that is no animation
-            if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-                raise BadSample("animated", f"{getattr(picture, 'n_frames', 1)} frames, expected 1")
+            if picture.format != "MPO" and (frames := _frames(picture)):
+                raise BadSample("animated", f"{frames} frames, expected 1")
             # Pillow reads 16-bit colour as 8-bit without a word; only the raw mode of its decoder tells
             if any("16" in str(part) for tile in picture.tile for part in _raw_modes(tile)):
                 raise BadSample("unsupported_mode", "16 bits a channel, expected 8")
@@ -167,6 +170,18 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int | None]:
         RuntimeError,
     ) as error:
         raise BadSample("unreadable", _stable(error)) from None
+
+
+def _frames(picture: Image.Image) -> str:
+    """How many frames, or "" for one; a TIFF's are not counted, which takes the square of their number."""
+    if picture.format != "TIFF":
+        frames = getattr(picture, "n_frames", 1)
+        return str(frames) if frames > 1 else ""
+    try:
+        picture.seek(1)
+    except EOFError:
+        return ""
+    return "2 or more"
 
 
 def _stable(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from afbench.core import AfbenchError, PartialError, UsageError
+from afbench.shipped import shipped_json
 
 from .progress import counted_bar
 
@@ -88,7 +89,9 @@ def command(
                 on_progress=counted_bar(stack, source, "image"),
             )
     except KeyboardInterrupt:
-        raise PartialError("stopped; nothing was written, run the same command again") from None
+        raise PartialError(
+            "stopped; nothing was written, but what was read is kept: run the same command again"
+        ) from None
     text = index_text(index)
     if out is not None:
         commit_bytes(out, text.encode())
@@ -120,16 +123,26 @@ def _table(index: Index) -> str:
         ids = [one.id for one in index.samples if one.reason == reason]
         more = ", ..." if len(ids) > FIRST_IDS else ""
         lines.append(f"  {reason:<{width}}  {number:>5}  {', '.join(ids[:FIRST_IDS])}{more}")
-    return "\n".join([*lines, f"sha256    {index.sha256}"])
+    # what a plan pins, whether or not authentic images are asked for
+    return "\n".join([*lines, f"sha256    {index.without_authentic().sha256}"])
 
 
 def _judge(index: Index, expect_count: int | None) -> None:
     """Warn where the copy is not as large as the release; fail where it is not what the user counts on."""
-    summary = index.summary
+    summary, manifest = index.summary, shipped_json("sources").get(index.source, {})
     if summary.expected is not None and summary.paired != summary.expected:
+        used = manifest.get("count_in_paper", summary.paired)
+        paper = "" if used == summary.paired else f" (the ANSM paper used {used})"
         click.echo(
             f"afbench: warning: {summary.paired} forged images with masks were found, the published release of "
-            f"{index.source} has {summary.expected}",
+            f"{index.source} has {summary.expected}{paper}",
+            err=True,
+        )
+    authentic = sum(one.label == "authentic" for one in index.samples)
+    if index.options.authentic and authentic != manifest.get("count_authentic", authentic):
+        click.echo(
+            f"afbench: warning: {authentic} authentic images were found, the published release of "
+            f"{index.source} has {manifest['count_authentic']}",
             err=True,
         )
     if expect_count is not None and summary.included != expect_count:

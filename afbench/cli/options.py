@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -126,13 +127,24 @@ def build_plan(
 
 
 def _sources_at_hand() -> tuple[str, ...]:
-    """What ``AFBENCH_DATA`` holds, else the embedded demo; said aloud, since nobody asked for it by name."""
-    from afbench.sources import find_sources
+    """What ``AFBENCH_DATA`` holds, else the embedded demo; said aloud, since nobody asked for it by name.
+
+    Raises:
+        UsageError: if ``AFBENCH_DATA`` is set and holds nothing.
+    """
+    from afbench.sources import DATA_VARIABLE, find_sources
+    from afbench.sources.layouts import LAYOUTS
 
     found = tuple(find_sources())
     if found:
         click.echo(f"no --source given: using {', '.join(found)} of AFBENCH_DATA", err=True)
         return found
+    if where := os.environ.get(DATA_VARIABLE):
+        names = ", ".join(name for name in LAYOUTS if name not in ("folder", "list"))
+        raise UsageError(
+            f"no --source given, and {DATA_VARIABLE} is '{where}', which has no folder of a known source ({names}); "
+            "give --source, for example --source demo"
+        )
     click.echo("no --source given: using the embedded demo forgeries", err=True)
     return ("demo",)
 

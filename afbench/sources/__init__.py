@@ -8,7 +8,7 @@ from afbench.core import Source, UsageError
 
 from .entry import SourceOptions
 
-__all__ = ["SourceOptions", "find_sources", "open_source"]
+__all__ = ["DATA_VARIABLE", "SourceOptions", "find_sources", "open_source"]
 
 DATA_VARIABLE = "AFBENCH_DATA"
 """Names a folder that holds releases in subfolders called like their sources."""

@@ -90,7 +90,7 @@ def examine_entry(root: Path, options: SourceOptions, entry: Entry) -> SampleFac
         return facts(
             status="excluded",
             reason=problem.reason,
-            detail=problem.detail,
+            detail=_ascii(problem.detail),
             image_sha256=hashes[0],
             mask_sha256=hashes[1],
         )
@@ -107,6 +107,11 @@ def examine_entry(root: Path, options: SourceOptions, entry: Entry) -> SampleFac
         image_sha256=read.image_sha256,
         mask_sha256=read.mask_sha256,
     )
+
+
+def _ascii(text: str) -> str:
+    """A detail may hold a file's name, which need not be Unicode, and what is stored must be."""
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def _share(value: float) -> float:

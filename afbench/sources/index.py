@@ -16,8 +16,9 @@ from .entry import Entry, SourceOptions
 from .facts import Index, SampleFacts, read_index, samples_sha256
 from .index_cache import Kept, Stamps, cache_path, entry_key, keep, read_kept, reusable, stamps_of
 from .layouts import load_layout
+from .layouts.known import explain
 from .listing import find_entries, list_files
-from .reading import read_entry
+from .reading import CANNOT_READ, read_entry
 
 __all__ = ["Index", "build_index", "count_source", "list_files", "open_indexed"]
 
@@ -58,14 +59,17 @@ def build_index(
     started = time.time_ns()
     stamps = {entry.sample_id: stamps_of(base, entry) for entry in entries}
     path = cache_path(name, given.resolve(), options) if cache else None
-    facts = {} if full else reusable(read_kept(path), entries, stamps)
+    before = reusable(read_kept(path), entries, stamps)
+    facts = {} if full else dict(before)
     missing = [entry for entry in entries if entry.sample_id not in facts]
-    for done, one in enumerate(check_entries(base, missing, options, workers=workers), start=1):
-        facts[one.id] = one
-        if on_progress:
-            on_progress(done, len(missing))
-    keep(path, _kept(entries, stamps, facts), started)
-    samples = _without_duplicates([facts[entry.sample_id] for entry in entries])
+    try:
+        for done, one in enumerate(check_entries(base, missing, options, workers=workers), start=1):
+            facts[one.id] = one
+            if on_progress:
+                on_progress(done, len(missing))
+    finally:  # what was read before Ctrl-C need not be read again
+        keep(path, _kept(entries, stamps, before | facts), started)
+    samples = _without_duplicates(explain((facts[entry.sample_id] for entry in entries), name))
     return Index(name, str(base), options, samples)
 
 
@@ -74,10 +78,15 @@ def _kept(
 ) -> list[Kept]:
     found = []
     for entry in entries:
-        stamp = stamps[entry.sample_id]
-        if stamp is not None:
-            found.append(Kept(entry_key(entry), stamp, facts[entry.sample_id]))
+        stamp, one = stamps[entry.sample_id], facts.get(entry.sample_id)
+        if stamp is not None and one is not None and not _may_pass(one):
+            found.append(Kept(entry_key(entry), stamp, one))
     return found
+
+
+def _may_pass(facts: SampleFacts) -> bool:
+    """Whether a file was not read for want of memory or by the system's fault, which may be over the next time."""
+    return facts.reason == "unreadable" and (CANNOT_READ in facts.detail or "MemoryError" in facts.detail)
 
 
 def _without_duplicates(samples: Sequence[SampleFacts]) -> list[SampleFacts]:
@@ -157,6 +166,7 @@ def open_indexed(
         citation=manifest.get("citation", ""),
         redistribution=manifest.get("redistribution", "unclear"),
         authentic=[one.id for one in authentic],
+        authentic_sha256=samples_sha256(name, plain, authentic) if authentic else "",
     )
 
 

@@ -26,7 +26,10 @@ RACY_NS = 2_000_000_000
 """A file this young may change again without its time showing it: times are coarse on some file systems."""
 
 Stamps = list[list[int]]
-"""Size and time of last change in ns, of every file of an entry."""
+"""Of every file of an entry: size, time its content last changed and time anything of it last changed, in ns.
+
+The last of them no program can set: permissions and a file moved into the place of another show there alone.
+"""
 
 
 class Kept(NamedTuple):
@@ -61,7 +64,7 @@ def stamps_of(root: Path, entry: Entry) -> Stamps | None:
         found = [(root / path).stat() for path in (entry.image, *entry.masks)]
     except (OSError, ValueError):
         return None
-    return [[one.st_size, one.st_mtime_ns] for one in found]
+    return [[one.st_size, one.st_mtime_ns, one.st_ctime_ns] for one in found]
 
 
 def read_kept(path: Path | None) -> dict[str, Kept]:
@@ -106,7 +109,7 @@ def keep(path: Path | None, kept: Iterable[Kept], started_ns: int) -> None:
     rows = [
         {"entry": one.entry, "stamps": one.stamps, "facts": sample_json(one.facts)}
         for one in kept
-        if all(changed < started_ns - RACY_NS for _, changed in one.stamps)
+        if all(changed < started_ns - RACY_NS for _, changed, _ in one.stamps)
     ]
     body = json.dumps(rows, separators=(",", ":")).encode()
     whole = hashlib.sha256(body).hexdigest().encode() + b"\n" + body

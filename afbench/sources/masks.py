@@ -25,7 +25,8 @@ class MaskRule:
     """One way to read a mask.
 
     ``polarity`` is what marks a forged pixel. ``levels`` turns a file's bytes into uint8 ``(H, W)`` that is 0 or 255
-    wherever the file leaves no doubt, and ``forged`` says which levels count.
+    wherever the file leaves no doubt, and ``forged`` says which levels count. Pixels of the level ``undecided`` are
+    never forged, not even where the sides are swapped.
     """
 
     name: str
@@ -33,6 +34,7 @@ class MaskRule:
     summary: str
     levels: Callable[[bytes], ByteImage]
     forged: Callable[[ByteImage], npt.NDArray[np.bool_]]
+    undecided: int | None = None
 
     def decode(self, data: bytes) -> ByteImage:
         """A mask's bytes as uint8 ``(H, W)``: 255 where forged, else 0.
@@ -75,6 +77,8 @@ def hue_levels(data: bytes) -> ByteImage:
 
 
 NPZ_KEY = "arr_0"
+MAX_HEADER = 2**14
+"""Bytes in which the header of an array must end; numpy writes some hundred."""
 
 
 def npz_levels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
@@ -100,18 +104,22 @@ def _npz_array(data: bytes, max_pixels: int) -> npt.NDArray[Any]:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise BadSample("unreadable", "mask npz packed in an uncommon way, expected stored or deflated")
         with archive.open(member) as stream:
-            version = np.lib.format.read_magic(stream)
+            # numpy unpacks a header whole before it judges its length
+            start = io.BytesIO(stream.read(MAX_HEADER))
+            version = np.lib.format.read_magic(start)
             read_header = np.lib.format.read_array_header_1_0
             if version == (2, 0):
                 read_header = np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = read_header(stream)
+            shape, fortran, dtype = read_header(start)
             sides = tuple(side for side in shape if side != 1) if len(shape) > 2 else shape
             if dtype.kind not in "biuf" or len(sides) != 2 or min(sides) < 1:
                 raise BadSample("unsupported_mode", f"mask npz of {dtype} {shape}, expected numbers (H, W)")
             height, width = sides
             if height * width > max_pixels:
                 raise BadSample("too_large", f"mask {width}x{height} is above {max_pixels} pixels")
-            content = stream.read(height * width * dtype.itemsize)
+            size = height * width * dtype.itemsize
+            content = start.read(size)
+            content += stream.read(size - len(content))
     order: Literal["F", "C"] = "F" if fortran else "C"
     return np.frombuffer(content, dtype).reshape(sides, order=order)
 
@@ -126,7 +134,7 @@ _ALL = (
     # DSO-1 is lossless and black on white: any threshold reads the same, and this one is the mirror of ``white``,
     # so that a copy someone has inverted and read by ``white`` gives the same mask to the pixel
     MaskRule("black_at_0", "black", "grey below 128 is forged", decode_mask_levels, partial(_below, 128)),
-    MaskRule("green", "green", "green is forged, red is not", hue_levels, partial(_above, 128)),
+    MaskRule("green", "green", "green is forged, red is not", hue_levels, partial(_above, 128), 128),
     MaskRule("npz", "nonzero", f"{NPZ_KEY} above 0 is forged", npz_levels, partial(_above, 127)),
 )
 MASK_RULES: Mapping[str, MaskRule] = MappingProxyType({rule.name: rule for rule in _ALL})

@@ -18,6 +18,8 @@ from .masks import MASK_RULES, MaskRule
 
 MAX_BYTES = 2**30
 """Largest file that is read."""
+CANNOT_READ = "cannot be read: "
+"""What the detail of a file begins with that the system did not give; it may the next time."""
 
 
 class ReadEntry(NamedTuple):
@@ -91,7 +93,7 @@ def read_bytes(root: Path, relative: str, *, limit: int = MAX_BYTES) -> bytes:
         with path.open("rb") as stream:
             data = stream.read(limit + 1)
     except OSError as error:
-        raise BadSample("unreadable", error.strerror or "cannot be read") from None
+        raise BadSample("unreadable", f"{CANNOT_READ}{error.strerror or error}") from None
     if len(data) > limit:
         raise BadSample("too_large", f"more than {limit} bytes")
     return data
@@ -100,14 +102,15 @@ def read_bytes(root: Path, relative: str, *, limit: int = MAX_BYTES) -> bytes:
 def _below(root: Path, relative: str) -> Path:
     parts = PurePosixPath(relative).parts
     if not parts or ".." in parts or Path(relative).is_absolute() or "\0" in relative:
-        raise BadSample("outside_root", f"'{relative}' is no path below the root")
+        raise BadSample("outside_root", f"{relative!a} is no path below the root")
     try:
         path = (root / relative).resolve(strict=True)
         inside = path.is_relative_to(root.resolve(strict=True))
     except (OSError, RuntimeError) as error:  # a loop of links is one or the other, by version
-        raise BadSample("unreadable", getattr(error, "strerror", None) or "cannot be read") from None
+        told = getattr(error, "strerror", None) or type(error).__name__
+        raise BadSample("unreadable", f"{CANNOT_READ}{told}") from None
     if not inside:
-        raise BadSample("outside_root", f"'{relative}' is a link to a file outside the root")
+        raise BadSample("outside_root", f"{relative!a} is a link to a file outside the root")
     return path
 
 
@@ -121,6 +124,8 @@ def _read_masks(root: Path, entry: Entry, options: SourceOptions, size: tuple[in
         levels = rule.levels(data)
         shares.append(float(np.mean((levels > 0) & (levels < 255))))
         part = rule.forged(levels)
+        if options.invert and rule.undecided is not None:
+            part = part | (levels == rule.undecided)
         if part.shape != size:
             part, resized = _fit(part, size, options), True
         forged |= part

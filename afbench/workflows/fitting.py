@@ -29,20 +29,20 @@ def fit_source(source: Source, localizers: Sequence[Localizer]) -> Source:
             f"--attack-at {MODEL} needs localizers of one input size ({told}); make one benchmark of each"
         )
     rule, localizer = next(iter(rules.items()))
-    digest = hashlib.sha256(f"{source.sha256} at {rule}".encode()).hexdigest()
-    return replace(source, read=partial(_read, source, localizer), sha256=digest)
+    digest, authentic = (
+        hashlib.sha256(f"{sha256} at {rule}".encode()).hexdigest()
+        for sha256 in (source.sha256, source.authentic_sha256)
+    )
+    return replace(source, read=partial(_read, source, localizer), sha256=digest, authentic_sha256=authentic)
 
 
 def _rule(localizer: Localizer) -> str:
-    side = getattr(localizer, "side", None)
-    if side is None:
-        return "its own size"
-    return f"{side}x{side}, {'antialiased' if localizer.recipe.antialias else 'bilinear'}"  # type: ignore[attr-defined]
+    return str(getattr(localizer, "resize", "")) or "its own size"
 
 
 def _read(source: Source, localizer: Localizer, sample_id: str) -> Sample:
     sample = source.read(sample_id)
-    if getattr(localizer, "side", None) is None:
+    if not getattr(localizer, "resize", ""):
         return sample
     image, grey = localizer.fit(sample.image), localizer.fit(sample.mask)  # type: ignore[attr-defined]
     mask = np.where(grey > 127, np.uint8(255), np.uint8(0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
             _check_folder(out, splits, authentic, headers)
             _run(run, tasks, splits, authentic, headers, hooks)
             finalise(out)
-    _refuse_empty(out, splits)
+    _refuse_empty(out, splits, headers)
     restricted = {
         name: split.source.terms
         for name, split in splits.items()
@@ -101,14 +101,19 @@ def _check_folder(
     _check_configs(out, headers)
 
 
-def _refuse_empty(out: Path, splits: Mapping[str, Split]) -> None:
-    clean = read_configs(out)[CLEAN]
-    for name in splits:
-        part = clean["splits"][name]
-        if not any(shard["rows"] for shard in part["shards"]):
-            reasons = Counter(one["reason"] for shard in part["shards"] for one in shard["excluded"])
-            told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-            raise AfbenchError(f"source '{name}' has no usable sample ({told}); '{out}/README.md' says why")
+def _refuse_empty(out: Path, splits: Mapping[str, Split], configs: Iterable[str]) -> None:
+    """Fail where nothing is left: of a source, or of it under an attack."""
+    manifests = read_configs(out)
+    for config in (CLEAN, *configs):
+        for name in splits.keys() & manifests[config]["splits"].keys():
+            shards = manifests[config]["splits"][name]["shards"]
+            if not any(shard["rows"] for shard in shards):
+                reasons = Counter(one["reason"] for shard in shards for one in shard["excluded"])
+                told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+                where = "" if config == CLEAN else f" in config {config}"
+                raise AfbenchError(
+                    f"source '{name}' has no usable sample{where} ({told}); '{out}/README.md' says why"
+                )
 
 
 def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, dict[str, Any]]:

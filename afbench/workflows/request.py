@@ -23,7 +23,7 @@ AttackAt = Literal["native", "model"]
 class Options:
     """How to run, as opposed to what: only ``precision``, ``checkpoint`` and ``attack_at`` decide the pixels.
 
-    ``batch_size`` is in images per launch (at least one image with all its phi), None to follow their size; another one may move single levels in
+    ``batch_size`` is in images per launch, None to follow their size; another one may move single levels in
     float32, and so may adding phi to a finished benchmark.
     """
 

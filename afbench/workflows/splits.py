@@ -87,10 +87,14 @@ def open_splits(
 def authentic_splits(splits: Mapping[str, Split]) -> dict[str, Split]:
     """The images nobody forged, of the sources that have any."""
     return {
-        name: replace(split, source=replace(split.source, ids=split.source.authentic), originals=AUTHENTIC)
+        name: replace(split, source=_authentic(split.source), originals=AUTHENTIC)
         for name, split in splits.items()
         if split.source.authentic
     }
+
+
+def _authentic(source: Source) -> Source:
+    return replace(source, ids=source.authentic, sha256=source.authentic_sha256)
 
 
 def check_splits(out: Path, splits: Mapping[str, Split]) -> None:

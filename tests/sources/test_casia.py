@@ -18,6 +18,8 @@ from releases import (
 )
 
 from afbench.shipped import shipped, shipped_json
+from afbench.sources.entry import SourceOptions
+from afbench.sources.index import build_index
 from afbench.sources.layouts import casia_v1, casia_v2
 from afbench.sources.layouts.casia import corrected, photographs
 from afbench.sources.layouts.known import duplicates, known_exclusions, renames
@@ -70,8 +72,17 @@ def test_a_release_is_not_taken_for_the_other(tmp_path):
 
 def test_the_missing_mask_of_the_release_itself_is_told_as_known(tmp_path):
     build_casia_v1(tmp_path)
-    entry = by_id(casia_v1, tmp_path)["Sp_D_NRN_A_cha0011_sec0011_0542"]
-    assert entry.problem == "missing_mask" and entry.detail.startswith("known of this release")
+    samples = {one.id: one for one in build_index("casia_v1", tmp_path, SourceOptions(), cache=False).samples}
+    one = samples["Sp_D_NRN_A_cha0011_sec0011_0542"]
+    assert one.reason == "missing_mask" and one.detail.startswith("known of this release: the ground truth")
+
+
+def test_a_mask_of_another_size_in_the_release_itself_is_told_as_known(tmp_path):
+    build_casia_v2(tmp_path)
+    samples = {one.id: one for one in build_index("casia_v2", tmp_path, SourceOptions(), cache=False).samples}
+    for name in ("Tp_S_NNN_S_N_sec00012_sec00012_11230", "Tp_S_NRN_S_N_pla20080_pla20080_01980"):
+        assert samples[name].reason == known_exclusions("casia_v2")[name].reason
+        assert samples[name].detail.startswith("known of this release: mask ")
 
 
 def test_a_mask_in_the_folder_named_as_the_images_wins_and_a_plain_ending_too(tmp_path):

@@ -56,6 +56,38 @@ def test_what_cannot_be_told_apart_is_excluded_by_reason():
     }
 
 
+@pytest.mark.parametrize("above", ["", "data/", "data/set 1/"])
+@pytest.mark.parametrize(("images", "masks"), [("Tp", "Gt"), ("image", "mask"), ("images", "GroundTruth")])
+def test_folders_side_by_side_may_have_other_names(above, images, masks):
+    pairs = found(f"{above}{images}/day/a.jpg", f"{above}{masks}/day/a_gt.png", f"{above}other/a.png")
+    (one,) = pairs.values()
+    assert one.masks == (f"{above}{masks}/day/a_gt.png",) and not one.problem
+
+
+def test_where_there_are_images_and_masks_folders_of_other_names_do_not_count():
+    assert problems("images/a.png", "masks/a.png", "Gt/a.png", "Tp/a.png", "masks_old/b.png") == {"a": ""}
+
+
+def test_two_halves_of_a_dataset_stay_apart():
+    pairs = found(*(f"{half}/{kind}/a.png" for half in ("train", "test") for kind in ("images", "masks")))
+    assert {name: one.masks for name, one in pairs.items()} == {
+        "test__a": ("test/masks/a.png",),
+        "train__a": ("train/masks/a.png",),
+    }
+
+
+def test_npz_masks_are_read_as_such():
+    (one,) = found("images/a.png", "masks/a.npz").values()
+    assert (one.masks, one.rule, one.problem) == (("masks/a.npz",), "npz", "")
+    assert problems("images/a.png", "masks/a.npz", "masks/a.png") == {"a": "ambiguous_mask"}
+
+
+def test_stems_are_compared_in_any_case_where_only_one_image_can_be_meant():
+    assert problems("images/a.png", "masks/A_Mask.PNG") == {"a": ""}
+    assert problems("images/a.png", "images/A.png", "masks/A.png") == {"A": "", "a": "missing_mask"}
+    assert problems("images/a.png", "masks/A.png", "masks/A_GT.png") == {"a": "ambiguous_mask"}
+
+
 def test_a_mask_with_the_very_name_of_an_image_serves_that_image_alone():
     assert problems("images/x.png", "images/x_gt.png", "masks/x_gt.png") == {"x": "missing_mask", "x_gt": ""}
 

@@ -1,10 +1,11 @@
 """From a release on disk to a benchmark: what is attacked, what is only stored, what is refused."""
 
 import json
+import os
 
 import pytest
 import yaml
-from releases import build_casia_v1, build_columbia
+from releases import build_casia_v1, build_columbia, half_mask, photograph, put
 
 from afbench.core import AfbenchError
 from afbench.images import decode_stored
@@ -69,6 +70,36 @@ def test_authentic_images_are_stored_unattacked_in_a_config_of_their_own(afbench
     assert verify(tmp_path / "out") == []
     again = json.loads(afbench(*asked, "--authentic", "--json").out)
     assert again["shards_written"] == 0
+
+
+@pytest.mark.parametrize("at", ["native", "model"])
+def test_a_changed_authentic_image_is_noticed_when_a_run_goes_on(afbench, columbia, tmp_path, at):
+    root, expected = columbia
+    asked = ("generate", *ATTACK, "--source", f"columbia:{root}", "--attack-at", at, "--out", "out")
+    assert afbench(*asked, "--authentic").code == 0
+    image = next(root.rglob(f"{expected.authentic[0]}.*"))
+    put(image.parent, image.name, photograph(99, (64, 48)))
+    assert afbench(*asked).code == 0
+    ran = afbench(*asked, "--authentic")
+    assert ran.code == 2 and "holds other originals of 'columbia' (source_sha256" in ran.err
+
+
+def test_a_data_folder_without_a_known_source_is_not_taken_for_the_demo(afbench, tmp_path, monkeypatch):
+    monkeypatch.setenv("AFBENCH_DATA", str(tmp_path / "dta"))
+    ran = afbench("generate", *ATTACK, "--limit", "1", "--out", "out")
+    assert ran.code == 2 and "/dta', which has no folder of a known source (columbia, " in ran.err
+
+
+def test_names_that_are_no_unicode_become_a_benchmark(afbench, tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    put(tmp_path, "auto/Forged_JPEG100/x.png", photograph(1))
+    (tmp_path / "auto/Forged_JPEG100/x.png").rename(tmp_path / f"auto/Forged_JPEG100/{name}_0.png")
+    put(tmp_path, "auto/Mask/x.png", half_mask()).rename(tmp_path / f"auto/Mask/{name}_mask.png")
+    put(tmp_path, "out.png", photograph(2))
+    (tmp_path / f"auto/Forged_JPEG100/{name}_1.png").symlink_to(tmp_path / "out.png")
+    ran = afbench("generate", *ATTACK, "--source", "autosplice:auto", "--out", "out")
+    assert ran.code == 0, ran.err
+    assert len(ids(tmp_path / "out", "clean")) == 1
 
 
 def test_without_a_source_what_the_data_folder_holds_is_used_and_said(

@@ -98,6 +98,46 @@ def test_files_are_listed_sorted_without_hidden_ones_archives_leftovers_and_link
     assert list_files(tmp_path) == ["a.b/y", "b.png", "b/x.PNG", "link.png", "ü/é"]
 
 
+def test_folders_may_lie_deeper_than_calls_can(tmp_path):
+    here = os.open(tmp_path, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=here)
+        below = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(os.open("x.png", os.O_CREAT, dir_fd=here))
+    os.close(here)
+    found = list_files(tmp_path)
+    subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # pytest cannot
+    assert found == ["d/" * 1500 + "x.png"]
+
+
+def test_links_that_are_not_followed_are_named_and_folders_of_systems_left_alone(tmp_path, monkeypatch):
+    put(tmp_path, "mine/images/a.png", photograph(1))
+    put(tmp_path, "elsewhere/a.png", half_mask())
+    (tmp_path / "mine" / "masks").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "mine" / "self").symlink_to("self")
+    scan = os.scandir
+
+    def refused(path):
+        if "lost+found" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    (tmp_path / "mine" / "lost+found").mkdir()
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(UsageError, match=r"and no mask; .*folders that are links are not followed: 'masks'"):
+        folder_index(tmp_path / "mine")
+
+
+def test_images_whose_masks_are_all_unusable_are_listed_with_their_reasons(tmp_path):
+    put(tmp_path, "images/a.png", photograph(1))
+    for suffix in ("png", "bmp"):
+        put(tmp_path, f"masks/a.{suffix}", half_mask())
+    (one,) = folder_index(tmp_path).samples
+    assert one.reason == "ambiguous_mask"
+
+
 def test_a_folder_that_cannot_be_listed_is_named_and_not_skipped(root, monkeypatch):
     scan = os.scandir
 
@@ -190,11 +230,50 @@ def test_a_file_of_the_same_size_and_another_time_is_read_again(root, reads):
     assert folder_index(root).sha256 != before.sha256 and reads == ["b", "d"]
 
 
-def test_full_reads_every_file_even_one_whose_size_and_time_lie(root, reads):
+def stamps_without_ctime(root, entry):
+    """As on a file system that does not keep it."""
+    found = index_cache.stamps_of(root, entry)
+    return found and [[size, changed, 0] for size, changed, _ in found]
+
+
+def test_a_file_swapped_for_another_of_its_size_and_time_is_read_again(root, reads):
+    for name, seed in (("images/b.bmp", 7), ("c.bmp", 8)):
+        put(root, name, photograph(seed))
+    (root / "images" / "b.png").unlink()
+    age(root)
+    before = folder_index(root)
+    reads.clear()
+    (root / "c.bmp").replace(root / "images" / "b.bmp")
+    assert folder_index(root).sha256 != before.sha256 and "b" in reads
+
+
+def refused(self, mode="r", *arguments, _open=Path.open, **options):
+    if self.suffix == ".png":
+        raise PermissionError(13, "Permission denied")
+    return _open(self, mode, *arguments, **options)
+
+
+def exhausted(*arguments, **options):
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("method", "fault"), [("pathlib.Path.open", refused), ("PIL.PngImagePlugin.PngImageFile.load", exhausted)]
+)
+def test_what_the_system_would_not_give_is_asked_for_again(root, method, fault, cache):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(method, fault)
+        assert folder_index(root).summary.excluded == {"unreadable": 3, "missing_mask": 1}
+    assert not cache.exists() and folder_index(root).summary.included == 3
+
+
+def test_full_reads_every_file_even_one_whose_size_and_time_lie(root, reads, monkeypatch):
     put(root, "masks/b.bmp", half_mask())
     (root / "masks" / "b.png").unlink()
     age(root)
     before = folder_index(root)
+    monkeypatch.setattr("afbench.sources.index.stamps_of", stamps_without_ctime)
+    assert folder_index(root).sha256 == before.sha256
     turn(root / "masks" / "b.bmp", LONG_AGO)
     assert folder_index(root).sha256 == before.sha256
     source = open_indexed("folder", root, PLAIN)
@@ -272,13 +351,22 @@ def test_side_by_side_gives_what_one_after_the_other_gives_and_soon(many):
     assert not multiprocessing.active_children()
 
 
-def test_an_interrupted_index_leaves_no_process_and_no_cache(many, cache):
+def test_an_interrupted_index_leaves_no_process_and_keeps_what_was_read(many, cache):
     def stop(done, total):
-        raise KeyboardInterrupt
+        if done == 7:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         folder_index(many, workers=2, on_progress=stop)
-    assert not multiprocessing.active_children() and not cache.exists()
+    assert not multiprocessing.active_children()
+    told = []
+    folder_index(many, workers=1, on_progress=lambda *one: told.append(one))
+    assert told[-1] == (993, 993)
+    with pytest.raises(KeyboardInterrupt):
+        folder_index(many, workers=1, full=True, on_progress=stop)
+    told.clear()
+    folder_index(many, workers=1, on_progress=lambda *one: told.append(one))
+    assert told == []
 
 
 def test_a_process_that_dies_is_said_in_one_line(many, cache):
@@ -291,7 +379,7 @@ def test_a_process_that_dies_is_said_in_one_line(many, cache):
         AfbenchError, match=r"a process that checks files died, .* near 'images/0.*--workers 1"
     ):
         folder_index(many, workers=2, on_progress=kill)
-    assert not multiprocessing.active_children() and not cache.exists()
+    assert not multiprocessing.active_children()
 
 
 SCRIPT = """
@@ -348,6 +436,29 @@ def test_names_that_are_no_unicode_survive(tmp_path):
     assert Index.from_json(json.loads(text.encode())) == index
     source = open_indexed("folder", tmp_path, PLAIN)
     assert source.read(source.ids[0]).image.shape == (32, 48, 3)
+
+
+def test_groups_and_details_are_legal_whatever_files_are_called(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    for folder, picture in (("Forged_JPEG100", photograph(1)), ("Mask", half_mask())):
+        stem = "x_mask" if folder == "Mask" else "x_0"
+        put(tmp_path, f"{folder}/{stem}.png", picture)
+        (tmp_path / folder / f"{stem}.png").rename(tmp_path / folder / f"{stem.replace('x', name)}.png")
+    put(tmp_path, "Forged_JPEG100/y_0.png", photograph(2))
+    for mask in (f"{name}y_mask.png", f"y_mask.{name}.png"):
+        put(tmp_path, "Mask/m.png", half_mask()).rename(tmp_path / "Mask" / mask)
+    for one in build_index("autosplice", tmp_path, PLAIN).samples:
+        assert one.group.isascii() and one.detail.isascii()
+
+
+def test_a_link_out_of_the_root_is_told_in_ascii(root):
+    (root / "images" / os.fsdecode(b"caf\xe9.png")).symlink_to(root.parent)
+    (root / "images" / os.fsdecode(b"caf\xe9.png")).unlink()
+    put(root.parent, "q.png", photograph(9))
+    (root / "images" / os.fsdecode(b"caf\xe9.png")).symlink_to(root.parent / "q.png")
+    put(root, "masks/z.png", half_mask()).rename(root / "masks" / os.fsdecode(b"caf\xe9.png"))
+    (one,) = (one for one in folder_index(root).samples if one.reason == "outside_root")
+    assert one.detail.isascii() and "caf" in one.detail
 
 
 def put_in(target, **facts):

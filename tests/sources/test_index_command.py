@@ -172,6 +172,16 @@ def test_a_source_in_afbench_data_needs_no_root(afbench, tmp_path, monkeypatch):
     assert ran.code == 0 and "included  3 forged" in ran.out
 
 
+def test_the_table_shows_what_a_plan_pins_and_the_counts_of_release_and_paper(afbench, tmp_path):
+    build_columbia(tmp_path / "columbia")
+    plain = afbench("index", "columbia", "--root", "columbia")
+    assert "the published release of columbia has 180 (the ANSM paper used 160)" in plain.err
+    assert "authentic" not in plain.err
+    ran = afbench("index", "columbia", "--root", "columbia", "--authentic")
+    assert ran.out.splitlines()[-1] == plain.out.splitlines()[-1]
+    assert "2 authentic images were found, the published release of columbia has 183" in ran.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -217,5 +227,10 @@ def test_ctrl_c_is_one_line_and_says_that_nothing_was_written(afbench, photograp
 
     monkeypatch.setattr(check, "read_entry", stop)
     ran = afbench("index", "folder", "--root", photographs, "--out", "index.json")
-    assert ran.code == 3 and ran.out == "" and "error: stopped; nothing was written" in ran.err
+    assert (
+        ran.code == 3
+        and ran.out == ""
+        and "error: stopped; nothing was written" in ran.err
+        and "is kept" in ran.err
+    )
     assert not (tmp_path / "index.json").exists() and not (tmp_path / "cache").exists()

@@ -12,6 +12,7 @@ from releases_more import forged_pixels, marked, put_mask, put_picture
 
 from afbench.core import UsageError
 from afbench.sources.layouts import lists
+from afbench.sources.listing import find_entries
 from afbench.sources.names import sample_id
 
 FILES = ("Tp/a.jpg", "Tp/b.tif", "Au/c.jpg", "Gt/a_gt.png", "Gt/b_gt.png")
@@ -135,6 +136,41 @@ def test_a_missing_file_does_not_take_the_id_of_one_that_is_there():
     found = read("a.png,m.png\na.jpg,m.png", ("a.png", "m.png"))
     assert found["a"].image == "a.png" and found["a"].problem == ""
     assert found["a-without-image"].problem == "missing_image"
+
+
+def test_a_third_field_that_is_a_number_is_the_label_and_a_header_is_none():
+    text = "Image,mask,label\nTp/a.jpg,Gt/a_gt.png,1\nTp/b.tif,Gt/b_gt.png, 2\nAu/c.jpg,None,0\n"
+    assert pairs(read(text)) == WHOLE
+    assert pairs(read("image,mask\n" + COMMA)) == WHOLE
+    found = read("Tp/a.jpg,Gt/a_gt.png,0\nTp/b.tif,None,1\nAu/c.jpg,None,0")
+    assert found["Tp__a"].problem == "ambiguous_line" and found["Tp__b"].problem == "missing_mask"
+    assert pairs(read("a,b.png,m.png,1", ("a,b.png", "m.png"))) == {("a,b.png", "m.png", "forged", "")}
+    with pytest.raises(UsageError, match="is empty"):
+        read("image,mask\n")
+
+
+@pytest.mark.parametrize("above", [False, True])
+@pytest.mark.parametrize("by_path", [False, True])
+def test_absolute_names_below_the_lists_folder_or_the_one_above_are_relative(tmp_path, above, by_path):
+    base = tmp_path if above else tmp_path / "data"
+    for name in "ab":
+        put_picture(base / f"{name}.png")
+        put_mask(base / f"gt/{name}.png", "x")
+    (tmp_path / "data").mkdir(exist_ok=True)
+    rows = [[str(base / f"{name}.png"), str(base / f"gt/{name}.png")] for name in "ab"]
+    (tmp_path / "data" / "list.json").write_text(json.dumps(rows))
+    root = tmp_path / "data" / "list.json" if by_path else tmp_path
+    entries = find_entries("list", root).entries
+    assert [(one.sample_id, one.problem) for one in entries] == [("a", ""), ("b", "")]
+
+
+def test_absolute_names_of_another_machine_are_refused_with_the_first(tmp_path):
+    (tmp_path / "list.json").write_text(json.dumps([["/mnt/casia/a.png", "/mnt/casia/m.png"]]))
+    for root in (tmp_path, tmp_path / "list.json"):
+        with pytest.raises(
+            UsageError, match=r"paths are absolute \(first: '/mnt/casia/a.png'\); make them rel"
+        ):
+            find_entries("list", root)
 
 
 def test_npz_masks_are_read_as_such():

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from releases import DARK_GREEN, DARK_RED, GREEN, RED, edge_mask, encoded, half_mask, photograph
+from releases import DARK_GREEN, DARK_RED, GREEN, RED, edge_mask, encoded, half_mask, photograph, put
 
 from afbench.core import BadSample
+from afbench.sources.entry import Entry, SourceOptions
 from afbench.sources.masks import MASK_RULES
+from afbench.sources.reading import read_entry
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -104,6 +106,21 @@ def test_what_has_no_hue_of_red_or_green_is_not_forged(colour):
     assert (MASK_RULES["green"].levels(data) == 128).all()
 
 
+def test_what_has_no_hue_is_forged_on_neither_side(tmp_path):
+    put(tmp_path, "i.png", photograph(1))
+    colours = np.asarray(edge_mask()).copy()
+    colours[:4] = 128
+    put(tmp_path, "m.png", Image.fromarray(colours))
+    masks = [
+        read_entry(
+            tmp_path, Entry("i", "i.png", ("m.png",), "green"), SourceOptions(invert=invert)
+        ).sample.mask
+        for invert in (False, True)
+    ]
+    assert not masks[0][:4].any() and not masks[1][:4].any()
+    assert ((masks[0] > 0) ^ (masks[1] > 0))[4:].all()
+
+
 def test_a_grey_jpeg_mask_with_noise_casts_no_votes():
     noise = photograph(1, (64, 64)).convert("L").convert("RGB")
     assert not MASK_RULES["green"].decode(encoded(noise, "JPEG", quality=60)).any()
@@ -156,6 +173,16 @@ def test_an_archive_that_unpacks_to_more_than_it_says_fills_no_memory():
     assert reason_for("npz", huge) == "too_large"
     assert reason_for("npz", short) == "unreadable"
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_a_header_that_claims_to_be_endless_fills_no_memory():
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("arr_0.npy", b"\x93NUMPY\x02\x00" + (2**27).to_bytes(4, "little") + b" " * 2**27)
+    tracemalloc.start()
+    assert reason_for("npz", stream.getvalue()) == "unreadable"
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
     tracemalloc.stop()
 
 

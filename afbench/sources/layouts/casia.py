@@ -10,7 +10,7 @@ from afbench.sources.entry import Entry
 from afbench.sources.names import sample_id
 
 from .files import Picture, is_mask_folder, pair, pictures, settle
-from .known import duplicates, explain, renames
+from .known import duplicates, renames
 from .photographs import connect
 
 KINDS = {"s": "copy_move", "d": "splice"}
@@ -59,7 +59,7 @@ def read_release(release: Release, paths: Sequence[str]) -> list[Entry]:
         for key, candidates in masks.items()
         for mask in _best(candidates, homes.get(key, ""))
     ]
-    return explain(_grouped(release.name, settle([*pair(forged, chosen), *others])), release.name)
+    return _grouped(release.name, settle([*pair(forged, chosen), *others]))
 
 
 def _is_mask(picture: Picture) -> bool:

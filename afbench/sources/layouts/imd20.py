@@ -12,7 +12,6 @@ from afbench.sources.entry import Entry
 from afbench.sources.names import sample_id
 
 from .files import Picture, pair, pictures, settle
-from .known import explain
 
 EXPECTS = "<id>/*_0.jpg or <id>/*_fake.jpg with *_mask.png beside it, and <id>/*_orig.jpg"
 
@@ -44,7 +43,7 @@ def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entr
             others.append(
                 Entry(known_as, picture.path, problem="unknown_name", detail="no name of a forgery")
             )
-    return explain(settle([*pair(forged, masks), *others]), "imd20") if masks else []
+    return settle([*pair(forged, masks), *others]) if masks else []
 
 
 def _key(picture: Picture, stem: str) -> tuple[tuple[str, ...], str]:

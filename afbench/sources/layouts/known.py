@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from afbench.shipped import shipped, shipped_json
-from afbench.sources.entry import Entry
+
+if TYPE_CHECKING:
+    from afbench.sources.facts import SampleFacts
 
 
 class Known(NamedTuple):
@@ -42,14 +44,14 @@ def known_exclusions(source: str) -> Mapping[str, Known]:
     )
 
 
-def explain(entries: Iterable[Entry], source: str) -> list[Entry]:
-    """Add to a problem of the release itself that it is known, so that nobody searches their own copy."""
+def explain(samples: Iterable[SampleFacts], source: str) -> list[SampleFacts]:
+    """Say of an exclusion by the release's own fault that it is known, so that nobody searches their own copy."""
     known = known_exclusions(source)
     return [
-        replace(entry, detail=f"known of this release: {known[entry.sample_id].detail}")
-        if entry.sample_id in known and known[entry.sample_id].reason == entry.problem
-        else entry
-        for entry in entries
+        replace(one, detail=f"known of this release: {known[one.id].detail}")
+        if one.id in known and known[one.id].reason == one.reason
+        else one
+        for one in samples
     ]
 
 

@@ -1,7 +1,7 @@
 """The three ways lists of images and masks are written, told apart by their first line, to the pairs each may mean.
 
-``image mask label`` (separated by spaces, label above 0 is forged), ``image,mask`` or ``image,mask,jpg`` (the third is
-another copy of the image and not used), and JSON ``[[image, mask], ...]``. ``None`` and ``Negative`` stand for no mask.
+``image mask label`` (separated by spaces, label above 0 is forged), ``image,mask``, ``image,mask,label`` or
+``image,mask,jpg`` (another copy of the image, not used), perhaps below a header ``image,mask``, and JSON ``[[image, mask], ...]``. ``None`` and ``Negative`` stand for no mask.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ NO_MASK = ("none", "negative")
 MAX_READINGS = 100
 """A line that could be split in more ways is not tried."""
 
+_LABEL = re.compile(r"[0-9]{1,9}")
 _SPACED = re.compile(r"\S.*[ \t]\S+[ \t]+[0-9]{1,9}")
+_HEADER = re.compile(r"\s*image\s*,\s*mask\s*(,.*)?", re.IGNORECASE)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 """What JSON can write and no file can be named."""
 _FORMS = "expected 'image mask label', 'image,mask[,jpg]' or JSON [[image, mask or \"Negative\"], ...]"
@@ -54,6 +56,8 @@ def read_lines(name: str, text: str) -> list[Line]:
     # str.splitlines would also split at characters that names may hold
     numbered = [(number, line.strip()) for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1)]
     numbered = [(number, line) for number, line in numbered if line]
+    if numbered and _HEADER.fullmatch(numbered[0][1]):
+        numbered = numbered[1:]
     if not numbered:
         raise UsageError(f"list {name!r} is empty; {_FORMS}")
     number, first = numbered[0]
@@ -91,13 +95,14 @@ def _comma(where: str, line: str) -> Line | None:
         return None
     if len(fields) > MAX_READINGS // 2:
         return Line(where, (), certain=False, label=None)
+    label = int(fields.pop()) if len(fields) > 2 and _LABEL.fullmatch(fields[-1].strip()) else None
     # the last field may be the other copy of the image, or belong to a mask's name that holds commas
     whole = [
         _reading(",".join(fields[:middle]), ",".join(fields[middle:end]))
         for end in (len(fields) - 1, len(fields))
         for middle in range(1, end)
     ]
-    return Line(where, tuple(whole), certain=len(fields) <= 3, label=None)
+    return Line(where, tuple(whole), certain=len(fields) <= 3, label=label)
 
 
 def _json_entries(name: str, text: str) -> list[Line]:

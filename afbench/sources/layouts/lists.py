@@ -24,10 +24,13 @@ from .places import Places, place
 EXPECTS = "one list (.txt, .csv or .json) of 'image mask label', 'image,mask[,jpg]' or [[image, mask], ...]"
 SUFFIXES = (".txt", ".csv", ".lst", ".json")
 
+_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 _NO_LIST = re.compile(r"(readme|licen[cs]e|terms|citation|changelog)\b.*", re.IGNORECASE)
 
 
-def entries(paths: Sequence[str], read_text: Callable[[str], str]) -> list[Entry]:
+def entries(
+    paths: Sequence[str], read_text: Callable[[str], str], *, root: Path | None = None
+) -> list[Entry]:
     """What the only list of a folder names; in its folders, the list that lies highest.
 
     Raises:
@@ -38,7 +41,7 @@ def entries(paths: Sequence[str], read_text: Callable[[str], str]) -> list[Entry
     lists = [path for path in lists if path.count("/") == highest]
     if len(lists) > 1:
         raise UsageError(f"source list: {len(lists)} lists ({some(lists)}); give the path of one of them")
-    return entries_of(lists[0], paths, read_text) if lists else []
+    return entries_of(lists[0], paths, read_text, root=root) if lists else []
 
 
 def _may_be_list(path: str) -> bool:
@@ -46,26 +49,59 @@ def _may_be_list(path: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".") and not _NO_LIST.fullmatch(name)
 
 
-def entries_of(list_path: str, paths: Sequence[str], read_text: Callable[[str], str]) -> list[Entry]:
+def entries_of(
+    list_path: str, paths: Sequence[str], read_text: Callable[[str], str], *, root: Path | None = None
+) -> list[Entry]:
     """What one list names; paths are those of the files below the root, or at least in the folders it names.
+
+    Absolute names that begin with the root's own path are read as relative.
 
     Raises:
         UsageError: if the list is malformed, or none of its images is there.
     """
     lines = read_lines(list_path, read_text(list_path))
     files = Places(paths)
-    base = _base(list_path, lines, files)
-    return _merge([(line, _entry(line, base, files)) for line in lines])
+    base = _base(list_path, lines, files, root)
+    return _merge([(line, _entry(line, base, files)) for line in _relative(lines, root, base)])
 
 
-def _base(list_path: str, lines: Sequence[Line], files: Places) -> str:
+def _relative(lines: Sequence[Line], root: Path | None, base: str) -> Sequence[Line]:
+    """The lines with absolute names below a folder made relative to it."""
+    if root is None:
+        return lines
+    folder = root / base
+    prefixes = tuple(f"{path.as_posix().rstrip('/')}/" for path in (folder.absolute(), folder.resolve()))
+
+    def below(name: str) -> str:
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
+        return name[len(prefix) :]
+
+    return [
+        line._replace(
+            readings=tuple(
+                Reading(below(one.image), None if one.mask is None else below(one.mask))
+                for one in line.readings
+            )
+        )
+        for line in lines
+    ]
+
+
+def _images(lines: Sequence[Line]) -> list[str]:
+    return [reading.image for line in lines for reading in line.readings]
+
+
+def _base(list_path: str, lines: Sequence[Line], files: Places, root: Path | None) -> str:
     folder = list_path.rpartition("/")[0]
-    tried = list(dict.fromkeys([folder, folder.rpartition("/")[0]]))
-    images = [reading.image for line in lines for reading in line.readings]
-    for base in tried:
+    tried = {base: _images(_relative(lines, root, base)) for base in (folder, folder.rpartition("/")[0])}
+    for base, images in tried.items():
         if any(_found(base, image, files) for image in images):
             return base
-    inside = [image for image in images if any(place(base, image) for base in tried)]
+    inside = [image for base, images in tried.items() for image in images if place(base, image)]
+    if not inside and (images := _images(lines)) and all(map(_ABSOLUTE.match, images)):
+        raise UsageError(
+            f"list {list_path!r}: its paths are absolute (first: {images[0][:200]!r}); make them relative to the list"
+        )
     if not inside:
         return folder
     raise UsageError(
@@ -162,12 +198,13 @@ def open_list(file: Path, text: str) -> OpenList:
     """
     here = file.absolute()
     lines = read_lines(here.name, text)
-    names = [name for line in lines for reading in line.readings for name in reading if name]
     for root in (here.parent, here.parent.parent):
+        readings = [reading for line in _relative(lines, root, "") for reading in line.readings]
+        names = [name for reading in readings for name in reading if name]
         folders = {path.rpartition("/")[0] for name in names if (path := place("", name))}
         paths = [path for folder in sorted(folders) for path in _files_in(root, folder)]
         files = Places(paths)
-        if any(_found("", reading.image, files) for line in lines for reading in line.readings):
+        if any(_found("", reading.image, files) for reading in readings):
             return OpenList(root, here.relative_to(root).as_posix(), sorted(paths))
     return OpenList(here.parent, here.name, [])
 
