@@ -25,7 +25,12 @@ def binary_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
         ``(N,)``.
     Source: the loss J of ANSM Eq. 3, which the paper does not name; cross-entropy is what the localizers train on.
     """
-    return F.softplus((1 - 2 * mask) * logits).mean(dim=(1, 2, 3))
+    return pixel_cross_entropy(logits, mask).mean(dim=(1, 2, 3))
+
+
+def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
+    """The same for every pixel, ``(N, 1, H, W)``."""
+    return F.softplus((1 - 2 * mask) * logits)
 
 
 def forged_excess(

@@ -1,7 +1,7 @@
 """Attacks on forgery localizers as pure functions of a loss and an image.
 
-Every attack takes a loss ``(N, 3, H, W) -> (N,)`` and a float image in [0, 1], and returns a float image in
-[0, 1]. Attacks know nothing of localizers, files or afbench; all randomness comes in as tensors
+Every attack takes a loss ``(N, 3, H, W) -> (N,)`` (``segpgd`` and ``cospgd`` one of each pixel, ``(N, 1, H, W)``)
+and a float image in [0, 1], and returns a float image in [0, 1]. Attacks know nothing of localizers, files or afbench; all randomness comes in as tensors
 (``attacks.draws`` makes them).
 
     from attacks import bim
@@ -15,11 +15,15 @@ from attacks.draws import signs, uniform
 from attacks.gradient import LossFn, check_image, input_gradient
 from attacks.pgn import pgn
 from attacks.sign import bim, fgsm, mifgsm, noise, pgd
+from attacks.square import square
+from attacks.weighted import PixelLossFn, cospgd, segpgd
 
 __all__ = [
     "LossFn",
+    "PixelLossFn",
     "bim",
     "check_image",
+    "cospgd",
     "cw",
     "fgsm",
     "input_gradient",
@@ -27,6 +31,8 @@ __all__ = [
     "noise",
     "pgd",
     "pgn",
+    "segpgd",
     "signs",
+    "square",
     "uniform",
 ]

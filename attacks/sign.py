@@ -4,6 +4,7 @@
 the same results. Where a gradient is not finite the result is NaN: nothing is hidden.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -83,13 +84,20 @@ def pgd(loss: LossFn, image: Tensor, *, start: Tensor, phi: Tensor, alpha: Tenso
         ValueError: if ``image`` leaves [0, 1], a tensor has the wrong shape, or ``steps`` is below 1.
     Source: Madry et al. 2018, arXiv 1706.06083, section 2.1.
     """
+    return climb(lambda step: loss, image, start=start, phi=phi, alpha=alpha, steps=steps)
+
+
+def climb(
+    loss_at: Callable[[int], LossFn], image: Tensor, *, start: Tensor, phi: Tensor, alpha: Tensor, steps: int
+) -> Tensor:
+    """Run the loop of ``pgd`` with a loss of its own for each step, counted from 0; arguments as there."""
     check_steps(steps)
     x = check_image(image)
     phi, alpha = per_image("phi", phi, x), per_image("alpha", alpha, x)
     allowed = ball(x, phi)
     x = torch.clamp(x + phi * check_shape("start", start, tuple(x.shape), x), *allowed)
-    for _ in range(steps):
-        x = torch.clamp(x + alpha * direction(input_gradient(loss, x)), *allowed)
+    for step in range(steps):
+        x = torch.clamp(x + alpha * direction(input_gradient(loss_at(step), x)), *allowed)
     return x
 
 

@@ -6,15 +6,18 @@ The only module that imports ``attacks``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from afbench.core import AfbenchError, Localizer, Setting
-from afbench.losses import binary_cross_entropy, forged_excess
+from afbench.losses import forged_excess, pixel_cross_entropy
+from afbench.plan import CLASSES, require_catalogue
 
+from .catalogue import TRANSFORMED, attack_one
 from .measure import require_map
 from .meter import Meter
 
@@ -51,6 +54,14 @@ class Attacked:
     zero_pixels: Tensor | None
 
 
+@dataclass(frozen=True)
+class _Clean:
+    """The gradient at N original images, and pixels ``(N,)`` where it was zero."""
+
+    gradient: Tensor
+    zero_pixels: Tensor
+
+
 def images_per_launch(settings: Sequence[Setting], batch_size: int) -> int:
     """How many images a group takes at once, so that a launch holds about ``batch_size``."""
     widest = max(len(runs) for runs in _by_params(settings))
@@ -69,23 +80,30 @@ def attack_batch(
     """Yield the result of every setting of one group, sharing what can be shared.
 
     The sign group shares the gradient at the clean image; all phi of an attack are one batch; C&W step counts
-    are snapshots of one run. Each equals the setting run alone (bitwise in float64).
+    are snapshots of one run. Each equals the setting run alone (bitwise in float64). Attacks of the torchattacks catalogue
+    take one image and one phi at a time.
+
+    Raises:
+        UsageError: if the torchattacks library is asked for and not installed.
     """
-    clean: tuple[Tensor, Tensor] | None = None
+    require_catalogue(settings)
+    clean: dict[str | None, _Clean] = {}
     for runs in _by_params(settings):
-        name = runs[0].attack
-        if name in ("fgsm", "bim", "mifgsm") and clean is None:
-            gradient = attacks.input_gradient(
-                meter.watch(_loss(localizer, batch.mask), len(batch.image)), batch.image
-            )
-            clean = gradient, _zero_pixels(meter, batch)
+        name, target = runs[0].attack, runs[0].params.get("target")
+        if name in ("fgsm", "bim", "mifgsm") and target not in clean:
+            loss = meter.watch(_loss(localizer, batch.mask, target), len(batch.image))
+            gradient = attacks.input_gradient(loss, batch.image)
+            clean[target] = _Clean(gradient, _zero_pixels(meter, batch))
         if name == "cw":
             yield from _cw(localizer, batch, runs, meter)
+        elif name in CLASSES:
+            for setting in runs:
+                yield _catalogue(localizer, batch, setting, seed, meter)
         else:
             at_once = max(1, batch_size // len(batch.image))
             for first in range(0, len(runs), at_once):
                 some = runs[first : first + at_once]
-                yield from _swept(localizer, batch, some, clean, seed, batch_size, meter)
+                yield from _swept(localizer, batch, some, clean.get(target), seed, batch_size, meter)
 
 
 def _by_params(settings: Sequence[Setting]) -> list[list[Setting]]:
@@ -96,21 +114,58 @@ def _by_params(settings: Sequence[Setting]) -> list[list[Setting]]:
     return list(found.values())
 
 
-def _loss(localizer: Localizer, mask: Tensor) -> Callable[[Tensor], Tensor]:
-    """The loss of k N images laid out as ``image.repeat(k, 1, 1, 1)`` for N masks."""
+def _pixel_losses(localizer: Localizer, mask: Tensor) -> attacks.PixelLossFn:
+    """The cross-entropy of every pixel of k N images laid out as ``image.repeat(k, 1, 1, 1)`` for N masks."""
 
-    def loss(image: Tensor) -> Tensor:
+    def losses(image: Tensor) -> Tensor:
         logits = require_map(localizer.logits(image), image, "the logits")
-        return binary_cross_entropy(logits, mask.repeat(len(image) // len(mask), 1, 1, 1))
+        return pixel_cross_entropy(logits, mask.repeat(len(image) // len(mask), 1, 1, 1))
 
-    return loss
+    return losses
+
+
+def _loss(localizer: Localizer, mask: Tensor, target: str | None = None) -> attacks.LossFn:
+    """The same per image; of target ``empty`` minus that of an empty mask, which an attack lowers by raising this."""
+    losses = _pixel_losses(localizer, torch.zeros_like(mask) if target == "empty" else mask)
+    sign = -1 if target == "empty" else 1
+    return lambda image: sign * losses(image).mean(dim=(1, 2, 3))
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """Several phi of one attack on N images as one batch of k N, phi-major; ``clean`` is laid out alike."""
+
+    setting: Setting
+    image: Tensor
+    phi: Tensor
+    keys: Tensor
+    loss: attacks.LossFn
+    losses: attacks.PixelLossFn
+    clean: Tensor | None
+    chunk: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, self.image.shape[2], self.image.shape[3]
+
+    def uniform(self, shape: tuple[int, int, int], draw: int) -> Tensor:
+        return attacks.uniform(self.keys, shape, draw)
+
+    def stepped(self) -> dict[str, Any]:
+        """What every attack that goes in steps is called with."""
+        alpha = self.phi * float(self.setting.params["alpha_over_phi"])
+        return {"phi": self.phi, "alpha": alpha, "steps": self.setting.steps}
+
+    def started(self) -> dict[str, Any]:
+        """The same with a random start."""
+        return {"start": self.uniform(self.shape, 0), **self.stepped()}
 
 
 def _swept(
     localizer: Localizer,
     batch: Batch,
     runs: list[Setting],
-    clean: tuple[Tensor, Tensor] | None,
+    clean: _Clean | None,
     seed: int,
     batch_size: int,
     meter: Meter,
@@ -120,53 +175,95 @@ def _swept(
     image = batch.image.repeat(count, 1, 1, 1)
     levels = [float(setting.phi) for setting in runs if setting.phi is not None]
     phi = torch.tensor(levels, dtype=torch.float64).repeat_interleave(len(batch.image))
-    phi = phi.to(dtype=image.dtype, device=image.device).view(-1, 1, 1, 1)
-    params = first.params
-    keys = torch.tensor(
-        [_key(seed, sample_id, setting) for setting in runs for sample_id in batch.sample_ids],
-        device=image.device,
+    launch = _Launch(
+        first,
+        image,
+        phi.to(dtype=image.dtype, device=image.device).view(-1, 1, 1, 1),
+        torch.tensor(
+            [_key(seed, sample_id, setting) for setting in runs for sample_id in batch.sample_ids],
+            device=image.device,
+        ),
+        meter.watch(_loss(localizer, batch.mask, first.params.get("target")), len(image)),
+        meter.watch(_pixel_losses(localizer, batch.mask), len(image)),
+        clean.gradient.repeat(count, 1, 1, 1) if clean else None,
+        max(1, batch_size // len(image)),
     )
-    shape = (3, image.shape[2], image.shape[3])
-    if first.attack == "noise":
-        out = attacks.noise(image, signs=attacks.signs(keys, shape, 0), phi=phi)
+    out = _ATTACKS[first.attack](launch)
+    if first.attack in ("noise", "square"):
         zero_pixels = None  # no gradient was taken
-    elif first.attack == "fgsm":
-        assert clean is not None
-        out = attacks.fgsm(_never, image, phi=phi, gradient=clean[0].repeat(count, 1, 1, 1))
-        zero_pixels = clean[1].repeat(count)
     else:
-        loss = meter.watch(_loss(localizer, batch.mask), len(image))
-        alpha = phi * float(params["alpha_over_phi"])
-        shared = None if clean is None else clean[0].repeat(count, 1, 1, 1)
-        if first.attack == "bim":
-            out = attacks.bim(loss, image, phi=phi, alpha=alpha, steps=first.steps, gradient=shared)
-        elif first.attack == "mifgsm":
-            out = attacks.mifgsm(
-                loss, image, phi=phi, alpha=alpha, steps=first.steps, mu=float(params["mu"]), gradient=shared
-            )
-        elif first.attack == "pgd":
-            start = attacks.uniform(keys, shape, 0)
-            out = attacks.pgd(loss, image, start=start, phi=phi, alpha=alpha, steps=first.steps)
-        else:
-            neighbours = int(params["neighbours"])
-            out = attacks.pgn(
-                loss,
-                image,
-                noise=lambda step: torch.stack(
-                    [attacks.uniform(keys, shape, step * neighbours + one) for one in range(neighbours)]
-                ),
-                phi=phi,
-                alpha=alpha,
-                steps=first.steps,
-                zeta=float(params["zeta"]),
-                delta=float(params["delta"]),
-                mu=float(params["mu"]),
-                chunk=max(1, batch_size // len(image)),
-            )
-        zero_pixels = clean[1].repeat(count) if shared is not None and clean else _zero_pixels(meter, batch)
+        zero_pixels = clean.zero_pixels.repeat(count) if clean else _zero_pixels(meter, batch)
     for position, setting in enumerate(runs):
         part = slice(position * len(batch.image), (position + 1) * len(batch.image))
         yield Attacked(setting, out[part], None if zero_pixels is None else zero_pixels[part])
+
+
+def _pgn(run: _Launch) -> Tensor:
+    params = run.setting.params
+    count = int(params["neighbours"])
+    return attacks.pgn(
+        run.loss,
+        run.image,
+        noise=lambda step: torch.stack(
+            [run.uniform(run.shape, step * count + neighbour) for neighbour in range(count)]
+        ),
+        zeta=float(params["zeta"]),
+        delta=float(params["delta"]),
+        mu=float(params["mu"]),
+        chunk=run.chunk,
+        **run.stepped(),
+    )
+
+
+def _square(run: _Launch) -> Tensor:
+    return attacks.square(
+        run.loss,
+        run.image,
+        stripes=attacks.signs(run.keys, (3, 1, run.image.shape[3]), 0),
+        draws=lambda query: run.uniform((5, 1, 1), query).flatten(1),
+        phi=run.phi,
+        queries=int(run.setting.params["queries"]),
+        p_init=float(run.setting.params["p_init"]),
+    )
+
+
+_ATTACKS: Mapping[str, Callable[[_Launch], Tensor]] = {
+    "noise": lambda run: attacks.noise(run.image, signs=attacks.signs(run.keys, run.shape, 0), phi=run.phi),
+    "fgsm": lambda run: attacks.fgsm(run.loss, run.image, phi=run.phi, gradient=run.clean),
+    "bim": lambda run: attacks.bim(run.loss, run.image, gradient=run.clean, **run.stepped()),
+    "mifgsm": lambda run: attacks.mifgsm(
+        run.loss, run.image, mu=float(run.setting.params["mu"]), gradient=run.clean, **run.stepped()
+    ),
+    "pgd": lambda run: attacks.pgd(run.loss, run.image, **run.started()),
+    "segpgd": lambda run: attacks.segpgd(run.losses, run.image, **run.started()),
+    "cospgd": lambda run: attacks.cospgd(run.losses, run.image, **run.started()),
+    "pgn": _pgn,
+    "square": _square,
+}
+
+
+def _catalogue(localizer: Localizer, batch: Batch, setting: Setting, seed: int, meter: Meter) -> Attacked:
+    """One setting of the torchattacks catalogue, image by image."""
+
+    def logits(image: Tensor) -> Tensor:
+        return require_map(localizer.logits(image), image, "the logits")
+
+    images, zero_pixels = [], []
+    for row, sample_id in enumerate(batch.sample_ids):
+        one = Batch([sample_id], batch.image[row : row + 1], batch.mask[row : row + 1])
+        images.append(
+            attack_one(
+                meter.watch(logits, 1),
+                one.image,
+                one.mask,
+                setting,
+                key=_key(seed, sample_id, setting),
+                phi=float(setting.phi or 0),
+            )
+        )
+        zero_pixels.append(_zero_pixels(meter, one))
+    told = None if setting.attack in TRANSFORMED else torch.cat(zero_pixels)
+    return Attacked(setting, torch.cat(images), told)
 
 
 def _cw(localizer: Localizer, batch: Batch, runs: list[Setting], meter: Meter) -> Iterator[Attacked]:
@@ -191,10 +288,6 @@ def _cw(localizer: Localizer, batch: Batch, runs: list[Setting], meter: Meter) -
     )
     for setting, image in zip(ordered, snapshots, strict=True):
         yield Attacked(setting, image, _zero_pixels(meter, batch))
-
-
-def _never(image: Tensor) -> Tensor:
-    raise AssertionError("fgsm was handed its gradient")
 
 
 def _zero_pixels(meter: Meter, batch: Batch) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from afbench.core import ByteImage, Defence, FloatImage, Localizer, UsageError
 from afbench.images import masks_to_tensor, to_tensor
 from afbench.losses import binary_cross_entropy
 from afbench.metrics import Counts, count_pixels
+
+from .memory import OutOfMemory, fits
 
 PIXELS_AT_ONCE = 16 * 128 * 128
 """Of a launch on a CPU whose size nobody chose: larger ones are slower (docs/benchmarks.md)."""
@@ -41,10 +44,14 @@ def judge(
 ) -> list[Judged]:
     """Localize 8-bit images of any sizes: forged where the probability is above the localizer's threshold.
 
-    ``batch_size`` None leaves it to ``launch_size``.
+    ``batch_size`` None leaves it to ``launch_size``; launches that do not fit into memory are halved.
+
+    Raises:
+        OutOfMemory: if an image does not fit by itself.
     """
-    found: list[Judged | None] = [None] * len(images)
-    for rows in equal_sizes(images, lambda size: launch_size(localizer, size, device, batch_size)):
+    found: dict[int, Judged] = {}
+
+    def look(rows: Sequence[int]) -> None:
         batch = to_tensor([images[row] for row in rows], device)
         truth = masks_to_tensor([masks[row] for row in rows], device)
         with torch.no_grad():
@@ -57,7 +64,20 @@ def judge(
                 float(loss[position]),
                 np.where(predicted[position], np.uint8(255), np.uint8(0)),
             )
-    return [one for one in found if one is not None]
+
+    waiting = equal_sizes(images, lambda size: launch_size(localizer, size, device, batch_size))[::-1]
+    while waiting:
+        rows = waiting.pop()
+        if fits(partial(look, rows)):
+            continue
+        if len(rows) == 1:
+            height, width = images[rows[0]].shape[:2]
+            raise OutOfMemory(
+                f"out of memory: the localizer does not fit one image of {height}x{width}; leave it out"
+            )
+        half = len(rows) // 2
+        waiting += [rows[half:], rows[:half]]
+    return [found[row] for row in range(len(images))]
 
 
 def localize(

@@ -7,19 +7,21 @@ from collections.abc import Callable
 from torch import Tensor
 
 OnGradients = Callable[[int], None]
+OnQueries = Callable[[int], None]
 
 
 class Meter:
     """Wraps a loss; sees every gradient that autograd hands back to the attack.
 
     ``gradients`` counts image passes. ``zero_pixels`` ``(N,)`` counts the pixels whose first gradient was
-    exactly zero in all three colours: such pixels an attack cannot move.
+    exactly zero in all three colours: such pixels an attack cannot move. ``queries`` counts image passes that nobody
+    asked a gradient of.
     """
 
-    def __init__(self, on_gradients: OnGradients | None = None) -> None:
-        self.gradients = 0
+    def __init__(self, on_gradients: OnGradients | None = None, on_queries: OnQueries | None = None) -> None:
+        self.gradients = self.queries = 0
         self.zero_pixels: Tensor | None = None
-        self._on_gradients = on_gradients
+        self._on_gradients, self._on_queries = on_gradients, on_queries
 
     def watch(self, loss: Callable[[Tensor], Tensor], images: int) -> Callable[[Tensor], Tensor]:
         """Return ``loss`` with every gradient counted; ``images`` is the attack's own batch size."""
@@ -28,6 +30,10 @@ class Meter:
         def watched(image: Tensor) -> Tensor:
             if image.requires_grad:
                 image.register_hook(lambda gradient: self._see(gradient, images))  # type: ignore[no-untyped-call]
+                return loss(image)
+            self.queries += len(image)
+            if self._on_queries:
+                self._on_queries(len(image))
             return loss(image)
 
         return watched

@@ -10,7 +10,8 @@ from typing import Any
 
 from afbench.core import Setting, UsageError
 
-from .attacks import ATTACKS, resolve_params
+from .attacks import ATTACKS, OWN
+from .params import iterations, resolve_params
 
 LARGE_PHI = Fraction(1, 10)
 MOST_STEPS = 100_000
@@ -32,7 +33,9 @@ def make_setting(
         UsageError: for anything unknown or out of range, with what was expected.
     """
     if attack not in ATTACKS:
-        raise UsageError(f"attack '{attack}' is unknown; known attacks: {', '.join(sorted(ATTACKS))}")
+        raise UsageError(
+            f"attack '{attack}' is unknown; known attacks: {', '.join(sorted(OWN))}, torchattacks:NAME"
+        )
     spec = ATTACKS[attack]
     try:
         resolved = resolve_params(spec, params or {})
@@ -44,8 +47,8 @@ def make_setting(
         steps = parse_steps(value)
         return Setting(attack, f"{steps}{suffix}", None, steps, resolved)
     phi = parse_phi(value, large_phi=large_phi)
-    iterations = 0 if attack == "noise" else int(resolved.get("steps", 1))
-    return Setting(attack, phi_label(phi) + suffix, phi, iterations, resolved)
+    steps = 0 if attack == "noise" else iterations(resolved)
+    return Setting(attack, phi_label(phi) + suffix, phi, steps, resolved)
 
 
 def parse_phi(value: str | float, *, large_phi: bool = False) -> Fraction:

@@ -9,10 +9,26 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from attacks import LossFn, bim, cw, fgsm, mifgsm, noise, pgd, pgn, signs, uniform
+from attacks import (
+    LossFn,
+    PixelLossFn,
+    bim,
+    cospgd,
+    cw,
+    fgsm,
+    mifgsm,
+    noise,
+    pgd,
+    pgn,
+    segpgd,
+    signs,
+    square,
+    uniform,
+)
 
 SIZE = 12
 NEIGHBOURS = 4
+QUERIES = 20
 CW_WEIGHT = 1000.0
 
 Run = Callable[[LossFn, Tensor, Tensor, Tensor, int], Tensor]
@@ -28,6 +44,8 @@ class Attack:
         one_step: takes no number of steps.
         bounded: stays in the phi ball.
         random: moves an image even where the gradient is zero.
+        weighted: climbs another loss than the plain one, which may lag a little.
+        queries: forward passes per image of an attack that takes no gradient.
     """
 
     name: str
@@ -36,6 +54,8 @@ class Attack:
     one_step: bool = False
     bounded: bool = True
     random: bool = False
+    weighted: bool = False
+    queries: Callable[[int], int] | None = None
 
 
 def _run_pgd(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
@@ -59,6 +79,43 @@ def _run_cw(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) 
     return attacked
 
 
+def as_pixels(loss: LossFn) -> PixelLossFn:
+    """What attacks on pixels are given for a loss of whole images.
+
+    Of a problem's own loss that of its pixels; of any other one pixel that is always as wrong, and has its gradient.
+    """
+    owner = getattr(loss, "__self__", None)
+    if isinstance(owner, Problem):
+        return owner.losses
+
+    def one_pixel(x: Tensor) -> Tensor:
+        value = loss(x)
+        return (0.5 + (value - value.detach())).reshape(-1, 1, 1, 1)
+
+    return one_pixel
+
+
+def _run_segpgd(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
+    start = uniform(keys, shape_of(image), 0)
+    return segpgd(as_pixels(loss), image, start=start, phi=phi, alpha=phi / 4, steps=steps)
+
+
+def _run_cospgd(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
+    start = uniform(keys, shape_of(image), 0)
+    return cospgd(as_pixels(loss), image, start=start, phi=phi, alpha=phi / 4, steps=steps)
+
+
+def _run_square(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
+    return square(
+        loss,
+        image,
+        stripes=signs(keys, (3, 1, image.shape[3]), 0),
+        draws=lambda query: uniform(keys, (5, 1, 1), query).flatten(1),
+        phi=phi,
+        queries=QUERIES * steps,
+    )
+
+
 ATTACKS = [
     Attack("fgsm", lambda loss, x, phi, keys, steps: fgsm(loss, x, phi=phi), lambda steps: 1, one_step=True),
     Attack(
@@ -74,6 +131,9 @@ ATTACKS = [
     ),
     Attack("pgn", _run_pgn, lambda steps: 2 * NEIGHBOURS * steps),
     Attack("cw", _run_cw, lambda steps: steps, bounded=False),
+    Attack("segpgd", _run_segpgd, lambda steps: steps, random=True, weighted=True),
+    Attack("cospgd", _run_cospgd, lambda steps: steps, random=True, weighted=True),
+    Attack("square", _run_square, lambda steps: 0, queries=lambda steps: QUERIES * steps),
 ]
 
 
@@ -112,8 +172,12 @@ class Problem:
 
     def loss(self, x: Tensor) -> Tensor:
         """Per-image cross-entropy; ``x`` holds the images once or repeated as by ``repeat(k, 1, 1, 1)``."""
+        return self.losses(x).mean((1, 2, 3))
+
+    def losses(self, x: Tensor) -> Tensor:
+        """The same for every pixel, ``(N, 1, H, W)``."""
         mask = self.mask.to(x).repeat(len(x) // len(self.mask), 1, 1, 1)
-        return nn.functional.softplus((1 - 2 * mask) * self.localizer(x)).mean((1, 2, 3))
+        return nn.functional.softplus((1 - 2 * mask) * self.localizer(x))
 
     def phi(self, levels: float) -> Tensor:
         return torch.full((len(self.image), 1, 1, 1), levels / 255, dtype=self.image.dtype)

@@ -28,7 +28,14 @@ def bounded(request: pytest.FixtureRequest) -> Attack:
     return request.param
 
 
-@pytest.fixture(scope="session", **_rows([row for row in ATTACKS if not row.one_step]))
+@pytest.fixture(scope="session", **_rows([row for row in ATTACKS if row.queries is None]))
+def white_box(request: pytest.FixtureRequest) -> Attack:
+    return request.param
+
+
+@pytest.fixture(
+    scope="session", **_rows([row for row in ATTACKS if not row.one_step and row.queries is None])
+)
 def iterative(request: pytest.FixtureRequest) -> Attack:
     return request.param
 

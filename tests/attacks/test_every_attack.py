@@ -27,9 +27,11 @@ def run(attack: Attack, lab: Problem, levels: float = 2, steps: int = 4) -> Tens
 def test_every_public_attack_is_in_the_table() -> None:
     named = {name: getattr(attacks, name) for name in attacks.__all__}
     first = {
-        name: next(iter(inspect.signature(f).parameters)) for name, f in named.items() if name != "LossFn"
+        name: next(iter(inspect.signature(f).parameters))
+        for name, f in named.items()
+        if not name.endswith("LossFn")
     }
-    public = {name for name, argument in first.items() if argument in ("loss", "objective")}
+    public = {name for name, argument in first.items() if argument in ("loss", "losses", "objective")}
     assert public - {"input_gradient"} == {row.name for row in ATTACKS}
 
 
@@ -149,7 +151,9 @@ def test_an_iterative_attack_is_at_least_as_strong_as_one_step(iterative: Attack
     many = run(iterative, lab, levels=3, steps=20)
     # The same ball for all: an attack without one may not win by going further.
     many = torch.clamp(many, lab.image - 3 / 255, lab.image + 3 / 255)
-    assert (lab.loss(many) >= lab.loss(one)).all()
+    clean = lab.loss(lab.image)
+    share = 0.95 if iterative.weighted else 1.0
+    assert (lab.loss(many) - clean >= share * (lab.loss(one) - clean)).all()
 
 
 def test_a_stronger_phi_never_helps_the_defender(bounded: Attack, lab: Problem) -> None:
@@ -169,13 +173,16 @@ def test_random_signs_of_the_same_phi_are_weaker(bounded: Attack, lab: Problem) 
 
 
 @pytest.mark.parametrize("steps", [1, 10])
-def test_it_costs_the_gradients_it_promises(attack: Attack, lab: Problem, steps: int) -> None:
+def test_it_costs_the_gradients_or_queries_it_promises(attack: Attack, lab: Problem, steps: int) -> None:
     backward: list[int] = []
 
     def watched(x: Tensor) -> Tensor:
-        x.register_hook(lambda gradient: backward.append(len(gradient)))
+        if x.requires_grad:
+            x.register_hook(lambda gradient: backward.append(len(gradient)))
         return lab.loss(x)
 
     counted = Counted(watched)
     attack.run(counted, lab.image, lab.phi(1), lab.keys, steps)
-    assert counted.images == sum(backward) == attack.gradients(steps) * len(lab.image)
+    forward = (attack.queries or attack.gradients)(steps)
+    assert counted.images == forward * len(lab.image)
+    assert sum(backward) == attack.gradients(steps) * len(lab.image)

@@ -45,13 +45,13 @@ def test_a_loss_that_is_not_one_number_per_image_is_refused(
         input_gradient(lambda x: reduce(lab.loss(x)), lab.image)
 
 
-def test_a_detached_loss_is_refused(attack: Attack, lab: Problem) -> None:
+def test_a_detached_loss_is_refused(white_box: Attack, lab: Problem) -> None:
     def detached(x: Tensor) -> Tensor:
         with torch.no_grad():
             return lab.loss(x)
 
     with pytest.raises(ValueError, match="loss does not depend on the image"):
-        attack.run(detached, lab.image, lab.phi(1), lab.keys, 2)
+        white_box.run(detached, lab.image, lab.phi(1), lab.keys, 2)
 
 
 def test_a_loss_cut_off_from_the_image_is_refused_though_parameters_keep_a_graph(lab: Problem) -> None:

@@ -48,7 +48,7 @@ def test_a_tiny_or_huge_gradient_is_no_obstacle(attack: Attack, scale: float) ->
     lab = problem(2)
     attacked = attack.run(linear(torch.full_like(lab.image, scale)), lab.image, lab.phi(1), lab.keys, 10)
     assert attacked.isfinite().all()
-    if attack.bounded:
+    if attack.bounded and attack.queries is None:
         expected = (lab.image + 1 / 255).clamp(max=1)
         assert torch.allclose(attacked, expected, rtol=0, atol=1e-12)
 

@@ -1,0 +1,33 @@
+"""What plans know of one attack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Default = float | int | bool | str | None
+
+
+@dataclass(frozen=True)
+class Attack:
+    """One attack as plans see it.
+
+    ``sweeps`` says what a list of settings varies: ``phi`` or ``steps``. Settings of one ``group`` share
+    gradients and are run together. ``defaults`` are the paper's or, where it is silent, the attack's own; they are
+    recorded with every config. ``optional`` are parameters that are recorded only where they are given, so that configs
+    made before there was such a parameter keep their hashes; ``asked_as`` is what a user writes.
+    """
+
+    name: str
+    sweeps: str
+    group: str
+    summary: str
+    source: str
+    defaults: Mapping[str, Default] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()
+    asked_as: str = ""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """All that ``--param`` may set."""
+        return (*self.defaults, *self.optional)

@@ -1,0 +1,90 @@
+"""Parameters of an attack: defaults filled in, types and ranges checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+from .catalogue import CORNER, FAMILY, VERSION
+from .entry import Attack, Default
+
+TARGETS = ("mask", "empty")
+"""What the loss of a sign attack leads away from, the true mask, or towards, the mask of an authentic image."""
+_CHOICES = {
+    "optimizer": ("adam", "gd"),
+    "objective": ("probability", "logit"),
+    "target": TARGETS,
+    "kernel_name": ("gaussian", "linear", "uniform"),
+    "eps": (CORNER,),
+    FAMILY: (VERSION,),
+}
+_POSITIVE = ("lr", "c", "alpha_over_phi", "alpha_over_eps", "alpha", "p_init", "resize_rate")
+_AT_MOST = {"delta": 1, "diversity_prob": 1, "p_init": 1, "resize_rate": 2}
+
+
+def resolve_params(attack: Attack, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the defaults and check the types and ranges of what was given.
+
+    Raises:
+        ValueError: for a parameter the attack does not have, or a value it cannot take.
+    """
+    resolved: dict[str, Any] = dict(attack.defaults)
+    for name, value in given.items():
+        if name not in attack.parameters:
+            if name in ("eps", "max_epsilon"):
+                raise ValueError(f"attack '{attack.name}' has its {name} from --phi; leave it out")
+            known = ", ".join(attack.parameters) or "none"
+            raise ValueError(f"attack '{attack.name}' has no parameter '{name}'; its parameters: {known}")
+        resolved[name] = _checked(name, attack.defaults.get(name, 1.0), value)
+    if resolved.get("target") == TARGETS[0]:
+        del resolved["target"]
+    if "alpha" in resolved:
+        ratio = next(name for name in attack.defaults if name.startswith("alpha_over"))
+        if ratio in given:
+            raise ValueError(f"attack '{attack.name}' takes alpha or {ratio}; found both")
+        del resolved[ratio]
+    if resolved.get("alpha_over_phi", 0) is None:
+        resolved["alpha_over_phi"] = 1.0 / resolved["steps"]
+    return resolved
+
+
+def iterations(params: Mapping[str, Any]) -> int:
+    """How often an attack with these parameters goes round its loop."""
+    return next((int(params[name]) for name in ("steps", "num_iter_set", "queries") if name in params), 1)
+
+
+def _checked(name: str, default: Default, value: Any) -> Any:
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise ValueError(f"parameter {name} must be one of {', '.join(_CHOICES[name])}; found '{value}'")
+        return value
+    if isinstance(default, bool):
+        if str(value).lower() not in ("true", "false"):
+            raise ValueError(f"parameter {name} must be true or false; found '{value}'")
+        return str(value).lower() == "true"
+    number = math.nan if isinstance(value, bool) else _read_number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"parameter {name} must be a number; found '{value}'")
+    if isinstance(default, int):
+        least = 2 if name == "queries" else 1
+        if number != int(number) or not least <= number <= 100_000:
+            raise ValueError(f"parameter {name} must be a whole number from {least} to 100000; found {value}")
+        return int(number)
+    if not 0 <= number <= 1e6 or (name in _POSITIVE and number == 0):
+        raise ValueError(f"parameter {name} must be a positive number; found {value}")
+    if number > _AT_MOST.get(name, number):
+        low = "(" if name in _POSITIVE else "["
+        raise ValueError(f"parameter {name} must be in {low}0, {_AT_MOST[name]}]; found {value}")
+    return number
+
+
+def _read_number(name: str, value: Any) -> float:
+    try:
+        # a step size is written like phi: 1/255
+        if name == "alpha" and len(str(value)) <= 40 and "e" not in str(value).lower():
+            return float(Fraction(str(value)))
+        return float(value)
+    except (TypeError, ValueError, OverflowError, ZeroDivisionError):
+        return math.nan
