@@ -4,17 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "as_localizer", "check_localizer", "load_localizer", "score"]
+__all__ = ["__version__", "as_localizer", "check_localizer", "load", "load_localizer", "score"]
 
 if TYPE_CHECKING:
     from afbench.localizers import load_localizer
     from afbench.localizers.conformance import check_localizer
     from afbench.localizers.own import as_localizer
+    from afbench.reading.load import load
     from afbench.scoring.score import score
 
 _HOMES = {
     "as_localizer": "afbench.localizers.own",
     "check_localizer": "afbench.localizers.conformance",
+    "load": "afbench.reading.load",
     "load_localizer": "afbench.localizers",
     "score": "afbench.scoring.score",
 }

@@ -12,6 +12,9 @@ from PIL import Image
 
 from afbench.cli import main
 from afbench.core import ByteImage
+from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.workflows.generate import generate
+from afbench.workflows.request import Options
 
 torch.set_num_threads(1)
 
@@ -33,6 +36,20 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source ``folder``: three forged photographs of noise, two of one size; not to be changed."""
+    root = tmp_path_factory.mktemp("photographs")
+    for number, side in enumerate((32, 48, 32)):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, side, 3), dtype=np.uint8)
+        mask = np.zeros((32, side), np.uint8)
+        mask[4:20, 8:24] = 255
+        for folder, content in (("images", pixels), ("masks", mask)):
+            (root / folder).mkdir(exist_ok=True)
+            Image.fromarray(content).save(root / folder / f"photo{number}.png")
+    return root
+
+
 @pytest.fixture
 def afbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
     """Call the command line in this process, inside an empty working directory: ``afbench("plan", ...)``."""
@@ -47,6 +64,34 @@ def afbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         return Ran(int(stop.value.code or 0), told.out, told.err)
 
     return call
+
+
+class Made(NamedTuple):
+    """A small benchmark and what it was made of: 5 forged images of three sizes in ``root``, and 2 synthetic ones."""
+
+    folder: Path
+    root: Path
+    configs: tuple[str, ...] = ("clean", "reference-fgsm-1", "reference-fgsm-3", "reference-cw-2")
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A benchmark of sources ``folder`` and ``synthetic`` in shards of 2; not to be changed."""
+    base = tmp_path_factory.mktemp("made")
+    root = base / "photographs"
+    for number in range(5):
+        shape = (40, 32 + 16 * (number % 3), 3)
+        pixels = np.random.default_rng(number).integers(0, 256, shape, dtype=np.uint8)
+        mask = np.zeros(shape[:2], np.uint8)
+        mask[4:20, 8 : 20 + number] = 255
+        for name, content in (("images", pixels), ("masks", mask)):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(root / name / f"photo.{number}.png")
+    settings = (*expand_attack("fgsm", phi=["1/255", "3/255"]), *expand_attack("cw", steps=[2]))
+    for spec, limit in ((SourceSpec("folder", str(root)), None), (SourceSpec("synthetic", None), 2)):
+        plan = RunPlan("test", (Block(("reference",), (spec,), settings),), limit=limit)
+        generate(plan, base / "out", Options(checkpoint="random", shard_size=2))
+    return Made(base / "out", root)
 
 
 @pytest.fixture(scope="session")

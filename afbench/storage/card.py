@@ -3,64 +3,36 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from afbench.shipped import shipped
-
-from .manifests import AUTHENTIC, CLEAN, ORIGINALS
+from .card_text import card_text, figures_table
+from .manifests import CLEAN, ORIGINALS, count_rows
+from .rights import pixel_rights
 from .schema import columns_of, yaml_features
 
-_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+__all__ = ["dataset_card", "figures_table"]
+
+_SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+    (100_000_000, "10M<n<100M"),
+)
+"""The Hub's own words for how many rows there are."""
+_GATE = (
+    "The images are copies of images of {sources}, whose terms hold for them. By asking for access you say that you "
+    "have read LICENSE.md, may use those images, and will not pass them on."
+)
 
 
 def dataset_card(configs: Mapping[str, Mapping[str, Any]]) -> str:
     """Write the card: YAML with every config's files, features and counts, then DATASET_CARD.md filled in."""
-    body = shipped("DATASET_CARD.md").read_text(encoding="utf-8")
-    first = _default(configs)
-    split = next(iter(configs[first]["splits"]), "demo")
-    for marker, text in {
-        "<!-- afbench:example -->": f'load_dataset("PATH/TO/THIS/FOLDER", "{first}", split="{split}")',
-        "<!-- afbench:table -->": figures_table(configs),
-        "<!-- afbench:sources -->": _sources(configs),
-        "<!-- afbench:excluded -->": _excluded(configs),
-    }.items():
-        body = body.replace(marker, text)
-    return f"---\n{_front_matter(configs)}---\n\n{body}"
-
-
-def figures_table(configs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Markdown: one row per config and source."""
-    lines = [
-        "| config | source | images | F1 original | F1 attacked | RP % | F1 all-ones | PSNR dB | SSIM | max level |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
-    for name, manifest in configs.items():
-        for source, split in manifest["splits"].items():
-            if "summary" in split:
-                shown = name + " (untrained)" * manifest["how"]["localizer"]["untrained"]
-                lines.append("| " + " | ".join([shown, source, *_cells(split["summary"])]) + " |")
-    return "\n".join(lines)
-
-
-def _cells(summary: Mapping[str, Any]) -> list[str]:
-    return [
-        str(summary["n"]),
-        *(
-            _figure(summary[key], digits)
-            for key, digits in (("f1_clean", 3), ("f1_adv", 3), ("rp", 1), ("f1_all_ones", 3))
-        ),
-        _figure(summary["psnr"], 1),
-        _figure(summary["ssim"], 4),
-        str(summary["linf"]),
-    ]
-
-
-def _figure(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return f"---\n{_front_matter(configs)}---\n\n{card_text(configs, _default(configs))}"
 
 
 def _default(configs: Mapping[str, Any]) -> str:
@@ -84,19 +56,31 @@ def _groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
 
 def _front_matter(configs: Mapping[str, Mapping[str, Any]]) -> str:
     groups = _groups(configs)
-    rows = sum(part["rows"] for name in configs if name not in ORIGINALS for part in _shards(configs[name]))
+    rows = sum(map(count_rows, configs.values()))
+    rights = pixel_rights(configs)
+    restricted = sorted({*rights.forbidden, *rights.unclear})
+    # one list for all configs of the same columns: YAML says it once, and 80 configs are read in half the time
+    features = {name in ORIGINALS: yaml_features(columns_of(name)) for name in (CLEAN, "attacked")}
     content = {
-        "pretty_name": "Adversarial forgery-localization benchmark made with afbench",
+        "pretty_name": _pretty_name(configs),
         "license": "other",
         "license_name": "see-license-md",
         "license_link": "LICENSE.md",
         "task_categories": ["image-segmentation"],
         "tags": ["image-forensics", "forgery-localization", "adversarial-examples", "benchmark", "afbench"],
-        "size_categories": [next((label for most, label in _SIZES if rows < most), "n>1M")],
+        "size_categories": [next((label for most, label in _SIZES if rows < most), "100M<n<1B")],
+        **({"extra_gated_prompt": _GATE.format(sources=", ".join(restricted))} if restricted else {}),
         "configs": [_config_entry(name, members, configs) for name, members in groups.items()],
-        "dataset_info": [_info_entry(name, members, configs) for name, members in groups.items()],
+        "dataset_info": [_info_entry(name, members, configs, features) for name, members in groups.items()],
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _pretty_name(configs: Mapping[str, Mapping[str, Any]]) -> str:
+    how = [configs[name]["how"] for name in configs if name not in ORIGINALS]
+    localizers = ", ".join(dict.fromkeys(one["localizer"]["name"] for one in how))
+    sources = ", ".join(sorted({source for manifest in configs.values() for source in manifest["splits"]}))
+    return f"Adversarial forgeries of {sources}" + (f" against {localizers}" if how else "")
 
 
 def _shards(manifest: Mapping[str, Any], split: str | None = None) -> list[Mapping[str, Any]]:
@@ -134,7 +118,12 @@ def _config_entry(name: str, members: list[str], configs: Mapping[str, Mapping[s
     return entry
 
 
-def _info_entry(name: str, members: list[str], configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _info_entry(
+    name: str,
+    members: list[str],
+    configs: Mapping[str, Mapping[str, Any]],
+    features: Mapping[bool, list[dict[str, Any]]],
+) -> dict[str, Any]:
     splits = []
     for split in _splits(members, configs):
         shards = [shard for one in members for shard in _shards(configs[one], split)]
@@ -148,31 +137,8 @@ def _info_entry(name: str, members: list[str], configs: Mapping[str, Mapping[str
     size = sum(split["num_bytes"] for split in splits)
     return {
         "config_name": name,
-        "features": yaml_features(columns_of(members[0])),
+        "features": features[members[0] in ORIGINALS],
         "splits": splits,
         "download_size": size,
         "dataset_size": size,
     }
-
-
-def _sources(configs: Mapping[str, Mapping[str, Any]]) -> str:
-    return "\n".join(
-        f"- `{name}`: {split['samples']} {'authentic ' * (config == AUTHENTIC)}samples asked for; terms: {split['terms']}"
-        for config in ORIGINALS
-        for name, split in configs.get(config, {"splits": {}})["splits"].items()
-    )
-
-
-def _excluded(configs: Mapping[str, Mapping[str, Any]]) -> str:
-    reasons = Counter(
-        reason
-        for _, reason in {
-            (one["sample_id"], one["reason"])
-            for manifest in configs.values()
-            for shard in _shards(manifest)
-            for one in shard["excluded"]
-        }
-    )
-    if not reasons:
-        return "None."
-    return "\n".join(f"- {reason}: {count}" for reason, count in sorted(reasons.items()))

@@ -15,14 +15,23 @@ import pyarrow.parquet as pq
 from afbench.core import AfbenchError
 
 from .commit import commit_bytes
+from .guard import refuse_bomb
 from .schema import DICTIONARY_COLUMNS, arrow_schema, columns_of
 
-ROW_GROUP = 64
+MAX_SHARD_BYTES = 500_000_000
+MAX_GROUP_BYTES = 100_000_000
+MAX_GROUP_ROWS = 100
+_BYTES_PER_PIXEL = 4
+"""More than an encoded image (3 values a pixel that may not compress) and its mask ever take."""
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What a manifest says of one committed shard; ``path`` is relative to the benchmark's folder."""
+    """What a manifest says of one committed shard; ``path`` is relative to the benchmark's folder.
+
+    ``together`` are the configs that were attacked in the same launches, which in float32 decide single levels:
+    with it, ``image_format`` and the batch size in ``log/`` the shard can be made again.
+    """
 
     path: str
     rows: int
@@ -32,6 +41,8 @@ class ShardRecord:
     first_id: str | None
     last_id: str | None
     excluded: Sequence[Mapping[str, str]]
+    together: Sequence[str] = ()
+    image_format: str = "webp"
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -40,6 +51,40 @@ class ShardRecord:
 def shard_path(config: str, split: str, number: int, count: int) -> str:
     """``data/<config>/<split>-00000-of-00004.parquet``."""
     return f"data/{config}/{split}-{number:05d}-of-{count:05d}.parquet"
+
+
+def cut_ids(ids: Sequence[str], shard_size: int, pixels: Mapping[str, int]) -> list[Sequence[str]]:
+    """Cut a list of sample ids into shards: at most ``shard_size`` ids, and never above 500 MB whatever they compress to.
+
+    ``pixels`` says how many each image has; one that it does not name counts as none. An image alone is always taken.
+    """
+    shards: list[Sequence[str]] = []
+    first = size = 0
+    for position, one in enumerate(ids):
+        more = _BYTES_PER_PIXEL * pixels.get(one, 0)
+        if position > first and (position - first == shard_size or size + more > MAX_SHARD_BYTES):
+            shards.append(ids[first:position])
+            first, size = position, 0
+        size += more
+    return [*shards, ids[first:]] if first < len(ids) else shards
+
+
+def group_rows(sizes: Sequence[int]) -> list[int]:
+    """Rows of each row group: equal parts of at most 100 rows, cut again where one would pass 100 MB.
+
+    Equal, so that the last is no smaller than a reader likes (32 rows). ``sizes`` are the encoded bytes of each row; a
+    row above 100 MB by itself is a group by itself.
+    """
+    parts = -(-len(sizes) // MAX_GROUP_ROWS)
+    ends = [len(sizes) * part // parts for part in range(1, parts + 1)]
+    groups: list[int] = []
+    rows = held = 0
+    for position, size in enumerate(sizes):
+        if rows and (position in ends or held + size > MAX_GROUP_BYTES):
+            groups.append(rows)
+            rows = held = 0
+        rows, held = rows + 1, held + size
+    return [*groups, rows] if rows else groups
 
 
 def write_shard(
@@ -71,8 +116,11 @@ def write_shard(
         write_page_index=True,
         write_page_checksum=True,
     ) as writer:
-        if rows:  # `datasets` cannot read a row group of no rows
-            writer.write_table(table, row_group_size=ROW_GROUP)
+        first = 0
+        # none for no rows: `datasets` cannot read an empty row group
+        for count in group_rows([len(row["image"]) + len(row["mask"]) for row in rows]):
+            writer.write_table(table.slice(first, count), row_group_size=count)
+            first += count
     data = stream.getvalue()
     sha256 = commit_bytes(folder / path, data)
     ids = [str(row["sample_id"]) for row in rows]
@@ -107,8 +155,14 @@ def read_rows(
         AfbenchError: if a shard is missing or damaged.
     """
     for path in paths:
+        if path.endswith(".h5"):
+            from .archive import read_archive_rows
+
+            yield from read_archive_rows(folder, path, columns)
+            continue
         try:
             with pq.ParquetFile(folder / path, pre_buffer=False, page_checksum_verification=True) as shard:
+                refuse_bomb(shard, (folder / path).stat().st_size)
                 wanted = list(columns) if columns else None
                 for batch in shard.iter_batches(batch_size=16, columns=wanted, use_threads=False):
                     for row in batch.to_pylist():
@@ -116,7 +170,7 @@ def read_rows(
                             if name in row:
                                 row[name] = row[name]["bytes"]
                         yield row
-        except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+        except (OSError, pa.ArrowException, KeyError, TypeError, AfbenchError) as error:
             raise AfbenchError(
                 f"shard '{path}' cannot be read ({' '.join(str(error).split())[:120]}); `afbench verify` says what is damaged"
             ) from None

@@ -1,0 +1,75 @@
+"""``afbench export``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from .progress import deferred_bar
+
+
+@click.command(
+    "export",
+    epilog="Example: afbench export afbench-out/demo --to hdf5 --residuals-only --out afbench-out/demo-archive",
+)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    required=True,
+    type=click.Choice(["hdf5", "parquet", "imagefolder", "webdataset"]),
+    help="hdf5: what was changed, several times smaller; parquet: a benchmark again; imagefolder: PNG files; webdataset: tars.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    metavar="NAME",
+    help="Take only this config and the originals; repeat. Default: all.",
+)
+@click.option(
+    "--with-originals/--residuals-only",
+    "with_originals",
+    default=None,
+    help="Of hdf5: keep the originals, or leave them out. Default: keep, but for sources that may not be shared.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+def command(
+    folder: Path, to: str, out: Path, configs: tuple[str, ...], with_originals: bool | None, as_json: bool
+) -> None:
+    """Write a benchmark in another form, with BagIt and Croissant files. Run it again to go on after an interruption."""
+    from afbench.workflows.export import export
+
+    with ExitStack() as stack:
+        bar = deferred_bar(stack, "export", "img")
+        done = export(
+            folder,
+            out,
+            to,
+            configs=configs,
+            with_originals=with_originals,
+            start=bar.start,
+            advance=bar.advance,
+        )
+    for source, word in done.restricted.items():
+        held = "its originals are left out" if source in done.withheld else f"{out} holds its pixels"
+        click.echo(f"{source}: redistribution is {word}; {held}", err=True)
+    if as_json:
+        told = {
+            "folder": str(done.folder),
+            "configs": list(done.configs),
+            "images": done.images,
+            "files": done.files,
+            "bytes": done.bytes,
+            "written": done.written,
+            "restricted": dict(done.restricted),
+            "withheld": list(done.withheld),
+        }
+        click.echo(json.dumps(told, indent=2))
+        return
+    click.echo(
+        f"{done.images} images of {len(done.configs)} configs in {out}: {done.files} files, {done.bytes} bytes"
+    )

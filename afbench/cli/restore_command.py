@@ -1,0 +1,69 @@
+"""``afbench restore``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from afbench.plan import parse_source
+
+from .progress import deferred_bar
+
+
+@click.command(
+    "restore",
+    epilog="Example: afbench restore afbench-out/demo-archive --source demo --out afbench-out/demo-restored",
+)
+@click.argument("archive", type=click.Path(path_type=Path))
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME[:ROOT]",
+    help="Your own copy of a source that the archive has no originals of; repeat. Default: what AFBENCH_DATA holds.",
+)
+@click.option(
+    "--split",
+    "splits",
+    multiple=True,
+    metavar="NAME",
+    help="Restore only this source; repeat. Default: all.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done and what is missing as JSON.")
+def command(
+    archive: Path, sources: tuple[str, ...], splits: tuple[str, ...], out: Path, as_json: bool
+) -> int:
+    """Put the images of an HDF5 archive together again, each checked by the hash of its pixels.
+
+    Exit code 3 if originals are missing or others than those that were attacked; run it again once you have them.
+    """
+    roots = {spec.name: spec.root for spec in map(parse_source, sources)}
+    from afbench.workflows.restore import restore
+
+    with ExitStack() as stack:
+        bar = deferred_bar(stack, "restore", "img")
+        done = restore(archive, out, roots, splits=splits, start=bar.start, advance=bar.advance)
+    if as_json:
+        told = {
+            "folder": str(done.folder),
+            "images": done.images,
+            "shards": done.shards,
+            "identical": done.identical,
+            "missing": [one._asdict() for one in done.missing],
+        }
+        click.echo(json.dumps(told, indent=2))
+    else:
+        for one in done.missing[:50]:
+            click.echo(f"{one.source} {one.sample_id}: {one.reason} ({one.detail})")
+        if len(done.missing) > 50:
+            click.echo(f"... and {len(done.missing) - 50} more")
+        for reason, count in done.reasons.items():
+            click.echo(f"missing: {count} {reason}")
+        click.echo(
+            f"{done.images} images in {out}; {done.identical} of {done.shards} shards are byte for byte the original's"
+        )
+    return 3 if done.missing else 0

@@ -1,0 +1,108 @@
+"""The originals of an archive that has been published without them, read from the user's own copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from afbench.core import AfbenchError, BadSample, ByteImage, Sample, Source, UsageError
+from afbench.images import pixel_sha256
+from afbench.sources import SourceOptions, open_source
+from afbench.storage.manifests import AUTHENTIC, CLEAN
+
+from .rows import Row, Store
+
+
+class CopyStore:
+    """Rows of an archive, pixels of the sources in the user's own copies, each checked by hash when it is read."""
+
+    def __init__(self, archive: Store, roots: Mapping[str, str | None]) -> None:
+        """Open the sources.
+
+        Raises:
+            UsageError: if the archive has no such source, or a root does not hold it.
+        """
+        self.configs: Mapping[str, Mapping[str, Any]] = archive.configs
+        self._archive = archive
+        self._sources = open_copies(archive.configs, roots)
+        self._known = {name: known_ids(source) for name, source in self._sources.items()}
+        self._last: tuple[Row, Sample] | None = None
+
+    def holds_images(self, config: str, split: str) -> bool:
+        return split in self._sources
+
+    def rows(self, config: str, split: str) -> Sequence[Row]:
+        """The archive's rows."""
+        return self._archive.rows(config, split)
+
+    def image(self, row: Row, original: ByteImage | None = None) -> ByteImage:
+        """uint8 RGB ``(H, W, 3)``.
+
+        Raises:
+            AfbenchError: if the copy lacks it or holds another.
+        """
+        return self._sample(row).image
+
+    def mask(self, row: Row) -> ByteImage:
+        """uint8 ``(H, W)``, 255 where forged.
+
+        Raises:
+            AfbenchError: as ``image``.
+        """
+        return self._sample(row).mask
+
+    def _sample(self, row: Row) -> Sample:
+        # an item asks for the image and then for the mask: both come of one reading
+        if self._last is None or self._last[0] != row:
+            try:
+                self._last = (row, read_original(self._sources[row.source], row, self._known[row.source]))
+            except BadSample as problem:
+                raise AfbenchError(f"{row.sample_id} of your copy of {row.source}: {problem}") from None
+        return self._last[1]
+
+
+def open_copies(
+    configs: Mapping[str, Mapping[str, Any]], roots: Mapping[str, str | None]
+) -> dict[str, Source]:
+    """Open the user's copies of an archive's sources.
+
+    Raises:
+        UsageError: if the archive has no such source, or a root does not hold it.
+    """
+    known = sorted({split for manifest in configs.values() for split in manifest["splits"]})
+    seeds = {manifest["how"]["seed"] for manifest in configs.values() if "how" in manifest}
+    authentic = configs.get(AUTHENTIC, {"splits": {}})["splits"]
+    found = {}
+    for name, root in roots.items():
+        if name not in known:
+            raise UsageError(f"the archive has no source '{name}'; its sources: {', '.join(known)}")
+        options = SourceOptions(authentic=name in authentic)
+        # the one source without an end; of the others every sample is there to be found
+        limit = configs[CLEAN]["splits"][name]["samples"] if name == "synthetic" else None
+        found[name] = open_source(name, root, seed=min(seeds, default=0), limit=limit, options=options)
+    return found
+
+
+def known_ids(source: Source) -> frozenset[str]:
+    """Every id of a source, forged or authentic."""
+    return frozenset((*source.ids, *source.authentic))
+
+
+def read_original(source: Source, row: Row, known: frozenset[str]) -> Sample:
+    """Read the sample that a row of ``clean`` or ``authentic`` describes; ``known`` are the source's ids.
+
+    Raises:
+        BadSample: ``missing_original`` if the source lacks it or cannot use it, ``other_original`` or ``other_mask`` if
+            its decoded pixels are others.
+    """
+    if row.sample_id not in known:
+        raise BadSample("missing_original", "no sample of this name")
+    try:
+        sample = source.read(row.sample_id)
+    except (BadSample, AfbenchError) as problem:
+        raise BadSample("missing_original", str(problem)) from None
+    if pixel_sha256(sample.image) != row.image_sha256:
+        raise BadSample("other_original", "its pixels are not those that were attacked")
+    if pixel_sha256(sample.mask) != row.mask_sha256:
+        raise BadSample("other_mask", "its mask is not the one of the benchmark")
+    return sample

@@ -1,0 +1,85 @@
+"""Pairs of an original and what an attack made of it, as a torch Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from afbench.images import masks_to_tensor, to_tensor
+
+from .rows import Row, Store
+
+
+class Pair(NamedTuple):
+    """An image and its original; the same row twice where nobody attacked it."""
+
+    row: Row
+    original: Row
+
+
+class PairDataset(Dataset[dict[str, Any]]):
+    """Random access to pairs; holds no open file across processes.
+
+    ``dataset[i]`` is ``{"sample_id", "group", "source", "config": str, "original", "adversarial": float32 (3, H, W)
+    in [0, 1], "mask": float32 (1, H, W) of 0 and 1}``. Lists in the same order, known without decoding: ``groups``,
+    ``sizes`` (H, W), ``sample_ids``, ``sources``, ``configs``.
+    """
+
+    def __init__(self, store: Store, originals: Mapping[str, Store], pairs: Sequence[Pair]) -> None:
+        """``originals`` by source."""
+        self._store = store
+        self._originals = originals
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read and decode one pair.
+
+        Raises:
+            IndexError: beyond either end.
+            AfbenchError: if what is stored is damaged.
+        """
+        row, original_row = self._pairs[index]
+        base = self._originals[row.source]
+        original, mask = base.image(original_row), base.mask(original_row)
+        first = to_tensor([original])[0]
+        if row.config == original_row.config:
+            adversarial: Tensor = first.clone()
+        else:
+            adversarial = to_tensor([self._store.image(row, original)])[0]
+        return {
+            "sample_id": row.sample_id,
+            "group": row.group,
+            "source": row.source,
+            "config": row.config,
+            "original": first,
+            "adversarial": adversarial,
+            "mask": masks_to_tensor([mask])[0],
+        }
+
+    @property
+    def groups(self) -> list[str]:
+        """What must stay on one side of a split (a photograph, a scene), image by image."""
+        return [pair.row.group for pair in self._pairs]
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(H, W) of every image."""
+        return [(pair.row.height, pair.row.width) for pair in self._pairs]
+
+    @property
+    def sample_ids(self) -> list[str]:
+        return [pair.row.sample_id for pair in self._pairs]
+
+    @property
+    def sources(self) -> list[str]:
+        return [pair.row.source for pair in self._pairs]
+
+    @property
+    def configs(self) -> list[str]:
+        return [pair.row.config for pair in self._pairs]

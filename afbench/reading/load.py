@@ -1,0 +1,111 @@
+"""``afbench.load``: a benchmark as a torch Dataset of (original, adversarial, mask)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from afbench.core import AfbenchError, UsageError
+from afbench.storage.archive import is_archive
+from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, open_benchmark
+
+from .archive import ArchiveStore
+from .choose import choose_configs, choose_splits
+from .copies import CopyStore
+from .dataset import Pair, PairDataset
+from .parquet import ParquetStore
+from .rows import Row, Store
+
+
+def load(
+    path: str | Path,
+    config: str | None = None,
+    *,
+    split: str | None = None,
+    originals: str | Path | Mapping[str, str] | None = None,
+) -> PairDataset:
+    """Open a benchmark, or one of its archives, for training and evaluation.
+
+    No image is read yet. The dataset may be indexed in any order and given to a ``DataLoader`` whose workers are
+    forked or spawned; images of different sizes cannot be stacked, so use ``batch_size=None`` or a collate function
+    of your own where ``dataset.sizes`` differ.
+
+    Args:
+        path: a folder that ``afbench generate`` made, or a folder of ``afbench export --to hdf5``.
+        config: a config, ``<localizer>-<attack>`` for all its settings, or ``all``; omitted, the default of its card.
+            ``clean`` and ``authentic`` give adversarial = original.
+        split: one source; omitted, all of them, one behind the other.
+        originals: where the originals are, if the archive has been made without them: a benchmark that holds them, or
+            ``{source: root of your own copy}``. Their pixels are checked by hash.
+    Returns:
+        A torch ``Dataset``; an item is ``{"sample_id", "group", "source", "config": str, "original", "adversarial":
+        float32 (3, H, W) in [0, 1], "mask": float32 (1, H, W) of 0 and 1}``.
+    Raises:
+        UsageError: if there is no benchmark, config or split of this name, or its originals are nowhere.
+        AfbenchError: if the benchmark is damaged.
+    """
+    store = open_store(Path(path))
+    chosen = choose_configs(store.configs, config, Path(path))
+    splits = choose_splits(store.configs, chosen, split, Path(path))
+    bases = _originals(store, Path(path), originals, splits)
+    pairs: list[Pair] = []
+    for name in splits:
+        known: dict[str, dict[str, Row]] = {}
+        for one in chosen:
+            kind = one if one in ORIGINALS else CLEAN
+            if kind not in known:
+                known[kind] = {row.sample_id: row for row in bases[name].rows(kind, name)}
+            rows = store.rows(one, name)
+            where = f"'{path}'" if bases[name] is store else f"originals '{originals}'"
+            pairs += [Pair(row, _original_of(row, known[kind], where)) for row in rows]
+    return PairDataset(store, bases, pairs)
+
+
+def open_store(path: Path) -> Store:
+    """Open what lies at a path.
+
+    Raises:
+        UsageError: if it is neither a finished benchmark nor a finished archive.
+    """
+    if path.is_file():
+        raise UsageError(f"'{path}' is a file; give the folder of a benchmark or of an archive")
+    archive = is_archive(open_benchmark(path).configs[CLEAN])
+    return ArchiveStore(path) if archive else ParquetStore(path)
+
+
+def _originals(
+    store: Store, path: Path, given: str | Path | Mapping[str, str] | None, splits: Sequence[str]
+) -> dict[str, Store]:
+    """Where the originals of every split are read."""
+    lacking = [split for split in splits if not store.holds_images(CLEAN, split)]
+    found = dict.fromkeys(splits, store)
+    if not lacking:
+        return found
+    if given is None:
+        raise UsageError(
+            f"'{path}' holds no originals of {', '.join(lacking)}, only what was changed in them; give originals= a "
+            "benchmark that has them or {source: root of your own copy}, or run `afbench restore`"
+        )
+    if isinstance(given, Mapping):
+        other: Store = CopyStore(store, {name: root for name, root in given.items() if name in lacking})
+    else:
+        other = open_store(Path(given))
+    for split in lacking:
+        if CLEAN not in other.configs or not other.holds_images(CLEAN, split):
+            raise UsageError(f"originals '{given}' holds none of source '{split}'")
+        found[split] = other
+    return found
+
+
+def _original_of(row: Row, known: Mapping[str, Row], where: str) -> Row:
+    kind = AUTHENTIC if row.config == AUTHENTIC else CLEAN
+    original = known.get(row.sample_id)
+    if original is None:
+        raise AfbenchError(
+            f"{row.sample_id} of {row.source}: its original is not in config {kind} of {where}"
+        )
+    if original.image_sha256 != row.original_sha256 or original.mask_sha256 != row.mask_sha256:
+        raise AfbenchError(
+            f"{row.sample_id} of {row.source}: config {row.config} was made from another original or mask than {where} holds"
+        )
+    return original

@@ -1,0 +1,146 @@
+"""An HDF5 archive: a benchmark's folder with HDF5 shards in place of Parquet, of which shard k of an attacked config
+holds residuals to shard k of ``clean`` of the same split; ``clean`` itself may be without pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from afbench.core import AfbenchError, BadSample, ByteImage
+from afbench.images import decode_stored, encode_image
+
+from .hdf5 import SUFFIX, Content, archive_bytes, format_of
+from .hdf5_read import ArchiveShard, open_shard, opened
+from .manifests import CLEAN, ORIGINALS
+from .residual import add_residual, encode_residual, residual
+
+ARCHIVE = "archive"
+"""Key of a split in the manifests of an archive: what its shards hold."""
+
+
+def is_archive(manifest: Mapping[str, Any]) -> bool:
+    """True if a config's manifest is of an archive."""
+    return any(ARCHIVE in part for part in manifest["splits"].values())
+
+
+def archive_path(parquet_path: str) -> str:
+    """Where an archive holds what a benchmark holds in a Parquet shard."""
+    return parquet_path.removesuffix(".parquet") + SUFFIX
+
+
+def pack_shard(
+    config: str,
+    split: str,
+    rows: Sequence[Mapping[str, Any]],
+    originals: Mapping[str, ByteImage],
+    *,
+    content: Content,
+) -> bytes:
+    """One HDF5 shard of a Parquet shard's rows.
+
+    Args:
+        config: the config.
+        split: its split.
+        rows: of the Parquet shard, ``image`` and ``mask`` as encoded bytes.
+        originals: by sample id, of residuals.
+        content: ``residuals`` for an attacked config, ``images`` or ``none`` for the originals.
+    Raises:
+        AfbenchError: if a row cannot be decoded or its original is missing.
+    """
+    sizes = [(row["height"], row["width"]) for row in rows]
+    image_format = format_of([row["image"] for row in rows], sizes)
+    pictures: list[bytes] = []
+    masks: list[bytes] = []
+    if content == "images":
+        pictures, masks = [row["image"] for row in rows], [row["mask"] for row in rows]
+    for row in rows if content == "residuals" else ():
+        try:
+            original = originals[row["sample_id"]]
+            attacked = decode_stored(row["image"], (row["height"], row["width"]))
+            pictures.append(encode_residual(residual(attacked, original)))
+        except (KeyError, BadSample, ValueError) as problem:
+            raise AfbenchError(
+                f"{row['sample_id']} of {config}, {split}: no residual can be made ({problem}); see `afbench verify`"
+            ) from None
+    return archive_bytes(
+        config, split, rows, content=content, image_format=image_format, pictures=pictures, masks=masks
+    )
+
+
+def open_checked(folder: Path, path: str, config: str, split: str) -> ArchiveShard:
+    """Open the shard of a config and split; the caller closes it.
+
+    Raises:
+        AfbenchError: if it is refused, is another's, or lies outside of the folder.
+    """
+    if not (folder / path).resolve().is_relative_to(folder.resolve()):
+        raise AfbenchError(f"'{folder / path}' is a link out of the archive")
+    shard = open_shard(folder / path)
+    if (shard.config, shard.split) != (config, split):
+        shard.close()
+        raise AfbenchError(
+            f"'{folder / path}' is a shard of config {shard.config}, split {shard.split}, not of {config}, {split}"
+        )
+    return shard
+
+
+def read_archive_rows(
+    folder: Path, path: str, columns: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a shard as Parquet would give them; pictures are put together only when asked for.
+
+    Raises:
+        AfbenchError: if the shard is refused, or pictures are asked for and the archive has no originals.
+    """
+    with opened(folder / path) as shard:
+        wanted = set(columns) if columns else {*shard.columns, "image", "mask"}
+        if not wanted & {"image", "mask"}:
+            for number in range(len(shard)):
+                yield {name: value for name, value in shard.scalars(number).items() if name in wanted}
+            return
+        if shard.config in ORIGINALS:
+            base, places = shard, dict[str, int]()
+        else:
+            base, places = _originals_of(folder, path, shard)
+        try:
+            if not base.has_masks:
+                raise AfbenchError(
+                    f"'{folder}' is an archive without originals; `afbench restore` puts images together"
+                )
+            for number in range(len(shard)):
+                row = shard.scalars(number)
+                place = places.get(row["sample_id"], number if base is shard else None)
+                if place is None:
+                    raise AfbenchError(f"{row['sample_id']} of '{path}' has no original in the archive")
+                if "image" in wanted:
+                    row["image"] = _encoded(shard, number, base, place)
+                if "mask" in wanted:
+                    row["mask"] = base.encoded(place, "mask_data")
+                yield {name: value for name, value in row.items() if name in wanted}
+        finally:
+            base.close()
+
+
+def _originals_of(folder: Path, path: str, shard: ArchiveShard) -> tuple[ArchiveShard, dict[str, int]]:
+    base = open_checked(folder, f"data/{CLEAN}/{Path(path).name}", CLEAN, shard.split)
+    return base, {raw.decode(): number for number, raw in enumerate(base.columns["sample_id"])}
+
+
+def _encoded(shard: ArchiveShard, number: int, base: ArchiveShard, place: int) -> bytes:
+    if base is shard:
+        return shard.encoded(number)
+    image = attacked_image(shard, number, base.picture(place))
+    return encode_image(image, "png" if shard.image_format == "png" else "webp")
+
+
+def attacked_image(shard: ArchiveShard, number: int, original: ByteImage) -> ByteImage:
+    """The image of a row of residuals, uint8 ``(H, W, 3)``.
+
+    Raises:
+        AfbenchError: if the residual is damaged or does not fit its original.
+    """
+    try:
+        return add_residual(shard.picture(number), original)
+    except ValueError as problem:
+        raise AfbenchError(f"'{shard.path}', row {number}: {problem}") from None

@@ -1,0 +1,161 @@
+"""What a dataset card says below its YAML: the tables, and what depends on the sources."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from afbench.plan import ATTACKS
+from afbench.shipped import shipped, shipped_json
+
+from .manifests import AUTHENTIC, ORIGINALS, count_rows, excluded_samples
+from .rights import pixel_rights
+
+Configs = Mapping[str, Mapping[str, Any]]
+
+_FIGURES = (
+    "config",
+    "source",
+    "images",
+    "F1 original",
+    "F1 attacked",
+    "RP %",
+    "F1 all-ones",
+    "PSNR dB",
+    "SSIM",
+    "max level",
+)
+
+
+def card_text(configs: Configs, default: str) -> str:
+    """Fill in DATASET_CARD.md; ``default`` is the config its example loads."""
+    split = next(iter(configs[default]["splits"]), "demo")
+    text = shipped("DATASET_CARD.md").read_text(encoding="utf-8")
+    for marker, filled in {
+        "notice": _notice(configs),
+        "example": f'"{default}", split="{split}"',
+        "split": f'"{split}"',
+        "config": f'"{default}"',
+        "contents": _contents(configs),
+        "table": figures_table(configs),
+        "made": _made(configs),
+        "sources": _sources(configs),
+        "excluded": _excluded(configs),
+    }.items():
+        text = text.replace(
+            f"<!-- afbench:{marker} -->\n\n" if not filled else f"<!-- afbench:{marker} -->", filled
+        )
+    return text
+
+
+def figures_table(configs: Configs) -> str:
+    """Markdown: one row per attacked config and source."""
+    rows = []
+    for name, manifest in configs.items():
+        for source, split in manifest["splits"].items():
+            if "summary" in split:
+                shown = name + " (untrained)" * manifest["how"]["localizer"]["untrained"]
+                rows.append([shown, source, *_cells(split["summary"])])
+    return _table(_FIGURES, rows, words=2)
+
+
+def _cells(summary: Mapping[str, Any]) -> list[str]:
+    digits = {"f1_clean": 3, "f1_adv": 3, "rp": 1, "f1_all_ones": 3, "psnr": 1, "ssim": 4}
+    figures = [_figure(summary[key], places) for key, places in digits.items()]
+    return [str(summary["n"]), *figures, str(summary["linf"])]
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
+    """A Markdown table whose first columns hold words, and the others numbers, to the right."""
+    rule = ["---"] * words + ["--:"] * (len(head) - words)
+    lines = [f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|"]
+    # a bar in what others wrote would end its cell
+    return "\n".join([*lines, *(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)])
+
+
+def _notice(configs: Configs) -> str:
+    """What must not be overlooked, above everything else."""
+    rights = pixel_rights(configs)
+    told = []
+    if rights.forbidden:
+        told.append(
+            f"> **Do not pass this on.** It holds images of {_terms(rights.forbidden)}: their terms forbid sharing "
+            "them, and an attacked image is a copy of its original. What may be shared are the changes alone: `afbench export --to hdf5`."
+        )
+    if rights.unclear:
+        told.append(
+            f"> **Ask before you pass this on.** It holds images of {_terms(rights.unclear)}: nobody has said plainly that they may be shared."
+        )
+    return "\n>\n".join(told)
+
+
+def _terms(sources: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} ({terms})" for name, terms in sources.items())
+
+
+def _contents(configs: Configs) -> str:
+    attacked = {name: manifest for name, manifest in configs.items() if name not in ORIGINALS}
+    originals = ", ".join(f"{count_rows(configs[one])} in `{one}`" for one in ORIGINALS if one in configs)
+    images = sum(count_rows(manifest) for manifest in attacked.values())
+    return f"{images} attacked images in {len(attacked)} configs, and their originals: {originals}."
+
+
+def _made(configs: Configs) -> str:
+    """Two tables: what was attacked, and with what."""
+    localizers: dict[tuple[str, ...], None] = {}
+    attacks: dict[tuple[str, str, str], int] = {}
+    for manifest in (one for name, one in configs.items() if name not in ORIGINALS):
+        how = manifest["how"]
+        told = {"threshold": "-", "weights_sha256": "-", "architecture": "-", **how["localizer"]}
+        keys = ("name", "architecture", "weights_sha256", "threshold")
+        row = (
+            *(str(told[key]) for key in keys),
+            *(str(how.get(key, "-")) for key in ("attack_at", "precision")),
+        )
+        localizers.setdefault(row)
+        params = ", ".join(f"{key} {value}" for key, value in how.get("params", {}).items()) or "-"
+        key = (how["attack"], params, ATTACKS[how["attack"]].source)
+        attacks[key] = attacks.get(key, 0) + 1
+    if not attacks:
+        return "Nothing in it is attacked."
+    first = ("localizer", "network", "sha256 of its weights", "threshold", "attacked at size", "precision")
+    second = ("attack", "parameters", "published in", "configs")
+    return "\n\n".join(
+        (
+            _table(first, localizers, words=len(first)),
+            _table(second, ([*key, str(count)] for key, count in attacks.items()), words=3),
+        )
+    )
+
+
+def _sources(configs: Configs) -> str:
+    known = shipped_json("sources")
+    rows = [
+        [
+            f"`{name}`" + " (authentic)" * (config == AUTHENTIC),
+            f"{sum(shard['rows'] for shard in split['shards'])} of {split['samples']}",
+            str(split["terms"]),
+            str(split.get("redistribution", "unclear")),
+            str(known.get(name, {}).get("citation", "-")),
+        ]
+        for config in ORIGINALS
+        for name, split in configs.get(config, {"splits": {}})["splits"].items()
+    ]
+    head = ("source", "images, of samples asked for", "terms", "sharing", "cite")
+    return _table(head, rows, words=len(head))
+
+
+def _excluded(configs: Configs) -> str:
+    """How many samples are missing for what reason; one that several configs lack counts once."""
+    missing = {
+        (one["sample_id"], one["reason"])
+        for manifest in configs.values()
+        for one in excluded_samples(manifest)
+    }
+    counts = Counter(reason for _, reason in missing)
+    return "\n".join(f"- {reason}: {count}" for reason, count in sorted(counts.items())) or "None."

@@ -1,0 +1,137 @@
+"""What a benchmark holds: in short, of one config, of one row. No torch here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from afbench.core import UsageError
+
+from .manifests import CLEAN, ORIGINALS, TOP, Benchmark, count_rows, excluded_samples, open_benchmark
+from .shards import read_rows
+
+
+class Found(NamedTuple):
+    """A stored row with its shard; ``row`` has the encoded image and mask."""
+
+    config: str
+    split: str
+    number: int
+    shard: Mapping[str, Any]
+    row: dict[str, Any]
+
+
+def find_row(benchmark: Benchmark, name: str) -> Found:
+    """Find ``CONFIG/SPLIT/SAMPLE_ID``.
+
+    Raises:
+        UsageError: if there is none, with what there is.
+        AfbenchError: if its shard is damaged.
+    """
+    config, _, rest = name.partition("/")
+    split, _, sample_id = rest.partition("/")
+    if not sample_id:
+        raise UsageError(f"a row is named CONFIG/SPLIT/SAMPLE_ID; found '{name}'")
+    part = manifest_of(benchmark, config)["splits"].get(split)
+    if part is None:
+        known = ", ".join(benchmark.configs[config]["splits"])
+        raise UsageError(f"config {config} has no split '{split}'; its splits: {known}")
+    for number, shard in enumerate(part["shards"]):
+        for one in shard["excluded"]:
+            if one["sample_id"] == sample_id:
+                raise UsageError(f"'{sample_id}' was left out: {one['reason']} ({one['detail']})")
+        ids = [row["sample_id"] for row in read_rows(benchmark.folder, [shard["path"]], ["sample_id"])]
+        if sample_id in ids:
+            rows = read_rows(benchmark.folder, [shard["path"]])
+            return Found(
+                config, split, number, shard, next(row for row in rows if row["sample_id"] == sample_id)
+            )
+    raise UsageError(f"config {config} has no sample '{sample_id}' in split '{split}'; see `afbench inspect`")
+
+
+def manifest_of(benchmark: Benchmark, config: str) -> Mapping[str, Any]:
+    """The manifest of a config.
+
+    Raises:
+        UsageError: if there is none, with those there are.
+    """
+    if config not in benchmark.configs:
+        raise UsageError(
+            f"'{benchmark.folder}' has no config '{config}'; it has {', '.join(benchmark.configs)}"
+        )
+    return benchmark.configs[config]
+
+
+def inspect(folder: Path, *, config: str | None = None, sample_id: str | None = None) -> dict[str, Any]:
+    """Say what a folder holds: all of it, one config, or the whole provenance of one sample's rows.
+
+    Args:
+        folder: a benchmark.
+        config: to look into; with ``sample_id`` None stands for every config that has it.
+        sample_id: whose rows to show, without their pixels.
+    Raises:
+        UsageError: if the folder is no benchmark or there is no such config or sample.
+    """
+    benchmark = open_benchmark(folder)
+    if config is not None:
+        manifest_of(benchmark, config)
+    if sample_id is not None:
+        return _of_sample(benchmark, config, sample_id)
+    if config is not None:
+        return dict(benchmark.configs[config])
+    return {
+        "folder": str(folder),
+        "splits": {
+            name: {key: value for key, value in part.items() if key != "shards"}
+            for name, part in benchmark.configs[CLEAN]["splits"].items()
+        },
+        "configs": {name: _of_config(manifest) for name, manifest in benchmark.configs.items()},
+    }
+
+
+def _of_config(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    shards = [shard for part in manifest["splits"].values() for shard in part["shards"]]
+    return {
+        "images": count_rows(manifest),
+        "shards": len(shards),
+        "bytes": sum(shard["bytes"] for shard in shards),
+        "excluded": dict(Counter(one["reason"] for one in excluded_samples(manifest))),
+        "splits": list(manifest["splits"]),
+        "config_hash": manifest.get("config_hash"),
+    }
+
+
+def _of_sample(benchmark: Benchmark, config: str | None, sample_id: str) -> dict[str, Any]:
+    found = {}
+    for name in [config] if config else benchmark.configs:
+        for split in benchmark.configs[name]["splits"]:
+            try:
+                one = find_row(benchmark, f"{name}/{split}/{sample_id}")
+            except UsageError:
+                continue
+            found[f"{name}/{split}/{sample_id}"] = _provenance(benchmark, one)
+    if not found:
+        where = f"config {config}" if config else f"'{benchmark.folder}'"
+        raise UsageError(f"{where} has no sample '{sample_id}'")
+    return {"rows": found}
+
+
+def _provenance(benchmark: Benchmark, found: Found) -> dict[str, Any]:
+    manifest = benchmark.configs[found.config]
+    original = benchmark.configs[CLEAN if found.config not in ORIGINALS else found.config]["splits"][
+        found.split
+    ]
+    part = manifest["splits"][found.split]
+    shard = {key: value for key, value in found.shard.items() if key != "excluded"}
+    told: dict[str, Any] = {
+        "row": {key: value for key, value in found.row.items() if key not in ("image", "mask")},
+        "bytes": {key: len(found.row[key]) for key in ("image", "mask") if found.row.get(key)},
+        "shard": shard,
+        "source": {key: value for key, value in original.items() if key != "shards"},
+        "listed_in": TOP,
+    }
+    if found.config not in ORIGINALS:
+        told |= {key: manifest[key] for key in ("config_hash", "how")} | {"software": part.get("software")}
+    return told

@@ -1,0 +1,110 @@
+"""The README of what ``export`` writes in another form than a benchmark's own: what it is, and how to read it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from .card_text import figures_table
+from .manifests import CLEAN, ORIGINALS
+
+_TITLES = {
+    "hdf5": "HDF5 archive of an adversarial forgery-localization benchmark",
+    "imagefolder": "Adversarial forgery-localization benchmark, as PNG files",
+    "webdataset": "Adversarial forgery-localization benchmark, as WebDataset",
+}
+READ_HDF5 = """import io
+import h5py, numpy as np
+from PIL import Image
+
+def picture(file, row, mask=""):
+    start, size = file[mask + "offset"][row], file[mask + "length"][row]
+    data = file["mask_data" if mask else "data"][start : start + size]
+    return np.asarray(Image.open(io.BytesIO(data.tobytes())))
+
+clean, attacked = h5py.File("{clean}"), h5py.File("{attacked}")
+row = list(clean["sample_id"]).index(attacked["sample_id"][0])
+original, mask = picture(clean, row), picture(clean, row, "mask_")
+image = picture(attacked, 0) + original - np.uint8(128)  # wraps: residuals are modulo 256"""
+"""A reader without afbench; a test runs it."""
+
+
+def export_card(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: Sequence[str] = ()) -> str:
+    """The card of an export in ``hdf5``, ``imagefolder`` or ``webdataset`` form; ``withheld``: sources without originals."""
+    content = {
+        "pretty_name": _TITLES[form],
+        "license": "other",
+        "license_name": "see-license-md",
+        "license_link": "LICENSE.md",
+        "task_categories": ["image-segmentation"],
+        "tags": ["image-forensics", "forgery-localization", "adversarial-examples", "benchmark", "afbench"],
+        **_configs(form, configs),
+    }
+    front = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    parts = [f"# {_TITLES[form]}", _what(form, configs, withheld), "## Figures", figures_table(configs)]
+    parts += ["## Sources and their terms", *_sources(configs)]
+    parts.append(
+        "Attacked images are copies of their originals: whoever may not share the originals may not share these."
+    )
+    parts.append("Made with afbench; `MANIFEST.json` lists every file with its size and sha256.")
+    return f"---\n{front}---\n\n" + "\n\n".join(parts) + "\n"
+
+
+def _configs(form: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    if form == "webdataset":
+        first = next((name for name in configs if name not in ORIGINALS), CLEAN)
+        listed = [
+            {
+                "config_name": name,
+                "data_files": [
+                    {"split": split, "path": f"data/{name}/{split}-*.tar"} for split in manifest["splits"]
+                ],
+                **({"default": True} if name == first else {}),
+            }
+            for name, manifest in configs.items()
+        ]
+        return {"configs": listed}
+    if form == "imagefolder":
+        # named, since a file called ...-test... would otherwise make a split of its own
+        files = ["metadata.parquet", "data/**/*.png"]
+        return {"configs": [{"config_name": "default", "data_files": files}]}
+    return {}
+
+
+def _what(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: Sequence[str]) -> str:
+    attacked = next((name for name in configs if name not in ORIGINALS), CLEAN)
+    split = next(iter(configs[attacked]["splits"]), "demo")
+    if form == "webdataset":
+        return (
+            "One tar per config and shard; a sample is `.png`, `.mask.png`, `.original.png` (of attacked images) and `.json`. "
+            "A dot in a sample's name is written `~`; `.json` has the name itself.\n\n"
+            f'```python\nfrom datasets import load_dataset\n\nrows = load_dataset("PATH/TO/THIS/FOLDER", "{attacked}", split="{split}")\n```'
+        )
+    if form == "imagefolder":
+        return (
+            "`data/<config>/<source>/<sample>.png`, masks in `data/masks`, originals in `data/clean`. `metadata.parquet` has a row per "
+            "attacked image with its original, mask, parameters and figures; `table.csv` the same for people.\n\n"
+            '```python\nfrom datasets import load_dataset\n\nrows = load_dataset("PATH/TO/THIS/FOLDER", split="train")\n'
+            f'rows = rows.filter(lambda config: config == "{attacked}", input_columns="config")\n```'
+        )
+    shards = [configs[name]["splits"][split]["shards"] for name in (CLEAN, attacked)]
+    paths = [part[0]["path"].removesuffix(".parquet") + ".h5" if part else "" for part in shards]
+    told = (
+        "Attacked images are stored as what was changed in their originals, (attacked - original + 128) mod 256, losslessly; "
+        "`afbench.load` reads it, `afbench restore` makes a benchmark of it again, and so does plain h5py with Pillow:\n\n"
+        f"```python\n{READ_HDF5.format(clean=paths[0], attacked=paths[1])}\n```"
+    )
+    if withheld:
+        told += (
+            f"\n\nThe originals and masks of {', '.join(withheld)} are not here. With your own copy: `afbench restore "
+            f"THIS_FOLDER {' '.join(f'--source {name}:ROOT' for name in withheld)} --out FOLDER` puts the images together, "
+            "and checks every original by the hash of its pixels."
+        )
+    return told
+
+
+def _sources(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    splits = {**configs.get("authentic", {"splits": {}})["splits"], **configs[CLEAN]["splits"]}
+    return ["\n".join(f"- `{name}`: {part['terms']}" for name, part in sorted(splits.items()))]

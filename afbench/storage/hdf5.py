@@ -1,0 +1,108 @@
+"""HDF5 shards: the bytes of one, in a layout that plain h5py and Pillow read.
+
+All datasets lie at the root, contiguous, without filters, of one dimension: ``data`` (uint8, encoded pictures one behind the
+other) with ``offset`` and ``length`` of each; the same three with ``mask_`` in front; and one array per scalar column of
+the Parquet shard, in its order of rows. Strings are UTF-8 of fixed length; what is null is NaN in floats and the smallest
+number in integers. Attributes: ``format``, ``version``, ``config``, ``split``, ``image_format`` (of the Parquet shard) and ``content``:
+``residuals`` (see ``residual``), ``images``, or ``none`` (nothing but the columns).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from afbench.images import WEBP_SIDE
+
+from .schema import columns_of
+
+FORMAT, VERSION = b"afbench-hdf5", 1
+SUFFIX = ".h5"
+Content = Literal["residuals", "images", "none"]
+CONTENTS = ("residuals", "images", "none")
+PICTURES = ("data", "mask_data")
+RANGES = {"data": ("offset", "length"), "mask_data": ("mask_offset", "mask_length")}
+NUMBERS: dict[str, str] = {"int32": "<i4", "int64": "<i8", "float64": "<f8"}
+
+
+def scalar_columns(config: str) -> dict[str, str]:
+    """Columns of a config that are no pictures, with their kinds."""
+    return {name: kind for name, kind in columns_of(config).items() if kind not in ("image", "mask")}
+
+
+def pictures_of(content: str) -> tuple[str, ...]:
+    """The datasets of pictures that go with a ``content``: masks stand once, beside the originals."""
+    return {"images": PICTURES, "residuals": PICTURES[:1]}.get(content, ())
+
+
+def archive_bytes(
+    config: str,
+    split: str,
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    content: Content,
+    image_format: str,
+    pictures: Sequence[bytes] = (),
+    masks: Sequence[bytes] = (),
+) -> bytes:
+    """Build one shard; the same rows and pictures give the same bytes.
+
+    Args:
+        config: decides the columns.
+        split: the source.
+        rows: scalar columns by name; others are ignored.
+        content: what ``pictures`` are.
+        image_format: ``webp`` or ``png``, how the Parquet shard holds its images.
+        pictures: encoded, one per row, or none.
+        masks: encoded, one per row, or none.
+    """
+    stream = io.BytesIO()
+    told = {"config": config, "split": split, "content": content, "image_format": image_format}
+    # a fixed version of the format: the bytes do not follow the newest library, and old ones can read them
+    with h5py.File(stream, "w", libver=("v108", "v108"), track_order=False) as file:
+        file.attrs["format"] = np.bytes_(FORMAT)
+        file.attrs["version"] = np.int64(VERSION)
+        for name, text in told.items():
+            file.attrs[name] = np.bytes_(text.encode())
+        for name, parts in zip(pictures_of(content), (pictures, masks), strict=False):
+            _put_pictures(file, name, parts)
+        for name, kind in scalar_columns(config).items():
+            _put(file, name, _array([row[name] for row in rows], kind))
+    return stream.getvalue()
+
+
+def _put_pictures(file: Any, name: str, parts: Sequence[bytes]) -> None:
+    offset, length = RANGES[name]
+    lengths = np.array([len(part) for part in parts], "<i8")
+    _put(file, name, np.frombuffer(b"".join(parts), np.uint8))
+    _put(file, offset, np.cumsum(lengths, dtype="<i8") - lengths)
+    _put(file, length, lengths)
+
+
+def _put(file: Any, name: str, array: npt.NDArray[Any]) -> None:
+    file.create_dataset(name, data=array, track_times=False)
+
+
+def _array(values: Sequence[Any], kind: str) -> npt.NDArray[Any]:
+    if kind == "string":
+        encoded = [str(value).encode() for value in values]
+        return np.array(encoded, f"S{max(map(len, encoded), default=0) or 1}")
+    dtype = np.dtype(NUMBERS[kind])
+    null = math.nan if dtype.kind == "f" else np.iinfo(dtype).min
+    return np.array([null if value is None else value for value in values], dtype)
+
+
+def format_of(images: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> str:
+    """Which ``image_format`` made a shard: PNG where WebP could have held the image tells."""
+    told = [
+        data.startswith(b"\x89PNG")
+        for data, size in zip(images, sizes, strict=True)
+        if max(size) <= WEBP_SIDE
+    ]
+    return "png" if any(told) else "webp"

@@ -1,0 +1,137 @@
+"""The forms a benchmark is exported in: what files one shard becomes, and what describes the whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from afbench.core import AfbenchError, BadSample, ByteImage
+from afbench.images import decode_stored, encode_image
+from afbench.storage.archive import ARCHIVE, archive_path, pack_shard
+from afbench.storage.commit import json_bytes
+from afbench.storage.hdf5 import Content, scalar_columns
+from afbench.storage.manifests import CLEAN, ORIGINALS
+
+FORMS = ("hdf5", "parquet", "imagefolder", "webdataset")
+MASKS = "masks"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One shard of a benchmark with its rows; ``originals`` are the decoded images of ``clean`` by sample id."""
+
+    config: str
+    split: str
+    record: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+    originals: Mapping[str, ByteImage]
+
+
+def hdf5_files(shard: Shard, content: Content) -> dict[str, bytes]:
+    """An HDF5 shard."""
+    data = pack_shard(shard.config, shard.split, shard.rows, shard.originals, content=content)
+    return {archive_path(shard.record["path"]): data}
+
+
+def imagefolder_files(shard: Shard) -> dict[str, bytes]:
+    """A PNG per image, and with the originals one per mask."""
+    files = {}
+    for row in shard.rows:
+        files[picture_path(shard.config, shard.split, row["sample_id"])] = _png(row)
+        if shard.config in ORIGINALS:
+            files[picture_path(MASKS, shard.split, row["sample_id"])] = row["mask"]
+    return files
+
+
+def picture_path(config: str, split: str, sample_id: str) -> str:
+    """Where an image folder has a picture."""
+    return f"data/{config}/{split}/{sample_id}.png"
+
+
+def webdataset_files(shard: Shard) -> dict[str, bytes]:
+    """A tar of ``.png``, ``.mask.png``, ``.original.png`` (of attacked images) and ``.json`` per sample; no dates, no owners."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for row in shard.rows:
+            # what follows the first dot is the kind of a member; a dot of the id gives way to a sign no id has
+            key = row["sample_id"].replace(".", "~")
+            facts = {name: row[name] for name in scalar_columns(shard.config)}
+            members = {"png": _png(row), "mask.png": row["mask"]}
+            if shard.config not in ORIGINALS:
+                members["original.png"] = encode_image(shard.originals[row["sample_id"]], "png")
+            members["json"] = json.dumps(facts, sort_keys=True, allow_nan=False).encode()
+            for kind, data in members.items():
+                member = tarfile.TarInfo(f"{key}.{kind}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return {shard.record["path"].removesuffix(".parquet") + ".tar": stream.getvalue()}
+
+
+def _png(row: Mapping[str, Any]) -> bytes:
+    data: bytes = row["image"]
+    if data.startswith(b"\x89PNG"):
+        return data
+    try:
+        return encode_image(decode_stored(data, (row["height"], row["width"])), "png")
+    except BadSample as problem:
+        raise AfbenchError(f"{row['sample_id']}: {problem}; see `afbench verify`") from None
+
+
+def archive_manifest(
+    manifest: Mapping[str, Any], contents: Mapping[str, str], records: Mapping[str, Mapping[str, Any]]
+) -> bytes:
+    """The manifest of a config in an archive: as the benchmark's, but of HDF5 shards.
+
+    Args:
+        manifest: the benchmark's.
+        contents: what the shards hold, by split.
+        records: what has been written for every Parquet path: the HDF5 file's path, ``bytes`` and ``sha256``.
+    """
+    splits = {}
+    for split, part in manifest["splits"].items():
+        shards = []
+        for shard in part["shards"]:
+            was = {"bytes": shard["bytes"], "sha256": shard["sha256"]}
+            shards.append({**shard, **records[shard["path"]], "parquet": was})
+        splits[split] = {**part, "shards": shards, ARCHIVE: {"format": "hdf5", "content": contents[split]}}
+    return json_bytes({**manifest, "splits": splits})
+
+
+def folder_tables(
+    rows: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], columns: Mapping[str, str]
+) -> dict[str, bytes]:
+    """``metadata.parquet``, which ``imagefolder`` reads, and the same as ``table.csv`` for people.
+
+    Not metadata.csv: pandas would read a sample called 007 as the number 7, and a column that begins with nulls as one
+    that has nothing else.
+    """
+    types = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "float64": pa.float64()}
+    records: list[dict[str, Any]] = []
+    for (config, split), held in rows.items():
+        base = config if config in ORIGINALS else CLEAN
+        for row in held:
+            sample_id = row["sample_id"]
+            paths = {
+                "file_name": picture_path(config, split, sample_id),
+                "original_file_name": picture_path(base, split, sample_id),
+                "mask_file_name": picture_path(MASKS, split, sample_id),
+            }
+            records.append({**paths, "config": config, **row})
+    names = {
+        **dict.fromkeys(("file_name", "original_file_name", "mask_file_name", "config"), "string"),
+        **columns,
+    }
+    schema = pa.schema([(name, types[kind]) for name, kind in names.items()])
+    table = pa.Table.from_pylist(records, schema=schema)
+    held_as, text = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, held_as, compression="none")
+    pyarrow.csv.write_csv(table, text)
+    return {"metadata.parquet": held_as.getvalue(), "table.csv": text.getvalue()}

@@ -1,0 +1,258 @@
+"""Publish a benchmark, or an archive of one, on the Hugging Face Hub: checked, with its terms, and never by accident."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from afbench.core import AfbenchError, UsageError
+from afbench.storage.bagit import PAYLOAD
+from afbench.storage.commit import sha256_file
+from afbench.storage.derived import derived_files
+from afbench.storage.listing import read_listing
+from afbench.storage.manifests import LOG, TOP, open_benchmark
+from afbench.storage.rights import Rights, pixel_rights
+from afbench.storage.verify import rows_to_check, verify
+
+BATCH_FILES, BATCH_BYTES = 100, 5_000_000_000
+"""Most that goes into one commit: what an interrupted upload has to send again."""
+
+_REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
+_TOKEN = re.compile(r"hf_[A-Za-z0-9]+")
+_KEPT_BY_THE_HUB = ".gitattributes"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What would go where: ``files`` with their bytes; of these, ``derived`` lie in no folder and come with their content,
+    and the others must have the ``hashes`` that were checked.
+
+    ``gated`` if readers must ask for access, which is so when some source does not plainly allow sharing.
+    """
+
+    folder: Path
+    repo: str
+    private: bool
+    gated: bool
+    files: Mapping[str, int]
+    hashes: Mapping[str, str]
+    derived: Mapping[str, bytes]
+    rights: Rights
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.files.values())
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Where a caller listens to a stage: ``start(name, unit, total)``, then ``advance(number)``."""
+
+    start: Callable[[str, str, int], None] = lambda name, unit, total: None
+    advance: Callable[[int], None] = lambda number: None
+
+
+def prepare(
+    folder: Path,
+    repo: str,
+    *,
+    private: bool = False,
+    residuals: bool = False,
+    may_share: bool = False,
+    hooks: Hooks | None = None,
+) -> Upload:
+    """Check that a folder is whole and may be published; sends nothing.
+
+    Args:
+        folder: a benchmark, or an archive that ``export --to hdf5`` wrote.
+        repo: ``user/name`` on the Hub.
+        private: whether only its owner may see it.
+        residuals: publish an archive of the changes instead, which is kept in ``folder/log``.
+        may_share: the user says that pixels of sources that are silent about sharing may be shared.
+        hooks: told of progress.
+    Raises:
+        UsageError: if the folder is none, the name cannot be one, or the pixels may not be shared.
+        AfbenchError: if the folder is damaged.
+    """
+    hooks = hooks or Hooks()
+    if not _REPO.fullmatch(repo) or ".." in repo or "--" in repo:
+        raise UsageError(f"--to must be user/name, of letters, digits, '-', '_' and '.'; found '{repo}'")
+    _require_publishable(folder)
+    if residuals:
+        _check(folder, hooks)
+        folder = _archive(folder, hooks)
+    configs = open_benchmark(folder).configs
+    rights = pixel_rights(configs)
+    _refuse(folder, rights, may_share)
+    _check(folder, hooks)
+    derived = derived_files(folder)
+    listing = read_listing(folder)
+    files = {path: one["bytes"] for path, one in listing.items()}
+    files[TOP] = (folder / TOP).stat().st_size
+    files |= {name: len(data) for name, data in derived.items()}
+    hashes = {path: one["sha256"] for path, one in listing.items()} | {TOP: sha256_file(folder / TOP)}
+    return Upload(
+        folder, repo, private, bool(rights.unclear), dict(sorted(files.items())), hashes, derived, rights
+    )
+
+
+def _require_publishable(folder: Path) -> None:
+    listing = read_listing(folder)
+    if "manifests/clean.json" not in listing and any(path.startswith("provenance/") for path in listing):
+        raise UsageError(
+            f"'{folder}' is an export for other tools; push takes a benchmark, or what `afbench export --to hdf5` writes"
+        )
+    open_benchmark(folder)
+
+
+def _refuse(folder: Path, rights: Rights, may_share: bool) -> None:
+    if rights.forbidden:
+        source, terms = next(iter(rights.forbidden.items()))
+        raise UsageError(
+            f"'{folder}' holds pixels of {source}, which may not be shared ({terms}); publish the changes alone: "
+            "add --residuals, or push what `afbench export --to hdf5 --residuals-only` writes"
+        )
+    if rights.unclear and not may_share:
+        source, terms = next(iter(rights.unclear.items()))
+        raise UsageError(
+            f"'{folder}' holds pixels of {source}, and it is unclear whether they may be shared ({terms}); "
+            "add --residuals to publish the changes alone, or --i-may-share if you know that you may"
+        )
+
+
+def _check(folder: Path, hooks: Hooks) -> None:
+    hooks.start("verify", "row", rows_to_check(folder))
+    if problems := verify(folder, hooks.advance):
+        first = problems[0]
+        raise AfbenchError(
+            f"'{folder}' is not as its manifests say ({len(problems)} problems, first: {first.path} {first.message}); "
+            "nothing was sent; see `afbench verify`"
+        )
+
+
+def _archive(folder: Path, hooks: Hooks) -> Path:
+    """The archive of a benchmark's changes; made once, and resumed like every export."""
+    from .export import export
+
+    configs = open_benchmark(folder).configs
+    out = folder / LOG / f"residuals-{sha256_file(folder / TOP)[:12]}"
+    keep = None if pixel_rights(configs) == Rights({}, {}) else False
+    export(
+        folder,
+        out,
+        "hdf5",
+        with_originals=keep,
+        start=lambda images: hooks.start("export", "img", images),
+        advance=hooks.advance,
+    )
+    return out
+
+
+def send(upload: Upload, *, api: Any = None, hooks: Hooks | None = None) -> str:
+    """Upload what was prepared: data first, what describes it last, so that half an upload is no dataset.
+
+    Run again, it sends what is missing. Nothing on the Hub is deleted.
+
+    Args:
+        upload: from ``prepare``.
+        api: a ``huggingface_hub.HfApi``; by default one with the token this machine is logged in with.
+        hooks: told of progress.
+    Returns:
+        The address of the dataset.
+    Raises:
+        UsageError: if there is no token, or the repository holds something else or is public and should not be.
+        AfbenchError: if the Hub cannot be reached or refuses.
+    """
+    hooks = hooks or Hooks()
+    with _one_line():
+        if api is None:
+            from huggingface_hub import HfApi
+
+            api = HfApi(library_name="afbench")
+        api.whoami()
+        _check_remote(api, upload)
+        url = api.create_repo(upload.repo, repo_type="dataset", private=upload.private, exist_ok=True)
+        if upload.gated:  # before the first image is there
+            api.update_repo_settings(upload.repo, repo_type="dataset", gated="manual")
+        hooks.start("push", "B", upload.bytes)
+        batches = list(_batches(upload))
+        for number, paths in enumerate(batches, 1):
+            api.create_commit(
+                upload.repo,
+                repo_type="dataset",
+                operations=[_operation(upload, path) for path in paths],
+                commit_message=f"Add benchmark made with afbench, part {number} of {len(batches)}",
+            )
+            hooks.advance(sum(upload.files[path] for path in paths))
+    return str(url)
+
+
+def _check_remote(api: Any, upload: Upload) -> None:
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        info = api.repo_info(upload.repo, repo_type="dataset")
+    except RepositoryNotFoundError:
+        return
+    if upload.private and not info.private:
+        raise UsageError(
+            f"dataset {upload.repo} exists and is public; make it private there, or give another --to"
+        )
+    there = api.list_repo_files(upload.repo, repo_type="dataset")
+    others = sorted({*there} - {*upload.files, _KEPT_BY_THE_HUB})
+    if others:
+        raise UsageError(
+            f"dataset {upload.repo} holds {len(others)} files that are not of this benchmark (first: {others[0]}); "
+            "remove them there, or give another --to"
+        )
+
+
+def _batches(upload: Upload) -> Iterator[Sequence[str]]:
+    held = 0
+    batch: list[str] = []
+    for path in (one for one in upload.files if one.startswith(PAYLOAD)):
+        if batch and (len(batch) == BATCH_FILES or held + upload.files[path] > BATCH_BYTES):
+            yield batch
+            batch, held = [], 0
+        batch.append(path)
+        held += upload.files[path]
+    if batch:
+        yield batch
+    yield [path for path in upload.files if not path.startswith(PAYLOAD)]
+
+
+def _operation(upload: Upload, path: str) -> Any:
+    """A file to add; its hash is taken again, since hours may lie between the check and this."""
+    from huggingface_hub import CommitOperationAdd
+
+    if path in upload.derived:
+        return CommitOperationAdd(path, upload.derived[path])
+    operation = CommitOperationAdd(path, str(upload.folder / path))
+    if operation.upload_info.sha256.hex() != upload.hashes[path]:
+        raise AfbenchError(f"'{upload.folder / path}' changed while it was sent; see `afbench verify`")
+    return operation
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Turn what the Hub's client raises into one line that holds no token."""
+    from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError  # type: ignore[attr-defined]
+
+    try:
+        yield
+    except AfbenchError:
+        raise
+    except LocalTokenNotFoundError:
+        raise UsageError(
+            "no Hugging Face token on this machine; run `hf auth login`, or set HF_TOKEN"
+        ) from None
+    # HTTPError: of the client's own HTTP library, whichever that is; the others are its own errors
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        told = _TOKEN.sub("hf_***", " ".join(str(error).split()))[:300]
+        raise AfbenchError(
+            f"the Hugging Face Hub could not be used ({type(error).__name__}: {told}); run again to go on"
+        ) from None
