@@ -67,7 +67,8 @@ class Source:
     ``sha256`` fingerprints everything the samples are made from, ``authentic_sha256`` the same of the authentic ones.
     ``terms`` says who may share the pixels;
     ``redistribution`` the same in one word: ``allowed``, ``unclear`` or ``forbidden``. ``authentic`` are ids of images
-    nobody forged, for false-positive rates; they are not among ``ids``.
+    nobody forged, for false-positive rates; they are not among ``ids``. ``pixels`` says how large the images are, by id,
+    where that is known before they are read; it decides only where shards are cut.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Source:
     redistribution: str = "unclear"
     authentic: Sequence[str] = ()
     authentic_sha256: str = ""
+    pixels: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -208,13 +208,17 @@ def encode_image(image: ByteImage, image_format: ImageFormat = "webp") -> bytes:
     return stream.getvalue()
 
 
-def decode_stored(data: bytes) -> ByteImage:
+def decode_stored(data: bytes, size: tuple[int, int] | None = None) -> ByteImage:
     """Decode what ``encode_image`` wrote, in its own mode: ``(H, W, 3)`` or ``(H, W)``.
 
+    ``size`` is the (H, W) that it must have; what claims more is refused before decoding.
+
     Raises:
-        BadSample: if the bytes are damaged.
+        BadSample: if the bytes are damaged, or of another size.
     """
-    picture, _ = _open(data, max_pixels=2**31)
+    picture, _ = _open(data, max_pixels=size[0] * size[1] if size else 2**31)
+    if size and picture.size != (size[1], size[0]):
+        raise BadSample("unreadable", f"{picture.width}x{picture.height}, expected {size[1]}x{size[0]}")
     return np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
 
 

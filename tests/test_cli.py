@@ -23,8 +23,15 @@ COMMANDS = (
     "list",
     "index",
     "verify",
+    "inspect",
+    "reproduce",
     "stats",
     "preview",
+    "export",
+    "restore",
+    "push",
+    "evaluate",
+    "train",
     "predict",
     "score",
     "compare",
@@ -36,6 +43,7 @@ HELPS = [
     (),
     *((name,) for name in COMMANDS),
     *(("weights", verb) for verb in ("list", "add", "remove", "check")),
+    ("train", "ansm"),
 ]
 PLAN = ("--localizer", "reference", "--attack", "fgsm")
 GENERATE = ("generate", *PLAN, "--limit", "1")
@@ -82,6 +90,7 @@ def assert_refused(ran, told, root, before):
     assert ran.out == "" and sorted(root.rglob("*")) == before
 
 
+@pytest.mark.reliability("R6")
 @pytest.mark.parametrize("command", ["plan", "generate"])
 @pytest.mark.parametrize(
     ("arguments", "told"),
@@ -122,6 +131,9 @@ def test_a_bad_option_is_one_line_and_nothing_is_written(afbench, tmp_path, comm
     assert_refused(afbench(command, *arguments), told, tmp_path, before)
 
 
+@pytest.mark.reliability("R4")
+@pytest.mark.reliability("R6")
+@pytest.mark.reliability("R7")
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -237,6 +249,30 @@ def test_the_examples_of_verify_stats_and_preview_run_on_what_generate_made(afbe
             assert "reference-cw-250" in ran.out and len({*map(len, ran.out.splitlines())}) <= 2
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG" and sheet.width > 900
+
+
+def test_the_examples_of_export_and_restore_run_on_what_generate_made(afbench, benchmark, tmp_path):
+    arguments = [str(benchmark) if part == "afbench-out/demo" else part for part in example("export")]
+    ran = afbench(*arguments)
+    assert ran.code == 0 and "2 images of 2 configs in afbench-out/demo-archive" in ran.out, ran.err
+    ran = afbench(*example("restore"))
+    assert ran.code == 0 and "2 images in afbench-out/demo-restored; 2 of 2 shards" in ran.out, ran.err
+    restored = tmp_path / "afbench-out/demo-restored"
+    assert (restored / "MANIFEST.json").read_bytes() == (benchmark / "MANIFEST.json").read_bytes()
+
+
+def test_the_examples_of_inspect_and_reproduce_run_on_what_generate_made(afbench, benchmark):
+    def here(part):
+        return (
+            str(benchmark)
+            if part == "afbench-out/demo"
+            else part.replace("reference-cw-50/", "reference-cw-250/")
+        )
+
+    shown = afbench(*map(here, example("inspect")))
+    assert shown.code == 0 and "config: reference-cw-250\n" in shown.out
+    again = afbench(*map(here, example("reproduce")))
+    assert again.code == 0 and ": identical, " in again.out
 
 
 def test_answers_for_programs_are_json_on_stdout_alone(afbench, benchmark):

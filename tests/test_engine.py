@@ -15,7 +15,7 @@ from afbench.engine import AttackedRow, Failure, judge, run_settings
 from afbench.engine.grid import Batch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.images import decode_stored, masks_to_tensor, to_tensor
-from afbench.plan import expand_attack, max_levels, shared_gradients
+from afbench.plan import expand_attack, max_levels, queries, read_plan, settings_by_group, shared_gradients
 from afbench.storage.summary import summarise
 from afbench.workflows.rows import attacked_row, hash_sample
 
@@ -29,6 +29,14 @@ GROUPS = {
     "pgn": expand_attack("pgn", params={"steps": 2, "neighbours": 3}),
     "cw": expand_attack("cw", steps=[2, 5, 3]),
     "noise": expand_attack("noise"),
+    "empty": [
+        *expand_attack("fgsm", params={"target": "empty"}),
+        *expand_attack("bim", params={"target": "empty", "steps": 3}),
+        *expand_attack("fgsm", phi=["1/255"]),
+    ],
+    "segpgd": expand_attack("segpgd", params={"steps": 3}),
+    "cospgd": expand_attack("cospgd", params={"steps": 3}),
+    "square": expand_attack("square", params={"queries": 12}),
 }
 every_group = pytest.mark.parametrize("group", GROUPS)
 
@@ -95,11 +103,21 @@ def _bytes(done: dict[Setting, list[AttackedRow | Failure]]) -> dict[tuple[str, 
         ([*expand_attack("fgsm"), *expand_attack("bim"), *expand_attack("mifgsm")], 1 + 27 + 27),
         (expand_attack("bim"), 1 + 27),
         (expand_attack("pgd"), 30),
+        (expand_attack("mifgsm"), 1 + 27),
+        (expand_attack("pgn"), 1200),
         (expand_attack("pgn", params={"neighbours": 2}), 2 * 2 * 10 * 3),
         (expand_attack("cw"), 250),
         (expand_attack("noise"), 0),
+        ([*expand_attack("fgsm"), *expand_attack("fgsm", params={"target": "empty"})], 2),
+        (expand_attack("pgd", params={"target": "empty"}), 30),
+        (expand_attack("segpgd"), 30),
+        (expand_attack("cospgd"), 30),
+        (expand_attack("square", params={"queries": 9}), 0),
     ],
-    ids=["fgsm", "sign group", "bim", "pgd", "pgn", "cw", "noise"],
+    ids=[
+        *("fgsm", "sign group", "bim", "pgd", "mifgsm", "pgn", "pgn of 2", "cw", "noise"),
+        *("targets", "pgd to empty", "segpgd", "cospgd", "square"),
+    ],
 )
 def test_a_group_takes_exactly_the_gradients_it_needs(settings: list[Setting], expected: int) -> None:
     samples = [_sample(0, 16, 16), _sample(1, 16, 16)]
@@ -107,6 +125,39 @@ def test_a_group_takes_exactly_the_gradients_it_needs(settings: list[Setting], e
     _run(settings, samples, on_gradients=taken.append)
     assert sum(taken) == expected * len(samples)
     assert shared_gradients(settings) == expected
+
+
+def test_the_grid_of_the_paper_takes_1535_gradients_an_image() -> None:
+    (block, _) = read_plan("ansm-table3").blocks
+    taken = {name: list[int]() for name in settings_by_group(block.settings)}
+    for name, settings in settings_by_group(block.settings).items():
+        _run(settings, [_sample(0, 16, 16)], on_gradients=taken[name].append)
+    assert {name: sum(counts) for name, counts in taken.items()} == {
+        "sign": 1 + 27 + 27,
+        "pgd": 30,
+        "pgn": 1200,
+        "cw": 250,
+    }
+
+
+def test_an_attack_without_gradients_tells_its_queries() -> None:
+    (first, *_) = settings = expand_attack("square", params={"queries": 9})
+    told: list[int] = []
+    _run(settings, SAMPLES[:2], on_queries=told.append)
+    assert sum(told) == 2 * 3 * 9 and queries(first) == 9
+
+
+def test_towards_the_empty_mask_forged_pixels_vanish_and_none_appear() -> None:
+    """On the same images the untargeted attack makes false ones."""
+    (away,) = expand_attack("pgd", phi=["20/255"])
+    (towards,) = expand_attack("pgd", phi=["20/255"], params={"target": "empty"})
+    done = _run([away, towards])
+    predicted = {
+        setting: sum(row.after.counts.tp + row.after.counts.fp for row in _good(done[setting]))
+        for setting in (away, towards)
+    }
+    before = sum(row.before.counts.tp + row.before.counts.fp for row in _good(done[away]))
+    assert predicted[towards] < 0.75 * before and predicted[away] > before
 
 
 @every_group
@@ -136,6 +187,7 @@ def _attack64(settings: Sequence[Setting], samples: Sequence[Sample]) -> dict[Se
     return {one.setting: one.image for one in done}
 
 
+@pytest.mark.reliability("R12")
 @every_group
 def test_stored_bytes_depend_neither_on_company_nor_on_order_nor_on_batch_size(group: str) -> None:
     expected = _bytes(_run(GROUPS[group]))
@@ -151,7 +203,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_changes_what_is_ran
     first, again = _bytes(_run(GROUPS[group], seed=1)), _bytes(_run(GROUPS[group], seed=1))
     other = _bytes(_run(GROUPS[group], seed=2))
     assert first == again
-    if group in ("pgd", "pgn", "noise"):
+    if group in ("pgd", "pgn", "noise", "segpgd", "cospgd", "square"):
         assert all(first[key] != other[key] for key in first)
     else:
         assert first == other
@@ -184,6 +236,7 @@ def test_noise_moves_every_value_by_phi_unless_black_or_white_is_in_the_way(phi:
         assert row.distance.linf == levels
 
 
+@pytest.mark.reliability("R13")
 @every_group
 def test_every_stored_image_keeps_its_bound_and_its_score_is_that_of_its_bytes(group: str) -> None:
     for setting, rows in _run(GROUPS[group]).items():
@@ -198,7 +251,8 @@ def test_every_stored_image_keeps_its_bound_and_its_score_is_that_of_its_bytes(g
             assert again.counts == row.after.counts and again.loss == row.after.loss
 
 
-@pytest.mark.parametrize("group", ["sign", "pgd", "pgn", "cw"])
+@pytest.mark.reliability("R8")
+@pytest.mark.parametrize("group", ["sign", "pgd", "pgn", "cw", "empty", "segpgd", "cospgd", "square"])
 def test_a_sample_with_a_nan_gradient_is_excluded_and_the_others_are_unaffected(group: str) -> None:
     white = replace(SAMPLES[1], sample_id="white", image=np.full_like(SAMPLES[1].image, 255))
 
@@ -214,6 +268,7 @@ def test_a_sample_with_a_nan_gradient_is_excluded_and_the_others_are_unaffected(
     assert _bytes(done) == _bytes(_run(GROUPS[group]))
 
 
+@pytest.mark.reliability("R8")
 def test_a_localizer_without_a_gradient_leaves_images_unchanged_and_says_so() -> None:
     lab = Lab(lambda image: 0 * image.sum(dim=1, keepdim=True) + 1)
     pixels = SAMPLES[0].mask.size

@@ -17,7 +17,7 @@ from afbench.images import decode_stored, pixel_sha256
 from afbench.localizers import load_localizer
 from afbench.metrics import f1
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.storage.folder import locked
+from afbench.storage.locks import locked
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json, shard_paths
 from afbench.storage.schema import ATTACKED_COLUMNS, CLEAN_COLUMNS, arrow_schema
 from afbench.storage.shards import read_rows
@@ -82,6 +82,7 @@ def test_a_run_lays_out_files_as_promised_and_closes_the_list(made: Path) -> Non
     assert next(json.loads(line)["event"] for line in (made / "log" / "run.jsonl").open()) == "start"
 
 
+@pytest.mark.reliability("R16")
 def test_a_manifest_says_everything_that_decides_the_pixels(made: Path) -> None:
     hashes = set()
     for name, manifest in open_benchmark(made).attacked.items():
@@ -97,6 +98,8 @@ def test_a_manifest_says_everything_that_decides_the_pixels(made: Path) -> None:
     assert len(hashes) == 5
 
 
+@pytest.mark.reliability("R13")
+@pytest.mark.reliability("R16")
 def test_rows_carry_their_hashes_and_the_scores_of_their_bytes(made: Path) -> None:
     benchmark, localizer = open_benchmark(made), load_localizer("reference", "random")
     clean = {row["sample_id"]: row for row in read_rows(made, shard_paths(benchmark.configs["clean"]))}
@@ -135,6 +138,7 @@ def test_configs_and_sources_added_later_leave_the_earlier_shards_alone(root: Pa
     assert verify(tmp_path) == []
 
 
+@pytest.mark.reliability("R2")
 def test_a_finished_run_takes_no_gradient_and_touches_no_file(root: Path, made: Path) -> None:
     def state() -> dict[str, tuple[int, int]]:
         return {str(path): (path.stat().st_mtime_ns, path.stat().st_ino) for path in made.rglob("*")}
@@ -194,7 +198,11 @@ def test_a_plan_that_makes_one_config_in_two_ways_is_refused(root: Path, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
-def test_another_writer_of_the_folder_is_named(root: Path, tmp_path: Path) -> None:
+@pytest.mark.reliability("R10")
+def test_another_writer_of_the_folder_is_named(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("afbench.storage.locks.WAIT_SECONDS", 0.2)
     with locked(tmp_path), pytest.raises(PartialError, match="is being written by process") as raised:
         generate(_plan(root, FGSM), tmp_path, RANDOM)
     assert raised.value.exit_code == 3
@@ -218,6 +226,7 @@ def _spoil(root: Path) -> dict[str, str]:
     return {"cut": "unreadable", **modes, "moving": "animated", "short": "size_mismatch"}
 
 
+@pytest.mark.reliability("R6")
 def test_unusable_samples_are_left_out_by_reason_and_the_rest_goes_on(tmp_path: Path) -> None:
     root, out = _photographs(tmp_path / "photographs"), tmp_path / "out"
     reasons = _spoil(root)
@@ -244,6 +253,7 @@ def test_a_source_without_one_usable_sample_fails_and_says_why(tmp_path: Path) -
     assert verify(out) == [] and not (out / WORK).exists()
 
 
+@pytest.mark.reliability("R10")
 def test_a_run_that_waited_for_another_checks_the_folder_again(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +282,7 @@ def test_a_run_that_stored_no_shard_does_not_bind_the_next(root: Path, tmp_path:
     assert how["seed"] == 0 and verify(tmp_path) == []
 
 
+@pytest.mark.reliability("R4")
 @pytest.mark.parametrize("listing", ['{"name": "my site"}', "no json", "[]"])
 def test_a_folder_with_the_manifest_of_another_tool_is_left_alone(
     root: Path, tmp_path: Path, listing: str
@@ -294,6 +305,7 @@ def test_the_same_bad_files_give_the_same_manifests(root: Path, tmp_path: Path) 
     assert _tree(tmp_path / "one") == _tree(tmp_path / "two")
 
 
+@pytest.mark.reliability("R9")
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")]
 )

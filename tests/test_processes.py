@@ -1,5 +1,6 @@
 """Runs in processes of their own: killed, terminated, two at once, and in other surroundings."""
 
+import json
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from afbench.storage.failpoints import SITES
 from afbench.storage.verify import verify
 
 SEED = int(os.environ.get("AFBENCH_TEST_SEED", "20"))
@@ -28,12 +30,27 @@ import os, sys
 import torch
 import afbench.cli, afbench.cli.generate_command, afbench.workflows.generate as workflow
 import afbench.localizers.reference, afbench.sources.index
+if "AFBENCH_TEST_ODD" in os.environ:  # folders listed backwards, in another century
+    import time
+    backwards, entries, utc = os.listdir, os.scandir, time.gmtime
+    os.listdir = lambda *where: sorted(backwards(*where), reverse=True)
+    class scandir(list):
+        def __init__(self, *where):
+            with entries(*where) as found:
+                super().__init__(sorted(found, key=lambda one: one.name, reverse=True))
+        def __enter__(self): return self
+        def __exit__(self, *told): pass
+        def __next__(self): raise StopIteration
+    os.scandir = scandir
+    time.time, time.gmtime = lambda: 4e9, lambda *when: utc(4e9)
 workflow.software = dict  # a commit made while the tests run must not look like other bytes
 print("ready", flush=True)
 for line in sys.stdin:
     child = os.fork()
     if not child:
-        sys.argv = ["afbench", *line.rstrip().split("\\t")]
+        fault, *words = line.rstrip().split("\\t")
+        os.environ["AFBENCH_FAILPOINTS"] = fault
+        sys.argv = ["afbench", *words]
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
         try:
@@ -45,8 +62,14 @@ for line in sys.stdin:
     sys.stdin.readline()  # until it is waited for, its id belongs to nobody else
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
-Start = Callable[[Path], tuple[int, Callable[[], int]]]
-"""Start ``afbench generate`` into a folder: the process id, and a call that waits for the exit code."""
+COMMITS = 45
+"""Files that a whole run of it writes, each passing every failpoint once."""
+SLOWLY = "commit.fsync=*:5ms"
+HELD_UP = "commit.done=20:20000ms"
+"""In the middle of a shard for longer than any test needs: what is done to it then is done in time."""
+Start = Callable[..., tuple[int, Callable[[], int]]]
+"""Start ``afbench generate`` into a folder, with more arguments and perhaps a ``fault``: the process id, and a call that
+waits for the exit code."""
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +93,19 @@ def _server(root: Path, **popen: Any) -> Iterator[Start]:
     assert server.stdin and server.stdout
     told = iter(server.stdout)
     assert next(told) == "ready\n"
+    running: list[int] = []
 
-    def start(out: Path) -> tuple[int, Callable[[], int]]:
-        words = [*ARGUMENTS, "--source", f"folder:{root}", "--out", str(out)]
-        print(*words, sep="\t", file=server.stdin, flush=True)
-        return int(next(told)), wait
+    def start(out: Path, *more: str, fault: str = "") -> tuple[int, Callable[[], int]]:
+        for process in running:  # left by a test that failed
+            os.kill(process, signal.SIGKILL)
+            wait()
+        words = [*ARGUMENTS, *more, "--source", f"folder:{root}", "--out", str(out)]
+        print(fault, *words, sep="\t", file=server.stdin, flush=True)
+        running[:] = [int(next(told))]
+        return running[0], wait
 
     def wait() -> int:
+        running[:] = []
         print(file=server.stdin, flush=True)
         return int(next(told))
 
@@ -88,6 +117,13 @@ def _server(root: Path, **popen: Any) -> Iterator[Start]:
 
 @pytest.fixture(scope="module")
 def start(root: Path) -> Iterator[Start]:
+    with _server(root) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_beside(root: Path) -> Iterator[Start]:
+    """The same from another server, for two processes at once."""
     with _server(root) as start:
         yield start
 
@@ -105,6 +141,12 @@ def _tree(out: Path) -> dict[str, bytes]:
     return {str(path.relative_to(out)): path.read_bytes() for path in files if path.parent.name != "log"}
 
 
+def _log(out: Path) -> list[dict[str, Any]]:
+    path = out / "log" / "run.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
 def _wait_for(found: Callable[[], Any]) -> None:
     until = time.monotonic() + 30
     while not found():
@@ -112,10 +154,16 @@ def _wait_for(found: Callable[[], Any]) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.reliability("R1")
+@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_a_kill_at_any_time_changes_no_byte_of_the_result(
-    start: Start, whole: dict[str, bytes], tmp_path: Path, kills: int
+    start: Start,
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    kills: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
+    record_property("ran", f"{kills} kills, seed {SEED}")
     clock = time.monotonic()
     assert start(tmp_path / "timed")[1]() == 0
     lasted = time.monotonic() - clock
@@ -133,15 +181,93 @@ def test_a_kill_at_any_time_changes_no_byte_of_the_result(
     assert -signal.SIGKILL in codes
 
 
-def test_a_second_process_is_refused_and_the_lock_of_a_killed_one_is_free(
-    start: Start, root: Path, whole: dict[str, bytes], tmp_path: Path
+@pytest.mark.reliability("R1")
+@pytest.mark.reliability("R3")
+@pytest.mark.parametrize(
+    ("action", "every"),
+    [
+        ("kill", 60),
+        *(pytest.param(action, 1, marks=pytest.mark.slow) for action in ("kill", "ENOSPC", "EIO")),
+    ],
+)
+def test_a_fault_at_a_commit_leaves_what_a_resume_completes(
+    start: Start,
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    action: str,
+    every: int,
+    record_property: Callable[[str, object], None],
 ) -> None:
-    process, wait = start(tmp_path)
-    _wait_for((tmp_path / "log" / "owner").exists)
+    number = 0
+    for site in SITES:
+        for call in range(1 + SITES.index(site), COMMITS + 1, every):
+            out = tmp_path / f"{site}-{call}"
+            code = start(out, fault=f"{site}={call}:{action}")[1]()
+            assert code == (-signal.SIGKILL if action == "kill" else 1)
+            assert action == "kill" or not list(out.rglob("*.tmp.*"))
+            assert start(out)[1]() == 0
+            assert _tree(out) == whole, (site, call)
+            number += 1
+    record_property("ran", f"{number} {action}")
+    assert (
+        number >= len(SITES)
+        and start(tmp_path / "whole", fault=f"commit.done={COMMITS + 1}:{action}")[1]() == 0
+    )
+
+
+@pytest.mark.reliability("R10")
+@pytest.mark.reliability("R12")
+@pytest.mark.parametrize("repetitions", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_two_processes_of_one_plan_share_a_folder_and_its_shards(
+    start: Start,
+    start_beside: Start,
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    repetitions: int,
+    record_property: Callable[[str, object], None],
+) -> None:
+    shared = 0
+    for number in range(repetitions):
+        out = tmp_path / str(number)
+        # at first in a way that leaves work for the second however busy the machine is
+        first = start(out, fault=SLOWLY if number else "commit.done=20:3000ms")
+        second = start_beside(out, fault=SLOWLY)
+        assert (first[1](), second[1]()) == (0, 0)
+        assert _tree(out) == whole and {path.name for path in (out / "log").iterdir()} == {
+            "lock",
+            "run.jsonl",
+        }
+        groups = [one for one in _log(out) if one["event"] == "group"]
+        made = [(config, one["split"], one["shard"]) for one in groups for config in one["wrote"]]
+        assert len(made) == len(set(made)) == 6 * 2
+        shared += len({one["process"] for one in groups}) == 2
+    record_property("ran", f"{repetitions} repetitions, {shared} with work for both")
+    assert shared
+
+
+@pytest.mark.reliability("R10")
+def test_what_a_killed_process_was_making_is_made_by_the_other(
+    start: Start, start_beside: Start, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    process, wait = start(tmp_path, fault=HELD_UP)
+    _wait_for(lambda: list(tmp_path.glob("data/*/*.parquet")))
+    os.kill(process, signal.SIGSTOP)
+    other, wait_for_other = start_beside(tmp_path)
+    _wait_for(lambda: any(one["process"] == other for one in _log(tmp_path) if one["event"] == "start"))
+    os.kill(process, signal.SIGKILL)
+    assert (wait(), wait_for_other()) == (-signal.SIGKILL, 0)
+    assert _tree(tmp_path) == whole
+
+
+@pytest.mark.reliability("R10")
+def test_another_plan_is_refused_and_the_lock_of_a_killed_process_is_free(
+    start: Start, start_beside: Start, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    process, wait = start(tmp_path, fault=HELD_UP)
+    _wait_for(lambda: list(tmp_path.glob("data/*/*.parquet")))
     os.kill(process, signal.SIGSTOP)
     held = _tree(tmp_path)
-    with _server(root) as start_another:
-        assert start_another(tmp_path)[1]() == 3
+    assert start_beside(tmp_path, "--attack", "noise")[1]() == 3
     assert _tree(tmp_path) == held
     os.kill(process, signal.SIGKILL)
     assert wait() == -signal.SIGKILL
@@ -149,10 +275,11 @@ def test_a_second_process_is_refused_and_the_lock_of_a_killed_one_is_free(
     assert _tree(tmp_path) == whole
 
 
+@pytest.mark.reliability("R1")
 def test_a_terminated_run_exits_with_3_and_resumes(
     start: Start, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    process, wait = start(tmp_path)
+    process, wait = start(tmp_path, fault=HELD_UP)
     _wait_for(lambda: list(tmp_path.glob("data/*/*.parquet")))
     os.kill(process, signal.SIGTERM)
     assert wait() == 3
@@ -160,10 +287,12 @@ def test_a_terminated_run_exits_with_3_and_resumes(
     assert _tree(tmp_path) == whole
 
 
-def test_bytes_do_not_depend_on_hash_seed_time_zone_locale_folder_or_umask(
+@pytest.mark.reliability("R11")
+def test_bytes_do_not_depend_on_hash_seed_time_zone_clock_locale_folder_umask_or_order_of_files(
     root: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
-    surroundings = {"PYTHONHASHSEED": "77", "TZ": "Asia/Kathmandu", "LC_ALL": "C"}
+    surroundings = {"PYTHONHASHSEED": "77", "TZ": "Asia/Kathmandu", "LC_ALL": "C", "AFBENCH_TEST_ODD": "1"}
     with _server(root, env=surroundings, cwd=tmp_path, umask=0o077) as start:
         assert start(Path("relative") / "out")[1]() == 0
+    assert _log(tmp_path / "relative" / "out")[0]["time"].startswith("2096")
     assert _tree(tmp_path / "relative" / "out") == whole

@@ -84,6 +84,8 @@ def _stop_at(number: int, real: Callable[..., Any], error: BaseException, *, aft
     return stopping
 
 
+@pytest.mark.reliability("R1")
+@pytest.mark.reliability("R12")
 def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard(run: Any, tmp_path: Path) -> None:
     run(tmp_path / "whole")
     expected, taken = _tree(tmp_path / "whole"), []
@@ -99,6 +101,7 @@ def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard(run: Any, tmp_
         assert _tree(out) == expected, number
 
 
+@pytest.mark.reliability("R3")
 @pytest.mark.parametrize("call", ["replace", "fsync"])
 def test_a_full_disk_at_any_write_is_one_error_and_no_half_file(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
@@ -121,6 +124,7 @@ def test_a_full_disk_at_any_write_is_one_error_and_no_half_file(
     assert number > 20
 
 
+@pytest.mark.reliability("R1")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_stop_at_any_commit_leaves_what_a_resume_completes(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
@@ -141,6 +145,7 @@ def test_a_stop_at_any_commit_leaves_what_a_resume_completes(
     assert number > 20
 
 
+@pytest.mark.reliability("R1")
 @pytest.mark.parametrize("number", range(1, 5))
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_stop_while_records_are_dropped_is_cleaned_up_by_the_next_run(
@@ -158,6 +163,7 @@ def test_a_stop_while_records_are_dropped_is_cleaned_up_by_the_next_run(
     assert _tree(out) == _tree(tmp_path / "whole") and verify(out) == []
 
 
+@pytest.mark.reliability("R1")
 def test_shards_and_records_that_do_not_fit_are_done_again(run: Any, tmp_path: Path) -> None:
     run(tmp_path / "whole")
     out = tmp_path / "out"
@@ -173,6 +179,7 @@ def test_shards_and_records_that_do_not_fit_are_done_again(run: Any, tmp_path: P
     assert _tree(out) == _tree(tmp_path / "whole")
 
 
+@pytest.mark.reliability("R1")
 def test_another_plan_finished_in_between_costs_an_unfinished_one_nothing(run: Any, tmp_path: Path) -> None:
     both, late = "folder synthetic", tmp_path / "late"
     for settings in (SETTINGS[:1], SETTINGS[1:2]):

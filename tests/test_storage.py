@@ -17,7 +17,8 @@ from afbench.core import AfbenchError, PartialError, UsageError
 from afbench.images import encode_image
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import commit_bytes, commit_if_changed, json_bytes, sha256_file, sweep
-from afbench.storage.folder import check_folder, commit_header, locked
+from afbench.storage.folder import check_folder, commit_header
+from afbench.storage.locks import locked
 from afbench.storage.manifests import LOG, TOP, WORK, ids_sha256, open_benchmark, read_json, safe_path
 from afbench.storage.schema import ATTACKED_COLUMNS, CLEAN_COLUMNS, arrow_schema, columns_of, yaml_features
 from afbench.storage.shards import read_rows, shard_path, write_shard
@@ -39,6 +40,7 @@ def test_a_committed_file_holds_its_bytes_and_leaves_no_temporary_file(tmp_path:
     assert path.read_bytes() == b"two" and list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.reliability("R3")
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 def test_a_full_disk_keeps_the_old_file_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
@@ -56,6 +58,7 @@ def test_a_full_disk_keeps_the_old_file_and_says_so(
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.reliability("R3")
 def test_a_write_that_reads_back_differently_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,6 +94,7 @@ def test_json_has_one_form(tmp_path: Path) -> None:
         json_bytes({"a": float("nan")})
 
 
+@pytest.mark.reliability("R6")
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff", b"[" * 100_000])
 def test_a_damaged_json_file_is_one_line_for_the_user(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "broken.json"
@@ -99,6 +103,7 @@ def test_a_damaged_json_file_is_one_line_for_the_user(tmp_path: Path, content: b
         read_json(path)
 
 
+@pytest.mark.reliability("R6")
 @pytest.mark.parametrize(
     "path", ["../x", "/etc/passwd", "a/../b", "a//b", "", "a\\b", "a b", "data/..", "x\n"]
 )
@@ -111,6 +116,7 @@ def test_ids_are_hashed_in_their_order() -> None:
     assert ids_sha256(["a", "b"]) != ids_sha256(["b", "a"])
 
 
+@pytest.mark.reliability("R4")
 def test_a_folder_that_cannot_be_a_benchmark_is_refused_and_left_alone(tmp_path: Path) -> None:
     file, other = tmp_path / "file", tmp_path / "other"
     file.write_text("mine")
@@ -123,9 +129,11 @@ def test_a_folder_that_cannot_be_a_benchmark_is_refused_and_left_alone(tmp_path:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "letter.txt", "other"]
 
 
+@pytest.mark.reliability("R10")
 def test_a_folder_that_is_held_is_refused_naming_its_owner(tmp_path: Path) -> None:
     with locked(tmp_path):
-        with pytest.raises(PartialError, match=f"process {os.getpid()}") as raised, locked(tmp_path):
+        refused = pytest.raises(PartialError, match=f"process {os.getpid()}")
+        with refused as raised, locked(tmp_path, wait=0.1):
             pass
         assert raised.value.exit_code == 3
         assert (tmp_path / LOG / "owner").exists()

@@ -15,7 +15,7 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.commit import json_bytes, sha256_file
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json
 from afbench.storage.shards import read_rows, write_shard
-from afbench.storage.verify import rows_to_check, verify
+from afbench.storage.verify import LEVELS, rows_to_check, verify
 from afbench.workflows.generate import generate
 from afbench.workflows.request import Options
 
@@ -63,9 +63,20 @@ def _put_back(out: Path, kept: dict[Path, bytes]) -> None:
 
 
 def test_a_sound_benchmark_has_no_problem_and_every_row_is_looked_at(made: Path) -> None:
-    seen: list[int] = []
-    assert verify(made, seen.append) == []
-    assert sum(seen) == rows_to_check(made) == 3 * 3
+    for level in LEVELS:
+        seen: list[int] = []
+        assert verify(made, seen.append, level=level) == []
+        assert sum(seen) == rows_to_check(made) == 3 * 3
+
+
+def test_fast_sees_sizes_and_counts_default_also_bytes_and_only_deep_pixels(bench: Path) -> None:
+    _flip(bench / FGSM, random.Random(SEED))
+    assert verify(bench, level="fast") == []
+    assert [problem.path for problem in verify(bench)] == [FGSM]
+    _rewrite(bench, _beyond_the_bound)
+    assert verify(bench) == [] and verify(bench, level="deep")
+    _rewrite(bench, lambda rows: rows.pop())
+    assert any("holds 1 rows, expected 2" in problem.message for problem in verify(bench, level="fast"))
 
 
 def _flip(path: Path, draw: random.Random) -> None:
@@ -104,6 +115,7 @@ MUTATIONS = (_flip, _cut, _grow, _delete, _swap, _add)
 Mutation = Callable[[Path, random.Random], None]
 
 
+@pytest.mark.reliability("R5")
 @pytest.mark.parametrize("mutate", MUTATIONS)
 def test_no_file_can_be_changed_unnoticed(bench: Path, mutate: Mutation) -> None:
     kept = _files(bench)
@@ -114,8 +126,12 @@ def test_no_file_can_be_changed_unnoticed(bench: Path, mutate: Mutation) -> None
             _put_back(bench, kept)
 
 
+@pytest.mark.reliability("R5")
 @pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
-def test_random_mutations_are_all_found(bench: Path, count: int) -> None:
+def test_random_mutations_are_all_found(
+    bench: Path, count: int, record_property: Callable[[str, object], None]
+) -> None:
+    record_property("ran", f"{count} mutations")
     draw, kept = random.Random(SEED), _files(bench)
     paths = [path for path in kept if path.parent.name != "log"]
     for number in range(count):
@@ -132,6 +148,7 @@ def _found(out: Path) -> bool:
         return not (out / TOP).exists()
 
 
+@pytest.mark.reliability("R5")
 @pytest.mark.parametrize(
     "edit",
     [
@@ -211,20 +228,32 @@ LIES: dict[str, tuple[Callable[[Rows], None], str]] = {
     "a lost row": (lambda rows: rows.pop(), "holds 1 rows, expected 2"),
     "an unknown sample": (lambda rows: rows[0].update(sample_id="ghost"), "not in config clean"),
     "another original": (lambda rows: rows[0].update(original_sha256="0" * 64), "another original"),
+    "another psnr": (lambda rows: rows[0].update(psnr=99.0), "psnr is 99.0, its pixels say"),
+    "another ssim": (lambda rows: rows[0].update(ssim=0.5), "ssim is 0.5"),
+    "another l2": (lambda rows: rows[0].update(l2=0.0), "l2 is 0.0"),
+    "another share of changes": (lambda rows: rows[0].update(changed=0.0), "changed is 0.0"),
+    "another f1": (lambda rows: rows[0].update(f1_adv=0.123), "f1_adv is 0.123, its counts say"),
+    "another iou": (lambda rows: rows[0].update(iou_adv=0.123), "iou_adv is 0.123"),
+    "counts of another mask": (lambda rows: rows[0].update(tp=1, fn=2), "are not of its mask"),
+    "another attack": (lambda rows: rows[0].update(attack="pgd"), "says it is ("),
+    "another summary": (lambda rows: rows[0].update(f1_clean=0.9), "says f1_clean"),
+    "the same sample twice": (lambda rows: rows.__setitem__(1, dict(rows[0])), "holds a sample twice"),
     "no picture": (lambda rows: rows[0].update(image=b"none"), "unreadable"),
 }
 
 
+@pytest.mark.reliability("R13")
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_is_found_even_when_every_hash_of_a_file_fits(bench: Path, lie: str) -> None:
     change, said = LIES[lie]
     _rewrite(bench, change)
-    assert any(said in problem.message for problem in verify(bench)), verify(bench)
+    found = verify(bench, level="deep")
+    assert any(said in problem.message for problem in found), found
 
 
 def test_rewriting_without_a_lie_is_no_problem(bench: Path) -> None:
     _rewrite(bench, lambda rows: None)
-    assert verify(bench) == []
+    assert verify(bench, level="deep") == []
 
 
 def test_a_file_that_only_one_list_knows_is_found(bench: Path) -> None:
@@ -242,12 +271,20 @@ def test_a_manifest_without_a_key_is_a_problem_and_no_traceback(bench: Path, key
     assert verify(bench)
 
 
+@pytest.mark.reliability("R6")
 def test_a_manifest_that_points_out_of_its_folder_is_refused(bench: Path) -> None:
     path = bench / "manifests" / "reference-fgsm-1.json"
     path.write_bytes(path.read_bytes().replace(FGSM.encode(), b"../../etc/passwd"))
     with pytest.raises(AfbenchError, match="leaves its folder"):
         open_benchmark(bench)
     assert [problem.path for problem in verify(bench)] == ["manifests/reference-fgsm-1.json"]
+
+
+def test_a_manifest_whose_parameters_are_not_those_of_its_hash_is_found(bench: Path) -> None:
+    path = bench / "manifests" / "reference-fgsm-1.json"
+    path.write_bytes(path.read_bytes().replace(b'"seed": 0', b'"seed": 1'))
+    _relist(bench)
+    assert ["another 'how'" in problem.message for problem in verify(bench)] == [True]
 
 
 def test_a_manifest_that_is_no_json_is_found_and_not_fatal(bench: Path) -> None:

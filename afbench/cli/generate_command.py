@@ -45,7 +45,11 @@ from .progress import counted_bar, deferred_bar
 @click.option(
     "--batch-size", type=int, help="Images per launch of the localizer. Default: as many as suit their size."
 )
-@click.option("--shard-size", type=int, help="Samples per shard, the unit that is committed. Default: 64.")
+@click.option(
+    "--shard-size",
+    type=int,
+    help="Samples per shard, the unit that is committed; fewer where it might pass 500 MB. Default: 64.",
+)
 @click.option(
     "--image-format",
     type=click.Choice(["webp", "png"]),
@@ -65,6 +69,16 @@ from .progress import counted_bar, deferred_bar
     is_flag=True,
     help="Also store the sources' authentic images, unattacked, as config 'authentic', for false-positive rates.",
 )
+@click.option(
+    "--through-defence",
+    metavar="NAME[:SETTING]",
+    help="Attack the localizer together with this defence, as one who knows it would: jpeg:75, median, ansm, ansm:CHECKPOINT, ... Exact gradients, their mean over fixed draws where it is random (EOT), the identity where it has none (BPDA). Configs are called <localizer>_<defence>-<attack>-<setting>.",
+)
+@click.option(
+    "--retry-failed",
+    is_flag=True,
+    help="Make the shards anew that lack samples whose attack failed (NaN gradients, out of memory); others are not touched.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
 def command(
@@ -78,6 +92,8 @@ def command(
     image_format: str,
     attack_at: str,
     authentic: bool,
+    through_defence: str | None,
+    retry_failed: bool,
     dry_run: bool,
     as_json: bool,
     **plan_arguments: Any,
@@ -101,6 +117,8 @@ def command(
         image_format,  # type: ignore[arg-type]
         attack_at,  # type: ignore[arg-type]
         authentic,
+        through_defence,
+        retry_failed,
     )
     # what is wrong is said before torch is imported, which takes seconds
     check_request(plan, folder, options)

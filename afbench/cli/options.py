@@ -20,6 +20,7 @@ from afbench.plan import (
     SourceSpec,
     check_plan,
     expand_attack,
+    parse_attack,
     parse_source,
     read_plan,
 )
@@ -40,7 +41,13 @@ _PLAN_OPTIONS = (
         metavar="NAME",
         help="Network to attack; repeat for several.",
     ),
-    click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Attack; repeat for several."),
+    click.option(
+        "--attack",
+        "attacks",
+        multiple=True,
+        metavar="NAME",
+        help="Attack, or torchattacks:NAME[:param=value...] of that library; repeat for several.",
+    ),
     click.option(
         "--phi",
         multiple=True,
@@ -74,7 +81,7 @@ _PLAN_OPTIONS = (
     click.option("--large-phi", is_flag=True, help="Accept phi above 0.1."),
 )
 
-_PARAM = re.compile(r"([a-z_]+)=(\S+)")
+_PARAM = re.compile(r"([A-Za-z_]+)=(\S+)")
 
 
 def plan_options(function: F) -> F:
@@ -157,29 +164,29 @@ def _checked(plan: RunPlan) -> RunPlan:
 
 
 def _settings(
-    attacks: Sequence[str], phi: Sequence[str], steps: Sequence[str], params: dict[str, str], large_phi: bool
+    texts: Sequence[str], phi: Sequence[str], steps: Sequence[str], params: dict[str, str], large_phi: bool
 ) -> tuple[Any, ...]:
-    for name in attacks:
+    attacks = [parse_attack(text) for text in texts]
+    for name, _ in attacks:
         if name not in ATTACKS:
             expand_attack(name)
-    sweeps = {ATTACKS[name].sweeps for name in attacks}
+    told = ", ".join(texts)
+    sweeps = {ATTACKS[name].sweeps for name, _ in attacks}
     if phi and "phi" not in sweeps:
-        raise UsageError(f"none of the attacks {', '.join(attacks)} takes --phi; cw takes --steps")
+        raise UsageError(f"none of the attacks {told} takes --phi; cw takes --steps")
     if steps and "steps" not in sweeps:
-        raise UsageError(
-            f"none of the attacks {', '.join(attacks)} takes --steps; their iterations are --param steps=N"
-        )
+        raise UsageError(f"none of the attacks {told} takes --steps; their iterations are --param steps=N")
     for key in params:
-        if not any(key in ATTACKS[name].defaults for name in attacks):
-            known = ", ".join(sorted({own for name in attacks for own in ATTACKS[name].defaults})) or "none"
-            raise UsageError(
-                f"none of the attacks {', '.join(attacks)} has a parameter '{key}'; their parameters: {known}"
+        if not any(key in ATTACKS[name].parameters for name, _ in attacks):
+            known = (
+                ", ".join(sorted({own for name, _ in attacks for own in ATTACKS[name].parameters})) or "none"
             )
+            raise UsageError(f"none of the attacks {told} has a parameter '{key}'; their parameters: {known}")
     found = []
-    for name in attacks:
-        own = {key: value for key, value in params.items() if key in ATTACKS[name].defaults}
+    for name, given in attacks:
+        own = {key: value for key, value in params.items() if key in ATTACKS[name].parameters}
         swept = {"phi": phi} if ATTACKS[name].sweeps == "phi" else {"steps": steps}
-        found += expand_attack(name, params=own, large_phi=large_phi, **swept)  # type: ignore[arg-type]
+        found += expand_attack(name, params=own | given, large_phi=large_phi, **swept)  # type: ignore[arg-type]
     return tuple(found)
 
 

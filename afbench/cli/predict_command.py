@@ -17,12 +17,21 @@ from .progress import deferred_bar
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
 @click.option("--localizer", required=True, metavar="NAME", help="What the benchmark's configs attacked.")
 @click.option(
+    "--localizer-name", metavar="NAME", help="What the configs call it, if `generate` was told another name."
+)
+@click.option(
     "--defence",
     default="none",
     show_default=True,
     metavar="NAME[:SETTING]",
-    help="What stands in front of the localizer: none, jpeg, jpeg:QUALITY.",
+    help="What stands in front of the localizer: none, jpeg:QUALITY, resize, random-resize-pad, gaussian-noise, median, bit-depth, tv, ansm, ansm:CHECKPOINT, nrp:CHECKPOINT.",
 )
+@click.option(
+    "--adaptive",
+    is_flag=True,
+    help="Predict on the configs whose attacks went through this defence (generate --through-defence), not on those made against the bare localizer.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a random defence.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the submission.")
 @click.option(
     "--checkpoint",
@@ -40,7 +49,10 @@ from .progress import deferred_bar
 def command(
     data: Path,
     localizer: str,
+    localizer_name: str | None,
     defence: str,
+    adaptive: bool,
+    seed: int,
     out: Path,
     checkpoint: str | None,
     name: str | None,
@@ -62,7 +74,10 @@ def command(
             data,
             out,
             localizer=localizer,
+            localizer_name=localizer_name,
             defence=defence,
+            adaptive=adaptive,
+            seed=seed,
             checkpoint=checkpoint,
             display_name=name,
             authors=authors,

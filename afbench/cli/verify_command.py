@@ -8,27 +8,93 @@ from pathlib import Path
 
 import click
 
+from .progress import advancing, progress_bar
+
 
 @click.command("verify", epilog="Example: afbench verify afbench-out/demo")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--fast", is_flag=True, help="Sizes, counts and the list of files only; nothing is hashed.")
+@click.option(
+    "--deep",
+    is_flag=True,
+    help="Also decode every image, check its bound and compute its figures again; the localizer scores it again.",
+)
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="First make what is damaged or missing again, byte for byte; what does not belong is only named.",
+)
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME[:ROOT]",
+    help="With --repair: your copy of a source, for damaged originals.",
+)
+@click.option("--localizer", metavar="MODULE:FUNCTION", help="The localizer, where it is your own.")
+@click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
+@click.option("--device", help="Where to compute. Default: cpu; for --repair as the log tells.")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
-def command(folder: Path, as_json: bool) -> int:
-    """Check every file's hash, every row's count and pixels, and the L-inf bound. Exit code 1 if anything is bad."""
+def command(
+    folder: Path,
+    fast: bool,
+    deep: bool,
+    repair: bool,
+    sources: tuple[str, ...],
+    localizer: str | None,
+    checkpoint: str | None,
+    device: str | None,
+    as_json: bool,
+) -> int:
+    """Check every file's size and hash and every row's count. Exit code 1 if anything is bad."""
+    if fast and deep:
+        raise click.UsageError("--fast and --deep are two ways to check; give one of them")
     from afbench.storage.verify import rows_to_check, verify
 
-    from .progress import advancing, progress_bar
+    told: dict[str, object] = {}
+    if repair:
+        from afbench.plan import parse_source
+        from afbench.workflows.repair import repair as repair_folder
+        from afbench.workflows.replay import Recipe
 
+        roots = {one.name: one.root for one in map(parse_source, sources)}
+        with progress_bar("repair", "file") as bar:
+            repaired = repair_folder(
+                folder, sources=roots, recipe=Recipe(localizer, checkpoint, device), advance=bar.update
+            )
+        told = {"repaired": list(repaired.made), "not_repaired": dict(repaired.refused)}
     with progress_bar("verify", "row", rows_to_check(folder)) as bar:
-        problems = verify(folder, advancing(bar))
+        problems = verify(folder, advancing(bar), level="fast" if fast else "deep" if deep else "default")
         checked = bar.n
+    if deep and not problems:
+        from afbench.workflows.replay import Recipe
+        from afbench.workflows.rescore import rescore
+
+        with progress_bar("score again", "row") as bar:
+            rescored = rescore(folder, recipe=Recipe(localizer, checkpoint, device), advance=bar.update)
+        problems = list(rescored.problems)
+        told |= {"rescored": rescored.rows, "not_rescored": dict(rescored.left_out)}
     if as_json:
-        click.echo(
-            json.dumps({"rows": checked, "problems": [asdict(problem) for problem in problems]}, indent=2)
-        )
+        found = {"rows": checked, "problems": [asdict(problem) for problem in problems], **told}
+        click.echo(json.dumps(found, indent=2))
     else:
-        for problem in problems[:50]:
-            click.echo(f"{problem.path}: {problem.message}")
-        if len(problems) > 50:
-            click.echo(f"... and {len(problems) - 50} more")
-        click.echo(f"{folder}: {checked} rows checked, {len(problems)} problems")
+        _echo(folder, checked, [f"{problem.path}: {problem.message}" for problem in problems], told)
     return 1 if problems else 0
+
+
+def _echo(folder: Path, checked: int, problems: list[str], told: dict[str, object]) -> None:
+    for what, value in told.items():
+        words = what.replace("_", " ")
+        if isinstance(value, dict):
+            for name, reason in value.items():
+                click.echo(f"{words}: {name}: {reason}")
+        elif isinstance(value, list):
+            for name in value:
+                click.echo(f"{words}: {name}")
+        else:
+            click.echo(f"{words}: {value} rows")
+    for line in problems[:50]:
+        click.echo(line)
+    if len(problems) > 50:
+        click.echo(f"... and {len(problems) - 50} more")
+    click.echo(f"{folder}: {checked} rows checked, {len(problems)} problems")

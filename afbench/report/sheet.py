@@ -29,28 +29,38 @@ class SheetRow:
 
 def contact_sheet(rows: Sequence[SheetRow], title: str) -> Image.Image:
     """Draw rows of original, attacked, their difference times 40 around grey, truth, and both predictions."""
-    width = _LABEL + len(COLUMNS) * (_CELL + _GAP) + _GAP
+    return draw_sheet(COLUMNS, [(row.label, _cells(row)) for row in rows], title)
+
+
+def draw_sheet(
+    columns: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[ByteImage]]], title: str
+) -> Image.Image:
+    """Draw rows of a label, of some lines, and one picture or mask for each column."""
+    width = _LABEL + len(columns) * (_CELL + _GAP) + _GAP
     height = 2 * _HEAD + len(rows) * (_CELL + _GAP) + _GAP
     sheet = Image.new("RGB", (width, height), (250, 250, 250))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
     draw.text((_GAP, 4), title, fill=(20, 20, 20), font=font)
-    for column, name in enumerate(COLUMNS):
+    for column, name in enumerate(columns):
         draw.text((_LABEL + column * (_CELL + _GAP), _HEAD + 2), name, fill=(20, 20, 20), font=font)
-    for number, row in enumerate(rows):
+    for number, (label, cells) in enumerate(rows):
         top = 2 * _HEAD + number * (_CELL + _GAP)
-        draw.multiline_text((_GAP, top + 4), "\n".join(row.label), fill=(20, 20, 20), font=font, spacing=5)
-        noise = (row.attacked.astype(np.int16) - row.original.astype(np.int16)) * GAIN + 128
-        cells = (
-            row.original,
-            row.attacked,
-            np.clip(noise, 0, 255).astype(np.uint8),
-            row.mask,
-            row.before,
-            row.after,
-        )
+        draw.multiline_text((_GAP, top + 4), "\n".join(label), fill=(20, 20, 20), font=font, spacing=5)
         for column, pixels in enumerate(cells):
             sheet.paste(_fit(pixels), (_LABEL + column * (_CELL + _GAP), top))
     return sheet
+
+
+def _cells(row: SheetRow) -> tuple[ByteImage, ...]:
+    noise = (row.attacked.astype(np.int16) - row.original.astype(np.int16)) * GAIN + 128
+    return (
+        row.original,
+        row.attacked,
+        np.clip(noise, 0, 255).astype(np.uint8),
+        row.mask,
+        row.before,
+        row.after,
+    )
 
 
 def _fit(pixels: ByteImage) -> Image.Image:

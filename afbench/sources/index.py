@@ -167,6 +167,7 @@ def open_indexed(
         redistribution=manifest.get("redistribution", "unclear"),
         authentic=[one.id for one in authentic],
         authentic_sha256=samples_sha256(name, plain, authentic) if authentic else "",
+        pixels={one.id: (one.width or 0) * (one.height or 0) for one in (*forged, *authentic)},
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from afbench.core import AfbenchError
 
+from .failpoints import reach
+
 _TEMPORARY = re.compile(r".+\.tmp\.[A-Za-z0-9_.-]+\.[0-9]+")
 
 
@@ -33,13 +35,17 @@ def commit_bytes(path: Path, data: bytes) -> str:
     temporary = path.with_name(f"{path.name}.tmp.{socket.gethostname()}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        reach("commit.write")
         with temporary.open("wb") as stream:
             stream.write(data)
             stream.flush()
+            reach("commit.fsync")
             os.fsync(stream.fileno())
         if sha256_file(temporary) != wanted:
             raise OSError("the bytes read back differ from what was written")
+        reach("commit.replace")
         os.replace(temporary, path)
+        reach("commit.done")
         _sync_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)

@@ -1,20 +1,17 @@
-"""The folder of a benchmark while it is being made: who may write, what is done, what remains."""
+"""The folder of a benchmark while it is being made: what is done, what remains."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from afbench.core import AfbenchError, UsageError
 
-from afbench.core import AfbenchError, PartialError, UsageError
-
-from .commit import commit_json, sweep
+from .commit import commit_json
 from .manifests import LOG, TOP, WORK, read_json
 from .shards import ShardRecord
 
@@ -47,37 +44,6 @@ def _is_ours(folder: Path) -> bool:
     except AfbenchError:
         return (folder / "manifests").is_dir() and (folder / "data").is_dir()
     return "schema_version" in listing and isinstance(listing.get("files"), dict)
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a benchmark's folder while writing; sweeps what killed runs left behind.
-
-    Raises:
-        PartialError: if another process holds it.
-        UsageError: if the folder cannot be made.
-    """
-    try:
-        (folder / WORK).mkdir(parents=True, exist_ok=True)
-        (folder / LOG).mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out '{folder}' cannot be made: {error.strerror}") from None
-    lock = FileLock(folder / LOG / "lock", blocking=False)
-    owner = folder / LOG / "owner"
-    try:
-        lock.acquire()
-    except Timeout:
-        who = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "another process"
-        raise PartialError(
-            f"'{folder}' is being written by {who}; wait for it, or give another --out"
-        ) from None
-    try:
-        owner.write_text(f"process {os.getpid()} on {os.uname().nodename}\n", encoding="utf-8")
-        sweep(folder)
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
 
 
 def _record_path(folder: Path, config: str, split: str, number: int) -> Path:
@@ -113,6 +79,16 @@ def read_header(folder: Path, config: str) -> dict[str, Any] | None:
 def has_records(folder: Path, *, config: str = "*", split: str = "*") -> bool:
     """True if any shard of a config or split is committed; a header without one does not bind."""
     return any((folder / WORK).glob(f"{config}/{split}-[0-9][0-9][0-9][0-9][0-9].json"))
+
+
+def failed_records(folder: Path, wanted: Collection[tuple[str, str]], reasons: Collection[str]) -> list[Path]:
+    """Records of shards that lack a sample for one of these reasons, of the configs and splits that are asked for."""
+    return [
+        path
+        for config, split in sorted(wanted)
+        for path in sorted((folder / WORK / config).glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].json"))
+        if any(one["reason"] in reasons for one in read_json(path)["excluded"])
+    ]
 
 
 def log_event(folder: Path, **entry: Any) -> None:

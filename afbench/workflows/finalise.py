@@ -13,6 +13,7 @@ from afbench.sources.synthesis import attribution
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import commit_if_changed, json_bytes
 from afbench.storage.folder import read_header
+from afbench.storage.locks import UNITS
 from afbench.storage.manifests import (
     CLEAN,
     ORIGINALS,
@@ -116,5 +117,6 @@ def _forget(out: Path, configs: Mapping[str, Mapping[str, Any]]) -> None:
                 unfinished = True
         if not unfinished:
             shutil.rmtree(work / name, ignore_errors=True)
-    if all(path.name.partition(".")[0] in ORIGINALS and "." in path.name for path in work.glob("*")):
+    left = (path.name for path in work.glob("*") if path.name != UNITS)
+    if all(name.partition(".")[0] in ORIGINALS and "." in name for name in left):
         shutil.rmtree(work, ignore_errors=True)

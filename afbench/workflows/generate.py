@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import platform
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +18,19 @@ from afbench.core import AfbenchError, UsageError
 from afbench.engine import compute_precision
 from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
-from afbench.plan import RunPlan
-from afbench.storage.folder import commit_header, has_records, locked, log_event, read_header
+from afbench.plan import RunPlan, canonical_json
+from afbench.storage.folder import commit_header, has_records, log_event, read_header
+from afbench.storage.locks import at_work, locked
 from afbench.storage.manifests import AUTHENTIC, CLEAN, TOP, WORK, excluded_samples, read_configs
 
+from .adaptive import behind, called, defence_of
 from .finalise import finalise
 from .provenance import config_hash, describe_config, difference, software
 from .request import Hooks, Options, check_request, config_localizer, localizer_names
+from .retry import reopen_failed
 from .splits import Split, authentic_splits, check_splits, open_splits
-from .work import Run, Task, gradients_left, run_shard
+from .units import Unit, run_units
+from .work import Run, Task, gradients_left, stamp
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
     """Make the configs of a plan in a folder, or the part of them that is missing.
 
     Every shard is committed by itself; a run that was interrupted goes on where it stopped and ends with the
-    same bytes. Other configs may be there already.
+    same bytes. Other configs may be there already, and other processes may make shards of the same plan at the same time.
 
     Raises:
         UsageError: before anything is written, if the folder, a localizer or a source cannot be used, or a
@@ -57,11 +64,15 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
     check_request(plan, out, options)
     names = localizer_names(plan)
     localizers = {name: load_localizer(name, options.checkpoint, device=options.device) for name in names}
+    attacked = {
+        name: behind(bare, name, options.through_defence, device=options.device, seed=plan.seed)
+        for name, bare in localizers.items()
+    }
     splits = open_splits(plan, out, options, localizers, hooks.index)
     tasks = [
         Task(
-            localizers[name],
-            options.localizer_name or config_localizer(name),
+            attacked[name],
+            called(options.localizer_name or config_localizer(name), attacked[name]),
             splits[source.name],
             block.settings,
         )
@@ -75,12 +86,25 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
     run = Run(
         out, plan.seed, options.device, options.batch_size, options.image_format, hooks.advance, hooks.say
     )
+    if options.retry_failed:
+        reopen_failed(
+            out, {(config, task.split.name) for task in tasks for config in task.configs().values()}
+        )
     if not _is_finished(out, tasks, authentic):
-        with locked(out), compute_precision(options.precision, options.device):
-            # again: another process may have written while this one waited
-            _check_folder(out, splits, authentic, headers)
-            _run(run, tasks, splits, authentic, headers, hooks)
-            finalise(out)
+        same_plan = _fingerprint(headers, [*splits.values(), *authentic.values()], options)
+        with ExitStack() as stack:
+            with locked(out, same_plan):
+                # again: another process may have written while this one waited
+                _check_folder(out, splits, authentic, headers)
+                units = _begin(run, tasks, splits, authentic, headers, hooks)
+                stack.enter_context(at_work(out, same_plan))
+            with compute_precision(options.precision, options.device):
+                run_units(run, units)
+            log_event(out, event="end", process=os.getpid(), gradients=run.gradients, shards=run.shards)
+            with locked(
+                out, same_plan
+            ):  # by each that was at work: what the first has published is not touched
+                finalise(out)
     _refuse_empty(out, splits, headers)
     restricted = {
         name: split.source.terms
@@ -128,6 +152,7 @@ def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, di
                 seed_rule=SEED_RULE,
                 precision=options.precision,
                 attack_at=options.attack_at,
+                defence=defence_of(task.localizer),
             )
             header = {"config": config, "config_hash": config_hash(how), "how": how}
             if headers.setdefault(config, header) != header:
@@ -164,19 +189,32 @@ def _published(out: Path) -> set[tuple[str, str]]:
     return {(name, split) for name, manifest in read_configs(out).items() for split in manifest["splits"]}
 
 
-def _run(
+def _fingerprint(headers: Mapping[str, Mapping[str, Any]], splits: Sequence[Split], options: Options) -> str:
+    """Tells processes that may share a folder: the same configs of the same samples, in the same batches."""
+    asked = {
+        "configs": {config: header["config_hash"] for config, header in headers.items()},
+        "splits": {f"{split.originals}.{split.name}": split.identity() for split in splits},
+        "batch_size": options.batch_size,
+        "image_format": options.image_format,
+    }
+    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()
+
+
+def _begin(
     run: Run,
     tasks: Sequence[Task],
     splits: Mapping[str, Split],
     authentic: Mapping[str, Split],
     headers: Mapping[str, Mapping[str, Any]],
     hooks: Hooks,
-) -> None:
-    """Do every shard that is missing, split by split."""
+) -> list[Unit]:
+    """Fix how everything is made, and list the shards to look at, split by split."""
+    run.published_at = stamp(run.out)
     published = _published(run.out)
     tasks = [task.without(published) for task in tasks]
     told = software()
-    for split in (*splits.values(), *authentic.values()):
+    every = [*splits.values(), *authentic.values()]
+    for split in every:
         commit_header(run.out, f"{split.originals}.{split.name}", split.identity())
     for task in tasks:
         for config in task.configs().values():
@@ -185,19 +223,23 @@ def _run(
     log_event(
         run.out,
         event="start",
+        process=os.getpid(),
         host=platform.node(),
         device=run.device,
         batch_size=run.batch_size,
         threads=torch.get_num_threads(),
     )
     hooks.start(sum(gradients_left(run.out, task) for task in tasks))
-    for split in (*splits.values(), *authentic.values()):
-        mine = [task for task in tasks if task.split is split]
-        for number in range(len(split.shards)):
-            run_shard(
-                run, split, number, mine, originals_published=(split.originals, split.name) in published
-            )
-    log_event(run.out, event="end", gradients=run.gradients, shards=run.shards)
+    return [
+        Unit(
+            split,
+            number,
+            [task for task in tasks if task.split is split],
+            (split.originals, split.name) in published,
+        )
+        for split in every
+        for number in range(len(split.shards))
+    ]
 
 
 def _excluded(out: Path, configs: Mapping[str, Any]) -> dict[str, int]:

@@ -18,6 +18,7 @@ from afbench.defences import Purifier, load_defence
 from afbench.engine import localize
 from afbench.images import decode_stored
 from afbench.localizers import load_localizer
+from afbench.scoring.archive import BEGUN, MANIFEST
 from afbench.storage.commit import commit_json, sha256_file
 from afbench.storage.manifests import (
     ORIGINALS,
@@ -31,11 +32,9 @@ from afbench.storage.manifests import (
 )
 from afbench.storage.shards import read_rows
 
+from .adaptive import adaptive_configs, require_oblivious
 from .request import config_localizer
 
-MANIFEST = "manifest.json"
-BEGUN = "begun.json"
-"""Stands in a submission that is not finished: what is being predicted, so that a second call goes on with the same."""
 _ROWS_AT_ONCE = 64
 
 
@@ -44,7 +43,10 @@ def predict(
     out: Path,
     *,
     localizer: str,
+    localizer_name: str | None = None,
     defence: str = "none",
+    adaptive: bool = False,
+    seed: int = 0,
     checkpoint: str | None = None,
     display_name: str | None = None,
     authors: Sequence[str] = (),
@@ -63,7 +65,10 @@ def predict(
         data: a finished benchmark.
         out: the submission's folder: new, empty, or an unfinished submission of the same.
         localizer: what the benchmark's configs call it, or a user's own ``my_package.my_module:build``.
+        localizer_name: what the configs call it, where ``generate`` was told another name, e.g. of hardened weights.
         defence: as ``load_defence`` reads it.
+        adaptive: take the configs whose attacks went through this defence instead of those made against the bare localizer.
+        seed: of a random defence.
         checkpoint: weights of the localizer, if they are neither embedded nor registered.
         display_name: what a leaderboard calls the submission; omitted, localizer and defence.
         authors: whose it is.
@@ -80,8 +85,8 @@ def predict(
             something else.
     """
     benchmark = open_benchmark(data)
-    purifier = load_defence(defence)
-    configs = _configs(benchmark, localizer)
+    purifier = load_defence(defence, localizer=localizer, device=device, seed=seed)
+    configs = _configs(benchmark, localizer_name or localizer, defence, purifier if adaptive else None)
     how = benchmark.configs[configs[-1]]["how"]["localizer"]
     network = load_localizer(localizer, checkpoint or ("random" if how["untrained"] else None), device=device)
     if network.weights_sha256 != how["weights_sha256"]:
@@ -89,9 +94,10 @@ def predict(
             f"'{data}' attacked weights {how['weights_sha256'][:12]} of '{how['name']}', these are "
             f"{network.weights_sha256[:12]}; give --checkpoint"
         )
-    label = f"{how['name']}-{purifier.label}"
+    label = f"{config_localizer(localizer_name or localizer)}-{purifier.label}{'-adaptive' * adaptive}"
     manifest = {
         **_manifest(benchmark, how, configs, purifier),
+        "attack_knowledge": "adaptive" if adaptive else "oblivious",
         "submission_id": label,
         "display_name": display_name or label,
         "authors": list(authors),
@@ -107,7 +113,7 @@ def predict(
     done = 0
     for config in configs:
         for split in benchmark.configs[config]["splits"]:
-            for rows in _batches(benchmark, config, split):
+            for rows in read_batches(benchmark, config, split):
                 missing = {
                     path: row["image"]
                     for row in rows
@@ -128,16 +134,19 @@ def predict(
     return done
 
 
-def _configs(benchmark: Benchmark, localizer: str) -> list[str]:
-    """``clean`` and ``authentic``, as far as they are there, then every config made against a localizer."""
-    names = {name: manifest["how"]["localizer"]["name"] for name, manifest in benchmark.attacked.items()}
+def _configs(benchmark: Benchmark, localizer: str, defence: str, through: Purifier | None) -> list[str]:
+    """``clean`` and ``authentic``, as far as they are there, then every config made against a localizer, or through a
+    defence of it."""
     wanted = config_localizer(localizer)
-    chosen = [name for name, attacked in names.items() if attacked == wanted]
-    if not chosen:
-        raise UsageError(
-            f"'{benchmark.folder}' has no config of localizer '{wanted}'; its localizers: "
-            f"{', '.join(sorted(set(names.values()))) or 'none'}"
-        )
+    if through is not None:
+        chosen = adaptive_configs(benchmark, wanted, through)
+        if not chosen:
+            raise UsageError(
+                f"'{benchmark.folder}' has no config attacked through '{defence}' of localizer '{wanted}'; make them with "
+                f"`afbench generate --localizer {localizer} --through-defence {defence}`"
+            )
+    else:
+        chosen = require_oblivious(benchmark, wanted)
     return [*(name for name in ORIGINALS if name in benchmark.configs), *chosen]
 
 
@@ -153,8 +162,8 @@ def _manifest(
         "defence": {
             "type": purifier.name,
             "deterministic": purifier.deterministic,
-            "seed": None,
-            "trained_on": [],
+            "seed": purifier.seed,
+            "trained_on": list(purifier.trained_on),
             "params": dict(purifier.params),
             "extra_data": "",
         },
@@ -162,7 +171,6 @@ def _manifest(
         "localizers": [{"id": how["name"], "weights_sha256": how["weights_sha256"]}],
         "configs": list(configs),
         "afbench_version": __version__,
-        "attack_knowledge": "oblivious",
     }
 
 
@@ -189,7 +197,8 @@ def _begin(out: Path, manifest: Mapping[str, Any]) -> bool:
     return found.name == BEGUN
 
 
-def _batches(benchmark: Benchmark, config: str, split: str) -> Iterator[list[dict[str, Any]]]:
+def read_batches(benchmark: Benchmark, config: str, split: str) -> Iterator[list[dict[str, Any]]]:
+    """Ids and encoded images of a config's rows, some at a time."""
     rows = read_rows(benchmark.folder, shard_paths(benchmark.configs[config], split), ("sample_id", "image"))
     while batch := list(islice(rows, _ROWS_AT_ONCE)):
         yield batch

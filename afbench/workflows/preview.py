@@ -18,6 +18,8 @@ from afbench.report.tables import figure
 from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 
+from .adaptive import as_recorded
+
 
 def preview(
     folder: Path,
@@ -43,7 +45,7 @@ def preview(
     """
     benchmark = open_benchmark(folder)
     load = lru_cache(maxsize=1)(partial(_load, checkpoint, localizer))
-    chosen = list(configs) or [name for name in strongest(benchmark) if load(_attacked(benchmark, name))]
+    chosen = list(configs) or [name for name in strongest(benchmark) if _at_hand(benchmark, name, load)]
     if not chosen:
         raise UsageError(
             f"the weights of none of the localizers attacked in '{folder}' are at hand; give --checkpoint, or --localizer "
@@ -88,6 +90,11 @@ class _Attacked(NamedTuple):
 _Load = Callable[[_Attacked], Localizer | None]
 
 
+def _at_hand(benchmark: Benchmark, name: str, load: _Load) -> bool:
+    localizer = load(_attacked(benchmark, name))
+    return localizer is not None and as_recorded(localizer, benchmark.configs[name]["how"]) is not None
+
+
 def _attacked(benchmark: Benchmark, name: str) -> _Attacked:
     how = benchmark.configs[name]["how"]["localizer"]
     return _Attacked(how["architecture"], how["weights_sha256"], how["untrained"])
@@ -119,13 +126,17 @@ def _rows(
             f"config {name} was made with weights that are not at hand ({weights[:12]}); give --checkpoint, or --localizer "
             "for your own"
         )
+    attacked_one = as_recorded(localizer, manifest["how"])
+    if attacked_one is None:
+        raise UsageError(f"config {name} was attacked through a defence whose weights are not at hand")
     found = []
     for row in read_rows(benchmark.folder, shard_paths(manifest, split)):
         original = originals.get(row["sample_id"])
         if original is None:
             continue
         attacked, mask = decode_stored(row["image"]), decode_stored(row["mask"])
-        before, after = judge(localizer, [original, attacked], [mask, mask], batch_size=1, device="cpu")
+        (before,) = judge(localizer, [original], [mask], batch_size=1, device="cpu")
+        (after,) = judge(attacked_one, [attacked], [mask], batch_size=1, device="cpu")
         label = [
             name,
             row["sample_id"][:32],

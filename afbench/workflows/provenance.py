@@ -11,6 +11,7 @@ from typing import Any
 
 import afbench
 from afbench.core import Localizer, Setting
+from afbench.defences import Purifier
 from afbench.plan import canonical_json
 
 ROUNDING = "nearest level, halves away from zero with slack 1e-3, within floor(255 phi + 1e-3) levels"
@@ -26,6 +27,7 @@ def describe_config(
     seed_rule: str,
     precision: str,
     attack_at: str,
+    defence: Purifier | None = None,
 ) -> dict[str, Any]:
     """Everything that decides the pixels of a config; ``config_hash`` is its hash."""
     return {
@@ -47,6 +49,8 @@ def describe_config(
         "rounding": ROUNDING,
         "seed": seed,
         "seed_rule": seed_rule,
+        # absent, not null, where there is none: so the hashes of all other configs stay what they were
+        **({} if defence is None else {"defence": defence.describe()}),
     }
 
 

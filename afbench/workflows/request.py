@@ -11,7 +11,7 @@ from typing import Literal
 from afbench.core import UsageError
 from afbench.images import ImageFormat
 from afbench.localizers import require_localizer
-from afbench.plan import RunPlan
+from afbench.plan import RunPlan, require_catalogue
 from afbench.storage.folder import check_folder
 
 OnIndex = Callable[[int, int], None]
@@ -21,7 +21,8 @@ AttackAt = Literal["native", "model"]
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as opposed to what: only ``precision``, ``checkpoint`` and ``attack_at`` decide the pixels.
+    """How to run, as opposed to what: only ``precision``, ``checkpoint``, ``attack_at`` and ``through_defence`` (a defence
+    as ``load_defence`` reads it) decide the pixels.
 
     ``batch_size`` is in images per launch, None to follow their size; another one may move single levels in
     float32, and so may adding phi to a finished benchmark.
@@ -36,6 +37,8 @@ class Options:
     image_format: ImageFormat = "webp"
     attack_at: AttackAt = "native"
     authentic: bool = False
+    through_defence: str | None = None
+    retry_failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,5 +80,6 @@ def check_request(plan: RunPlan, out: Path, options: Options) -> None:
         raise UsageError(
             f"--precision tf32 needs an NVIDIA GPU; on device '{options.device}' use fp32 or bf16"
         )
+    require_catalogue(setting for block in plan.blocks for setting in block.settings)
     for name in names:
         require_localizer(name, options.checkpoint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from afbench.plan import RunPlan
 from afbench.sources import SourceOptions, open_source
 from afbench.storage.folder import has_records, read_header
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ids_sha256, read_configs
+from afbench.storage.shards import cut_ids
 
 from .fitting import fit_source
 from .provenance import difference
@@ -22,7 +24,7 @@ DEFAULT_SHARD_SIZE = 64
 
 @dataclass(frozen=True)
 class Split:
-    """A source's samples in shards; ``shard_size`` is the number of ids in all but the last.
+    """A source's samples, cut into shards of at most ``shard_size`` ids and at most 500 MB.
 
     ``originals`` is the config that holds them as they are: ``clean``, or ``authentic`` for those nobody forged.
     """
@@ -36,10 +38,9 @@ class Split:
     def name(self) -> str:
         return self.source.name
 
-    @property
+    @cached_property
     def shards(self) -> list[Sequence[str]]:
-        ids, size = self.source.ids, self.shard_size
-        return [ids[first : first + size] for first in range(0, len(ids), size)]
+        return cut_ids(self.source.ids, self.shard_size, self.source.pixels)
 
     def identity(self) -> dict[str, Any]:
         """What must not change as long as a folder holds this split."""

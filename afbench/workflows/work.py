@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import re
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from afbench.core import AfbenchError, BadSample, Localizer, Sample, Setting, Source
-from afbench.engine import AttackedRow, Failure, Judged, judge, run_settings
+from afbench.engine import OUT_OF_MEMORY, AttackedRow, Failure, Judged, judge, run_settings
+from afbench.engine.gpu_log import gpu_use
+from afbench.engine.memory import is_out_of_memory
 from afbench.images import ImageFormat
-from afbench.plan import config_name, settings_by_group, shared_gradients
+from afbench.plan import config_name, queries, settings_by_group, shared_gradients
 from afbench.storage.folder import commit_record, log_event, read_record
-from afbench.storage.manifests import ids_sha256
+from afbench.storage.manifests import TOP, ids_sha256
 from afbench.storage.shards import shard_path, write_shard
 
+from .adaptive import undefended
 from .rows import PixelHashes, attacked_row, clean_row, hash_sample
 from .splits import Split
+
+_NO_MEMORY = (
+    "out of memory; lower --batch-size, ask for fewer phi at once, or leave out the largest images; "
+    "committed shards are kept"
+)
 
 
 @dataclass(frozen=True)
@@ -53,16 +63,30 @@ class Run:
     say: Callable[[str], None]
     shards: int = 0
     gradients: int = 0
+    published_at: tuple[int, int] | None = None
+
+    def is_published(self) -> bool:
+        """True if another process has published what this run began with, and so removed the records."""
+        return stamp(self.out) != self.published_at
 
     def advance(self, gradients: int) -> None:
         self.gradients += gradients
         self.on_gradients(gradients)
 
 
+def stamp(out: Path) -> tuple[int, int] | None:
+    """Tells one state of the closed list of files from another."""
+    try:
+        found = (out / TOP).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
 def gradients_left(out: Path, task: Task) -> int:
-    """Image gradients the missing shards of a task take."""
+    """Image gradients (and queries of attacks that take none) of the missing shards of a task."""
     return sum(
-        len(ids) * shared_gradients(group)
+        len(ids) * (shared_gradients(group) + sum(map(queries, group)))
         for number, ids in enumerate(task.split.shards)
         for group in _missing_groups(out, task, number)
     )
@@ -78,12 +102,13 @@ def run_shard(
     """
     missing = [(task, group) for task in tasks for group in _missing_groups(run.out, task, number)]
     stored = originals_published or read_record(run.out, split.originals, split.name, number) is not None
-    if stored and not missing:
+    # in this order: the list of files is written before the records are removed
+    if (stored and not missing) or run.is_published():
         return
     samples, excluded = _read_samples(split.source, split.shards[number])
     if not stored:
         rows = [clean_row(sample, split.name, run.image_format) for sample in samples]
-        _commit(run, split.originals, split, number, rows, excluded)
+        _commit(run, split.originals, split, number, rows, excluded, together=())
     for one in excluded:
         run.say(f"excluded {one['sample_id']}: {one['reason']} ({one['detail']})")
     hashes = {sample.sample_id: hash_sample(sample) for sample in samples}
@@ -92,8 +117,9 @@ def run_shard(
         if task.name not in before:
             images, masks = [sample.image for sample in samples], [sample.mask for sample in samples]
             with _told_of_memory():
+                # also of attacks through a defence: every RP refers to the bare localizer on the originals
                 before[task.name] = judge(
-                    task.localizer, images, masks, batch_size=run.batch_size, device=run.device
+                    undefended(task.localizer), images, masks, batch_size=run.batch_size, device=run.device
                 )
         _run_group(run, task, group, number, samples, before[task.name], excluded, hashes)
 
@@ -109,7 +135,15 @@ def _run_group(
     hashes: Mapping[str, PixelHashes],
 ) -> None:
     started = time.monotonic()
-    with _told_of_memory():
+    halved: dict[tuple[int, int], int] = {}
+
+    def on_halved(size: tuple[int, int], images: int) -> None:
+        halved[size] = images
+        told = f"out of memory at {size[0]}x{size[1]}: going on with {images} images at once"
+        run.say(told)
+        log_event(run.out, event="halved", split=task.split.name, shard=number, size=size, batch_size=images)
+
+    with _told_of_memory(), gpu_use(run.device) as used:
         done = run_settings(
             task.localizer,
             samples,
@@ -120,10 +154,14 @@ def _run_group(
             device=run.device,
             image_format=run.image_format,
             on_gradients=run.advance,
+            on_queries=run.on_gradients,
+            on_halved=on_halved,
         )
-    split = task.split
+    _refuse_none(done)
+    split, configs = task.split, task.configs()
+    wrote = []
     for setting, results in done.items():
-        config = task.configs()[setting]
+        config = configs[setting]
         if read_record(run.out, config, split.name, number):
             continue
         rows = [
@@ -136,16 +174,32 @@ def _run_group(
             for one in results
             if isinstance(one, Failure)
         ]
-        _commit(run, config, split, number, rows, [*excluded, *failed])
+        together = [configs[one] for one in group]
+        _commit(run, config, split, number, rows, [*excluded, *failed], together=together)
+        wrote.append(config)
     log_event(
         run.out,
         event="group",
+        process=os.getpid(),
         localizer=task.name,
         split=split.name,
         shard=number,
         settings=[f"{setting.attack}-{setting.label}" for setting in group],
+        wrote=wrote,
+        device=run.device,
+        batch_size=run.batch_size,
+        halved=[[*size, images] for size, images in halved.items()],
+        threads=torch.get_num_threads(),
         seconds=round(time.monotonic() - started, 3),
+        **used(),
     )
+
+
+def _refuse_none(done: Mapping[Setting, Sequence[AttackedRow | Failure]]) -> None:
+    """Fail where nothing at all fits: then it is not the images that are too large."""
+    results = [one for rows in done.values() for one in rows]
+    if results and all(isinstance(one, Failure) and one.reason == OUT_OF_MEMORY for one in results):
+        raise AfbenchError(f"{_NO_MEMORY} (even one image at a time)")
 
 
 @contextmanager
@@ -154,14 +208,9 @@ def _told_of_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not re.search(
-            r"out of memory|can't allocate memory", str(error)
-        ):
+        if not is_out_of_memory(error):
             raise
-        raise AfbenchError(
-            "out of memory; lower --batch-size, ask for fewer phi at once, or leave out the largest images; "
-            "committed shards are kept"
-        ) from None
+        raise AfbenchError(_NO_MEMORY) from None
 
 
 def _missing_groups(out: Path, task: Task, number: int) -> list[list[Setting]]:
@@ -191,6 +240,8 @@ def _commit(
     number: int,
     rows: Sequence[Mapping[str, Any]],
     excluded: Sequence[Mapping[str, str]],
+    *,
+    together: Sequence[str],
 ) -> None:
     record = write_shard(
         run.out,
@@ -200,5 +251,6 @@ def _commit(
         ids_sha256=ids_sha256(split.shards[number]),
         excluded=excluded,
     )
+    record = replace(record, together=together, image_format=run.image_format)
     commit_record(run.out, config, split.name, number, record)
     run.shards += 1

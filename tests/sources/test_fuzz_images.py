@@ -71,6 +71,7 @@ def mutate(data, rng):
     return bytes(content)
 
 
+@pytest.mark.reliability("R6")
 @pytest.mark.parametrize("count", [400, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_mutated_files_give_a_sample_or_a_reason(tmp_path, count):
     rng = random.Random(count)

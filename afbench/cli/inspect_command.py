@@ -1,0 +1,27 @@
+"""``afbench inspect``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import yaml
+
+
+@click.command("inspect", epilog="Example: afbench inspect afbench-out/demo --config reference-cw-250")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--config", metavar="NAME", help="Look into one config: how it was made, and its shards.")
+@click.option(
+    "--sample", metavar="ID", help="The whole provenance of a sample's row, or of its rows in all configs."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(folder: Path, config: str | None, sample: str | None, as_json: bool) -> None:
+    """Say what a benchmark holds, how a config was made, or where one row comes from."""
+    from afbench.storage.contents import inspect
+
+    found = inspect(folder, config=config, sample_id=sample)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=120).rstrip())

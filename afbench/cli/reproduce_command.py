@@ -1,0 +1,62 @@
+"""``afbench reproduce``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from .progress import progress_bar
+
+
+@click.command(
+    "reproduce",
+    epilog="\b\nExample: afbench reproduce afbench-out/demo --row reference-cw-50/demo/demo-000-copy_move-astronaut",
+)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--row",
+    metavar="CONFIG/SPLIT/SAMPLE_ID",
+    required=True,
+    help="Which row; `afbench inspect` shows what there is.",
+)
+@click.option(
+    "--alone",
+    is_flag=True,
+    help="Run the row by itself instead of in the launch that made it; in float32 that may move single levels.",
+)
+@click.option("--localizer", metavar="MODULE:FUNCTION", help="The localizer, where it is your own.")
+@click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
+@click.option("--device", help="Where to compute. Default: as the log tells.")
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def command(
+    folder: Path,
+    row: str,
+    alone: bool,
+    localizer: str | None,
+    checkpoint: str | None,
+    device: str | None,
+    as_json: bool,
+) -> int:
+    """Make one row again as it was made, in the launch it was made in, and compare the pixels.
+
+    Exit code 0 if every value is the same, 1 if one is not.
+    """
+    from afbench.workflows.replay import Recipe
+    from afbench.workflows.reproduce import reproduce
+
+    with progress_bar("reproduce", "grad") as bar:
+        done = reproduce(
+            folder, row, alone=alone, recipe=Recipe(localizer, checkpoint, device), advance=bar.update
+        )
+    if as_json:
+        click.echo(json.dumps(asdict(done), indent=2))
+    elif done.identical:
+        click.echo(f"{row}: identical, {done.of} values (image sha256 {done.image_sha256[:16]})")
+    else:
+        click.echo(
+            f"{row}: differs by up to {done.levels} levels in {done.values} of {done.of} values ({done.differs})"
+        )
+    return 0 if done.identical else 1

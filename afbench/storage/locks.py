@@ -1,0 +1,150 @@
+"""Who may write to a benchmark's folder: one process to set up and publish, many of one plan to make shards.
+
+All locks are the system's (``flock``): they end with their process, whatever ended it, so none is ever stale.
+``log/lock`` is held for moments: to look at the folder, to announce oneself, to publish. ``log/at-work.*`` is held by a
+process as long as it makes shards of a plan. A lock below ``.afbench/locks`` is held for each shard in the making.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from filelock import FileLock, Timeout
+
+from afbench.core import PartialError, UsageError
+
+from .commit import sweep
+from .manifests import LOG, WORK
+
+WAIT_SECONDS = 60.0
+"""How long a process waits for another one to set up or publish before it gives up with exit code 3."""
+UNITS = "locks"
+_POLL_SECONDS = 0.05
+
+
+class Worker(NamedTuple):
+    """A process that makes shards now: who, and the fingerprint of its plan."""
+
+    owner: str
+    plan: str
+
+
+@contextmanager
+def locked(folder: Path, plan: str | None = None, *, wait: float | None = None) -> Iterator[None]:
+    """Hold a benchmark's folder alone; where nobody is at work, sweeps what killed runs left behind.
+
+    Args:
+        folder: of the benchmark; made if need be.
+        plan: processes that make shards of this plan may go on meanwhile; without it there must be none.
+        wait: seconds to wait for another holder; None for ``WAIT_SECONDS``.
+    Raises:
+        PartialError: if another process holds it, or makes shards of another plan; it is named.
+        UsageError: if the folder cannot be made.
+    """
+    try:
+        (folder / WORK).mkdir(parents=True, exist_ok=True)
+        (folder / LOG).mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out '{folder}' cannot be made: {error.strerror}") from None
+    owner = folder / LOG / "owner"
+    lock = FileLock(folder / LOG / "lock")
+    try:
+        lock.acquire(timeout=WAIT_SECONDS if wait is None else wait, poll_interval=_POLL_SECONDS)
+    except Timeout:
+        raise _held(folder, _read(owner) or "another process") from None
+    try:
+        owner.write_text(_me(), encoding="utf-8")
+        workers = _workers(folder)
+        for worker in workers:
+            if worker.plan != plan:
+                raise _held(folder, worker.owner)
+        if not workers:
+            sweep(folder)
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def at_work(folder: Path, plan: str) -> Iterator[None]:
+    """Announce, while the folder is ``locked``, that this process makes shards of a plan until the end of the block."""
+    place = folder / LOG / f"at-work.{os.uname().nodename}.{os.getpid()}"
+    lock = FileLock(place.with_name(place.name + ".lock"), blocking=False)
+    lock.acquire()
+    try:
+        place.write_text(f"{plan}\n{_me()}", encoding="utf-8")
+        yield
+    finally:
+        place.unlink(missing_ok=True)
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def unit(folder: Path, name: str) -> Iterator[bool]:
+    """Try to take one unit of work: True inside if it is ours, False if another process has it."""
+    lock = FileLock(folder / WORK / UNITS / f"{name}.lock", blocking=False)
+    try:
+        Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except (Timeout, FileNotFoundError):  # or the run was published, and its locks removed, this moment
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def others_at_work(folder: Path) -> list[str]:
+    """Processes that make shards in a folder now, but for this one; those of killed ones are forgotten."""
+    return [worker.owner for worker in _workers(folder) if worker.owner != _me().strip()]
+
+
+def poll(done: Callable[[], bool], seconds: float = 1.0) -> bool:
+    """Wait a little for something another process does."""
+    until = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > until:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _workers(folder: Path) -> list[Worker]:
+    found = []
+    for place in sorted((folder / LOG).glob("at-work.*.lock")):
+        lock = FileLock(place, blocking=False)
+        about = place.with_suffix("")
+        try:
+            lock.acquire()
+        except Timeout:
+            plan, _, owner = _read(about).partition("\n")
+            found.append(Worker(owner or "another process", plan))
+            continue
+        # nobody holds it: its process was killed, or ends this very moment
+        about.unlink(missing_ok=True)
+        place.unlink(missing_ok=True)
+        lock.release()
+    return found
+
+
+def _me() -> str:
+    return f"process {os.getpid()} on {os.uname().nodename}\n"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _held(folder: Path, owner: str) -> PartialError:
+    return PartialError(f"'{folder}' is being written by {owner}; wait for it, or give another --out")

@@ -1,0 +1,54 @@
+"""Ask a process with little memory whether shards are what they claim, before this one reads them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from .problem import Problem
+
+MEMORY = 1 << 31
+"""Bytes of address space that reading may take, beside four times the largest file."""
+SECONDS = 300
+"""Of one core, for one file."""
+
+
+def probe_shards(folder: Path, files: Mapping[str, int], *, decode: bool) -> Iterator[Problem]:
+    """Check the columns and the rows of shards, and with ``decode`` every page, in a bounded process.
+
+    Args:
+        folder: of the benchmark.
+        files: the rows that each shard, by its path, should have; all exist.
+        decode: read every page, not only the footer.
+    """
+    left = dict(files)
+    while left:
+        asked = {
+            "folder": str(folder.resolve()),
+            "files": left,
+            "decode": decode,
+            "seconds": SECONDS,
+            "memory": MEMORY + 4 * max((folder / path).stat().st_size for path in left),
+        }
+        # -P keeps the working directory, a stranger's perhaps, out of the child's imports
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", f"{__package__}.probe_child"],
+            input=json.dumps(asked),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            check=False,
+        )
+        lines = done.stdout.splitlines()
+        told = dict(zip(lines[::2], lines[1::2], strict=False))
+        for path, message in told.items():
+            left.pop(path, None)
+            if message:
+                yield Problem(path, message)
+        if left:  # it was stopped in the middle of this one
+            path = next(iter(left))
+            del left[path]
+            yield Problem(path, "takes too much memory or time to read")

@@ -1,0 +1,13 @@
+"""What a check found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is not as the manifests say: where, and what."""
+
+    path: str
+    message: str

@@ -1,0 +1,73 @@
+"""Attacks on the weights that a training has reached, made while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from afbench.core import Localizer, Setting, UsageError
+from afbench.defences.ansm.batches import Batch
+from afbench.defences.hardening.losses import hardening_loss
+from afbench.defences.hardening.settings import Hardening
+from afbench.engine.grid import Batch as Attackable
+from afbench.engine.grid import attack_batch
+from afbench.engine.meter import Meter
+from afbench.images import quantise
+from afbench.plan import make_setting, max_levels
+
+Attack = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+"""Originals ``(N, 3, H, W)``, truth ``(N, 1, H, W)`` and random numbers to attacked images of 8 bits."""
+
+
+def make_attack(name: str | None, phi: str, steps: int | None) -> Setting | None:
+    """The setting of ``--attack``; None where the benchmark's own images are to do.
+
+    Raises:
+        UsageError: for an attack without phi, or anything out of range.
+    """
+    if name is None:
+        return None
+    setting = make_setting(name, phi, {"steps": steps} if steps is not None else {})
+    if setting.phi is None:
+        raise UsageError(f"attack '{name}' has no phi to train within; give fgsm, bim or pgd")
+    return setting
+
+
+def attacker(target: Localizer, setting: Setting, seed: int) -> Attack:
+    """An attack on what a network has learned up to now."""
+
+    def attack(image: Tensor, truth: Tensor, draws: torch.Generator) -> Tensor:
+        key = int(torch.randint(2**62, (), generator=draws))
+        names = [f"{key}-{number}" for number in range(len(image))]
+        with torch.enable_grad():
+            found = attack_batch(
+                target,
+                Attackable(names, image, truth),
+                [setting],
+                seed=seed,
+                batch_size=len(image),
+                meter=Meter(),
+            )
+            (attacked,) = (one.image.detach() for one in found)
+        # a gradient that is no number is kept, for the training to stop at
+        levels = quantise(torch.nan_to_num(attacked), image, max_levels(setting.phi))
+        whole = levels.permute(0, 3, 1, 2).to(image) / 255
+        return torch.where(torch.isfinite(attacked), whole, attacked)
+
+    return attack
+
+
+def loss_of(
+    target: Localizer, settings: Hardening, attack: Setting | None, seed: int
+) -> Callable[[Batch, torch.Generator], Tensor]:
+    """The loss of a batch, whose attacked images are made anew where an attack is given."""
+    anew = None if attack is None or not settings.on_attacked else attacker(target, attack, seed)
+
+    def loss(batch: Batch, draws: torch.Generator) -> Tensor:
+        if anew is not None:
+            batch = batch._replace(attacked=anew(batch.original, batch.mask, draws))
+        return hardening_loss(target.logits, batch, settings)
+
+    return loss
