@@ -93,7 +93,7 @@ def test_phi_goes_with_bounded_attacks_and_steps_with_cw():
 @pytest.mark.parametrize(
     ("attack", "params", "told"),
     [
-        ("fgsm", {"steps": 3}, "attack 'fgsm' has no parameter 'steps'; its parameters: none"),
+        ("fgsm", {"steps": 3}, "attack 'fgsm' has no parameter 'steps'; its parameters: target"),
         ("pgn", {"neighbors": 3}, "has no parameter 'neighbors'; its parameters: .*neighbours"),
         ("bim", {"steps": "x"}, "parameter steps must be a number; found 'x'"),
         ("bim", {"steps": True}, "parameter steps must be a number; found 'True'"),
@@ -116,7 +116,7 @@ def test_unknown_and_ill_typed_parameters_are_refused_by_name(attack, params, to
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(UsageError, match="attack 'fsgm' is unknown; known attacks: bim, cw, fgsm"):
+    with pytest.raises(UsageError, match="attack 'fsgm' is unknown; known attacks: bim, cospgd, cw, fgsm"):
         make_setting("fsgm", "1/255")
     with pytest.raises(UsageError, match="source 'casia' is unknown; known sources: synthetic, demo, folder"):
         parse_source("casia")
@@ -156,6 +156,36 @@ def test_other_parameters_give_a_suffix_that_ignores_phi_and_spelling():
 def test_a_step_size_that_was_left_out_follows_the_number_of_steps():
     assert make_setting("mifgsm", "1/255", {"steps": 4}).params["alpha_over_phi"] == 0.25
     assert ATTACKS["mifgsm"].defaults["alpha_over_phi"] is None  # the table itself is not written to
+
+
+def test_what_is_recorded_of_the_papers_attacks_never_changes():
+    """Their parameters are hashed: another one, even at a default, would refuse every benchmark made before."""
+    found = {name: make_setting(name, "50" if name == "cw" else "1/255") for name in ATTACKS}
+    assert {
+        name: dict(found[name].params) for name in ("fgsm", "bim", "pgd", "mifgsm", "pgn", "cw", "noise")
+    } == {
+        "fgsm": {},
+        "bim": {"steps": 10, "alpha_over_phi": 0.25},
+        "pgd": {"steps": 10, "alpha_over_phi": 0.25},
+        "mifgsm": {"steps": 10, "alpha_over_phi": 0.1, "mu": 1.0},
+        "pgn": {"steps": 10, "alpha_over_phi": 0.1, "mu": 1.0, "neighbours": 20, "zeta": 3.0, "delta": 0.5},
+        "cw": {"lr": 1e-3, "c": 1.0, "optimizer": "adam", "hinge": True, "objective": "probability"},
+        "noise": {},
+    }
+
+
+@pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "mifgsm", "pgn"])
+def test_the_target_of_a_sign_attack_is_recorded_where_it_is_the_empty_mask(attack):
+    plain, mask, empty = (
+        make_setting(attack, "1/255", given) for given in ({}, {"target": "mask"}, {"target": "empty"})
+    )
+    assert mask == plain and "target" not in plain.params
+    assert empty.params == {**plain.params, "target": "empty"} and re.fullmatch("1-[0-9a-f]{6}", empty.label)
+    assert naive_gradients(empty) == naive_gradients(plain)
+    both = [plain, empty]
+    assert shared_gradients(both) == 2 * shared_gradients([plain])
+    with pytest.raises(UsageError, match="parameter target must be one of mask, empty; found 'none'"):
+        make_setting(attack, "1/255", {"target": "none"})
 
 
 def test_the_grid_of_the_paper_costs_1535_shared_gradients_an_image():
@@ -224,6 +254,7 @@ GARBAGE = [
 ]
 
 
+@pytest.mark.reliability("R6")
 @pytest.mark.parametrize("text", GARBAGE, ids=range(len(GARBAGE)))
 def test_yaml_bombs_and_garbage_are_refused_in_one_line(refusal, text):
     refusal(text)

@@ -27,7 +27,10 @@ def command(what: str, as_json: bool) -> None:
     """Print the attacks, localizers, sources and plans this version knows."""
     published = shipped_json("sources")
     found = {
-        "attacks": {name: f"{one.summary} (by {one.sweeps}; {one.source})" for name, one in ATTACKS.items()},
+        "attacks": {
+            one.asked_as or name: f"{one.summary} (by {one.sweeps}; {one.source})"
+            for name, one in ATTACKS.items()
+        },
         "localizers": list_localizers(),
         "sources": {
             **_BUILT_IN,
@@ -44,5 +47,6 @@ def command(what: str, as_json: bool) -> None:
         return
     for title, entries in chosen.items():
         click.echo(f"{title}:")
+        width = max(map(len, entries), default=0)
         for name, summary in entries.items():
-            click.echo(f"  {name:<12} {summary}")
+            click.echo(f"  {name:<{width}} {summary}")

@@ -3,41 +3,74 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from afbench.plan import RunPlan, estimate
+from afbench.plan import RunPlan
+from afbench.plan.cost import localizer_cost, suggested_batch
+from afbench.workflows.outlook import Outlook, as_json, look_ahead, open_loads
 
-from .options import build_plan, plan_options
+from .options import build_plan, default_out, plan_options
+
+if TYPE_CHECKING:
+    from afbench.plan.cost import Speed
 
 
 @click.command("plan", epilog="Example: afbench plan --plan ansm-table3")
 @plan_options
-@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def command(as_json: bool, **plan_arguments: Any) -> None:
-    """Print what a run would make: images, configs, gradients alone and shared, disk. Needs no data and no weights."""
-    echo_plan(build_plan(**plan_arguments), as_json)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the benchmark, to leave out what is done. Default: as for `afbench generate`.",
+)
+@click.option(
+    "--calibrate",
+    is_flag=True,
+    help="Measure for about 30 s what a gradient and a stored image take on --device, and say how long the plan takes.",
+)
+@click.option("--device", default="cpu", show_default=True, help="Of --calibrate: cpu, cuda, cuda:1, ...")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Of --calibrate.",
+)
+@click.option("--json", "json_wanted", is_flag=True, help="Print the figures as JSON.")
+def command(
+    out: Path | None,
+    calibrate: bool,
+    device: str,
+    precision: str,
+    json_wanted: bool,
+    **plan_arguments: Any,
+) -> None:
+    """Print what a run would make, cost and store, and what of it is done. Needs no data and no weights; touches nothing."""
+    plan = build_plan(**plan_arguments)
+    folder = out or default_out(plan)
+    speeds = _calibrated(plan, folder, device, precision) if calibrate else None
+    echo_plan(plan, json_wanted, folder, speeds, device)
 
 
-def echo_plan(plan: RunPlan, as_json: bool) -> None:
+def echo_plan(
+    plan: RunPlan,
+    json_wanted: bool,
+    out: Path | None = None,
+    speeds: dict[str, Speed] | None = None,
+    device: str = "cpu",
+) -> None:
     """Print a plan's figures; touches nothing but the listings of roots."""
-    blocks = estimate(plan, _folder_counts(plan))
-    if as_json:
-        first = blocks[0]
-        told = {
-            "plan": plan.name,
-            "gradients_per_image": {"naive": first.gradients_naive, "shared": first.gradients_shared},
-            "blocks": [asdict(block) for block in blocks],
-        }
-        click.echo(json.dumps(told, indent=2))
+    seen = look_ahead(plan, out or default_out(plan), speeds=speeds, device=device)
+    if json_wanted:
+        click.echo(json.dumps(as_json(plan, seen), indent=2))
         return
     click.echo(
         f"plan {plan.name}, seed {plan.seed}"
         + (f", first {plan.limit} samples of each source" if plan.limit else "")
     )
-    for block in blocks:
+    for block in seen.blocks:
         sources = ", ".join(
             f"{name} ({count if count is not None else '?'} expected)"
             for name, count in block.sources.items()
@@ -51,21 +84,97 @@ def echo_plan(plan: RunPlan, as_json: bool) -> None:
         )
         click.echo(f"gradients in all    {_number(block.gradients_total)}")
         click.echo(f"disk                {_size(block.disk_bytes)}")
+    click.echo()
+    for label, figure in _totals(seen, device):
+        click.echo(f"{label:19} {figure}")
 
 
-def _folder_counts(plan: RunPlan) -> dict[str, int]:
-    from afbench.sources.index import count_source
+def _calibrated(plan: RunPlan, out: Path, device: str, precision: str) -> dict[str, Speed]:
+    from afbench.workflows.calibrate import calibrate
 
-    return {
-        source.name: count_source(source.name, source.root)
-        for block in plan.blocks
-        for source in block.sources
-        if source.root
-    }
+    return calibrate(
+        plan,
+        open_loads(plan, out),
+        device=device,
+        precision=precision,
+        say=lambda line: click.echo(line, err=True),
+    )
+
+
+def _totals(seen: Outlook, device: str) -> list[tuple[str, str]]:
+    ranges = ", ".join(
+        f"{precision} {_hours(low)} to {_hours(high)}" if high >= 1 / 60 else f"{precision} under a minute"
+        for precision, (low, high) in (seen.gpu_hours or {}).items()
+    )
+    images = sorted(
+        {
+            (load.localizer, suggested_batch(localizer_cost(load.localizer), load.pixels, one), one)
+            for load in seen.loads
+            for one in ("cpu", "cuda")
+        }
+    )
+    batches = "; ".join(
+        f"{one} "
+        + ", ".join(f"{name} {_range([b for n, b, o in images if (n, o) == (name, one)])}" for name in names)
+        for one in ("cpu", "cuda")
+        for names in [dict.fromkeys(load.localizer for load in seen.loads)]
+    )
+    rows = [
+        ("arithmetic", _flop(seen.gigaflops)),
+        (
+            "on one H100 or H200",
+            f"{ranges} (uncalibrated: at 10 to 50 % of its peak)" if ranges else "unknown",
+        ),
+        *([(f"on {device}", f"{_hours(seen.hours)} (calibrated)")] if seen.hours is not None else []),
+        ("images per launch", batches),
+        (
+            "memory",
+            f"{_size(seen.device_bytes['cuda'])} on a GPU and {_size(seen.host_bytes)} beside it; "
+            f"on a CPU {_size(seen.device_bytes['cpu'] + seen.host_bytes)}",
+        ),
+        ("free disk", _size(seen.free_bytes)),
+        (
+            "limited by",
+            ", ".join(
+                f"{seen.limited_by[one] or 'unknown'} on a {kind}"
+                for one, kind in (("cpu", "CPU"), ("cuda", "GPU"))
+            ),
+        ),
+    ]
+    if seen.done:
+        left = _number(seen.done.gradients_left)
+        rows.append(
+            (
+                "done",
+                f"{seen.done.configs_done} configs done, {seen.done.configs_left} left ({left} gradients)",
+            )
+        )
+    return rows
 
 
 def _number(value: int | None) -> str:
     return "unknown" if value is None else f"{value:,}"
+
+
+def _range(values: list[int]) -> str:
+    return str(values[0]) if min(values) == max(values) else f"{min(values)} to {max(values)}"
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "unknown"
+    if hours < 1 / 30:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 2 else f"{hours:,.0f} h"
+
+
+def _flop(gigaflops: float | None) -> str:
+    if gigaflops is None:
+        return "unknown: a localizer of your own, or a folder that was not opened"
+    for unit, size in (("EFLOP", 1e9), ("PFLOP", 1e6), ("TFLOP", 1e3)):
+        if gigaflops >= size:
+            return f"{gigaflops / size:.1f} {unit}"
+    return f"{gigaflops:.1f} GFLOP"
 
 
 def _size(value: int | None) -> str:

@@ -1,7 +1,9 @@
 """Read, check, expand and estimate plans; nothing here needs torch."""
 
-from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS, Attack
-from .estimate import BlockEstimate, estimate, naive_gradients, settings_by_group, shared_gradients
+from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS
+from .catalogue import CLASSES, parse_attack, require_catalogue
+from .entry import Attack
+from .estimate import BlockEstimate, estimate, naive_gradients, queries, settings_by_group, shared_gradients
 from .runplan import (
     SOURCE_NAMES,
     Block,
@@ -17,6 +19,7 @@ from .settings import canonical_json, config_name, make_setting, max_levels, par
 
 __all__ = [
     "ATTACKS",
+    "CLASSES",
     "PAPER_PHI",
     "PAPER_STEPS",
     "SOURCE_NAMES",
@@ -34,9 +37,12 @@ __all__ = [
     "make_setting",
     "max_levels",
     "naive_gradients",
+    "parse_attack",
     "parse_phi",
     "parse_source",
+    "queries",
     "read_plan",
+    "require_catalogue",
     "settings_by_group",
     "shared_gradients",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from afbench.core import Setting
@@ -31,19 +31,40 @@ class BlockEstimate:
     gradients_total: int | None
     disk_bytes: int | None
 
+    @property
+    def gradients_per_image(self) -> dict[str, int]:
+        return {"naive": self.gradients_naive, "shared": self.gradients_shared}
+
 
 def naive_gradients(setting: Setting) -> int:
     """Passes of one setting on one image when nothing is shared."""
+    params = setting.params
+    if setting.attack == "square":
+        return 0
     if setting.attack == "pgn":
-        return 2 * int(setting.params["neighbours"]) * setting.steps
-    return setting.steps
+        return 2 * int(params["neighbours"]) * setting.steps
+    # of the torchattacks catalogue: passes averaged over, darker copies, neighbours
+    return (
+        setting.steps
+        * int(params.get("eot_iter", 1))
+        * int(params.get("m", 1))
+        * (1 + int(params.get("N", 0)))
+    )
+
+
+def queries(setting: Setting) -> int:
+    """Forward passes without a gradient that one setting takes on one image, beyond the judging of the result."""
+    # TPGD asks first what the localizer says of the original
+    return {"square": setting.steps, "ta_tpgd": 1}.get(setting.attack, 0)
 
 
 def shared_gradients(settings: Iterable[Setting]) -> int:
-    """Passes of many settings on one image: one clean gradient for the sign group, one C&W trajectory."""
+    """Passes of many settings on one image: one clean gradient per target for the sign group, one C&W trajectory."""
     settings = list(settings)
     sign = [setting for setting in settings if ATTACKS[setting.attack].group == "sign"]
-    total = (1 if sign else 0) + sum(setting.steps - 1 for setting in sign)
+    total = len({setting.params.get("target") for setting in sign}) + sum(
+        setting.steps - 1 for setting in sign
+    )
     trajectories: dict[str, int] = {}
     for setting in settings:
         if setting.attack == "cw":
@@ -54,19 +75,24 @@ def shared_gradients(settings: Iterable[Setting]) -> int:
     return total + sum(trajectories.values())
 
 
-def estimate(plan: RunPlan, counts: dict[str, int] | None = None) -> list[BlockEstimate]:
+def estimate(
+    plan: RunPlan, counts: Mapping[str, int] | None = None, pixels: Mapping[str, int] | None = None
+) -> list[BlockEstimate]:
     """Estimate every block of a plan.
 
     Args:
         plan: what is asked for.
         counts: samples of the sources that were opened; published or built-in counts fill the rest, and a
             folder that was not opened has none.
+        pixels: typical ones of an image of these sources, where someone looked.
     """
-    return [_estimate_block(plan, block, counts or {}) for block in plan.blocks]
+    return [_estimate_block(plan, block, counts or {}, pixels or {}) for block in plan.blocks]
 
 
-def _estimate_block(plan: RunPlan, block: Block, counts: dict[str, int]) -> BlockEstimate:
-    sizes = {source.name: expected_source(source, plan.limit, counts) for source in block.sources}
+def _estimate_block(
+    plan: RunPlan, block: Block, counts: Mapping[str, int], pixels: Mapping[str, int]
+) -> BlockEstimate:
+    sizes = {source.name: expected_source(source, plan.limit, counts, pixels) for source in block.sources}
     shared = shared_gradients(block.settings)
     known = [size for size in sizes.values() if size is not None]
     images = sum(count for count, _ in known) if len(known) == len(sizes) else None
@@ -85,21 +111,29 @@ def _estimate_block(plan: RunPlan, block: Block, counts: dict[str, int]) -> Bloc
     )
 
 
-def expected_source(source: SourceSpec, limit: int | None, counts: dict[str, int]) -> tuple[int, int] | None:
-    """Number of samples and typical pixels of each; None for a folder nobody has opened."""
+def expected_source(
+    source: SourceSpec,
+    limit: int | None,
+    counts: Mapping[str, int],
+    pixels: Mapping[str, int] | None = None,
+) -> tuple[int, int] | None:
+    """Number of samples and typical pixels of each; None for a folder nobody has opened.
+
+    ``pixels`` holds what was seen of a user's own copies; published or assumed ones fill the rest.
+    """
     published = shipped_json("sources").get(source.name)
     if published:
-        count, pixels = int(published["count"]), int(published["typical_pixels"])
+        count, each = int(published["count"]), int(published["typical_pixels"])
         count = counts.get(source.name, count)
     elif source.name in counts:
-        count, pixels = counts[source.name], 512 * 512
+        count, each = counts[source.name], 512 * 512
     elif source.name == "demo":
-        count, pixels = DEMO_COUNT, DEMO_SIDE**2
+        count, each = DEMO_COUNT, DEMO_SIDE**2
     elif source.name == "synthetic":
-        count, pixels = limit or SYNTHETIC_COUNT, SYNTHETIC_SIDE**2
+        count, each = limit or SYNTHETIC_COUNT, SYNTHETIC_SIDE**2
     else:
         return None
-    return (min(count, limit) if limit else count), pixels
+    return (min(count, limit) if limit else count), (pixels or {}).get(source.name, each)
 
 
 def settings_by_group(settings: Sequence[Setting]) -> dict[str, list[Setting]]:

@@ -17,6 +17,7 @@ from afbench.core import Setting, UsageError
 from afbench.shipped import shipped, shipped_json
 
 from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS
+from .catalogue import parse_attack
 from .settings import make_setting
 
 SOURCE_NAMES = ("synthetic", "demo", "folder", "list")
@@ -147,11 +148,13 @@ def expand_attack(
     params: Mapping[str, Any] | None = None,
     large_phi: bool = False,
 ) -> list[Setting]:
-    """All settings of one attack; omitted phi or steps are the paper's.
+    """All settings of one attack, which may be ``torchattacks:NAME[:param=value...]``; omitted phi or steps are the paper's.
 
     Raises:
         UsageError: for an unknown attack or a value out of range.
     """
+    attack, own = parse_attack(attack)
+    params = {**(params or {}), **own}
     sweeps = ATTACKS[attack].sweeps if attack in ATTACKS else "phi"
     if (steps and sweeps == "phi") or (phi and sweeps == "steps"):
         other = "phi" if sweeps == "steps" else "steps"

@@ -1,0 +1,103 @@
+"""(b) The paper's whole grid on the same images: one setting at a time, as libraries are used, and shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from afbench.core import Localizer, Setting
+from afbench.engine.grid import Batch, images_per_launch
+from afbench.plan import read_plan, settings_by_group
+
+from .clock import Clock, Paired, middle, paired
+from .pictures import a_localizer, as_batch, attack, pictures
+from .table import Table, verdict
+
+TARGETS = {"without PGN": 2.3, "with PGN": 1.3}
+HEAD = ("part", "gradients alone", "shared", "s per image alone", "shared s", "times faster", "target")
+
+
+def paper_settings() -> Sequence[Setting]:
+    """The 20 settings of the ANSM paper's Table III."""
+    return read_plan("ansm-table3").blocks[0].settings
+
+
+def alone(localizer: Localizer, images: Batch, group: Sequence[Setting], launch: int) -> int:
+    """Run every setting by itself, launches as large as the shared ones; the gradients it took."""
+    return sum(
+        attack(localizer, part, [setting], launch)[1] for setting in group for part in _parts(images, launch)
+    )
+
+
+def shared(localizer: Localizer, images: Batch, group: Sequence[Setting], launch: int) -> int:
+    """Run a sharing group as afbench does; the gradients it took."""
+    at_once = images_per_launch(group, launch)
+    return sum(attack(localizer, part, list(group), launch)[1] for part in _parts(images, at_once))
+
+
+def table(
+    *, images: int, side: int, repeats: int, clock: Clock, settings: Sequence[Setting] | None = None
+) -> Table:
+    """Sharing groups one by one, then their sums, which the targets are set for."""
+    localizer = a_localizer("reference", clock.device)
+    batch = as_batch(pictures(images, side), clock.device)
+    launch = images
+    groups = settings_by_group(settings or paper_settings())
+    counts: dict[str, tuple[int, int]] = {}
+    times: dict[str, Paired] = {}
+    for name, group in groups.items():
+        taken: dict[str, int] = {}
+
+        def ours(group: Sequence[Setting] = group, taken: dict[str, int] = taken) -> None:
+            taken["shared"] = shared(localizer, batch, group, launch)
+
+        def theirs(group: Sequence[Setting] = group, taken: dict[str, int] = taken) -> None:
+            taken["alone"] = alone(localizer, batch, group, launch)
+
+        # the shortest group warms up for all
+        times[name] = paired(ours, theirs, clock=clock, repeats=repeats, warm=not times)
+        counts[name] = taken["alone"] // images, taken["shared"] // images
+    rows = [_row(name, counts[name], times[name], images) for name in groups]
+    rows += [
+        _row(label, *_summed([name for name in groups if name != skipped], counts, times), images)
+        for label, skipped in (("without PGN", "pgn"), ("with PGN", None))
+    ]
+    note = (
+        f"{images} images of {side}x{side} on `reference`, launches of {launch} images on both sides; {repeats} interleaved runs. "
+        "Targets: 2.3 times without PGN, 1.3 times with it (the counts allow 843/335 = 2.52 and 2043/1535 = 1.33)."
+    )
+    return Table("The whole grid of the paper for one image", HEAD, rows, note)
+
+
+def _summed(
+    names: Sequence[str], counts: Mapping[str, tuple[int, int]], times: Mapping[str, Paired]
+) -> tuple[tuple[int, int], Paired]:
+    every = [times[name] for name in names]
+    total = every[0]
+    for one in every[1:]:
+        total = total + one
+    return (sum(counts[name][0] for name in names), sum(counts[name][1] for name in names)), total
+
+
+def _row(name: str, counts: tuple[int, int], times: Paired, images: int) -> list[str]:
+    target = TARGETS.get(name)
+    return [
+        name,
+        str(counts[0]),
+        str(counts[1]),
+        middle([one / images for one in times.theirs]),
+        middle([one / images for one in times.ours]),
+        middle(times.ratios),
+        "" if target is None else f"{target}: {verdict(median(times.ratios) >= target)}",
+    ]
+
+
+def _parts(batch: Batch, at_once: int) -> list[Batch]:
+    return [
+        Batch(
+            batch.sample_ids[first : first + at_once],
+            batch.image[first : first + at_once],
+            batch.mask[first : first + at_once],
+        )
+        for first in range(0, len(batch.image), at_once)
+    ]

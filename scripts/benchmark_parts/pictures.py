@@ -1,0 +1,70 @@
+"""Forged images of one size to measure on, as a batch and with their scores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from afbench import load_localizer
+from afbench.core import Localizer, Sample, Setting
+from afbench.engine import judge
+from afbench.engine.grid import Batch, attack_batch
+from afbench.engine.meter import Meter
+from afbench.images import masks_to_tensor, quantise, to_tensor
+from afbench.localizers.load import RANDOM, REFERENCE
+from afbench.metrics import f1
+from afbench.plan import max_levels
+from afbench.sources import open_source
+
+
+def pictures(number: int, side: int) -> list[Sample]:
+    """Demo forgeries, cut or repeated to a size."""
+    source = open_source("demo", None)
+    found = []
+    for sample_id in source.ids[:number]:
+        sample = source.read(sample_id)
+        times = -(-side // sample.image.shape[0]), -(-side // sample.image.shape[1])
+        image = np.ascontiguousarray(np.tile(sample.image, (*times, 1))[:side, :side])
+        mask = np.ascontiguousarray(np.tile(sample.mask, times)[:side, :side])
+        found.append(replace(sample, image=image, mask=mask))
+    return found
+
+
+def as_batch(samples: list[Sample], device: str) -> Batch:
+    """What an attack is given."""
+    return Batch(
+        [sample.sample_id for sample in samples],
+        to_tensor([sample.image for sample in samples], device),
+        masks_to_tensor([sample.mask for sample in samples], device),
+    )
+
+
+def a_localizer(name: str, device: str) -> Localizer:
+    """By name; published ones with random weights, which cost the same."""
+    return load_localizer(name, None if name == REFERENCE else RANDOM, device=device)
+
+
+def attack(localizer: Localizer, batch: Batch, settings: list[Setting], launch: int) -> tuple[Tensor, int]:
+    """Images of the last setting, and gradients taken, of settings of one sharing group."""
+    meter = Meter()
+    images = batch.image
+    for attacked in attack_batch(localizer, batch, settings, seed=0, batch_size=launch, meter=meter):
+        images = attacked.image
+    return images, meter.gradients
+
+
+def f1_after(
+    localizer: Localizer, samples: list[Sample], batch: Batch, images: Tensor, setting: Setting
+) -> float:
+    """Mean F1 on what would be published: 8-bit images inside the ball."""
+    levels = quantise(images.to(batch.image), batch.image, max_levels(setting.phi)).cpu().numpy()
+    judged = judge(
+        localizer,
+        list(levels),
+        [sample.mask for sample in samples],
+        batch_size=None,
+        device=str(batch.image.device),
+    )
+    return sum(f1(one.counts) for one in judged) / len(judged)

@@ -1,0 +1,134 @@
+"""scripts/benchmark on next to nothing: what it counts and compares must be right; how fast it is, is not tested."""
+
+import importlib
+import json
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import pytest
+
+from afbench.plan import expand_attack
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+
+@pytest.fixture(scope="module")
+def part():
+    """A module of the benchmark by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(SCRIPTS))
+        yield lambda name: importlib.import_module(f"benchmark_parts.{name}")
+
+
+@pytest.fixture(scope="module")
+def script(part):
+    loader = SourceFileLoader("benchmark_script", str(SCRIPTS / "benchmark"))
+    spec = spec_from_loader(loader.name, loader)
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
+def cells(table):
+    return [dict(zip(table.head, row, strict=True)) for row in table.rows]
+
+
+def test_sides_take_turns_and_ratios_are_of_neighbouring_runs(part):
+    clock = part("clock")
+    order = []
+    seconds = iter([2.0, 1.0, 1.0, 3.0])
+
+    def timed(work):
+        work()
+        return next(seconds)
+
+    found = clock.paired(
+        lambda: order.append("ours"), lambda: order.append("theirs"), clock=timed, repeats=2, warm=False
+    )
+    assert order == ["theirs", "ours", "ours", "theirs"]
+    assert found.ratios == [2.0 / 1.0, 3.0 / 1.0]
+    assert (found + found).ours == [2.0, 2.0]
+
+
+def test_every_attack_is_as_strong_as_that_of_the_other_libraries(part):
+    peers, clock = part("peers"), part("clock").Clock()
+    table = peers.table(images=1, side=48, steps=2, repeats=1, clock=clock)
+    rows = cells(table)
+    assert [row["attack"] for row in rows] == [name for name in peers.ATTACKS for _ in peers.PEERS]
+    for row in rows:
+        if "does not run" in row["ms per gradient"]:
+            assert row["library"] == "foolbox" or "ModuleNotFoundError" in row["ms per gradient"]
+        elif row["attack"] in ("fgsm", "bim"):  # nothing random
+            assert row["F1 theirs"] == row["F1 afbench"]
+
+
+def test_a_library_that_is_missing_gets_a_line(part, monkeypatch):
+    monkeypatch.setitem(sys.modules, "foolbox", None)
+    peers = part("peers")
+    table = peers.table(
+        images=1, side=32, steps=1, repeats=1, clock=part("clock").Clock(), peers=("foolbox",)
+    )
+    assert all("does not run: ModuleNotFoundError" in row["ms per gradient"] for row in cells(table))
+
+
+def test_the_grid_counts_what_each_side_really_took(part):
+    settings = [
+        *expand_attack("fgsm"),
+        *expand_attack("bim", params={"steps": 2}),
+        *expand_attack("pgn", params={"steps": 1, "neighbours": 2}),
+        *expand_attack("cw", steps=[1, 2]),
+    ]
+    table = part("grid").table(images=2, side=32, repeats=1, clock=part("clock").Clock(), settings=settings)
+    counts = {row["part"]: (row["gradients alone"], row["shared"]) for row in cells(table)}
+    assert counts == {
+        "sign": ("9", "4"),
+        "pgn": ("12", "12"),
+        "cw": ("3", "2"),
+        "without PGN": ("12", "6"),
+        "with PGN": ("24", "18"),
+    }
+
+
+def test_the_grid_that_is_measured_is_the_paper_s(part):
+    assert len(part("grid").paper_settings()) == 20
+
+
+def test_time_inside_the_localizer_is_a_part_of_the_whole_run(part):
+    clock = part("clock").Clock(processor=True)
+    table = part("pipeline").table(images=1, side=128, repeats=1, clock=clock, attacks=("fgsm", "pgd"))
+    fgsm, pgd = cells(table)
+    assert (fgsm["gradients per image"], pgd["gradients per image"]) == ("1", "30")
+    assert 0 < float(fgsm["% forward+backward"]) < float(pgd["% forward+backward"]) < 100
+    assert 0 < float(pgd["% scoring"]) < 100 and fgsm["target"] == ""
+
+
+def test_rates_are_measured_for_every_batch_size_and_thread_count(part):
+    scaling, clock = part("scaling"), part("clock").Clock()
+    table = scaling.batches(sizes=[(32, 1), (32, 2)], repeats=1, clock=clock)
+    assert [row[:2] for row in table.rows] == [["32", "1"], ["32", "2"]]
+    assert all(float(row[2]) > 0 for row in table.rows)
+    (row,) = scaling.threads(counts=[1], side=32, images=1, repeats=1, clock=clock).rows
+    assert float(row[1]) > 0
+
+
+def test_memory_is_that_of_a_whole_run(part, tmp_path):
+    seconds, peak = part("scaling")._run(2, 2, part("clock").Clock())
+    assert seconds > 0 and peak > 50
+
+
+def test_the_script_prints_markdown_and_json(script, part, monkeypatch, capsys):
+    table = part("table").Table("Title", ("a", "b"), [["1", "2"]], "A note.")
+    asked = []
+    monkeypatch.setattr(script, "measure", lambda name, **options: asked.append((name, options)) or table)
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--quick", "--only", "grid"])
+    script.main()
+    told = capsys.readouterr().out
+    assert "torchattacks" in told and "## Title" in told and "| 1 | 2 |" in told
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--json", "--processor-time"])
+    script.main()
+    told = json.loads(capsys.readouterr().out)
+    assert told["tables"][0]["rows"] == [{"a": "1", "b": "2"}]
+    assert [name for name, _ in asked] == ["grid", *script.PARTS]
+    assert asked[0][1]["quick"] and not asked[1][1]["quick"] and asked[1][1]["clock"].processor
