@@ -157,6 +157,7 @@ class Bomb:
         return os.mkdir, (self.path,)
 
 
+@pytest.mark.reliability("R7")
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".bin", ".safetensors"])
 @pytest.mark.parametrize("writer", ["pickle", "torch", "torch-legacy"])
 def test_a_pickle_bomb_is_refused_and_does_not_go_off(tmp_path, suffix, writer):
@@ -171,6 +172,7 @@ def test_a_pickle_bomb_is_refused_and_does_not_go_off(tmp_path, suffix, writer):
     assert ("cannot be read" if suffix == ".safetensors" else "could run code") in told
 
 
+@pytest.mark.reliability("R7")
 def test_the_bomb_is_live():
     with pytest.raises(FileNotFoundError):
         pickle.loads(pickle.dumps(Bomb("/nowhere/at/all")))
@@ -193,6 +195,7 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, lived_in, suffix, share):
     refusal(path)
 
 
+@pytest.mark.reliability("R7")
 @pytest.mark.parametrize(
     ("change", "told"),
     [

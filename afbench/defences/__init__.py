@@ -1,5 +1,6 @@
 """Functions from images to purified images, by name."""
 
-from .transforms import Purifier, load_defence
+from .purifier import Purifier
+from .registry import ANSM, NRP, list_defences, load_defence
 
-__all__ = ["Purifier", "load_defence"]
+__all__ = ["ANSM", "NRP", "Purifier", "list_defences", "load_defence"]

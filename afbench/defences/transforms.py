@@ -1,55 +1,24 @@
-"""Defences without weights: what a recipient may do to an image before localizing."""
+"""Defences without weights: what a recipient may do to an image before localizing.
+
+Each maps ``(N, 3, H, W)`` in [0, 1] to the same shape and range, image by image. Where one is made of 8-bit or NumPy steps it
+has no gradient; the others are differentiable. Images that an attack moved out of [0, 1] are taken, too.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from PIL import Image
+from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
+from torch.nn import functional as F
 
-from afbench.core import Defence, UsageError
 from afbench.images import to_tensor
 
-NONE, JPEG = "none", "jpeg"
-JPEG_QUALITY = 75
-"""Of libjpeg, with its 4:2:0 chroma: what most software saves by default."""
-
-
-@dataclass(frozen=True)
-class Purifier:
-    """A defence in front of a localizer: ``apply`` maps ``(N, 3, H, W)`` in [0, 1] to the same shape and range."""
-
-    name: str
-    params: Mapping[str, int]
-    deterministic: bool
-    apply: Defence
-
-    @property
-    def label(self) -> str:
-        """Name and settings, e.g. ``jpeg-75``."""
-        return "-".join([self.name, *map(str, self.params.values())])
-
-
-def load_defence(text: str) -> Purifier:
-    """Read ``none``, ``jpeg`` or ``jpeg:QUALITY``.
-
-    Raises:
-        UsageError: if it is unknown, or the quality is no number from 1 to 100.
-    """
-    name, _, setting = text.partition(":")
-    if name == NONE and not setting:
-        return Purifier(NONE, {}, True, lambda image: image)
-    if name == JPEG:
-        quality = JPEG_QUALITY if not setting else int(setting) if setting.isdecimal() else 0
-        if not 1 <= quality <= 100:
-            raise UsageError(f"the quality of jpeg must be from 1 to 100; found '{setting}'")
-        return Purifier(JPEG, {"quality": quality}, True, partial(jpeg, quality=quality))
-    raise UsageError(f"defence '{text}' is unknown; known defences: {NONE}, {JPEG}, {JPEG}:QUALITY")
+_VALUES_AT_ONCE = 2**24
 
 
 def jpeg(image: Tensor, *, quality: int) -> Tensor:
@@ -64,3 +33,84 @@ def jpeg(image: Tensor, *, quality: int) -> Tensor:
         Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
         reloaded.append(np.asarray(Image.open(stream)))
     return to_tensor(reloaded, str(image.device)).to(image.dtype)
+
+
+def resize(image: Tensor, *, factor: float) -> Tensor:
+    """Shrink both sides by ``factor`` in (0, 1), antialiased, and enlarge to the old size, bilinear.
+
+    Source: the resizing of ANSM Fig. 4; there only shrunk. Differs: enlarged again, so that masks keep their size.
+    """
+    height, width = image.shape[-2:]
+    small = (max(1, round(height * factor)), max(1, round(width * factor)))
+    shrunk = F.interpolate(image, small, mode="bilinear", align_corners=False, antialias=True)
+    return F.interpolate(shrunk, (height, width), mode="bilinear", align_corners=False)
+
+
+def random_resize_pad(image: Tensor, generators: Sequence[torch.Generator], *, factor: float) -> Tensor:
+    """Shrink by a random factor in [``factor``, 1), put it at a random place of a canvas of the old size, and take it back.
+
+    Source: Xie et al. 2018, arXiv 1711.01991. Differs: the localizer would mark shifted pixels, so the image is brought
+    back to its own; what stays random is the grid it was resampled on. The canvas is padded by reflection.
+    """
+    drawn = torch.stack([torch.rand(3, generator=one) for one in generators]).to(image)
+    scale = factor + (1 - factor) * drawn[:, 0]
+    room = (1 - scale)[:, None] * (2 * drawn[:, 1:] - 1)  # the centre's place, in half sides
+    # affine maps ask where an output pixel comes from: the canvas from the image, then the image from the canvas
+    there = _affine(1 / scale, -room / scale[:, None])
+    back = _affine(scale, room)
+    for theta in (there, back):
+        grid = F.affine_grid(theta, list(image.shape), align_corners=False)
+        image = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return image
+
+
+def _affine(scale: Tensor, shift: Tensor) -> Tensor:
+    """``(N, 2, 3)`` of isotropic scales ``(N,)`` and shifts ``(N, 2)``."""
+    return torch.cat([scale[:, None, None] * torch.eye(2).to(scale), shift[:, :, None]], dim=2)
+
+
+def gaussian_noise(image: Tensor, generators: Sequence[torch.Generator], *, sigma: float) -> Tensor:
+    """Add normal noise of standard deviation ``sigma``, in units of the [0, 1] range, and clip.
+
+    Source: Cohen et al. 2019, arXiv 1902.02918, of one draw.
+    """
+    noise = torch.stack([torch.randn(image.shape[1:], generator=one) for one in generators])
+    return (image + sigma * noise.to(image)).clamp(0, 1)
+
+
+def median(image: Tensor, *, side: int) -> Tensor:
+    """Take the median of each colour over ``side`` x ``side`` pixels, edges reflected; ``side`` is odd.
+
+    Source: the median smoothing of Xu et al. 2018, arXiv 1704.01155.
+    """
+    edge = side // 2
+    # reflection cannot reach beyond the image: what is smaller than the window repeats its edge
+    mode = "reflect" if min(image.shape[-2:]) > edge else "replicate"
+    padded = F.pad(image, (edge, edge, edge, edge), mode=mode)
+    # some rows at a time: all windows of a photograph at once are gigabytes
+    rows = max(1, _VALUES_AT_ONCE // (image[:, :, 0].numel() * side**2))
+    strips = []
+    for top in range(0, image.shape[2], rows):
+        windows = padded[:, :, top : top + rows + 2 * edge].unfold(2, side, 1).unfold(3, side, 1)
+        strips.append(windows.flatten(4).median(dim=4).values)
+    return torch.cat(strips, dim=2)
+
+
+def bit_depth(image: Tensor, *, bits: int) -> Tensor:
+    """Round every value to ``2**bits`` levels.
+
+    Source: Xu et al. 2018, arXiv 1704.01155.
+    """
+    most = float(2**bits - 1)
+    return torch.round(image.clamp(0, 1) * most) / most
+
+
+def tv(image: Tensor, *, weight: float) -> Tensor:
+    """Denoise each image by total variation, Chambolle's algorithm over the three colours together; no gradient.
+
+    Source: Guo et al. 2018, arXiv 1711.00117. Differs: no random pixels are dropped first.
+    """
+    pixels = image.detach().clamp(0, 1).permute(0, 2, 3, 1).double().cpu().numpy()
+    smooth = np.stack([denoise_tv_chambolle(one, weight=weight, channel_axis=2) for one in pixels])
+    purified: Tensor = torch.from_numpy(smooth).permute(0, 3, 1, 2).to(image)
+    return purified.clamp(0, 1).contiguous()

@@ -50,7 +50,15 @@ class ReferenceLocalizer:
 
     def features(self, image: Tensor, third: str = "middle") -> list[Tensor]:
         """Feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""
-        return collect(self.network, THIRDS[third], lambda: self.logits(image))
+        run = self.logits if third == "topmost" else self.network.skips  # which leaves the decoder out
+        return collect(
+            self.network, THIRDS[third], lambda: run(image.contiguous(memory_format=torch.channels_last))
+        )
+
+    def features_and_logits(self, image: Tensor, third: str = "middle") -> tuple[list[Tensor], Tensor]:
+        """Both in one pass through the network."""
+        kept: list[Tensor] = []
+        return collect(self.network, THIRDS[third], lambda: kept.append(self.logits(image))), kept[0]
 
 
 def build(

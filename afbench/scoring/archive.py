@@ -17,6 +17,8 @@ from .containers import Container, Entry, open_tar, open_zip
 from .problems import Problems, Refused
 
 MANIFEST = "manifest.json"
+BEGUN = "begun.json"
+"""Stands in for the manifest until every mask is there."""
 RATIO = 200
 """A member of more than ``SMALL`` bytes may unfold to this many times what it takes in its archive."""
 SMALL = 64 * 1024

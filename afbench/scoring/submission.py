@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from afbench.shipped import shipped
 
-from .archive import MANIFEST, Package
+from .archive import BEGUN, MANIFEST, Package
 from .problems import Problems, Refused, printable
 from .truth import Truth
 
@@ -92,7 +92,8 @@ def _read(package: Package, limit: int) -> bytes:
     for member in package.walk() if MANIFEST in package.sizes else ():
         if member.path == MANIFEST:
             return member.read(limit)
-    raise Refused("AF001", "is missing")
+    unfinished = "; `afbench predict` has not ended here: give it the same command again"
+    raise Refused("AF001", "is missing" + unfinished * (BEGUN in package.sizes))
 
 
 def _parse(data: bytes) -> dict[str, Any]:

@@ -38,7 +38,11 @@ class Cell(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """The undefended localizer on one image; ``counts`` are unknown (None) for originals."""
+    """The undefended localizer on one image; ``counts`` are unknown (None) for originals.
+
+    Images attacked through a defence say what the localizer behind it found in them, and nothing of the bare one: there what
+    it found in the original stands for ``f1_undefended``.
+    """
 
     f1_original: float
     f1_undefended: float
@@ -198,6 +202,11 @@ def _rows(
 
 
 def _baselines(benchmark: Benchmark, config: str, source: str) -> dict[str, Baseline]:
+    if "defence" in benchmark.configs[config]["how"]:
+        return {
+            str(row["sample_id"]): Baseline(_number(row["f1_clean"]), _number(row["f1_clean"]), None)
+            for row in _rows(benchmark, config, source, ("sample_id", "f1_clean"))
+        }
     return {
         str(row["sample_id"]): Baseline(
             _number(row["f1_clean"]),
@@ -229,10 +238,12 @@ def _facts(how: Mapping[str, Any]) -> ConfigFacts:
 
 def _weights(benchmark: Benchmark) -> dict[str, str]:
     found: dict[str, str] = {}
+    defences: dict[str, Any] = {}
     for manifest in benchmark.attacked.values():
-        localizer = manifest["how"]["localizer"]
+        localizer, defence = manifest["how"]["localizer"], manifest["how"].get("defence", {})
         name, weights = str(localizer["name"]), str(localizer["weights_sha256"])
-        if found.setdefault(name, weights) != weights:
+        behind = [defence.get(key) for key in ("name", "params", "weights_sha256")]
+        if found.setdefault(name, weights) != weights or defences.setdefault(name, behind) != behind:
             raise AfbenchError(
                 f"'{benchmark.folder}' holds two networks as '{name}'; generate one of them with --localizer-name"
             )

@@ -50,6 +50,7 @@ def test_nothing_is_written_or_followed_outside(bench, submission, tmp_path, nam
     assert {one: one.stat().st_mtime_ns for one in tmp_path.parent.rglob("*")} == before
 
 
+@pytest.mark.reliability("R14")
 @pytest.mark.parametrize(
     ("name", "told"),
     [

@@ -68,6 +68,7 @@ def test_the_order_only_turns_the_sign_and_a_score_ties_with_itself(scores):
         assert row.f1.tie and row.f1.difference == row.f1.low == row.f1.high == 0
 
 
+@pytest.mark.reliability("R14")
 def test_the_order_of_rows_does_not_matter(scores, folders, tmp_path):
     table = per_image(0.2, seed=3).sample(frac=1.0, random_state=0)
     shuffled = read_score(write_score(tmp_path, "shuffled", table))

@@ -109,12 +109,16 @@ def check(originals, bench, tmp_path, kind, count):
     return refused
 
 
+@pytest.mark.reliability("R6")
+@pytest.mark.reliability("R14")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_few_mutated_submissions_are_judged_without_a_traceback(originals, bench, tmp_path, kind):
     count = 4 if kind == "parquet" else 10
     assert check(originals, bench, tmp_path, kind, count) >= count // 2
 
 
+@pytest.mark.reliability("R6")
+@pytest.mark.reliability("R14")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_thousand_mutated_submissions_are_judged_without_a_traceback(originals, bench, tmp_path, kind):

@@ -80,6 +80,7 @@ def test_a_score_follows_its_schema_and_its_images(bench, submission, tmp_path):
     assert [row["config"] for row in stored["configs"] if row["seen_in_training"]] == ["loc-pgd-1"] * 2
 
 
+@pytest.mark.reliability("R14")
 def test_packaging_and_order_do_not_change_a_byte(bench, submission, tmp_path):
     score(submission, bench, out=tmp_path / "0")
     packed = [

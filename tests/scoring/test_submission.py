@@ -43,6 +43,7 @@ def test_a_valid_submission_is_valid(bench, submission):
     assert examined.warnings == []
 
 
+@pytest.mark.reliability("R14")
 @pytest.mark.parametrize("name", BAD_FOLDERS)
 def test_a_bad_folder_gets_its_code(bench, submission, name):
     code, spoil = BAD_FOLDERS[name]
@@ -52,6 +53,7 @@ def test_a_bad_folder_gets_its_code(bench, submission, name):
     assert all(line.isprintable() for line in problems.lines())
 
 
+@pytest.mark.reliability("R14")
 @pytest.mark.parametrize("name", BAD_ARCHIVES)
 def test_a_bad_archive_gets_its_code(bench, submission, name):
     code, make = BAD_ARCHIVES[name]
@@ -95,6 +97,7 @@ def test_all_problems_are_reported_at_once_counted_and_the_first_twenty_named(be
     assert "  ... and 10 more" in problems.lines()
 
 
+@pytest.mark.reliability("R14")
 def test_the_first_named_do_not_depend_on_the_order_and_counts_stay_exact():
     names = [f"{number:05d}" for number in range(9000)]
     forward, backward = Problems(), Problems()
@@ -193,3 +196,8 @@ def test_the_schema_is_a_schema_and_takes_what_predict_writes():
     Draft202012Validator.check_schema(schema)
     Draft202012Validator.check_schema(json.loads(shipped("manifests/schema/score.schema.json").read_text()))
     assert set(schema["required"]) == set(schema["properties"])
+
+
+def test_what_predict_has_not_finished_is_told_so(bench, submission):
+    (submission / "manifest.json").rename(submission / "begun.json")
+    assert any("`afbench predict` has not ended" in line for line in refused(submission, bench).lines())

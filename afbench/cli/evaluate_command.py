@@ -1,0 +1,113 @@
+"""``afbench evaluate``."""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from .progress import deferred_bar
+
+
+@click.command(
+    "evaluate",
+    epilog="Example: afbench evaluate --data afbench-out/demo --localizer reference --defence jpeg --defence median --out evaluation",
+)
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
+@click.option("--localizer", required=True, metavar="NAME", help="What the benchmark's configs attacked.")
+@click.option(
+    "--localizer-name", metavar="NAME", help="What the configs call it, if `generate` was told another name."
+)
+@click.option(
+    "--defence",
+    "defences",
+    multiple=True,
+    metavar="NAME[:SETTING]",
+    help="What stands in front of the localizer; repeat. As for `afbench predict`. The bare localizer is always shown.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder for table.csv, table.tex and evaluation.json."
+)
+@click.option(
+    "--figure",
+    "picture",
+    type=click.Path(path_type=Path),
+    metavar="PATH.png",
+    help="Also draw originals, attacked images and the masks found in them, bare and behind each defence.",
+)
+@click.option(
+    "--gates",
+    "sweep",
+    is_flag=True,
+    help="Also attack a few images through every defence with more steps and large phi, and check its gradients; a gate that fails gives exit code 1.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="PATH",
+    help="Weights of the localizer, if they are neither embedded nor registered.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random defences.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option(
+    "--batch-size", type=click.IntRange(1), help="Images per launch. Default: as many as suit their size."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print figures and gates as JSON on stdout.")
+def command(
+    data: Path,
+    localizer: str,
+    localizer_name: str | None,
+    defences: tuple[str, ...],
+    out: Path | None,
+    picture: Path | None,
+    sweep: bool,
+    checkpoint: str | None,
+    seed: int,
+    device: str,
+    batch_size: int | None,
+    as_json: bool,
+) -> int:
+    """Print F1 and RP per source and attack, with and without defences, against attacks that know them or not.
+
+    Oblivious figures are of the configs made against the bare localizer, adaptive ones of those made through the very
+    defence with `afbench generate --through-defence`. Means are over images and settings, as in the ANSM paper's Table III; RP
+    is in percent of what the bare localizer reaches on the originals.
+    """
+    from afbench.report.evaluation import evaluation_table
+    from afbench.report.gate_table import gate_table
+    from afbench.workflows import evaluation_files as files
+    from afbench.workflows.evaluate import evaluate, open_evaluation
+    from afbench.workflows.evaluation_figure import evaluation_figure
+    from afbench.workflows.evaluation_records import evaluation_records
+    from afbench.workflows.gates import gates_of_benchmark, sweep_gates
+
+    files.check_targets(data, out, picture)
+    opened = open_evaluation(
+        data,
+        localizer=localizer,
+        localizer_name=localizer_name,
+        defences=defences,
+        checkpoint=checkpoint,
+        seed=seed,
+        device=device,
+        batch_size=batch_size,
+    )
+    with ExitStack() as stack:
+        bar = deferred_bar(stack, "evaluate", "img")
+        found = evaluate(opened, start=bar.start, advance=bar.advance)
+    records, gates = evaluation_records(found), gates_of_benchmark(found)
+    if sweep:
+        with ExitStack() as stack:
+            bar = deferred_bar(stack, "gates", "grad")
+            gates += sweep_gates(opened, start=bar.start, advance=bar.advance)
+    if out is not None:
+        files.write_evaluation(out, records, gates)
+    if picture is not None:
+        files.write_picture(picture, evaluation_figure(opened))
+    if as_json:
+        click.echo(json.dumps(files.evaluation_json(records, gates), indent=2, allow_nan=False))
+    else:
+        click.echo(evaluation_table(records))
+        click.echo("\n" + gate_table([files.gate_json(one) for one in gates]))
+    return int(sweep and any(one.passed is False for one in gates))

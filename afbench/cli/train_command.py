@@ -1,0 +1,153 @@
+"""``afbench train``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .progress import progress_bar
+from .train_rivals import hardened, nrp
+
+
+@click.group(
+    "train",
+    epilog="Example: afbench train ansm --data afbench-out/train --localizer reference --out ansm --preset short",
+)
+def command() -> None:
+    """Train a defence on a benchmark."""
+
+
+command.add_command(hardened)
+command.add_command(nrp)
+
+
+@command.command(
+    "ansm",
+    epilog="Example: afbench train ansm --data afbench-out/train --localizer reference --out ansm --preset short",
+)
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
+@click.option("--localizer", required=True, metavar="NAME", help="What the benchmark's config attacked.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the training.")
+@click.option(
+    "--config",
+    metavar="CONFIG",
+    help="What to train on, e.g. reference-fgsm-3 or reference-fgsm. Default: FGSM at 3/255, as the paper, or the first.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(["paper", "short", "shipped"]),
+    default="paper",
+    show_default=True,
+    help="The paper's Table II for this localizer, or the same for few epochs, or how the shipped module was made. The options below replace its values.",
+)
+@click.option(
+    "--depth", type=click.Choice(["shallow", "middle", "topmost"]), help="Third whose features align."
+)
+@click.option("--loss", type=click.Choice(["pwr", "ffa", "mgr", "ffa+mgr"]), help="Stages to train.")
+@click.option("--reverse", is_flag=True, default=None, help="FFA with KL(original || purified).")
+@click.option("--mgr-mask", type=click.Choice(["predicted", "gt"]), help="What MgR wants.")
+@click.option("--encoder", metavar="NAME", help="small, or a network of timm, e.g. efficientnet_b0.")
+@click.option(
+    "--encoder-weights",
+    metavar="WHICH",
+    help="imagenet (downloaded), none, PATH, or localizer (for small: those of reference's own encoder).",
+)
+@click.option("--crop", type=int, metavar="N", help="Train on random crops of N x N pixels.")
+@click.option("--resize", type=int, metavar="N", help="Train on images resized to N x N pixels.")
+@click.option("--mgr-side", type=int, metavar="N", help="Another size in the second stage.")
+@click.option("--epochs", type=(int, int), metavar="FFA MGR", help="Passes over the data of both stages.")
+@click.option("--lr", type=(float, float), metavar="FFA MGR", help="Learning rates of both stages.")
+@click.option("--batch-size", type=int, metavar="N", help="Images a step, of all processes together.")
+@click.option("--schedule", type=click.Choice(["plateau", "cosine"]), help="How the learning rate falls.")
+@click.option(
+    "--average", type=float, metavar="DECAY", help="Keep a running average of the weights; 0 for none."
+)
+@click.option("--clip", type=float, metavar="NORM", help="Largest gradient norm; 0 for no limit.")
+@click.option(
+    "--augment",
+    multiple=True,
+    type=click.Choice(["flip", "perturb"]),
+    help="Flip and transpose; vary the attack's noise at random. Repeat for both.",
+)
+@click.option(
+    "--validation", type=float, metavar="SHARE", help="Share of the images, by groups, to judge by."
+)
+@click.option("--seed", type=int, metavar="N", help="Of every random draw.")
+@click.option(
+    "--checkpoint", metavar="PATH", help="Weights of the localizer, if neither embedded nor registered."
+)
+@click.option(
+    "--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that read images."
+)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option("--json", "as_json", is_flag=True, help="Print the card of the best checkpoint.")
+def ansm(
+    data: Path,
+    localizer: str,
+    out: Path,
+    config: str | None,
+    preset: str,
+    crop: int | None,
+    resize: int | None,
+    batch_size: int | None,
+    augment: tuple[str, ...],
+    checkpoint: str | None,
+    workers: int,
+    device: str,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Train the ANSM, a network that undoes attacks on one localizer.
+
+    Run it again to go on after an interruption. For several devices put `accelerate launch --num_processes N -m` before it.
+    """
+    from afbench.workflows.train import Hooks, ansm_settings, train_ansm
+
+    settings = ansm_settings(
+        preset, localizer, crop=crop, resize=resize, batch=batch_size, augment=augment or None, **given
+    )
+    with ExitStack() as stack:
+        bar = _bar(stack)
+        card = train_ansm(
+            data,
+            out,
+            settings,
+            localizer=localizer,
+            config=config,
+            checkpoint=checkpoint,
+            device=device,
+            workers=workers,
+            hooks=Hooks(*bar),
+        )
+    if as_json:
+        click.echo(json.dumps(card, indent=2, sort_keys=True))
+        return
+    click.echo(
+        f"best of {card['stage']}: validation loss {card['validation_loss']:.4g}, in {out / 'best.safetensors'}"
+    )
+    click.echo(
+        f"next: afbench predict --data {data} --localizer {localizer} --defence ansm:{out} --out submission"
+    )
+
+
+def _bar(stack: ExitStack) -> tuple[Any, Any, Any]:
+    """Start (which may be in the middle), advance and say of a bar that only the main process shows."""
+    bars: list[Any] = []
+
+    def start(total: int, done: int) -> None:
+        bar = stack.enter_context(progress_bar("train", "img", total))
+        bar.initial = bar.n = done  # so that the time left is that of what is left
+        bars.append(bar)
+
+    def advance(images: int) -> None:
+        bars[-1].update(images)
+
+    def say(line: str) -> None:
+        bars[-1].write(line, file=sys.stderr)
+
+    return start, advance, say

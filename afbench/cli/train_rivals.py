@@ -1,0 +1,193 @@
+"""``afbench train hardened`` and ``afbench train nrp``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+_SHARED = (
+    click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark."),
+    click.option("--localizer", required=True, metavar="NAME", help="What the benchmark's config attacked."),
+    click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the training."),
+    click.option(
+        "--config",
+        metavar="CONFIG",
+        help="What to train on, e.g. reference-fgsm-3 or reference-pgd. Default: FGSM at 3/255, or the first.",
+    ),
+    click.option("--epochs", type=int, metavar="N", help="Passes over the data."),
+    click.option("--lr", type=float, metavar="RATE", help="Learning rate; it falls to 0 along a cosine."),
+    click.option("--batch-size", "batch", type=int, metavar="N", help="Pairs a step."),
+    click.option("--crop", type=int, metavar="N", help="Train on random crops of N x N pixels."),
+    click.option("--resize", type=int, metavar="N", help="Train on images resized to N x N pixels."),
+    click.option("--clip", type=float, metavar="NORM", help="Largest gradient norm; 0 for no limit."),
+    click.option("--validation", type=float, metavar="SHARE", help="Share of the images, by groups, to judge by."),
+    click.option("--seed", type=int, metavar="N", help="Of every random draw."),
+    click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that read images."),
+    click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."),
+    click.option("--json", "as_json", is_flag=True, help="Print the card of the best checkpoint."),
+)  # fmt: skip
+
+
+def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(_SHARED):
+        command = option(command)
+    return command
+
+
+@click.command(
+    "hardened",
+    epilog="Example: afbench train hardened --data afbench-out/train --localizer reference --method both --out hardened",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["at", "gradient-penalty", "both", "none"]),
+    default="both",
+    show_default=True,
+    help="Train on originals and attacked images (at), on originals with a penalty on the input gradient, or both. none: the control of a classifier.",
+)
+@click.option(
+    "--task",
+    type=click.Choice(["localize", "classify"]),
+    default="localize",
+    show_default=True,
+    help="Harden the localizer, or an image-level classifier of forged and authentic images.",
+)
+@click.option("--penalty", type=float, metavar="LAMBDA", help="Weight of the penalty. Default: 0.1.")
+@click.option(
+    "--attack",
+    metavar="NAME",
+    help="Attack the weights in training anew at every step, e.g. fgsm or pgd. Default: the benchmark's own images.",
+)
+@click.option("--phi", default="3/255", show_default=True, help="Of --attack.")
+@click.option("--steps", type=int, metavar="N", help="Of --attack, where it takes them.")
+@click.option(
+    "--checkpoint", metavar="PATH", help="What to start from, if neither embedded nor registered; a classifier for classify."
+)  # fmt: skip
+@_shared
+def hardened(
+    data: Path,
+    localizer: str,
+    out: Path,
+    config: str | None,
+    method: str,
+    task: str,
+    penalty: float | None,
+    attack: str | None,
+    phi: str,
+    steps: int | None,
+    checkpoint: str | None,
+    workers: int,
+    device: str,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Train a localizer's own weights, or a classifier's, so that attacks find it harder.
+
+    Attack the result as any localizer, with --checkpoint OUT/best.safetensors: what attacks on the old weights leave of it says
+    little. Run it again to go on after an interruption.
+    """
+    from afbench.defences.hardening.settings import Hardening, replaced
+    from afbench.workflows.train_hardened import Hooks, make_attack, schedule_of, train_hardened
+
+    settings = replaced(Hardening(), {"method": method, "task": task, "penalty": penalty})
+    with ExitStack() as stack:
+        card = train_hardened(
+            data,
+            out,
+            settings,
+            schedule_of(given),
+            localizer=localizer,
+            config=config,
+            checkpoint=checkpoint,
+            attack=make_attack(attack, phi, steps),
+            device=device,
+            workers=workers,
+            hooks=Hooks(*_bar(stack)),
+        )
+    _tell(card, out, as_json)
+    if task == "localize" and not as_json:
+        click.echo(
+            f"next: afbench generate --localizer {localizer} --checkpoint {out / 'best.safetensors'} --attack pgd --out attacked"
+        )
+
+
+@click.command(
+    "nrp", epilog="Example: afbench train nrp --data afbench-out/train --localizer reference --out nrp"
+)
+@click.option(
+    "--features",
+    metavar="NETWORK",
+    help="Whose features are to come out alike: localizer (default), or a network of timm, which then serves any localizer.",
+)
+@click.option(
+    "--feature-weights", metavar="WHICH", help="Of a timm network: imagenet (downloaded), none, PATH."
+)
+@click.option("--depth", type=click.Choice(["shallow", "middle", "topmost"]), help="Third of the localizer.")
+@click.option(
+    "--perturbation",
+    type=click.Choice(["feature", "benchmark"]),
+    help="Purify images whose features were pushed away (default), or the benchmark's attacked ones.",
+)
+@click.option("--pixels", type=float, metavar="WEIGHT", help="Of the pixels' distance beside the features'.")
+@click.option(
+    "--checkpoint", metavar="PATH", help="Weights of the localizer, if neither embedded nor registered."
+)
+@_shared
+def nrp(
+    data: Path,
+    localizer: str,
+    out: Path,
+    config: str | None,
+    checkpoint: str | None,
+    workers: int,
+    device: str,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Train a purifier in feature space, from originals alone unless told otherwise, after NRP.
+
+    Run it again to go on after an interruption.
+    """
+    from afbench.workflows.train_nrp import Hooks, nrp_settings, schedule_of, train_nrp
+
+    with ExitStack() as stack:
+        card = train_nrp(
+            data,
+            out,
+            nrp_settings(given),
+            schedule_of(given),
+            localizer=localizer,
+            config=config,
+            checkpoint=checkpoint,
+            device=device,
+            workers=workers,
+            hooks=Hooks(*_bar(stack)),
+        )
+    _tell(card, out, as_json)
+    if not as_json:
+        click.echo(
+            f"next: afbench predict --data {data} --localizer {localizer} --defence nrp:{out} --out submission"
+        )
+
+
+def _bar(stack: ExitStack) -> tuple[Any, Any, Any]:
+    from .train_command import _bar as bar  # which imports this module
+
+    return bar(stack)
+
+
+def _tell(card: dict[str, Any], out: Path, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(card, indent=2, sort_keys=True))
+        return
+    click.echo(
+        f"best of {card['stage']}: validation loss {card['validation_loss']:.4g}, in {out / 'best.safetensors'}"
+    )
+    for name, before in card.get("accuracy", {}).get("before", {}).items():
+        after = card["accuracy"]["after"][name]
+        click.echo(f"{name}: {after}" if name == "images" else f"{name}: {before:.3f} -> {after:.3f}")

@@ -1,0 +1,149 @@
+"""Checkpoints: safetensors that say in their own header, and in a JSON beside them, how they came to be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from afbench.core import UsageError
+
+from .module import Ansm
+
+FORMAT = "afbench-ansm-1"
+HEADER = "afbench"
+BEST, LAST = "best", "last"
+SHIPPED = "reference"
+_MAX_TENSORS = 20_000
+
+
+class FrozenAnsm(Ansm):
+    """A trained module as a defence: evaluation mode, no parameter gradients, gradients flow through to the image.
+
+    Attributes:
+        sha256: of its weights.
+        params: what a submission or benchmark should say of it.
+        trained_on: the configs it was trained on.
+        card: everything its checkpoint says of its training.
+    """
+
+    sha256: str
+    params: Mapping[str, str]
+    trained_on: tuple[str, ...]
+    card: Mapping[str, Any]
+
+
+def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -> FrozenAnsm:
+    """Load a trained module for a localizer.
+
+    Args:
+        checkpoint: a safetensors file, or the folder of a training (its best one); None for what ships.
+        localizer: whom it stands before, by the name it was trained for.
+        device: where it lives.
+    Returns:
+        A frozen module: ``(N, 3, H, W)`` in [0, 1] to the same shape and range.
+    Raises:
+        UsageError: if there is none, it is damaged, or of another localizer or network.
+    """
+    if checkpoint is None:
+        if localizer != SHIPPED:
+            raise UsageError(
+                f"no ANSM ships for '{localizer}', only for '{SHIPPED}'; train one with `afbench train ansm` and give "
+                "ansm:PATH"
+            )
+        with as_file(files("afbench.defences.ansm") / "weights" / f"{SHIPPED}.safetensors") as path:
+            state, card = read_checkpoint(path)
+    else:
+        path = checkpoint / f"{BEST}.safetensors" if checkpoint.is_dir() else checkpoint
+        state, card = read_checkpoint(path)
+    try:
+        owner, encoder = str(card["localizer"]["name"]), str(card["settings"]["encoder"])
+        trained_on = tuple(str(one) for one in card["data"]["configs"])
+        params = {"loss": str(card["settings"]["loss"]), "depth": str(card["settings"]["depth"])}
+    except (KeyError, TypeError):
+        raise UsageError(f"ANSM checkpoint '{path}' is damaged: its header is not complete") from None
+    if owner != localizer:
+        raise UsageError(
+            f"ANSM checkpoint '{path}' was trained for localizer '{owner}', not for '{localizer}'; give that one's"
+        )
+    network = FrozenAnsm(encoder)
+    fill(network, state, path)
+    network.sha256, network.card = weights_sha256(network), card
+    network.params, network.trained_on = params, trained_on
+    network.eval().requires_grad_(False)
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The weights of a file, and what its header says of them.
+
+    Raises:
+        UsageError: if it is missing, damaged, or no ANSM checkpoint.
+    """
+    tensors, header = read_tensors(path)
+    if header.get("format") != FORMAT:
+        raise UsageError(f"'{path}' is no ANSM checkpoint: its header does not say {FORMAT}")
+    return tensors, header
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors of a safetensors file and our header.
+
+    Raises:
+        UsageError: if it is missing or damaged.
+    """
+    if not path.is_file():
+        raise UsageError(
+            f"ANSM checkpoint '{path}' does not exist; give a safetensors file or the folder of a training"
+        )
+    try:
+        with safe_open(path, framework="pt") as stream:
+            names = list(stream.keys())
+            if len(names) > _MAX_TENSORS:
+                raise ValueError(f"{len(names)} tensors")
+            header = json.loads((stream.metadata() or {}).get(HEADER, "{}"))
+            if not isinstance(header, dict):
+                raise ValueError("its header is no object")
+            return {name: stream.get_tensor(name) for name in names}, header
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
+        told = " ".join(str(error).split())[:120]
+        raise UsageError(f"ANSM checkpoint '{path}' cannot be read: {told}") from None
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load a state dict of the same names and shapes.
+
+    Raises:
+        UsageError: naming what differs.
+    """
+    wanted = network.state_dict()
+    different = sorted(wanted.keys() ^ state.keys())
+    if different:
+        raise UsageError(
+            f"ANSM checkpoint '{path}' is of another network: {len(different)} layers differ ({different[0]}, ...)"
+        )
+    for name, value in wanted.items():
+        if state[name].shape != value.shape or state[name].dtype != value.dtype:
+            raise UsageError(
+                f"ANSM checkpoint '{path}': {name} is {state[name].dtype} {tuple(state[name].shape)}, expected "
+                f"{value.dtype} {tuple(value.shape)}"
+            )
+        if not bool(torch.isfinite(state[name]).all()):
+            raise UsageError(f"ANSM checkpoint '{path}': {name} holds NaN or infinite values")
+    network.load_state_dict(dict(state))
+
+
+def weights_sha256(network: nn.Module) -> str:
+    """Hash weights by name, shape and bytes, whatever file they came from."""
+    digest = hashlib.sha256()
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(f"{name}{tuple(value.shape)}{value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""The module: an encoder, a decoder with skips, and two heads whose product is the noise it adds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .encoders import NO_WEIGHTS, SMALL, Taps, build_encoder
+
+MULTIPLE = 32
+"""Sides are padded to a multiple of this, and cropped back."""
+_WIDTHS = (256, 128, 64, 32, 16)
+_SMALL_WIDTHS = (64, 32, 24)
+
+
+class Ansm(nn.Module):
+    """Anti-noise from an image: ``TRUNC(X + S(X))`` with ``S = softsign(head 1) * sigmoid(head 2)``.
+
+    Source: the ANSM paper, section IV-A, Eq. 5-8.
+    Differs: five up blocks (x2, conv3x3, BN, ReLU) reach full size from 1/32, as the paper's figure shows; skips are
+    concatenated at 1/16 to 1/2 before the fusion blocks, which the paper leaves open. The first head starts at 0, so
+    that training starts from an image that is left alone.
+    """
+
+    def __init__(self, encoder: str = "efficientnet_b4", encoder_weights: str = NO_WEIGHTS) -> None:
+        super().__init__()
+        self.encoder = build_encoder(encoder, encoder_weights)
+        widths = _SMALL_WIDTHS if encoder == SMALL else _WIDTHS
+        self.decoder = Decoder(self.encoder.taps, widths, relative=encoder == SMALL)
+        self.sign = _head(widths[-1], self.decoder.joins[-1])
+        self.size = _head(widths[-1], self.decoder.joins[-1])
+        last = self.sign[3]
+        assert isinstance(last, nn.Conv2d) and last.bias is not None
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` in [0, 1], any H and W, to the purified image of the same shape and range."""
+        return (image + self.noise(image)).clamp(0.0, 1.0)
+
+    def noise(self, image: Tensor) -> Tensor:
+        """What is added, ``S(X)``: the same shape, each value in (-1, 1)."""
+        sign, size = self.heads(image)
+        return sign * size
+
+    def heads(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The two factors: in (-1, 1) and in (0, 1), each ``(N, 3, H, W)``."""
+        height, width = image.shape[-2:]
+        features = self.decoder(self.encoder(pad(image, MULTIPLE)))
+        sign, size = F.softsign(self.sign(features)), torch.sigmoid(self.size(features))
+        return sign[..., :height, :width], size[..., :height, :width]
+
+
+class Decoder(nn.Module):
+    """Up blocks from the coarsest map to full size, a fusion block wherever a finer map joins.
+
+    ``relative`` sets beside each map how far every place lies from its own image's mean: a short training does not find
+    out by convolutions alone that a forged region is what differs from the rest.
+    """
+
+    def __init__(self, taps: Taps, widths: tuple[int, ...], *, relative: bool = False) -> None:
+        super().__init__()
+        self.relative = relative
+        times = 2 if relative else 1
+        skips = {one: times * channels for one, channels in zip(*reversed(taps), strict=True)}
+        channels = times * taps.channels[-1]
+        self.joins = [taps.reductions[-1] >> (block + 1) for block in range(len(widths))]
+        self.up, self.fuse = nn.ModuleList(), nn.ModuleList()
+        for reduction, width in zip(self.joins, widths, strict=True):
+            joined = skips.get(reduction, 0)
+            self.up.append(_up(channels, width))
+            self.fuse.append(_fusion(width + joined, width) if joined else nn.Identity())
+            channels = width
+        self.reductions = taps.reductions
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Feature maps fine to coarse, to ``(N, C, H, W)`` at full size."""
+        if self.relative:
+            maps = [torch.cat([one, z_score(one)], 1) for one in maps]
+        skips = dict(zip(self.reductions, maps, strict=True))
+        features = maps[-1]
+        for reduction, up, fuse in zip(self.joins, self.up, self.fuse, strict=True):
+            features = up(features)
+            if reduction in skips:
+                features = fuse(torch.cat([features, skips[reduction]], 1))
+        return features
+
+
+def z_score(features: Tensor) -> Tensor:
+    """Deviations from each image's and channel's mean, in its standard deviations.
+
+    Source: Wu et al. 2019, ManTra-Net, section 3.3 (there over windows too).
+    """
+    centred = features - features.mean(dim=(2, 3), keepdim=True)
+    return centred * ((centred * centred).mean(dim=(2, 3), keepdim=True) + 1e-4).rsqrt()
+
+
+def pad(image: Tensor, multiple: int) -> Tensor:
+    """Continue an image ``(N, C, H, W)`` at its right and bottom by reflection, to sides that are a multiple."""
+    height, width = image.shape[-2:]
+    return pad_to(image, height + -height % multiple, width + -width % multiple)
+
+
+def pad_to(image: Tensor, height: int, width: int) -> Tensor:
+    """Continue an image at its right and bottom by reflection, as often as it takes; a side of one pixel is repeated."""
+    while image.shape[-2:] != (height, width):
+        down, right = height - image.shape[-2], width - image.shape[-1]
+        if (down and image.shape[-2] == 1) or (right and image.shape[-1] == 1):
+            return F.pad(image, (0, right, 0, down), mode="replicate")
+        # a reflection adds at most one less than a side
+        step = (0, min(right, image.shape[-1] - 1), 0, min(down, image.shape[-2] - 1))
+        image = F.pad(image, step, mode="reflect")
+    return image
+
+
+def _up(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False),
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _fusion(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.Conv2d(outputs, outputs, 3, padding=1),
+        nn.ReLU(inplace=True),
+    )
+
+
+def _head(inputs: int, reduction: int) -> nn.Sequential:
+    """Conv, BN, ReLU, conv; below full size the last one puts out all pixels of a place as channels."""
+    layers = [
+        nn.Conv2d(inputs, inputs, 3, padding=1, bias=False),
+        nn.BatchNorm2d(inputs),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(inputs, 3 * reduction**2, 3, padding=1),
+    ]
+    return nn.Sequential(*layers, *([nn.PixelShuffle(reduction)] if reduction > 1 else []))

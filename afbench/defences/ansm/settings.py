@@ -1,0 +1,198 @@
+"""Everything that decides what a training gives, in one value that its checkpoint repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, NamedTuple
+
+from afbench.core import UsageError
+
+LOSSES = ("pwr", "ffa", "mgr", "ffa+mgr")
+DEPTHS = ("shallow", "middle", "topmost")
+MASKS = ("predicted", "gt")
+FITS = ("crop", "resize")
+AUGMENTS = ("flip", "perturb")
+SCHEDULES = ("plateau", "cosine")
+PRESETS = ("paper", "short", "shipped")
+
+
+class Stage(NamedTuple):
+    """One of Algorithm 1's stages: its loss, passes over the data, and learning rate."""
+
+    loss: str
+    epochs: int
+    lr: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a module is trained; the values given here are Table II's for IF-OSN.
+
+    Attributes:
+        encoder: ``small`` or timm's name.
+        encoder_weights: ``imagenet``, ``none`` or a path: what the encoder starts from.
+        loss: ``ffa+mgr`` (Algorithm 1), or one stage of ``pwr``, ``ffa`` or ``mgr``.
+        depth: third of the localizer whose features FFA aligns.
+        reverse: KL(original || purified) instead of the paper's KL(purified || original).
+        mgr_mask: what MgR wants: the localizer's mask of the original (``predicted``), or the ground truth (``gt``).
+        ffa_mask: weight of the attacked image's mask loss beside FFA; 0 is the paper's.
+        fit: how images come to ``side`` x ``side`` pixels: a random ``crop``, or ``resize`` (bilinear).
+        mgr_side: another side for MgR, whose masks need more of an image than features do; None for the same.
+        epochs: passes over the data of the first and the second stage; a single stage is the first,
+            except that ``mgr`` alone takes its own.
+        lr: AdamW's learning rate of the same.
+        batch: images a step, of all processes together.
+        schedule: ``plateau`` (x0.9 after 10 epochs without progress) or ``cosine`` to 0 over each stage.
+        average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
+        clip: largest gradient norm; 0 for no limit.
+        augment: ``flip`` (and transpose), ``perturb`` (scale, thin out and blur the attack's noise at random).
+        validation: share of the images, by whole groups, that is never trained on.
+        seed: of every random draw.
+    """
+
+    encoder: str = "efficientnet_b4"
+    encoder_weights: str = "imagenet"
+    loss: str = "ffa+mgr"
+    depth: str = "middle"
+    reverse: bool = False
+    mgr_mask: str = "predicted"
+    ffa_mask: float = 0.0
+    fit: str = "crop"
+    side: int = 256
+    mgr_side: int | None = None
+    epochs: tuple[int, int] = (1000, 20)
+    lr: tuple[float, float] = (5e-4, 1e-5)
+    batch: int = 16
+    weight_decay: float = 1e-2
+    schedule: str = "plateau"
+    average: float = 0.0
+    clip: float = 0.0
+    augment: tuple[str, ...] = field(default=())
+    validation: float = 0.1
+    seed: int = 0
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What is trained for, one after the other."""
+        first, second = zip(self.epochs, self.lr, strict=True)
+        if self.loss == "ffa+mgr":
+            return Stage("ffa", *first), Stage("mgr", *second)
+        return (Stage(self.loss, *(second if self.loss == "mgr" else first)),)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, as checkpoints store them."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+
+PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.9, 10
+
+_PAPER: Mapping[str, Mapping[str, Any]] = {
+    "ifosn": {"fit": "crop", "side": 256, "epochs": (1000, 20), "batch": 16},
+    "mvss": {"fit": "resize", "side": 512, "epochs": (200, 30), "batch": 8},
+    "hdfnet": {"fit": "resize", "side": 256, "epochs": (200, 10), "batch": 16},
+    "code": {"fit": "resize", "side": 512, "epochs": (200, 30), "batch": 8},
+}
+"""Table II; batch sizes are ours, the paper gives none."""
+_SHORT_EPOCHS = (10, 3)
+_REFERENCE: Mapping[str, Any] = {
+    "encoder": "small",
+    "encoder_weights": "none",
+    "fit": "crop",
+    "side": 128,
+}
+_SHIPPED: Mapping[str, Any] = {
+    "encoder": "small",
+    "encoder_weights": "localizer",
+    "fit": "crop",
+    "side": 96,
+    "ffa_mask": 0.01,
+    "epochs": (5, 1),
+    "lr": (1e-3, 1e-4),
+    "batch": 8,
+    "schedule": "cosine",
+    "average": 0.999,
+    "clip": 1.0,
+    "augment": ("flip",),
+    "validation": 0.03,
+}
+
+
+def preset(name: str, localizer: str) -> Settings:
+    """Settings by name.
+
+    ``paper``: Table II's row of the localizer, or IF-OSN's where it has none (for ``reference`` the small encoder on
+    128-pixel crops); ``short``: the same for few epochs; ``shipped``: how the module that ships was made.
+
+    Raises:
+        UsageError: if the preset is unknown, or is not for this localizer.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"preset '{name}' is unknown; known presets: {', '.join(PRESETS)}")
+    if name == "shipped":
+        if localizer != "reference":
+            raise UsageError(
+                f"preset 'shipped' is for localizer 'reference', not for '{localizer}'; use paper or short"
+            )
+        return Settings(**_SHIPPED)
+    found = Settings(**(_REFERENCE if localizer == "reference" else _PAPER.get(localizer, _PAPER["ifosn"])))
+    return found if name == "paper" else _replaced(found, {"epochs": _SHORT_EPOCHS})
+
+
+def changed(base: Settings, given: Mapping[str, Any]) -> Settings:
+    """Settings with those replaced that are given (not None), checked.
+
+    Raises:
+        UsageError: for a value that cannot be.
+    """
+    settings = _replaced(base, {name: value for name, value in given.items() if value is not None})
+    for name, known in _CHOICES.items():
+        value = getattr(settings, name)
+        if value not in known:
+            raise UsageError(f"{name} must be one of {', '.join(known)}; found '{value}'")
+    unknown = [one for one in settings.augment if one not in AUGMENTS]
+    if unknown:
+        raise UsageError(f"augment must be among {', '.join(AUGMENTS)}; found '{unknown[0]}'")
+    wrong = [name for name, fine in _limits(settings).items() if not fine]
+    if wrong:
+        raise UsageError(f"{wrong[0]} cannot be {getattr(settings, wrong[0])}")
+    return settings
+
+
+def from_json(value: Mapping[str, Any]) -> Settings:
+    """Settings as a checkpoint stores them.
+
+    Raises:
+        ValueError: if they are not complete.
+    """
+    if value.keys() != {one.name for one in fields(Settings)}:
+        raise ValueError("settings of another version")
+    plain: dict[str, Any] = {
+        name: tuple(one) if isinstance(one, list) else one for name, one in value.items()
+    }
+    return Settings(**plain)
+
+
+_CHOICES = {"loss": LOSSES, "depth": DEPTHS, "mgr_mask": MASKS, "fit": FITS, "schedule": SCHEDULES}
+
+
+def _limits(settings: Settings) -> dict[str, bool]:
+    return {
+        "side": settings.side >= 32,
+        "mgr_side": settings.mgr_side is None or settings.mgr_side >= 32,
+        "batch": settings.batch >= 1,
+        "epochs": all(one >= 1 for one in settings.epochs),
+        "lr": all(0 < one < 1 for one in settings.lr),
+        "ffa_mask": settings.ffa_mask >= 0,
+        "weight_decay": settings.weight_decay >= 0,
+        "average": 0 <= settings.average < 1,
+        "clip": settings.clip >= 0,
+        "validation": 0 <= settings.validation < 1,
+        "seed": settings.seed >= 0,
+    }
+
+
+def _replaced(settings: Settings, given: Mapping[str, Any]) -> Settings:
+    return Settings(**{**{one.name: getattr(settings, one.name) for one in fields(Settings)}, **given})

@@ -1,0 +1,118 @@
+"""The arithmetic of one step: what is compared with what in each stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from afbench.core import Localizer, UsageError
+
+from .batches import Batch
+from .losses import ffa_loss, mask_loss, pixel_loss
+from .settings import Settings
+
+MAX_LAYERS = 5
+
+
+def stage_loss(
+    loss: str, network: Callable[[Tensor], Tensor], localizer: Localizer, batch: Batch, settings: Settings
+) -> Tensor:
+    """The loss of each pair, ``(N,)``, in one pass through the module.
+
+    Source: the ANSM paper, Algorithm 1.
+    """
+    original, attacked, mask = batch
+    if loss == "pwr":
+        return pixel_loss(network(attacked), original)
+    if loss == "ffa":
+        return _ffa(network(attacked), localizer, batch, settings)
+    if settings.mgr_mask == "predicted":
+        with torch.no_grad():
+            mask = (localizer.probability(original) > localizer.threshold).to(original.dtype)
+    # one pass for both halves: a process group counts passes, and batch norm sees what it will see in use
+    of_both = localizer.logits(network(torch.cat([original, attacked])))
+    return sum(mask_loss(logits, mask) for logits in of_both.chunk(2))  # type: ignore[return-value]
+
+
+def _ffa(purified: Tensor, localizer: Localizer, batch: Batch, settings: Settings) -> Tensor:
+    """FFA; with ``ffa_mask`` the mask loss of the attacked image beside it.
+
+    Differs: the paper has FFA alone here. A short training goes further with both, since features of a third of the
+    localizer say little about where its mask will be.
+    """
+    if not settings.ffa_mask:
+        with torch.no_grad():
+            wanted = aligned_features(localizer, batch.original, settings.depth)
+        found = aligned_features(localizer, purified, settings.depth)
+        return ffa_loss(found, wanted, reverse=settings.reverse)
+    with torch.no_grad():
+        wanted, sure = _features_and_logits(localizer, batch.original, settings.depth)
+        mask = batch.mask
+        if settings.mgr_mask == "predicted":
+            mask = (torch.sigmoid(sure) > localizer.threshold).to(purified.dtype)
+    found, logits = _features_and_logits(localizer, purified, settings.depth)
+    return ffa_loss(found, wanted, reverse=settings.reverse) + settings.ffa_mask * mask_loss(logits, mask)
+
+
+def _features_and_logits(localizer: Localizer, image: Tensor, depth: str) -> tuple[list[Tensor], Tensor]:
+    both = getattr(localizer, "features_and_logits", None)
+    if both is None:
+        return aligned_features(localizer, image, depth), localizer.logits(image)
+    features, logits = both(image, depth)
+    return [features[index] for index in evenly(len(features), MAX_LAYERS)], logits
+
+
+def aligned_features(localizer: Localizer, image: Tensor, depth: str) -> list[Tensor]:
+    """At most five evenly spaced feature maps of one third of a localizer.
+
+    Raises:
+        UsageError: if the localizer shows no features.
+    """
+    features = getattr(localizer, "features", None)
+    if features is None:
+        raise UsageError(
+            f"localizer '{localizer.name}' shows no features for FFA; give it features(image, third), or train with "
+            "--loss mgr"
+        )
+    found: list[Tensor] = features(image, depth)
+    return [found[index] for index in evenly(len(found), MAX_LAYERS)]
+
+
+def evenly(count: int, most: int) -> list[int]:
+    """At most ``most`` of ``count`` indices, evenly spaced, the first and the last among them."""
+    if count <= most:
+        return list(range(count))
+    return [round(step * (count - 1) / (most - 1)) for step in range(most)]
+
+
+def layer_shapes(localizer: Localizer, settings: Settings, device: torch.device) -> list[list[int]]:
+    """Channels, height and width of the layers FFA aligns, at the training size: what a checkpoint tells them by."""
+    image = torch.full((1, 3, settings.side, settings.side), 0.5, device=device)
+    with torch.no_grad():
+        return [list(one.shape[1:]) for one in aligned_features(localizer, image, settings.depth)]
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Plain float32, the same every time: no autocast, no TF32, no algorithm picked by a race."""
+    cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+    with cudnn, torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
+        yield
+
+
+def all_finite(network: nn.Module) -> bool:
+    """Whether every weight is a number."""
+    return all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
+
+
+def blend(average: Sequence[Tensor], values: Sequence[Tensor], decay: float) -> None:
+    """Move a running average, in place, towards the values it follows; counters are copied."""
+    with torch.no_grad():
+        for mine, value in zip(average, values, strict=True):
+            if value.is_floating_point():
+                mine.lerp_(value, 1 - decay)
+            else:
+                mine.copy_(value)

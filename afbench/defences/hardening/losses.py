@@ -1,0 +1,60 @@
+"""What hardening trains for: the task on originals and attacked images, and a gradient that attacks find small."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from afbench.defences.ansm.batches import Batch
+from afbench.defences.ansm.losses import mask_loss
+from afbench.losses import binary_cross_entropy
+
+from .settings import Hardening
+
+Logits = Callable[[Tensor], Tensor]
+PairLoss = Callable[[Tensor, Tensor], Tensor]
+"""Logits and mask ``(N, 1, H, W)`` to one number per image, ``(N,)``."""
+
+
+def gradient_norm(loss: Tensor, image: Tensor) -> Tensor:
+    """The L2 norm of the gradient of each image's loss at that image, ``(N,)``; may be differentiated again.
+
+    Args:
+        loss: ``(N,)``; each depends on its own image alone.
+        image: ``(N, 3, H, W)``, which ``loss`` was computed from and which requires a gradient.
+    Source: Zhao et al. 2018, arXiv 1803.11157.
+    """
+    (slope,) = torch.autograd.grad(loss.sum(), image, create_graph=True)
+    norm: Tensor = torch.linalg.vector_norm(slope.flatten(1), dim=1)
+    return norm
+
+
+def penalised_loss(logits: Logits, image: Tensor, mask: Tensor, task: PairLoss, penalty: float) -> Tensor:
+    """The task's loss of each image plus ``penalty`` times the norm of its cross-entropy's input gradient: ``(N,)``.
+
+    Differs: where the task is to localize, the cross-entropy is the mean over pixels, so that lambda
+    does not depend on the image's size as a sum's would.
+    """
+    if not penalty:
+        return task(logits(image), mask)
+    with torch.enable_grad():  # validation asks for it too
+        leaf = image.detach().requires_grad_()
+        found = logits(leaf)
+        return task(found, mask) + penalty * gradient_norm(binary_cross_entropy(found, mask), leaf)
+
+
+def hardening_loss(logits: Logits, batch: Batch, settings: Hardening) -> Tensor:
+    """The loss of each pair, ``(N,)``: of its original, or the mean of original and attacked image.
+
+    Source: Zhao et al. 2018, arXiv 1803.11157.
+    Differs: a localizer is trained on 0.3 cross-entropy + 0.7 (1 - dice) as localizers are, since with the bare
+    cross-entropy of few forged pixels the cheapest robust answer is an empty mask; the penalty is of the cross-entropy,
+    which attacks raise.
+    """
+    task = mask_loss if settings.task == "localize" else binary_cross_entropy
+    penalty = settings.penalty if settings.penalised else 0.0
+    images = [batch.original, batch.attacked] if settings.on_attacked else [batch.original]
+    losses = [penalised_loss(logits, image, batch.mask, task, penalty) for image in images]
+    return torch.stack(losses).mean(dim=0)

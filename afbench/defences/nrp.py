@@ -1,0 +1,188 @@
+"""A purifier trained in feature space, without labels and without an attack on any particular network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from afbench.core import UsageError
+
+from .ansm.batches import Batch
+from .ansm.checkpoint import BEST, FrozenAnsm, fill, read_tensors, weights_sha256
+from .ansm.encoders import TimmEncoder
+from .ansm.losses import pixel_loss
+
+FORMAT = "afbench-nrp-1"
+OF_LOCALIZER = "localizer"
+PERTURBATIONS = ("feature", "benchmark")
+Features = Callable[[Tensor], Sequence[Tensor]]
+"""Images ``(N, 3, H, W)`` to feature maps of a frozen network."""
+
+
+@dataclass(frozen=True)
+class NrpSettings:
+    """How a purifier is trained.
+
+    Attributes:
+        features: whose features are to come out alike: ``localizer``, or a network of timm.
+        feature_weights: of a timm network: ``imagenet``, ``none`` or a path.
+        depth: third of the localizer whose features count.
+        perturbation: ``feature`` looks for images whose features are far off, from originals alone; ``benchmark``
+            takes the benchmark's attacked images.
+        phi: L-inf radius of ``feature``, in units of the [0, 1] range; each image draws its own up to this one.
+        steps: of ``feature``.
+        pixels: weight of the pixels' distance beside the features'.
+    """
+
+    features: str = OF_LOCALIZER
+    feature_weights: str = "imagenet"
+    depth: str = "middle"
+    perturbation: str = "feature"
+    phi: float = 4 / 255
+    steps: int = 4
+    pixels: float = 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def check_nrp(settings: NrpSettings) -> NrpSettings:
+    """Refuse a value that cannot be.
+
+    Raises:
+        UsageError: naming it.
+    """
+    if settings.perturbation not in PERTURBATIONS:
+        raise UsageError(
+            f"perturbation must be one of {', '.join(PERTURBATIONS)}; found '{settings.perturbation}'"
+        )
+    fine = {"phi": 0 < settings.phi <= 0.1, "steps": settings.steps >= 1, "pixels": settings.pixels >= 0}
+    wrong = [name for name, good in fine.items() if not good]
+    if wrong:
+        raise UsageError(f"{wrong[0]} cannot be {getattr(settings, wrong[0])}")
+    return settings
+
+
+def feature_distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """Mean absolute difference of feature maps ``(N, C, H, W)``, relative to the wanted ones' mean size: ``(N,)``.
+
+    Source: the feature loss of Naseer et al. 2020, arXiv 2006.04924.
+    Differs: relative, so that layers of large values do not outweigh the others; the mean over layers.
+    """
+    axes = (1, 2, 3)
+    terms = [
+        (mine - other).abs().mean(dim=axes) / (other.abs().mean(dim=axes) + 1e-6)
+        for mine, other in zip(found, wanted, strict=True)
+    ]
+    return torch.stack(terms).mean(dim=0)
+
+
+def push_features(
+    features: Features, image: Tensor, *, phi: Tensor, steps: int, generator: torch.Generator
+) -> Tensor:
+    """Move images so that their features lie far from where they were: from random noise, by ``steps`` signed steps.
+
+    Args:
+        features: of a frozen network.
+        image: ``(N, 3, H, W)`` in [0, 1].
+        phi: ``(N, 1, 1, 1)``, L-inf radius.
+        steps: of size 2 phi / steps each.
+        generator: of the starting point, on the CPU.
+    Returns:
+        The same shape and range, rounded to 8 bits.
+    Source: the self-supervised perturbation of Naseer et al. 2020, arXiv 2006.04924; ours is part of the training.
+    """
+    with torch.no_grad():
+        wanted = [one.detach() for one in features(image)]
+    start = 2 * torch.rand(image.shape, generator=generator).to(image) - 1
+    moved = (image + phi * start).clamp(0, 1)
+    for _ in range(steps):
+        leaf = moved.detach().requires_grad_()
+        with torch.enable_grad():  # validation asks for it too
+            (slope,) = torch.autograd.grad(feature_distance(features(leaf), wanted).sum(), leaf)
+        stepped = moved + 2 * phi / steps * slope.sign()
+        moved = torch.maximum(torch.minimum(stepped, image + phi), image - phi).clamp(0, 1)
+    return (moved.detach() * 255).round() / 255
+
+
+def nrp_loss(
+    purify: Callable[[Tensor], Tensor],
+    features: Features,
+    batch: Batch,
+    settings: NrpSettings,
+    generator: torch.Generator,
+) -> Tensor:
+    """The loss of each pair, ``(N,)``: features and pixels of the purified image, against the original's.
+
+    Source: Naseer et al. 2020, arXiv 2006.04924.
+    Differs: no critic, so no adversarial term; half of each batch's loss is of originals, which a localizer sees most
+    often; perturbations of many sizes up to phi instead of one; all are rounded to 8 bits, as what is stored.
+    """
+    original = batch.original
+    attacked = batch.attacked
+    if settings.perturbation == "feature":
+        sizes = settings.phi * torch.rand((len(original), 1, 1, 1), generator=generator).to(original)
+        attacked = push_features(features, original, phi=sizes, steps=settings.steps, generator=generator)
+    with torch.no_grad():
+        wanted = [one.detach() for one in features(original)]
+    purified = purify(torch.cat([attacked, original]))  # one pass: batch norm sees what it will see in use
+    found = zip(*(one.chunk(2) for one in features(purified)), strict=True)
+    terms = [
+        feature_distance(maps, wanted) + settings.pixels * pixel_loss(images, original)
+        for maps, images in zip(found, purified.chunk(2), strict=True)
+    ]
+    return (terms[0] + terms[1]) / 2
+
+
+def timm_features(settings: NrpSettings, device: torch.device) -> Features:
+    """The maps at 1/4 and 1/8 of a frozen network of timm, which knows nothing of any localizer.
+
+    Raises:
+        UsageError: if it is unknown, or its weights cannot be had.
+    """
+    network = TimmEncoder(settings.features, settings.feature_weights).eval().requires_grad_(False).to(device)
+    return lambda image: network(image)[1:3]
+
+
+def load_nrp(checkpoint: Path, *, localizer: str, device: str = "cpu") -> FrozenAnsm:
+    """Load a trained purifier for a localizer.
+
+    Args:
+        checkpoint: a safetensors file, or the folder of a training (its best one).
+        localizer: whom it stands before; one trained on a localizer's features belongs to that one.
+        device: where it lives.
+    Returns:
+        A frozen module: ``(N, 3, H, W)`` in [0, 1] to the same shape and range.
+    Raises:
+        UsageError: if there is none, it is damaged, or of another localizer or network.
+    """
+    path = checkpoint / f"{BEST}.safetensors" if checkpoint.is_dir() else checkpoint
+    network = FrozenAnsm("small")
+    try:
+        state, card = read_tensors(path)
+        if card.get("format") != FORMAT:
+            raise UsageError(f"'{path}' is no NRP checkpoint: its header does not say {FORMAT}")
+        fill(network, state, path)
+    except UsageError as error:
+        raise UsageError(str(error).replace("ANSM checkpoint", "NRP checkpoint")) from None
+    try:
+        settings: Mapping[str, Any] = card["settings"]
+        owner, trained_on = str(card["localizer"]["name"]), [str(one) for one in card["data"]["configs"]]
+        network.params = {name: str(settings[name]) for name in ("features", "depth", "perturbation")}
+    except (KeyError, TypeError):
+        raise UsageError(f"NRP checkpoint '{path}' is damaged: its header is not complete") from None
+    if network.params["features"] == OF_LOCALIZER and owner != localizer:
+        raise UsageError(
+            f"NRP checkpoint '{path}' was trained on features of localizer '{owner}', not of '{localizer}'; give that "
+            "one's, or one trained with --features of a timm network"
+        )
+    # what was trained on originals alone has seen no attack
+    network.trained_on = tuple(trained_on) if network.params["perturbation"] == "benchmark" else ()
+    network.sha256, network.card = weights_sha256(network), card
+    network.eval().requires_grad_(False)
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -1,0 +1,122 @@
+"""What every defence is, whatever it does to an image: a function, and how an attack that knows it may look through it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+
+from afbench.core import Defence
+
+Gradient = Literal["exact", "bpda"]
+EOT_DRAWS = 8
+"""Fixed draws of a random defence that an attack averages over."""
+Param: TypeAlias = "int | float | str | bool"
+RandomTransform: TypeAlias = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
+"""Images ``(N, 3, H, W)`` and one generator for each of them."""
+
+
+@dataclass(frozen=True)
+class Purifier:
+    """A defence in front of a localizer.
+
+    Attributes:
+        name: of the kind, e.g. ``jpeg``.
+        label: name and setting as configs and submissions show them, e.g. ``jpeg-75``.
+        params: everything that decides its output, by name.
+        apply: ``(N, 3, H, W)`` in [0, 1] to the same shape and range, what is evaluated. The same image gives the same
+            result in any batch: a random defence draws from the image's own pixels and ``seed``.
+        gradient: ``exact``, or ``bpda``: in the backward pass of ``through`` it counts as the identity.
+        draw: of a random defence, image and number of a draw to its result under that draw, alike for every image;
+            None where nothing is random.
+        draws: how many of them an adaptive attack averages over.
+        seed: of a random defence.
+        weights_sha256: of what was trained; empty where nothing was.
+        trained_on: attacks or configs that training saw.
+        network: what was trained, if anything was.
+    """
+
+    name: str
+    label: str
+    params: Mapping[str, Param]
+    apply: Defence
+    gradient: Gradient = "exact"
+    draw: Callable[[Tensor, int], Tensor] | None = None
+    draws: int = 1
+    seed: int | None = None
+    weights_sha256: str = ""
+    trained_on: Sequence[str] = ()
+    network: nn.Module | None = field(default=None, repr=False)
+
+    @property
+    def deterministic(self) -> bool:
+        """True if nothing is drawn."""
+        return self.draw is None
+
+    def through(self, image: Tensor, draw: int = 0) -> Tensor:
+        """What an adaptive attack differentiates: ``apply`` or, of a random defence, one of its fixed draws.
+
+        Args:
+            image: ``(N, 3, H, W)``; attacks may leave [0, 1].
+            draw: from 0 to ``draws`` - 1.
+        Returns:
+            The same shape.
+        Source: BPDA and EOT of Athalye et al. 2018, arXiv 1802.00420.
+        """
+        if self.draw is not None:
+            return self.draw(image, draw)
+        if self.gradient == "exact":
+            return self.apply(image)
+        return cast(Tensor, _StraightThrough.apply(image, self.apply(image.detach())))
+
+    def describe(self) -> dict[str, Any]:
+        """All of it that decides the pixels of an attack through it, as plain data."""
+        return {
+            "name": self.name,
+            "params": dict(self.params),
+            "weights_sha256": self.weights_sha256,
+            "gradient": self.gradient,
+            "draws": self.draws,
+            "seed": self.seed,
+        }
+
+
+class _StraightThrough(torch.autograd.Function):
+    """Forward the purified image, backward the identity; not image + (purified - image), which would round."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, purified: Tensor) -> Tensor:
+        return purified.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        return grad_outputs[0], None
+
+
+def keyed_by_pixels(transform: RandomTransform, seed: int) -> Defence:
+    """Draw for each image from a hash of its 8-bit pixels, so that neither batch nor order matters."""
+
+    def apply(image: Tensor) -> Tensor:
+        levels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+        return transform(image, [_generator(seed, "pixels", one.numpy().tobytes()) for one in levels])
+
+    return apply
+
+
+def keyed_by_number(transform: RandomTransform, seed: int) -> Callable[[Tensor, int], Tensor]:
+    """Draw number ``k``, the same for every image and every call, and none that ``keyed_by_pixels`` takes."""
+
+    def draw(image: Tensor, number: int) -> Tensor:
+        return transform(image, [_generator(seed, "draw", str(number).encode()) for _ in image])
+
+    return draw
+
+
+def _generator(seed: int, kind: str, data: bytes) -> torch.Generator:
+    """On the CPU whatever the device, so that every device draws the same."""
+    digest = hashlib.sha256(b"\0".join((b"afbench-defence-1", str(seed).encode(), kind.encode(), data)))
+    return torch.Generator().manual_seed(int.from_bytes(digest.digest()[:7], "little"))

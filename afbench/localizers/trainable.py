@@ -1,0 +1,91 @@
+"""A localizer whose network may be trained further, and whose weights then go back into a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from afbench.core import Localizer, UsageError
+
+from .checkpoint import fill, read_state, state_sha256
+from .load import RANDOM, REFERENCE, filled_network, guess_owner, load_localizer, recipe, require_localizer
+from .nets.reference import ReferenceNet
+from .own import load_own
+from .published import PublishedLocalizer
+from .reference import ReferenceLocalizer
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """A localizer and its network, which has the names and shapes that ``load_localizer`` takes as a checkpoint.
+
+    Nothing is folded or frozen in it: what ``load_localizer`` does to a network for speed would change its names.
+    ``localizer.weights_sha256`` is of the weights it starts from.
+    """
+
+    localizer: Localizer
+    network: nn.Module
+
+
+def load_trainable(
+    name: str,
+    checkpoint: str | None = None,
+    *,
+    resolution: Literal["official", "input"] = "official",
+    device: str = "cpu",
+) -> Trainable:
+    """Build a localizer as ``load_localizer`` does, in evaluation mode, with parameters that take gradients.
+
+    Args:
+        name: as ``load_localizer`` takes it. A user's own must show its network as an attribute ``network``, as
+            ``afbench.as_localizer`` does, and load what that network's ``state_dict`` gives.
+        checkpoint: as ``load_localizer`` takes it.
+        resolution: as ``load_localizer`` takes it.
+        device: where it lives.
+    Raises:
+        UsageError: as ``load_localizer``, and for a user's own localizer that shows no network.
+    """
+    require_localizer(name, checkpoint)
+    if ":" in name:
+        localizer: Any = load_own(name, checkpoint, device)
+        network = getattr(localizer, "network", None)
+        if not isinstance(network, nn.Module):
+            raise UsageError(
+                f"localizer '{name}' shows no network that could be trained; return afbench.as_localizer(network, name=...)"
+            )
+        return Trainable(localizer, network.requires_grad_(True))
+    if name == REFERENCE:
+        network = _reference(checkpoint)
+        localizer = ReferenceLocalizer(network, state_sha256(network), checkpoint == RANDOM)
+    else:
+        network = filled_network(name, checkpoint)
+        if checkpoint is None:  # refuses registered weights that changed since
+            load_localizer(name, device="cpu")
+        localizer = PublishedLocalizer(
+            name, recipe(name), network, state_sha256(network), checkpoint == RANDOM, resolution
+        )
+    network.eval().requires_grad_(True).to(device)
+    return Trainable(localizer, network)
+
+
+def _reference(checkpoint: str | None) -> ReferenceNet:
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = ReferenceNet()
+    if checkpoint is None:
+        with as_file(files("afbench.localizers") / "weights" / "reference.safetensors") as path:
+            fill(network, read_state(path), "embedded reference weights")
+    elif checkpoint != RANDOM:
+        fill(
+            network,
+            read_state(Path(checkpoint)),
+            checkpoint,
+            lambda state: guess_owner(state, besides=REFERENCE),
+        )
+    return network

@@ -1,0 +1,78 @@
+"""Where an evaluation's table, figures and picture are written."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afbench.core import UsageError
+from afbench.report.evaluation import evaluation_csv, evaluation_latex
+from afbench.storage.commit import commit_bytes, json_bytes
+from afbench.storage.manifests import LOG
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from .gates import Gate
+
+CSV, LATEX, JSON = "table.csv", "table.tex", "evaluation.json"
+
+
+def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
+    """Refuse, before any work, what cannot be written to.
+
+    Raises:
+        UsageError: if ``out`` is a file, ``picture`` is no PNG, or either lies inside the benchmark, which is a closed list.
+    """
+    if out is not None and out.exists() and not out.is_dir():
+        raise UsageError(f"--out '{out}' is a file; give a folder")
+    if picture is not None and (picture.suffix.lower() != ".png" or picture.is_dir()):
+        raise UsageError(f"--figure must be a file that ends in .png; found '{picture}'")
+    inside, log = data.resolve(), (data / LOG).resolve()
+    for option, target in (("--out", out), ("--figure", picture)):
+        if target is None:
+            continue
+        path = target.resolve()
+        if path.is_relative_to(inside) and not path.is_relative_to(log):
+            raise UsageError(
+                f"{option} '{target}' lies inside the benchmark, which is a closed list; use {data}/log/"
+            )
+
+
+def evaluation_json(records: Sequence[Mapping[str, Any]], gates: Sequence[Gate]) -> dict[str, Any]:
+    """An evaluation for programs: ``figures`` as ``evaluation_records`` makes them, and ``gates``."""
+    return {"schema_version": 1, "figures": list(records), "gates": [gate_json(one) for one in gates]}
+
+
+def gate_json(gate: Gate) -> dict[str, Any]:
+    """A gate as plain data."""
+    return {
+        "defence": gate.defence,
+        "name": gate.name,
+        "passed": gate.passed,
+        "detail": gate.detail,
+    }
+
+
+def write_evaluation(out: Path, records: Sequence[Mapping[str, Any]], gates: Sequence[Gate]) -> None:
+    """Write the table as CSV and LaTeX, and everything as JSON, each atomically.
+
+    Raises:
+        AfbenchError: if they cannot be written.
+    """
+    commit_bytes(out / CSV, evaluation_csv(records).encode())
+    commit_bytes(out / LATEX, evaluation_latex(records).encode())
+    commit_bytes(out / JSON, json_bytes(evaluation_json(records, gates)))
+
+
+def write_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PNG, atomically.
+
+    Raises:
+        AfbenchError: if it cannot be written.
+    """
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    commit_bytes(path, stream.getvalue())

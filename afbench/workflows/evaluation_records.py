@@ -1,0 +1,79 @@
+"""From an evaluation's counts to its figures: one record per source, attack and side, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from afbench.plan import ATTACKS
+from afbench.scoring.tables import build_tables
+
+from .evaluate import OBLIVIOUS, Evaluation
+
+ALL_SOURCES = "all"
+ORIGINAL, NOISE, ALL_ONES, AUTHENTIC = "clean", "noise", "all-ones", "authentic"
+ORDER = (ORIGINAL, *(name for name in ATTACKS if name != NOISE), NOISE, ALL_ONES, AUTHENTIC)
+"""Of attacks in a table: what an attacker does, then what anybody reaches without trying, then what nobody forged."""
+
+Record = dict[str, Any]
+
+
+def evaluation_records(evaluation: Evaluation) -> list[Record]:
+    """F1 and RP per source and attack of every side, averaged over settings; where there are several sources, over them too.
+
+    Each has ``localizer``, ``source``, ``attack``, ``defence``, ``knowledge``, ``f1``, ``rp``, their 95 % intervals
+    ``f1_ci`` and ``rp_ci``, ``fpr`` (of authentic images only), ``images`` (different ones) and ``settings``; None where a
+    figure is undefined. Those of ``all-ones`` have no defence to stand behind and are told once, as the bare localizer's.
+    """
+    found = [
+        record | {"defence": side.defence, "knowledge": side.knowledge}
+        for side in evaluation.sides
+        for record in _of_table(side.per_image, side.trained_on)
+    ]
+    bare = {"defence": evaluation.sides[0].defence, "knowledge": OBLIVIOUS}
+    chance = [record | bare for record in _of_table(evaluation.all_ones, ()) if record["attack"] == ORIGINAL]
+    found += [record | {"attack": ALL_ONES} for record in chance]
+    sources = [*sorted({record["source"] for record in found} - {ALL_SOURCES}), ALL_SOURCES]
+    order = {attack: number for number, attack in enumerate(ORDER)}
+    found.sort(key=lambda one: (sources.index(one["source"]), order.get(one["attack"], len(ORDER))))
+    return [{"localizer": evaluation.localizer, **record} for record in found]
+
+
+def _of_table(per_image: pd.DataFrame, trained_on: Any) -> Iterator[Record]:
+    sources = sorted(per_image["source"].unique())
+    yield from (
+        record
+        for source in sources
+        for record in _records(per_image[per_image["source"] == source], str(source), trained_on)
+    )
+    if len(sources) > 1:
+        yield from _records(per_image, ALL_SOURCES, trained_on)
+
+
+def _records(rows: pd.DataFrame, source: str, trained_on: Any) -> Iterator[Record]:
+    # one side is one localizer, whatever its configs call it
+    (figures,) = build_tables(rows.assign(localizer="side"), seen=trained_on)["aggregates"].values()
+    for attack, told in figures["per_attack"].items():
+        mine = rows[rows["attack"] == attack]
+        authentic = mine["config"] == AUTHENTIC
+        common = {"source": source, "fpr": None, "seen_in_training": told["seen_in_training"]}
+        if told["n"]:
+            forged = mine[~authentic]
+            yield common | {
+                "attack": attack,
+                "images": len(forged[["source", "sample_id"]].drop_duplicates()),
+                "settings": forged["config"].nunique(),
+                "undefined": told["n_undefined"],
+                **{name: told[name] for name in ("f1", "f1_ci", "rp", "rp_ci")},
+            }
+        if authentic.any():
+            yield common | {
+                "attack": AUTHENTIC,
+                "images": int(authentic.sum()),
+                "settings": 1,
+                "undefined": 0,
+                **dict.fromkeys(("f1", "f1_ci", "rp", "rp_ci")),
+                "fpr": told["fpr"],
+            }

@@ -1,0 +1,214 @@
+"""Train a defence on a benchmark."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from afbench import __version__
+from afbench.core import Localizer, PartialError, UsageError
+from afbench.defences.ansm.processes import Processes, join_processes
+from afbench.defences.ansm.settings import Settings, changed, preset
+from afbench.defences.ansm.train import Hooks, train
+from afbench.localizers import load_localizer
+from afbench.reading.dataset import PairDataset
+from afbench.reading.load import load, open_store
+from afbench.storage.commit import commit_bytes
+from afbench.storage.manifests import ORIGINALS
+
+from .request import config_localizer
+
+FROM_LOCALIZER = "localizer"
+"""As encoder weights: those of the embedded localizer's own encoder."""
+__all__ = ["Hooks", "ansm_settings", "train_ansm"]
+_LIBRARIES = ("torch", "numpy", "timm", "accelerate", "safetensors")
+
+
+def train_ansm(
+    data: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    localizer: str,
+    config: str | None = None,
+    checkpoint: str | None = None,
+    resolution: str = "official",
+    device: str = "cpu",
+    workers: int = 0,
+    hooks: Hooks | None = None,
+) -> dict[str, Any]:
+    """Train the ANSM for a localizer on what a benchmark holds of it; goes on with a run that was stopped.
+
+    Args:
+        data: a finished benchmark or its archive, with originals.
+        out: folder of the training.
+        settings: what decides the result.
+        localizer: what the benchmark's configs call it, or a user's own ``my_package.my_module:build``.
+        config: what to train on, as ``afbench.load`` takes it; omitted, the localizer's FGSM at 3/255 (the paper's
+            setting), or else its first config.
+        checkpoint: weights of the localizer, if they are neither embedded nor registered.
+        resolution: as ``load_localizer`` takes it.
+        device: ``cpu``, ``cuda``, ``cuda:1``; several processes are started by ``accelerate launch``.
+        workers: processes that read images.
+        hooks: where to listen.
+    Returns:
+        The card of the best checkpoint.
+    Raises:
+        UsageError: if the data, the localizer, the settings or the folder do not fit together.
+        PartialError: if another process trains into ``out``.
+        AfbenchError: if the loss is no number.
+    """
+    name = config_localizer(localizer)
+    configs = open_store(data).configs
+    chosen = config or _default_config(configs, name, data)
+    dataset = load(data, chosen)
+    used = sorted(set(dataset.configs))
+    how = _require_owner(configs, used, name, data)
+    processes = join_processes(device)
+    network = load_localizer(
+        localizer,
+        checkpoint or ("random" if how["untrained"] else None),
+        resolution=resolution,
+        device=str(processes.device),
+    )
+    if network.weights_sha256 != how["weights_sha256"]:
+        raise UsageError(
+            f"'{data}' attacked weights {how['weights_sha256'][:12]} of '{name}', these are "
+            f"{network.weights_sha256[:12]}; give --checkpoint"
+        )
+    with ExitStack() as stack:
+        if processes.main:
+            _lock(stack, out)
+        return train(
+            dataset,
+            network,
+            settings,
+            out,
+            facts=_facts(network, name, resolution, dataset, chosen, configs, used, processes),
+            commit=commit_bytes,
+            encoder_file=_encoder_file(stack, settings, localizer),
+            processes=processes,
+            hooks=hooks,
+            workers=workers,
+        )
+
+
+def _default_config(configs: Mapping[str, Mapping[str, Any]], name: str, data: Path) -> str:
+    mine = [one for one, manifest in configs.items() if _owner(manifest) == name]
+    if not mine:
+        owners = sorted({_owner(manifest) for manifest in configs.values()} - {""})
+        raise UsageError(
+            f"'{data}' was not made against '{name}' but against {', '.join(owners) or 'nothing'}; give its own benchmark"
+        )
+    return f"{name}-fgsm-3" if f"{name}-fgsm-3" in mine else mine[0]
+
+
+def _owner(manifest: Mapping[str, Any]) -> str:
+    return "" if manifest["config"] in ORIGINALS else str(manifest["how"]["localizer"]["name"])
+
+
+def _require_owner(
+    configs: Mapping[str, Mapping[str, Any]], used: Sequence[str], name: str, data: Path
+) -> Mapping[str, Any]:
+    """The localizer that the configs attacked, which must be this one."""
+    if not used:
+        raise UsageError(f"'{data}' holds no image to train on")
+    for config in used:
+        owner = _owner(configs[config])
+        if owner != name:
+            told = f"attacked '{owner}'" if owner else "was not attacked"
+            raise UsageError(
+                f"config '{config}' of '{data}' {told}, expected '{name}'; give --config of that localizer"
+            )
+    found: Mapping[str, Any] = configs[used[0]]["how"]["localizer"]
+    return found
+
+
+def _facts(
+    network: Localizer,
+    name: str,
+    resolution: str,
+    dataset: PairDataset,
+    chosen: str,
+    configs: Mapping[str, Mapping[str, Any]],
+    used: Sequence[str],
+    processes: Processes,
+) -> dict[str, Any]:
+    told = json.dumps({one: configs[one] for one in used}, sort_keys=True, default=str)
+    return {
+        "localizer": {
+            "name": name,
+            "weights_sha256": network.weights_sha256,
+            "threshold": network.threshold,
+            "resolution": resolution,
+        },
+        "data": {
+            "config": chosen,
+            "configs": list(used),
+            "sources": sorted(set(dataset.sources)),
+            "pairs": len(dataset),
+            "fingerprint": hashlib.sha256(told.encode()).hexdigest(),
+        },
+        "processes": processes.share.of,
+        "made_with": {
+            "afbench": __version__,
+            "python": platform.python_version(),
+            "device": str(processes.device),
+            "threads": torch.get_num_threads(),
+            **{one: _version(one) for one in _LIBRARIES},
+        },
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "none"
+
+
+def _encoder_file(stack: ExitStack, settings: Settings, localizer: str) -> Path | None:
+    if settings.encoder_weights != FROM_LOCALIZER:
+        return None
+    if localizer != "reference" or settings.encoder != "small":
+        raise UsageError(
+            "--encoder-weights localizer goes with --encoder small and --localizer reference, whose layers it shares; "
+            "give imagenet, none or a path"
+        )
+    packed = files("afbench.localizers") / "weights" / "reference.safetensors"
+    return stack.enter_context(as_file(packed))
+
+
+def _lock(stack: ExitStack, out: Path) -> None:
+    if out.parent.is_file() or out.is_file():
+        raise UsageError(f"--out '{out}' is a file or lies below one; give a folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        stack.enter_context(FileLock(f"{out}.lock", timeout=0))
+    except Timeout:
+        raise PartialError(f"another process trains into '{out}'") from None
+
+
+def ansm_settings(
+    name: str, localizer: str, *, crop: int | None = None, resize: int | None = None, **given: Any
+) -> Settings:
+    """A preset with those of its values replaced that are given (not None).
+
+    Raises:
+        UsageError: for a value that cannot be, or crop and resize together.
+    """
+    if crop is not None and resize is not None:
+        raise UsageError("--crop and --resize exclude one another; give one")
+    fit = "crop" if crop is not None else "resize" if resize is not None else None
+    side = crop if crop is not None else resize
+    return changed(preset(name, config_localizer(localizer)), {**given, "fit": fit, "side": side})

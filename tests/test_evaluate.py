@@ -1,0 +1,351 @@
+"""One pass over a benchmark against predict and score, the tables it makes, and the gates."""
+
+import csv
+import io
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from afbench.core import AfbenchError, UsageError
+from afbench.defences import load_defence
+from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.report.evaluation import columns_of, evaluation_csv, evaluation_latex, evaluation_table
+from afbench.report.gate_table import gate_table
+from afbench.scoring.score import score
+from afbench.workflows import evaluate as workflow
+from afbench.workflows import gates as gates_workflow
+from afbench.workflows.evaluate import ADAPTIVE, OBLIVIOUS, Evaluation, Side, evaluate, open_evaluation
+from afbench.workflows.evaluation_records import evaluation_records
+from afbench.workflows.gates import gates_of_benchmark, sweep_gates
+from afbench.workflows.generate import generate
+from afbench.workflows.predict import predict
+from afbench.workflows.request import Options
+
+DEFENCES = ("jpeg", "gaussian-noise")
+DEMO = SourceSpec("demo")
+
+
+def make(folder, attacks, through=None, *, sources=(DEMO,), limit=3, **options):
+    settings = tuple(one for name, given in attacks for one in expand_attack(name, **given))
+    plan = RunPlan("made", (Block(("reference",), sources, settings),), 0, limit)
+    generate(plan, folder, Options(through_defence=through, **options))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def forged(tmp_path_factory):
+    """A list of forged images of two sizes, and of authentic ones."""
+    root = tmp_path_factory.mktemp("own")
+    random = np.random.default_rng(0)
+    for folder in ("images", "masks", "authentic"):
+        (root / folder).mkdir()
+    for number, size in enumerate(((48, 64), (64, 64), (48, 64))):
+        image = random.integers(0, 256, (*size, 3), dtype=np.uint8)
+        mask = np.zeros(size, np.uint8)
+        mask[8:24, 8 : 24 + number] = 255
+        Image.fromarray(image).save(root / "images" / f"{number}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{number}.png")
+        Image.fromarray(image[::-1].copy()).save(root / "authentic" / f"a{number}.png")
+    pairs = [[f"images/{number}.png", f"masks/{number}.png"] for number in range(3)]
+    pairs += [[f"authentic/a{number}.png", "Negative"] for number in range(3)]
+    (root / "list.json").write_text(json.dumps(pairs))
+    return root / "list.json"
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory, forged):
+    """Two sources, authentic images, two attacks, and one of them through JPEG; no noise control."""
+    out = tmp_path_factory.mktemp("evaluate") / "made"
+    sources = (DEMO, SourceSpec("list", str(forged)))
+    fgsm = ("fgsm", {"phi": ["1/255", "3/255"]})
+    make(out, [fgsm, ("cw", {"steps": [2, 5]})], sources=sources, authentic=True)
+    return make(out, [("fgsm", {"phi": ["3/255"]})], "jpeg", sources=sources, authentic=True)
+
+
+@pytest.fixture(scope="module")
+def opened(benchmark):
+    return open_evaluation(benchmark, localizer="reference", defences=DEFENCES)
+
+
+@pytest.fixture(scope="module")
+def found(opened):
+    return evaluate(opened)
+
+
+@pytest.fixture(scope="module")
+def records(found):
+    return evaluation_records(found)
+
+
+def pick(records, **wanted):
+    (one,) = [row for row in records if wanted.items() <= row.items()]
+    return one
+
+
+@pytest.mark.parametrize("defence", ["none", *DEFENCES])
+def test_counts_are_those_of_predict_and_score(benchmark, found, tmp_path, defence):
+    label = load_defence(defence).label
+    for adaptive in (False, True) if defence == "jpeg" else (False,):
+        out = tmp_path / str(adaptive)
+        predict(benchmark, out, localizer="reference", defence=defence, adaptive=adaptive)
+        wanted = score(out, benchmark).per_image
+        knowledge = ADAPTIVE if adaptive else OBLIVIOUS
+        (side,) = [one for one in found.sides if (one.defence, one.knowledge) == (label, knowledge)]
+        keys = ["localizer", "source", "config", "sample_id"]
+        mine = side.per_image[side.per_image["attack"] != "noise"].sort_values(keys, ignore_index=True)
+        # an adaptive submission has masks of the originals, too
+        wanted = wanted[wanted["config"].isin(mine["config"])].sort_values(keys, ignore_index=True)
+        pd.testing.assert_frame_equal(mine, wanted)
+
+
+def test_figures_are_those_of_the_score(benchmark, records, tmp_path):
+    predict(benchmark, tmp_path / "out", localizer="reference", defence="jpeg")
+    told = score(tmp_path / "out", benchmark).score["aggregates"]["reference"]["per_attack"]
+    for attack in ("clean", "fgsm", "cw"):
+        row = pick(records, source="all", attack=attack, defence="jpeg-75", knowledge=OBLIVIOUS)
+        for name in ("f1", "rp", "f1_ci", "rp_ci"):
+            assert row[name] == told[attack][name]
+    row = pick(records, source="all", attack="authentic", defence="jpeg-75", knowledge=OBLIVIOUS)
+    assert row["fpr"] == told["clean"]["fpr"] and row["images"] == told["clean"]["n_authentic"] == 3
+
+
+def test_originals_are_a_hundred_percent_without_a_defence_and_rp_refers_to_them_behind_one(records):
+    assert pick(records, source="demo", attack="clean", defence="none")["rp"] == pytest.approx(100)
+    bare = pick(records, source="demo", attack="clean", defence="none")["f1"]
+    behind = pick(records, source="demo", attack="fgsm", defence="jpeg-75", knowledge=OBLIVIOUS)
+    assert behind["rp"] == pytest.approx(100 * behind["f1"] / bare)
+    assert behind["settings"] == 2 and behind["images"] == 3
+
+
+def test_all_ones_and_random_noise_are_always_there(records, found, benchmark):
+    chance = pick(records, source="demo", attack="all-ones")
+    rows = found.all_ones[(found.all_ones["source"] == "demo") & (found.all_ones["config"] == "clean")]
+    wanted = (2 * rows["tp"] / (2 * rows["tp"] + rows["fp"])).mean()
+    assert (rows["fn"] == 0).all() and chance["f1"] == pytest.approx(wanted)
+    for defence in ("none", "jpeg-75"):
+        assert 0 <= pick(records, source="demo", attack="noise", defence=defence)["f1"] <= 1
+
+
+def test_the_noise_control_is_what_generate_would_have_made(benchmark, found, tmp_path):
+    stored = make(tmp_path / "noise", [("noise", {"phi": ["3/255"]})])
+    again = evaluate(open_evaluation(stored, localizer="reference", defences=["jpeg"]))
+    for number in (0, 1):
+        made, read = (one.sides[number].per_image for one in (found, again))
+        columns = ["sample_id", "tp", "fp", "fn", "tn", "f1_original", "f1_undefended"]
+        made, read = (
+            one[(one["source"] == "demo") & (one["attack"] == "noise")][columns].reset_index(drop=True)
+            for one in (made, read)
+        )
+        assert len(made) == 3
+        pd.testing.assert_frame_equal(made, read)
+
+
+def test_each_image_is_decoded_once_however_many_defences_look(benchmark, monkeypatch):
+    seen = []
+    real = workflow.decode_stored
+    monkeypatch.setattr(workflow, "decode_stored", lambda data: seen.append(data) or real(data))
+    started, done = [], []
+    opened = open_evaluation(benchmark, localizer="reference", defences=["bit-depth", "jpeg", "resize"])
+    evaluate(opened, start=started.append, advance=done.append)
+    # 6 originals, 3 authentic, 4 oblivious configs and an adaptive one of 6 each
+    assert len(seen) == 6 + 3 + 5 * 6
+    assert started == [len(seen) + 6] and sum(done) == started[0]
+
+
+def test_sides_without_adaptive_configs_are_dashes(records):
+    table = evaluation_table(records)
+    assert [tuple(one) for one in columns_of(records)] == [
+        ("none", "oblivious"),
+        ("jpeg-75", "oblivious"),
+        ("jpeg-75", "adaptive"),
+        ("gaussian-noise-4", "oblivious"),
+        ("gaussian-noise-4", "adaptive"),
+    ]
+    lines = table.splitlines()
+    fgsm = next(line.split() for line in lines if line.split()[:2] == ["demo", "FGSM"])
+    assert fgsm[-2:] == ["-", "-"] and fgsm[7] != "-"
+    assert [line for line in lines if "authentic (FPR %)" in line and line.startswith("list")]
+    assert "note: demo FGSM, jpeg-75 adaptive: 1 of 2 settings" in lines
+
+
+def test_the_csv_has_a_row_per_figure_and_reads_back(records):
+    rows = list(csv.DictReader(io.StringIO(evaluation_csv(records))))
+    assert len(rows) == len(records)
+    assert list(rows[0])[:3] == ["model", "dataset", "attack"]
+    (one,) = [
+        row
+        for row in rows
+        if (row["dataset"], row["attack"], row["defence"], row["knowledge"])
+        == ("demo", "C&W", "jpeg-75", "oblivious")
+    ]
+    wanted = pick(records, source="demo", attack="cw", defence="jpeg-75")
+    assert float(one["f1"]) == pytest.approx(wanted["f1"], rel=1e-5)
+    assert float(one["rp_high"]) == pytest.approx(wanted["rp_ci"][1], rel=1e-5)
+
+
+def test_the_latex_is_a_table_whose_rows_all_have_as_many_cells(records):
+    text = evaluation_latex(records)
+    body = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.replace(r"\&", "").count("&") for line in body[1:]} == {1 + 2 * len(columns_of(records))}
+    assert r"C\&W" in text and "C&W" not in text and text.count("\\midrule") == 3
+    odd = [{**records[0], "source": "my_data", "localizer": "a_b"}]
+    assert r"my\_data" in evaluation_latex(odd)
+
+
+def frames(values, *, attack="pgd", steps=10, f1_original=1.0):
+    """Rows whose F1 are given: 100 forged pixels, of which tp are found and nothing else."""
+    return pd.DataFrame(
+        [
+            {
+                "localizer": "l", "source": "s", "config": f"{attack}-{steps}", "attack": attack, "phi": math.nan if attack == "cw" else 3 / 255,
+                "steps": steps, "sample_id": str(number), "tp": int(200 * value / (2 - value) / 2), "fp": 0,
+                "fn": 100 - int(200 * value / (2 - value) / 2), "tn": 100, "f1_original": f1_original, "f1_undefended": 0.5,
+            }
+            for number, value in enumerate(values)
+        ]
+    )  # fmt: skip
+
+
+def judged(*sides):
+    return gates_of_benchmark(Evaluation(None, "l", [Side(*one) for one in sides], frames([0.5])))
+
+
+def test_an_adaptive_attack_that_leaves_more_than_an_oblivious_one_fails():
+    low, high = frames([0.2, 0.3, 0.25, 0.3]), frames([0.7, 0.8, 0.75, 0.9])
+    (broken,) = judged(("jpeg-75", OBLIVIOUS, low), ("jpeg-75", ADAPTIVE, high))
+    (sound,) = judged(("jpeg-75", OBLIVIOUS, high), ("jpeg-75", ADAPTIVE, low))
+    assert broken.passed is False and sound.passed is True
+    assert "0.783 -> 0.256" in sound.detail and "[" in sound.detail
+    (unsure,) = judged(
+        ("jpeg-75", OBLIVIOUS, frames([0.2, 0.9, 0.4])), ("jpeg-75", ADAPTIVE, frames([0.9, 0.2, 0.5]))
+    )
+    assert unsure.passed is True
+
+
+def test_a_defence_nobody_attacked_is_not_called_safe():
+    (nothing,) = judged(("jpeg-75", OBLIVIOUS, frames([0.9])))
+    assert nothing.passed is None and "no attack went through it" in nothing.detail
+    (apart,) = judged(
+        ("jpeg-75", OBLIVIOUS, frames([0.9])), ("jpeg-75", ADAPTIVE, frames([0.1], attack="fgsm", steps=1))
+    )
+    assert apart.passed is None and "same setting" in apart.detail
+
+
+def test_more_steps_that_help_the_defender_fail_where_the_attack_knows_what_it_attacks():
+    rising = pd.concat([frames([0.1] * 4, attack="cw", steps=50), frames([0.4] * 4, attack="cw", steps=100)])
+    falling = pd.concat([frames([0.4] * 4, attack="cw", steps=50), frames([0.1] * 4, attack="cw", steps=100)])
+    (bare,) = judged(("none", OBLIVIOUS, rising))
+    assert bare.passed is False and "cw, 50 to 100 steps" in bare.detail
+    assert [one.passed for one in judged(("none", OBLIVIOUS, falling))] == [True]
+    told = [one.name for one in judged(("jpeg-75", OBLIVIOUS, rising))]
+    assert "more steps never help the defender" not in told
+
+
+def test_one_image_has_a_tolerance_instead_of_an_interval():
+    (near,) = judged(("x", OBLIVIOUS, frames([0.5])), ("x", ADAPTIVE, frames([0.51])))
+    (far,) = judged(("x", OBLIVIOUS, frames([0.5])), ("x", ADAPTIVE, frames([0.6])))
+    assert near.passed is True and far.passed is False and "on 1 image" in far.detail
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(gates_workflow, "SWEEP_STEPS", (1, 2))
+    monkeypatch.setattr(gates_workflow, "SWEEP_PHI", (32,))
+
+
+def test_the_sweep_checks_steps_phi_and_gradients_of_every_defence(benchmark, quick):
+    opened = open_evaluation(benchmark, localizer="reference", defences=["resize", "jpeg"])
+    started, done = [], []
+    found = sweep_gates(opened, images=1, start=started.append, advance=done.append)
+    assert [one.defence for one in found] == [
+        name for name in ("none", "resize-0.75", "jpeg-75") for _ in range(3)
+    ]
+    assert started == [3 * 1 * (1 + 2 + 2)] and sum(done) == started[0]
+    slopes = [one for one in found if "finite differences" in one.name]
+    assert [one.passed for one in slopes] == [True, True, None] and "BPDA" in slopes[2].detail
+    table = gate_table([vars(one) for one in found])
+    assert len(table.splitlines()) == 9 and table.startswith("pass  none")
+
+
+def test_a_gradient_that_is_wrong_or_masked_fails(benchmark, opened):
+    (sample,) = gates_workflow._first(opened, 1)
+    network, none = opened.localizer, load_defence("none")
+
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, image):
+            return image.clone()
+
+        @staticmethod
+        def backward(ctx, slope):
+            return 2 * slope
+
+    assert gates_workflow._slope(network, none, sample, "cpu").passed is True
+    wrong = replace(none, apply=Doubled.apply)
+    assert gates_workflow._slope(network, wrong, sample, "cpu").passed is False
+    masked = replace(none, apply=lambda image: image * 0 + image.detach())
+    told = gates_workflow._slope(network, masked, sample, "cpu")
+    assert told.passed is False and "length 0" in told.detail
+
+
+def test_a_defence_whose_gradient_leads_nowhere_fails_the_gate_of_large_phi(benchmark, quick, monkeypatch):
+    """Masked gradients leave the image as it is, and so the figures high: what the gate is for."""
+    masked = replace(load_defence("none"), label="masked", apply=lambda image: image * 0 + image.detach())
+    opened = replace(open_evaluation(benchmark, localizer="reference"), purifiers=[masked])
+    _, phi, _ = sweep_gates(opened, images=2)
+    assert phi.passed is False and "at 32/255" in phi.detail
+
+
+def test_the_command_prints_a_table_and_writes_it_in_three_forms_and_a_figure(afbench, benchmark, tmp_path):
+    arguments = ("evaluate", "--data", benchmark, "--localizer", "reference", "--defence", "jpeg")
+    ran = afbench(*arguments, "--out", "out", "--figure", "figure.png")
+    assert ran.code == 0, ran.err
+    assert "jpeg-75 F1" in ran.out and "all-ones mask" in ran.out and "adaptive is never weaker" in ran.out
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert {one["defence"] for one in told["figures"]} == {"none", "jpeg-75"} and told["gates"]
+    assert (tmp_path / "out" / "table.csv").read_text().startswith("model,dataset,attack,defence")
+    assert r"\begin{tabular}" in (tmp_path / "out" / "table.tex").read_text()
+    with Image.open(tmp_path / "figure.png") as figure:
+        assert figure.width > 1000 and figure.height > 600
+
+
+def test_a_failed_sweep_is_exit_code_one_and_json_goes_to_stdout(
+    afbench, benchmark, quick, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(gates_workflow, "ZERO", -1.0)
+    arguments = ("evaluate", "--data", benchmark, "--localizer", "reference")
+    ran = afbench(*arguments, "--gates", "--json", "--out", "out")
+    assert ran.code == 1
+    told = json.loads(ran.out)
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == told
+    assert False in [one["passed"] for one in told["gates"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--localizer", "mvss"), "no config of localizer 'mvss'"),
+        (("--localizer", "reference", "--defence", "prayer"), "known defences"),
+        (("--localizer", "reference", "--checkpoint", "random"), "give --checkpoint"),
+        (("--localizer", "reference", "--figure", "x.jpg"), "ends in .png"),
+        (("--localizer", "reference", "--out", "INSIDE"), "closed list"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line(afbench, benchmark, arguments, told):
+    arguments = [str(benchmark / "x") if one == "INSIDE" else one for one in arguments]
+    ran = afbench("evaluate", "--data", benchmark, *arguments)
+    assert ran.code == 2 and ran.out == "" and told in ran.err and len(ran.err.splitlines()) == 1
+
+
+def test_untrained_weights_are_refused(tmp_path):
+    folder = make(tmp_path / "out", [("noise", {"phi": ["1/255"]})], limit=1, checkpoint="random")
+    with pytest.raises(AfbenchError, match="untrained"):
+        open_evaluation(folder, localizer="reference")
+    with pytest.raises(UsageError, match="is no benchmark"):
+        open_evaluation(tmp_path, localizer="reference")
