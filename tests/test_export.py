@@ -134,7 +134,8 @@ def test_the_card_of_an_archive_shows_code_that_reads_it(made, exported, monkeyp
 
 def test_the_documentation_shows_the_same_reader():
     text = (Path(__file__).parent.parent / "docs/storage.md").read_text()
-    assert READ_HDF5.split("clean, attacked")[0] in text
+    # there the formatter of code sets more blank lines
+    assert " ".join(READ_HDF5.split("clean, attacked")[0].split()) in " ".join(text.split())
 
 
 def test_an_image_folder_loads_with_its_originals_and_masks(made, exported, tmp_path):

@@ -98,9 +98,8 @@ def _delete(path: Path, draw: random.Random) -> None:
 
 
 def _swap(path: Path, draw: random.Random) -> None:
-    others = [
-        one for one in path.parent.parent.rglob(f"*{path.suffix}") if one.read_bytes() != path.read_bytes()
-    ]
+    near = path.parent if (path.parent / TOP).exists() else path.parent.parent  # never outside the benchmark
+    others = [one for one in near.rglob(f"*{path.suffix}") if one.read_bytes() != path.read_bytes()]
     other = draw.choice(sorted(others)) if others else path.parent / TOP
     mine, its = path.read_bytes(), other.read_bytes()
     path.write_bytes(its)
