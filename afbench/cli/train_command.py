@@ -55,7 +55,7 @@ command.add_command(nrp)
 @click.option(
     "--encoder-weights",
     metavar="WHICH",
-    help="imagenet (downloaded), none, PATH, or localizer (for small: those of reference's own encoder).",
+    help="imagenet (downloaded), none, or PATH.",
 )
 @click.option("--crop", type=int, metavar="N", help="Train on random crops of N x N pixels.")
 @click.option("--resize", type=int, metavar="N", help="Train on images resized to N x N pixels.")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,14 +63,6 @@ def require_weights(opened: Opened, network: Localizer, data: Path) -> None:
             f"'{data}' attacked weights {attacked[:12]} of '{opened.name}', these are {network.weights_sha256[:12]}; give "
             "--checkpoint"
         )
-
-
-def encoder_start(stack: ExitStack, localizer: str) -> str:
-    """The embedded localizer's encoder where that is the localizer, else nothing."""
-    if localizer != "reference":
-        return "none"
-    packed = files("afbench.localizers") / "weights" / "reference.safetensors"
-    return str(stack.enter_context(as_file(packed)))
 
 
 def schedule_of(given: Mapping[str, Any]) -> Schedule:

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,6 @@ from afbench.storage.manifests import ORIGINALS
 
 from .request import config_localizer
 
-FROM_LOCALIZER = "localizer"
-"""As encoder weights: those of the embedded localizer's own encoder."""
 __all__ = ["Hooks", "ansm_settings", "train_ansm"]
 _LIBRARIES = ("torch", "numpy", "timm", "accelerate", "safetensors")
 
@@ -96,7 +93,6 @@ def train_ansm(
             out,
             facts=_facts(network, name, resolution, dataset, chosen, configs, used, processes),
             commit=commit_bytes,
-            encoder_file=_encoder_file(stack, settings, localizer),
             processes=processes,
             hooks=hooks,
             workers=workers,
@@ -175,18 +171,6 @@ def _version(library: str) -> str:
         return version(library)
     except PackageNotFoundError:
         return "none"
-
-
-def _encoder_file(stack: ExitStack, settings: Settings, localizer: str) -> Path | None:
-    if settings.encoder_weights != FROM_LOCALIZER:
-        return None
-    if localizer != "reference" or settings.encoder != "small":
-        raise UsageError(
-            "--encoder-weights localizer goes with --encoder small and --localizer reference, whose layers it shares; "
-            "give imagenet, none or a path"
-        )
-    packed = files("afbench.localizers") / "weights" / "reference.safetensors"
-    return stack.enter_context(as_file(packed))
 
 
 def _lock(stack: ExitStack, out: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import asdict
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from afbench.storage.commit import commit_bytes, commit_json
 from afbench.storage.manifests import AUTHENTIC
 
 from .fresh import attacker, loss_of
-from .opened import Opened, encoder_start
+from .opened import Opened
 from .train import _lock
 
 ACCURACY = "accuracy.json"
@@ -47,7 +48,9 @@ def classify(
     device = str(opened.processes.device)
     with ExitStack() as stack:
         _lock(stack, out)
-        start = encoder_start(stack, "reference")  # what tells cameras apart is no one localizer's own
+        # what tells cameras apart is no one localizer's own
+        packed = files("afbench.localizers") / "weights" / "reference.safetensors"
+        start = str(stack.enter_context(as_file(packed)))
         path = None if checkpoint is None else Path(checkpoint)
         model = load_classifier(path, encoder_weights=start, seed=schedule.seed, device=device)
         facts = opened.facts(cast(Localizer, model))

@@ -19,7 +19,7 @@ from afbench.defences.nrp import FORMAT, OF_LOCALIZER, NrpSettings, check_nrp, n
 from afbench.localizers import load_localizer
 from afbench.storage.commit import commit_bytes
 
-from .opened import encoder_start, open_training, require_weights, schedule_of, weights_to_load
+from .opened import open_training, require_weights, schedule_of, weights_to_load
 from .train import _lock
 
 __all__ = ["Hooks", "nrp_settings", "schedule_of", "train_nrp"]
@@ -49,10 +49,9 @@ def train_nrp(
         features = timm_features(settings, where)  # type: ignore[assignment]
     with ExitStack() as stack:
         _lock(stack, out)
-        start = encoder_start(stack, localizer)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(schedule.seed)
-            purifier = Ansm("small", start)
+            purifier = Ansm("small")
         purifier.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]
         job = Job(
             "nrp",

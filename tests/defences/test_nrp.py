@@ -121,10 +121,13 @@ def test_a_checkpoint_belongs_to_the_localizer_whose_features_it_learned(nrp_che
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda state, card: state.pop("encoder.bayar"), "NRP checkpoint .* is of another network"),
+        (
+            lambda state, card: state.pop("encoder.levels.0.0.weight"),
+            "NRP checkpoint .* is of another network",
+        ),
         (lambda state, card: card.update(format="afbench-ansm-1"), "is no NRP checkpoint"),
         (lambda state, card: card.pop("data"), "its header is not complete"),
-        (lambda state, card: state["encoder.bayar"].fill_(float("nan")), "NaN"),
+        (lambda state, card: state["encoder.levels.0.0.weight"].fill_(float("nan")), "NaN"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(nrp_checkpoint, tmp_path, change, told):

@@ -3,84 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from afbench.core import UsageError
+
+from .small import SmallEncoder
+from .taps import Taps
 
 SMALL = "small"
 IMAGENET, NO_WEIGHTS = "imagenet", "none"
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_WIDTHS, _DEPTHS = (16, 32, 64, 128), (1, 2, 3, 2)
-"""Channels of ``small`` by level, and convolutions after the strided one."""
-_SRM = (
-    ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),
-    ((-1, 2, -2, 2, -1), (2, -6, 8, -6, 2), (-2, 8, -12, 8, -2), (2, -6, 8, -6, 2), (-1, 2, -2, 2, -1)),
-    ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
-)
-_SRM_SCALE = (4.0, 12.0, 2.0)
-_BAYAR = 4
-_SQUASH = (3.0,) * 9 + (5.0,) * _BAYAR + (1e6,) * 3
-"""Levels at which a residual is halved, so that edges do not drown the noise a camera leaves; colour is not."""
-_CHANNELS = len(_SQUASH)
-
-
-class Taps(NamedTuple):
-    """Channels of an encoder's feature maps, fine to coarse, and the fraction of the side each has (1, 2, 4, ...)."""
-
-    channels: tuple[int, ...]
-    reductions: tuple[int, ...]
-
-
-class SmallEncoder(nn.Module):
-    """Four levels from 1/2 to 1/16 of the side on forensic residuals, 0.5 M parameters.
-
-    The layers are those of the embedded localizer's encoder, by name too, so that its weights can start this one: what
-    tells a forger's camera is a few of 255 levels, and learning to see that from nothing takes most of a short training.
-    Ours is ``fine``, which hands the pixels of each 2x2 square on to the first level, since noise is made by the pixel.
-    """
-
-    fixed: Tensor
-    squash: Tensor
-    gain: Tensor
-    taps = Taps(_WIDTHS, (2, 4, 8, 16))
-    own = ("fine.",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("fixed", _srm_kernels(), persistent=False)
-        self.register_buffer("squash", torch.tensor(_SQUASH).view(1, -1, 1, 1), persistent=False)
-        gain = torch.tensor([1.0] * (_CHANNELS - 3) + [1.0 / 64.0] * 3)
-        self.register_buffer("gain", gain.view(1, -1, 1, 1), persistent=False)
-        self.bayar = nn.Parameter(0.1 * torch.randn(_BAYAR, 3, 24))
-        self.stages = nn.ModuleList(
-            nn.Sequential(_block(a, b, stride=2), *(_block(b, b) for _ in range(depth)))
-            for a, b, depth in zip((_CHANNELS, *_WIDTHS[:-1]), _WIDTHS, _DEPTHS, strict=True)
-        )
-        self.fine = _block(4 * _CHANNELS, _WIDTHS[0], kernel=1)
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """``(N, 3, H, W)`` in [0, 1], sides multiples of 16, to the four maps."""
-        levels = F.pad(255.0 * image, (2, 2, 2, 2), mode="replicate")
-        residual = F.conv2d(levels, self._kernels())
-        features = self.gain * residual / (1.0 + residual.abs() / self.squash)
-        fine = self.fine(F.pixel_unshuffle(features, 2))
-        found = []
-        for stage in self.stages:
-            features = stage(features)
-            found.append(features)
-        return [found[0] + fine, *found[1:]]
-
-    def _kernels(self) -> Tensor:
-        """``(16, 3, 5, 5)``: SRM, prediction errors (Bayar and Stamm 2016: centre -1, the rest sums to 1), colour."""
-        taps = self.bayar - self.bayar.mean(dim=-1, keepdim=True) + 1.0 / self.bayar.shape[-1]
-        centre = taps.new_full((_BAYAR, 3, 1), -1.0)
-        errors = torch.cat([taps[..., :12], centre, taps[..., 12:]], dim=-1).view(_BAYAR, 3, 5, 5)
-        return torch.cat([self.fixed[:9], errors, self.fixed[9:]])
 
 
 class TimmEncoder(nn.Module):
@@ -124,7 +59,7 @@ def build_encoder(name: str, weights: str = NO_WEIGHTS) -> SmallEncoder | TimmEn
             "encoder 'small' has no ImageNet weights; give --encoder-weights none, or another --encoder"
         )
     if weights != NO_WEIGHTS:
-        _fill(encoder, weights)
+        fill_encoder(encoder, weights)
     return encoder
 
 
@@ -149,20 +84,20 @@ def _timm_network(name: str, weights: str) -> nn.Module:
             "--encoder-weights PATH with your copy, or --encoder-weights none"
         ) from None
     if weights not in (IMAGENET, NO_WEIGHTS):
-        _fill(network, weights)
+        fill_encoder(network, weights)
     return network
 
 
-def _fill(network: nn.Module, path: str) -> None:
-    """Load a file that may hold more than an encoder needs (a classifier), but no less than it shares."""
+def fill_encoder(network: nn.Module, path: str) -> None:
+    """Load a file that may hold more than an encoder needs (a classifier), but no less.
+
+    Raises:
+        UsageError: if it is missing, damaged, or of another network.
+    """
     state = _read(path)
     wanted = network.state_dict()
     # no weight of its own, and absent from files of before torch 0.4.1
-    missing = sorted(
-        key
-        for key in wanted.keys() - state.keys()
-        if not key.endswith("num_batches_tracked") and not key.startswith(getattr(network, "own", ("\0",)))
-    )
+    missing = sorted(key for key in wanted.keys() - state.keys() if not key.endswith("num_batches_tracked"))
     if missing:
         raise UsageError(
             f"encoder weights '{path}' are of another network: {len(missing)} of {len(wanted)} keys missing "
@@ -192,21 +127,3 @@ def _read(path: str) -> dict[str, Tensor]:
 
 def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0][:160]
-
-
-def _srm_kernels() -> Tensor:
-    """``(12, 3, 5, 5)``: three residual filters (Fridrich and Kodovsky 2012) for each colour, then each colour."""
-    kernels = torch.zeros(12, 3, 5, 5)
-    for colour in range(3):
-        for row, (kernel, scale) in enumerate(zip(_SRM, _SRM_SCALE, strict=True)):
-            kernels[3 * colour + row, colour] = torch.tensor(kernel) / scale
-        kernels[9 + colour, colour, 2, 2] = 1.0
-    return kernels
-
-
-def _block(inputs: int, outputs: int, *, stride: int = 1, kernel: int = 3) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(),
-    )

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .encoders import NO_WEIGHTS, SMALL, Taps, build_encoder
+from .encoders import NO_WEIGHTS, SMALL, build_encoder
+from .small import SmallDecoder
+from .taps import Taps
 
 MULTIPLE = 32
 """Sides are padded to a multiple of this, and cropped back."""
 _WIDTHS = (256, 128, 64, 32, 16)
-_SMALL_WIDTHS = (64, 32, 24)
 
 
 class Ansm(nn.Module):
@@ -26,10 +27,8 @@ class Ansm(nn.Module):
     def __init__(self, encoder: str = "efficientnet_b4", encoder_weights: str = NO_WEIGHTS) -> None:
         super().__init__()
         self.encoder = build_encoder(encoder, encoder_weights)
-        widths = _SMALL_WIDTHS if encoder == SMALL else _WIDTHS
-        self.decoder = Decoder(self.encoder.taps, widths, relative=encoder == SMALL)
-        self.sign = _head(widths[-1], self.decoder.joins[-1])
-        self.size = _head(widths[-1], self.decoder.joins[-1])
+        self.decoder = SmallDecoder() if encoder == SMALL else Decoder(self.encoder.taps)
+        self.sign, self.size = _head(self.decoder.width), _head(self.decoder.width)
         last = self.sign[3]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
         nn.init.zeros_(last.weight)
@@ -53,21 +52,17 @@ class Ansm(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Up blocks from the coarsest map to full size, a fusion block wherever a finer map joins.
+    """Up blocks from the coarsest map to full size, a fusion block wherever a finer map joins."""
 
-    ``relative`` sets beside each map how far every place lies from its own image's mean: a short training does not find
-    out by convolutions alone that a forged region is what differs from the rest.
-    """
+    width = _WIDTHS[-1]
 
-    def __init__(self, taps: Taps, widths: tuple[int, ...], *, relative: bool = False) -> None:
+    def __init__(self, taps: Taps) -> None:
         super().__init__()
-        self.relative = relative
-        times = 2 if relative else 1
-        skips = {one: times * channels for one, channels in zip(*reversed(taps), strict=True)}
-        channels = times * taps.channels[-1]
-        self.joins = [taps.reductions[-1] >> (block + 1) for block in range(len(widths))]
+        skips = dict(zip(*reversed(taps), strict=True))
+        channels = taps.channels[-1]
+        self.joins = [taps.reductions[-1] >> (block + 1) for block in range(len(_WIDTHS))]
         self.up, self.fuse = nn.ModuleList(), nn.ModuleList()
-        for reduction, width in zip(self.joins, widths, strict=True):
+        for reduction, width in zip(self.joins, _WIDTHS, strict=True):
             joined = skips.get(reduction, 0)
             self.up.append(_up(channels, width))
             self.fuse.append(_fusion(width + joined, width) if joined else nn.Identity())
@@ -75,9 +70,7 @@ class Decoder(nn.Module):
         self.reductions = taps.reductions
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Feature maps fine to coarse, to ``(N, C, H, W)`` at full size."""
-        if self.relative:
-            maps = [torch.cat([one, z_score(one)], 1) for one in maps]
+        """Feature maps fine to coarse, to ``(N, 16, H, W)``."""
         skips = dict(zip(self.reductions, maps, strict=True))
         features = maps[-1]
         for reduction, up, fuse in zip(self.joins, self.up, self.fuse, strict=True):
@@ -85,15 +78,6 @@ class Decoder(nn.Module):
             if reduction in skips:
                 features = fuse(torch.cat([features, skips[reduction]], 1))
         return features
-
-
-def z_score(features: Tensor) -> Tensor:
-    """Deviations from each image's and channel's mean, in its standard deviations.
-
-    Source: Wu et al. 2019, ManTra-Net, section 3.3 (there over windows too).
-    """
-    centred = features - features.mean(dim=(2, 3), keepdim=True)
-    return centred * ((centred * centred).mean(dim=(2, 3), keepdim=True) + 1e-4).rsqrt()
 
 
 def pad(image: Tensor, multiple: int) -> Tensor:
@@ -132,12 +116,10 @@ def _fusion(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
-def _head(inputs: int, reduction: int) -> nn.Sequential:
-    """Conv, BN, ReLU, conv; below full size the last one puts out all pixels of a place as channels."""
-    layers = [
-        nn.Conv2d(inputs, inputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(inputs),
+def _head(channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
         nn.ReLU(inplace=True),
-        nn.Conv2d(inputs, 3 * reduction**2, 3, padding=1),
-    ]
-    return nn.Sequential(*layers, *([nn.PixelShuffle(reduction)] if reduction > 1 else []))
+        nn.Conv2d(channels, 3, 3, padding=1),
+    )

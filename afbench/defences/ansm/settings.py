@@ -105,12 +105,12 @@ _REFERENCE: Mapping[str, Any] = {
 }
 _SHIPPED: Mapping[str, Any] = {
     "encoder": "small",
-    "encoder_weights": "localizer",
+    "encoder_weights": "none",
     "fit": "crop",
-    "side": 96,
+    "side": 128,
     "ffa_mask": 0.01,
-    "epochs": (5, 1),
-    "lr": (1e-3, 1e-4),
+    "epochs": (4, 1),
+    "lr": (1e-3, 5e-5),
     "batch": 8,
     "schedule": "cosine",
     "average": 0.999,

@@ -62,7 +62,6 @@ def train(
     facts: Mapping[str, Any],
     commit: Commit,
     processes: Processes,
-    encoder_file: Path | None = None,
     hooks: Hooks | None = None,
     workers: int = 0,
     save_every: int = 200,
@@ -80,7 +79,6 @@ def train(
         out: folder.
         facts: what checkpoints say beside the settings: ``localizer`` and ``data``, and whatever else; plain JSON.
         commit: writes a file atomically.
-        encoder_file: what ``settings.encoder_weights`` stands for, if that is no path.
         processes: the devices; every one calls this function with the same arguments.
         workers: processes that read images, for each device.
         save_every: steps between two savings of the state; each epoch's end is one too.
@@ -98,7 +96,7 @@ def train(
         return done
     with full_precision(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = Ansm(settings.encoder, str(encoder_file or settings.encoder_weights))
+        network = Ansm(settings.encoder, settings.encoder_weights)
         network.to(device=processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = [value.clone() for value in network.state_dict().values()] if settings.average else []
         parts = split_by_group(data.groups, settings.validation, settings.seed)

@@ -13,23 +13,27 @@ from torch import Tensor, nn
 from afbench.core import UsageError
 from afbench.defences.ansm.batches import Pairs
 from afbench.defences.ansm.checkpoint import fill, read_tensors, weights_sha256
-from afbench.defences.ansm.encoders import NO_WEIGHTS, SMALL, build_encoder
+from afbench.defences.ansm.encoders import NO_WEIGHTS, fill_encoder
 from afbench.defences.ansm.module import pad
+
+from .encoder import WIDTHS, ForensicEncoder
 
 FORMAT = "afbench-classifier-1"
 _MULTIPLE = 32
 
 
 class ForgeryClassifier(nn.Module):
-    """Mean and spread of the small forensic encoder's two deepest maps, and one linear layer; 0.5 M parameters.
+    """Mean and spread of the two deepest maps of the embedded localizer's encoder, and one linear layer; 0.5 M parameters.
 
     Source: the setting of Zhao et al. 2018, arXiv 1803.11157. Differs: another, smaller network; theirs is not ours to copy.
     """
 
     def __init__(self, encoder_weights: str = NO_WEIGHTS) -> None:
         super().__init__()
-        self.encoder = build_encoder(SMALL, encoder_weights)
-        self.head = nn.Linear(2 * sum(self.encoder.taps.channels[-2:]), 1)
+        self.encoder = ForensicEncoder()
+        if encoder_weights != NO_WEIGHTS:
+            fill_encoder(self.encoder, encoder_weights)
+        self.head = nn.Linear(2 * sum(WIDTHS[-2:]), 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """``(N, 3, H, W)`` in [0, 1] to the logit of "forged", ``(N, 1)``."""
@@ -70,7 +74,7 @@ def load_classifier(
 
     Args:
         checkpoint: a safetensors file, or the folder of a training (its best one); None for a new one.
-        encoder_weights: what a new one's encoder starts from, as ``build_encoder`` takes it.
+        encoder_weights: what a new one's encoder starts from, ``none`` or the path of a state dict.
         seed: of a new one's other weights.
         device: where it lives.
     Returns:

@@ -52,13 +52,13 @@ def rewritten(path, change):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda state, card: state.pop("encoder.bayar"), "1 layers differ"),
+        (lambda state, card: state.pop("encoder.levels.0.0.weight"), "1 layers differ"),
         (lambda state, card: state.update(extra=torch.zeros(1)), "1 layers differ (extra"),
         (
-            lambda state, card: state.update({"encoder.bayar": torch.zeros(2)}),
-            "encoder.bayar is torch.float32 (2,)",
+            lambda state, card: state.update({"encoder.levels.0.0.weight": torch.zeros(2)}),
+            "encoder.levels.0.0.weight is torch.float32 (2,)",
         ),
-        (lambda state, card: state["encoder.bayar"].fill_(float("nan")), "NaN"),
+        (lambda state, card: state["encoder.levels.0.0.weight"].fill_(float("nan")), "NaN"),
         (lambda state, card: card.update(format="other"), "is no ANSM checkpoint"),
         (lambda state, card: card.pop("localizer"), "header is not complete"),
         (lambda state, card: card.update(data=[]), "header is not complete"),
@@ -100,5 +100,5 @@ def test_the_hash_tells_weights_apart():
     first = Ansm("small")
     before = weights_sha256(first)
     with torch.no_grad():
-        first.encoder.bayar[0, 0, 0] += 1e-3
+        first.encoder.levels[0][0].weight[0, 0, 0, 0] += 1e-3
     assert weights_sha256(first) != before

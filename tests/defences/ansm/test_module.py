@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from afbench.core import UsageError
-from afbench.defences.ansm.encoders import SmallEncoder, build_encoder
+from afbench.defences.ansm.encoders import build_encoder
 from afbench.defences.ansm.module import Ansm, pad, pad_to
-from afbench.localizers.nets.reference import ReferenceNet
+from afbench.defences.ansm.small import z_score
 
 
 @pytest.fixture
@@ -79,24 +79,19 @@ def test_the_full_size_network_has_the_published_taps_and_20_2_million_parameter
     assert [type(block).__name__ for block in network.decoder.fuse] == ["Sequential"] * 4 + ["Identity"]
 
 
-def test_the_small_encoder_sees_what_the_embedded_localizer_sees():
-    torch.manual_seed(1)
-    theirs, mine = ReferenceNet().eval(), SmallEncoder().eval()
-    shared = {name: value for name, value in theirs.state_dict().items() if name in mine.state_dict()}
-    assert len(shared) > 60
-    mine.load_state_dict(shared, strict=False)
-    picture = image(1, 3, 32, 48)
-    with torch.no_grad():
-        wanted, found = theirs.skips(picture), mine(picture)
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(wanted[1:], found[1:], strict=True))
+def test_the_small_network_reaches_every_scale_and_stays_small():
+    network = Ansm("small")
+    maps = network.encoder(image(1, 3, 32, 48))
+    assert [tuple(one.shape[1:]) for one in maps] == [(16, 32, 48), (32, 16, 24), (48, 8, 12), (64, 4, 6)]
+    assert network.decoder(maps).shape == (1, 16, 32, 48)
+    assert 0.2e6 < sum(weight.numel() for weight in network.parameters()) < 0.3e6
 
 
-def test_small_starts_from_the_embedded_localizer_but_for_what_is_its_own(tmp_path):
-    path = "afbench/localizers/weights/reference.safetensors"
-    encoder = build_encoder("small", path)
-    from safetensors.torch import load_file
-
-    assert torch.equal(encoder.bayar, load_file(path)["bayar"])
+def test_a_z_score_is_that_of_each_channel_of_each_image():
+    features = 3 + 5 * image(2, 4, 8, 8)
+    found = z_score(features)
+    assert torch.allclose(found.mean(dim=(2, 3)), torch.zeros(2, 4), atol=1e-5)
+    assert torch.allclose(found.std(dim=(2, 3), correction=0), torch.ones(2, 4), atol=1e-3)
 
 
 def test_encoder_weights_of_a_classifier_fill_the_encoder_alone(tmp_path):
