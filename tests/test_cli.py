@@ -306,8 +306,8 @@ def test_a_plan_counts_a_folder_without_opening_an_image(afbench, tmp_path):
 
 
 def test_an_early_end_after_the_demo_was_read_is_a_clean_one(tmp_path):
-    codes = [run_alone(*GENERATE, "--device", "meta", cwd=tmp_path).returncode for _ in range(5)]
-    assert codes == [2] * 5
+    codes = [run_alone(*GENERATE, "--device", "meta", cwd=tmp_path).returncode for _ in range(2)]
+    assert codes == [2] * 2
 
 
 @pytest.mark.parametrize("name", ["sheet.jpg", "bench/sheet.png"])

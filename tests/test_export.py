@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from afbench.storage.delivery import PLACE
 from afbench.storage.export_card import READ_HDF5
 from afbench.storage.manifests import CLEAN, open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
-from afbench.storage.verify import verify
+from afbench.storage.verify import rows_to_check, verify
 from afbench.workflows import export as workflow
 from afbench.workflows.export import export
 from afbench.workflows.forms import FORMS
@@ -342,3 +343,15 @@ def test_answers_for_programs_are_json(made, afbench):
     told = json.loads(ran.out)
     assert told["images"] == 28 and told["configs"] == list(made.configs) and told["withheld"] == []
     assert told["restricted"] == {"folder": "unclear"}
+
+
+@pytest.mark.parametrize("form", ["imagefolder", "webdataset"])
+def test_plain_pictures_are_verified_by_their_list(exported, tmp_path, form):
+    folder = shutil.copytree(exported / form, tmp_path / form)
+    assert verify(folder) == [] and verify(folder, level="fast") == []
+    assert rows_to_check(folder) == len(json.loads((folder / "MANIFEST.json").read_text())["files"])
+    picture = next(path for path in sorted(folder.rglob("data/**/*")) if path.is_file())
+    picture.write_bytes(picture.read_bytes()[:-1] + b"?")
+    assert [problem.path for problem in verify(folder)] == [picture.relative_to(folder).as_posix()]
+    with pytest.raises(UsageError, match="no rows to check"):
+        verify(folder, level="deep")

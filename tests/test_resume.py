@@ -24,6 +24,8 @@ SETTINGS = (
     *expand_attack("cw", steps=[2, 3]),
 )
 FEW = SETTINGS[1:3]
+some_or_all = pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+"""Every fifth place, or each."""
 
 
 @pytest.fixture(autouse=True)
@@ -86,11 +88,14 @@ def _stop_at(number: int, real: Callable[..., Any], error: BaseException, *, aft
 
 @pytest.mark.reliability("R1")
 @pytest.mark.reliability("R12")
-def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard(run: Any, tmp_path: Path) -> None:
+@some_or_all
+def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard(
+    run: Any, tmp_path: Path, every: int
+) -> None:
     run(tmp_path / "whole")
     expected, taken = _tree(tmp_path / "whole"), []
     whole = run(tmp_path / "counted", hooks=Hooks(advance=taken.append)).gradients
-    for number in range(1, len(taken) + 1, 2):
+    for number in range(1, len(taken) + 1, every):
         out = tmp_path / str(number)
         hook = _stop_at(number, lambda done: None, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
@@ -103,12 +108,13 @@ def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard(run: Any, tmp_
 
 @pytest.mark.reliability("R3")
 @pytest.mark.parametrize("call", ["replace", "fsync"])
+@some_or_all
 def test_a_full_disk_at_any_write_is_one_error_and_no_half_file(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, every: int
 ) -> None:
     run(tmp_path / "whole", FEW)
     expected = _tree(tmp_path / "whole")
-    for number in range(1, 1000):
+    for number in range(1, 1000, every):
         out = tmp_path / str(number)
         with monkeypatch.context() as patch:
             error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -126,12 +132,13 @@ def test_a_full_disk_at_any_write_is_one_error_and_no_half_file(
 
 @pytest.mark.reliability("R1")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@some_or_all
 def test_a_stop_at_any_commit_leaves_what_a_resume_completes(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool, every: int
 ) -> None:
     run(tmp_path / "whole", FEW)
     expected = _tree(tmp_path / "whole")
-    for number in range(1, 1000):
+    for number in range(1, 1000, every):
         out = tmp_path / str(number)
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", _stop_at(number, os.replace, KeyboardInterrupt(), after=after))

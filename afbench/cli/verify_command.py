@@ -49,7 +49,7 @@ def command(
     """Check every file's size and hash and every row's count. Exit code 1 if anything is bad."""
     if fast and deep:
         raise click.UsageError("--fast and --deep are two ways to check; give one of them")
-    from afbench.storage.verify import rows_to_check, verify
+    from afbench.storage.verify import holds_rows, rows_to_check, verify
 
     told: dict[str, object] = {}
     if repair:
@@ -78,11 +78,12 @@ def command(
         found = {"rows": checked, "problems": [asdict(problem) for problem in problems], **told}
         click.echo(json.dumps(found, indent=2))
     else:
-        _echo(folder, checked, [f"{problem.path}: {problem.message}" for problem in problems], told)
+        counted = f"{checked} {'rows' if holds_rows(folder) else 'files'}"
+        _echo(folder, counted, [f"{problem.path}: {problem.message}" for problem in problems], told)
     return 1 if problems else 0
 
 
-def _echo(folder: Path, checked: int, problems: list[str], told: dict[str, object]) -> None:
+def _echo(folder: Path, checked: str, problems: list[str], told: dict[str, object]) -> None:
     for what, value in told.items():
         words = what.replace("_", " ")
         if isinstance(value, dict):
@@ -97,4 +98,4 @@ def _echo(folder: Path, checked: int, problems: list[str], told: dict[str, objec
         click.echo(line)
     if len(problems) > 50:
         click.echo(f"... and {len(problems) - 50} more")
-    click.echo(f"{folder}: {checked} rows checked, {len(problems)} problems")
+    click.echo(f"{folder}: {checked} checked, {len(problems)} problems")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from afbench.core import AfbenchError
+from afbench.core import AfbenchError, UsageError
 from afbench.plan import canonical_json
 
 from .commit import json_bytes, sha256_file
@@ -32,7 +32,7 @@ from .pixels import check_pixels
 from .probe import probe_shards
 from .problem import Problem
 
-__all__ = ["LEVELS", "Level", "Problem", "check_files", "rows_to_check", "verify"]
+__all__ = ["LEVELS", "Level", "Problem", "check_files", "holds_rows", "rows_to_check", "verify"]
 
 Level = Literal["fast", "default", "deep"]
 LEVELS: tuple[Level, ...] = ("fast", "default", "deep")
@@ -48,12 +48,19 @@ def verify(
         advance: told how many rows were just checked.
         level: ``fast``, ``default`` or ``deep``.
     Raises:
-        UsageError: if the folder is no benchmark.
+        UsageError: if the folder is no benchmark, or ``deep`` is asked of one exported as plain pictures.
     """
     require_benchmark(folder)
     deep = level == "deep"
+    rowless = not holds_rows(folder)
+    if rowless and deep:
+        raise UsageError(
+            f"'{folder}' holds plain pictures and no rows to check them by; check the benchmark it was exported from"
+        )
     try:
         listing = read_json(folder / TOP)["files"]
+        if rowless:
+            return list(check_files(folder, listing, hashed=level != "fast", told=lambda path: advance(1)))
         rows = {} if deep else _rows_if_readable(folder)
         found = list(
             check_files(folder, listing, hashed=level != "fast", told=lambda path: advance(rows.get(path, 0)))
@@ -146,10 +153,17 @@ def _rows_if_readable(folder: Path) -> dict[str, int]:
         return {}  # what is wrong is found by who reads on
 
 
+def holds_rows(folder: Path) -> bool:
+    """False for what was exported as plain pictures, whose manifests tell where they come from and of no shard."""
+    return (folder / "manifests").is_dir() or not (folder / "provenance").is_dir()
+
+
 def rows_to_check(folder: Path) -> int:
-    """How many rows ``verify`` will look at."""
+    """How many rows ``verify`` will look at; how many files, where there are no rows."""
     require_benchmark(folder)
     try:
+        if not holds_rows(folder):
+            return len(read_json(folder / TOP)["files"])
         return sum(count_rows(manifest) for manifest in open_benchmark(folder).configs.values())
-    except AfbenchError:
+    except (AfbenchError, KeyError, TypeError):
         return 0

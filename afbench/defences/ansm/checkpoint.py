@@ -66,7 +66,7 @@ def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -
     try:
         owner, encoder = str(card["localizer"]["name"]), str(card["settings"]["encoder"])
         trained_on = tuple(str(one) for one in card["data"]["configs"])
-        params = {"loss": str(card["settings"]["loss"]), "depth": str(card["settings"]["depth"])}
+        params = _variant(card["settings"])
     except (KeyError, TypeError):
         raise UsageError(f"ANSM checkpoint '{path}' is damaged: its header is not complete") from None
     if owner != localizer:
@@ -79,6 +79,20 @@ def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -
     network.params, network.trained_on = params, trained_on
     network.eval().requires_grad_(False)
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _variant(settings: Mapping[str, Any]) -> dict[str, str]:
+    """What tells ablations apart: the aligned third, and each stage's loss."""
+    first, _, second = str(settings["loss"]).rpartition("+")
+    if second != "mgr":
+        first, second = second, "none"
+    mask = "gt" if settings["mgr_mask"] == "gt" else "original"
+    return {
+        "features": str(settings["depth"]),
+        # with a mask loss beside it, it is not the paper's FFA
+        "stage1": "ffa+mask" if first == "ffa" and settings["ffa_mask"] else first or "none",
+        "stage2": mask if second == "mgr" else "none",
+    }
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

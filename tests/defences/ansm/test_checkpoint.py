@@ -20,8 +20,30 @@ def test_a_training_gives_a_frozen_module_that_gradients_pass_through(trained):
     assert gradient.abs().sum() > 0
     assert not network.training and not any(weight.requires_grad for weight in network.parameters())
     assert network.sha256 == weights_sha256(network) and len(network.sha256) == 64
-    assert network.trained_on == ("tiny-fgsm-3",) and network.params == {"depth": "middle", "loss": "pwr"}
+    assert network.trained_on == ("tiny-fgsm-3",) and network.params == {
+        "features": "middle",
+        "stage1": "pwr",
+        "stage2": "none",
+    }
     assert network.card["settings"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"loss": "ffa+mgr"}, "shallow ffa original"),
+        ({"loss": "ffa+mgr", "mgr_mask": "gt"}, "shallow ffa gt"),
+        ({"loss": "mgr"}, "shallow none original"),
+        ({"loss": "ffa"}, "shallow ffa none"),
+        ({"loss": "ffa+mgr", "ffa_mask": 0.01}, "shallow ffa+mask original"),
+    ],
+)
+def test_ablations_are_told_apart_as_the_comparison_with_the_paper_reads_them(trained, settings, told):
+    rewritten(
+        trained / "best.safetensors",
+        lambda state, card: card["settings"].update({"depth": "shallow", **settings}),
+    )
+    assert " ".join(load_ansm(trained, localizer="tiny", device="cpu").params.values()) == told
 
 
 def test_the_folder_stands_for_its_best_checkpoint_and_a_file_for_itself(trained):
