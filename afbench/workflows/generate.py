@@ -81,6 +81,7 @@ def generate(
         AfbenchError: if a shard cannot be written.
     """
     hooks = hooks or Hooks()
+    check_request(plan, out, options)
     ready = prepare(plan, out, options, hooks)
     run = Run(
         out, plan.seed, options.device, options.batch_size, options.image_format, hooks.advance, hooks.say
@@ -108,12 +109,11 @@ def generate(
 
 
 def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks) -> Ready:
-    """Open the localizers and sources of a plan; nothing is written into the folder.
+    """Open the localizers and sources of a plan that ``check_request`` let pass; nothing is written into the folder.
 
     Raises:
         UsageError: as ``generate`` does.
     """
-    check_request(plan, out, options)
     names = localizer_names(plan)
     localizers = {name: load_localizer(name, options.checkpoint, device=options.device) for name in names}
     attacked = {
