@@ -16,7 +16,7 @@ from typing import IO
 from .hands import Ended, Hands, last_line
 from .job import Job, job_as_text
 
-_COMMAND = (sys.executable, "-P", "-c", "from afbench.workflows.worker import main; main()")
+_COMMAND = (sys.executable, "-P", "-c", "from afbench.workflows.worker_process import main; main()")
 _STOP_SECONDS = 10
 
 

@@ -1,16 +1,10 @@
-"""A worker: does one job, in a process of its own, and says how it ended."""
+"""A worker does one job, wherever it is, and says how it ended."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import sys
-import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -22,9 +16,6 @@ from .generate import generate
 from .job import Job, job_from_text
 from .provenance import difference, software
 from .request import Hooks
-
-STOPPED = 3
-_GRACE_SECONDS = 30
 
 
 def run_job(text: str) -> dict[str, Any]:
@@ -73,31 +64,3 @@ def libraries() -> Mapping[str, str]:
     """The versions that decide bytes."""
     told = software()
     return {"afbench": told["afbench"], **told["libraries"]}
-
-
-def main() -> None:
-    """A job from stdin, its end to stdout; stops when the process that holds the other end of stdin is gone."""
-    signal.signal(signal.SIGTERM, _stop)
-    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a user's own localizer prints is no answer
-    try:
-        text = sys.stdin.readline()
-        threading.Thread(target=_follow, daemon=True).start()
-        told = run_job(text)
-    except KeyboardInterrupt:
-        sys.exit(STOPPED)
-    answer.write(json.dumps(told))
-    answer.close()
-
-
-def _follow() -> None:
-    # not sys.stdin, whose lock a daemon thread must not hold when the interpreter ends
-    while os.read(0, 1):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_GRACE_SECONDS)
-    os._exit(STOPPED)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
