@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from afbench.cli.generate_command import command
 from afbench.core import AfbenchError, PartialError, UsageError
 from afbench.plan import ATTACKS, Block, RunPlan, SourceSpec, expand_attack, plan_as_json, plan_from_json
 from afbench.storage.failpoints import VARIABLE
 from afbench.storage.manifests import TOP
 from afbench.workflows import local_hands, scale_out
-from afbench.workflows.crew import Crew, read_crew
+from afbench.workflows.crew import Crew, read_crew, read_part
 from afbench.workflows.generate import generate
 from afbench.workflows.hands import RESTARTS, Ended, Hands, run_jobs
 from afbench.workflows.job import Job, job_as_text, job_from_text
@@ -290,3 +292,15 @@ def test_the_log_of_two_machines_is_followed_even_where_a_line_is_broken(tmp_pat
     watch()
     watch()
     assert passes == [2, 3]
+
+
+def test_every_command_in_the_document_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "scale-out.md").read_text(encoding="utf-8")
+    commands = [line for line in text.splitlines() if line.startswith("afbench generate ")]
+    monkeypatch.setattr("afbench.workflows.crew.find_spec", lambda name: name)
+    for line in commands:
+        words = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "3"))[2:]
+        given = command.make_context("generate", words).params
+        crew = read_crew(given["executor"], given["workers"], given["devices"], given["executor_params"])
+        assert bool(crew) != bool(read_part(given["shard_index"], given["num_shards"], crew, OPTIONS))
+    assert len(commands) == 8
