@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from afbench.core import UsageError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
@@ -77,8 +79,11 @@ def test_whoever_stops_the_command_stops_its_jobs(
     with pytest.raises(KeyboardInterrupt):
         generate_by(HERE, plan, tmp_path / "out", OPTIONS)
     left = Path("/proc") / (tmp_path / "process").read_text() / "stat"
+    until = time.monotonic() + 60
     # a zombie waits for the first process of the machine to notice, and does nothing
-    assert not left.exists() or left.read_text().rpartition(")")[2].split()[0] == "Z"
+    while left.exists() and left.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def _asleep(place: str) -> None:
@@ -109,3 +114,24 @@ def test_what_submitit_cannot_do_is_one_line(
     with pytest.raises(UsageError, match=told) as caught:
         generate_by(crew, plan, tmp_path, OPTIONS)
     assert "\n" not in str(caught.value)
+
+
+def test_what_slurm_is_asked_for_and_refuses_is_told(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Slurm that takes no job, and keeps what it was asked."""
+    for name, script in (
+        ("srun", ""),
+        ("sbatch", f'cat "$1" > {tmp_path}/asked; echo "no such partition" >&2; exit 1'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    crew = Crew("slurm", 2, (), {"timeout_min": 90, "slurm_partition": "gpu"})
+    options = replace(OPTIONS, device="cuda")
+    with pytest.raises(UsageError, match=r"Slurm took no jobs \(.*no such partition"):
+        generate_by(crew, plan, tmp_path / "out", options)
+    asked = (tmp_path / "asked").read_text()
+    for line in ("--array=0-1%2", "--gpus-per-node=1", "--partition=gpu", "--time=90", "--job-name=afbench"):
+        assert f"#SBATCH {line}\n" in asked, asked
+    assert f"#SBATCH --cpus-per-task={torch.get_num_threads()}\n" in asked

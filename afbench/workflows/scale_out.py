@@ -79,6 +79,7 @@ def generate_by(
             with _at_work(crew, options.device, devices, out, units) as at:
                 jobs = _jobs(at, plan, out, replace(options, retry_failed=False), units)
                 hooks.start(sum(one.gradients_left(out) for one in units))
+                _tell_of_idle(crew.workers or len(devices), len(jobs), hooks)
                 watch = _follow_log(out / LOG / "run.jsonl", hooks)
                 done = run_jobs(at.hands, jobs, at_once=at.at_once, say=hooks.say, watch=watch)
                 watch()
@@ -116,6 +117,13 @@ def _devices(crew: Crew, device: str) -> Sequence[str]:
         if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= count:
             raise UsageError(f"device '{name}' does not exist; this machine shows {count} GPUs to torch")
     return [found[number % len(found)] for number in range(crew.workers or len(found))]
+
+
+def _tell_of_idle(workers: int, jobs: int, hooks: Hooks) -> None:
+    if jobs < workers:
+        hooks.say(
+            f"{jobs} of {workers} workers have work: there are as many shards left; a smaller --shard-size makes more"
+        )
 
 
 def _left(out: Path, units: Sequence[Unit]) -> int:

@@ -64,8 +64,11 @@ def slurm_hands(crew: Crew, device: str, logs: Path, threads: int) -> Iterator[H
     started: list[Any] = []
 
     def start(jobs: Sequence[Job]) -> list[Any]:
-        with executor.batch():
-            submitted = [executor.submit(Resumable(), job_as_text(job)) for job in jobs]
+        try:
+            with executor.batch():
+                submitted = [executor.submit(Resumable(), job_as_text(job)) for job in jobs]
+        except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            raise UsageError(f"Slurm took no jobs ({' '.join(str(error).split())[:300]})") from None
         started.extend(submitted)
         return submitted
 
