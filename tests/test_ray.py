@@ -29,7 +29,7 @@ pytestmark = pytest.mark.xdist_group("ray")
 
 OPTIONS = Options(checkpoint="random", shard_size=1)
 SETTINGS = tuple(expand_attack("fgsm", phi=["1/255", "3/255"]))
-HELD = "commit.done=6:60000ms"
+HELD = "commit.done=6:300000ms"
 """With originals and their record there, and an attack's first shard without one."""
 Tree = dict[str, bytes]
 
@@ -95,7 +95,7 @@ def _parent(process: int) -> int:
 
 
 def _wait_for(found: Callable[[], Any]) -> Any:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 240
     while not (seen := found()):
         assert time.monotonic() < until
         time.sleep(0.01)
