@@ -258,15 +258,15 @@ def test_a_run_that_waited_for_another_checks_the_folder_again(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, theirs = tmp_path / "out", replace(_plan(root, NOISE), seed=1)
-    finished = generate_module._is_finished
+    finished = generate_module.is_finished
 
     def let_another_finish(*asked: Any) -> bool:
         answer = finished(*asked)
-        monkeypatch.setattr(generate_module, "_is_finished", finished)
+        monkeypatch.setattr(generate_module, "is_finished", finished)
         generate(theirs, out, RANDOM)
         return answer
 
-    monkeypatch.setattr(generate_module, "_is_finished", let_another_finish)
+    monkeypatch.setattr(generate_module, "is_finished", let_another_finish)
     with pytest.raises(UsageError, match=r"made differently.*seed: 1 -> 0"):
         generate(_plan(root, NOISE), out, RANDOM)
 

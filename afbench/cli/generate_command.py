@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from afbench.workflows.crew import EXECUTORS, read_crew, read_part
 from afbench.workflows.request import Hooks, Options, check_request
 
 from .options import build_plan, default_out, plan_options
@@ -79,6 +80,36 @@ from .progress import counted_bar, deferred_bar
     is_flag=True,
     help="Make the shards anew that lack samples whose attack failed (NaN gradients, out of memory); others are not touched.",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(EXECUTORS),
+    help="Have the shards made by workers: processes on this machine, tasks on a Ray cluster, Slurm jobs; see docs/scale-out.md.",
+)
+@click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Workers of --executor. Default: one for each of --devices, or as many as the Ray cluster has room for.",
+)
+@click.option(
+    "--devices",
+    metavar="LIST",
+    help="Devices of --executor local, e.g. cuda:0,cuda:1; its workers take them in turn. Default: --device, and of 'cuda' all.",
+)
+@click.option(
+    "--executor-param",
+    "executor_params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of Ray: address, num_cpus, num_gpus; of Slurm: what submitit takes, e.g. timeout_min=600, slurm_partition=gpu. Repeat.",
+)
+@click.option(
+    "--shard-index",
+    type=int,
+    metavar="I",
+    help="Make only every --num-shards-th shard from this one on (from 0); the last of these processes publishes.",
+)
+@click.option("--num-shards", type=int, metavar="N", help="Processes that share the plan by --shard-index.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
 def command(
@@ -94,6 +125,12 @@ def command(
     authentic: bool,
     through_defence: str | None,
     retry_failed: bool,
+    executor: str | None,
+    workers: int | None,
+    devices: str | None,
+    executor_params: tuple[str, ...],
+    shard_index: int | None,
+    num_shards: int | None,
     dry_run: bool,
     as_json: bool,
     **plan_arguments: Any,
@@ -121,12 +158,14 @@ def command(
         retry_failed,
     )
     # what is wrong is said before torch is imported, which takes seconds
+    crew = read_crew(executor, workers, devices, executor_params)
+    part = read_part(shard_index, num_shards, crew, options)
     check_request(plan, folder, options)
-    from afbench.workflows.generate import generate
+    from afbench.workflows.scale_out import generate_as
 
     with ExitStack() as stack:
         hooks = Hooks(*deferred_bar(stack, plan.name, "grad"), counted_bar(stack, "index", "image"))
-        outcome = generate(plan, folder, options, hooks)
+        outcome = generate_as(crew or part, plan, folder, options, hooks)
     for source, terms in outcome.restricted.items():
         click.echo(
             f"{source}: {terms}. {folder} holds its pixels, also in the attacked images: keep it to yourself",
@@ -140,12 +179,18 @@ def command(
             "gradients": outcome.gradients,
             "excluded": dict(outcome.excluded),
             "restricted": dict(outcome.restricted),
+            "shards_left": outcome.shards_left,
         }
         click.echo(json.dumps(told, indent=2))
         return
     click.echo(
         f"{len(outcome.configs)} configs in {folder} ({outcome.shards_written} shards written, {outcome.gradients} gradients)"
     )
+    if part and outcome.shards_left:
+        click.echo(
+            f"part {part.index} of {part.count} is done; {outcome.shards_left} shards of other parts are missing, and the last part publishes {folder}"
+        )
+        return
     for reason, number in outcome.excluded.items():
         click.echo(f"excluded: {number} {reason}")
     click.echo(f'next: afbench stats {folder}; datasets.load_dataset("{folder}", "{outcome.configs[0]}")')

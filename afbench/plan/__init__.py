@@ -15,6 +15,7 @@ from .runplan import (
     parse_source,
     read_plan,
 )
+from .serial import plan_as_json, plan_from_json
 from .settings import canonical_json, config_name, make_setting, max_levels, parse_phi
 
 __all__ = [
@@ -40,6 +41,8 @@ __all__ = [
     "parse_attack",
     "parse_phi",
     "parse_source",
+    "plan_as_json",
+    "plan_from_json",
     "queries",
     "read_plan",
     "require_catalogue",

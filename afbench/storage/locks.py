@@ -3,10 +3,14 @@
 All locks are the system's (``flock``): they end with their process, whatever ended it, so none is ever stale.
 ``log/lock`` is held for moments: to look at the folder, to announce oneself, to publish. ``log/at-work.*`` is held by a
 process as long as it makes shards of a plan. A lock below ``.afbench/locks`` is held for each shard in the making.
+
+Processes that were told which shards are theirs (``loose``) do without: their locks may be missing, or not reach other
+machines, as on some network file systems. They never take a process of another machine for dead, and sweep nothing.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 
 from afbench.core import PartialError, UsageError
 
@@ -25,6 +29,8 @@ WAIT_SECONDS = 60.0
 """How long a process waits for another one to set up or publish before it gives up with exit code 3."""
 UNITS = "locks"
 _POLL_SECONDS = 0.05
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+"""What file systems without ``flock`` answer."""
 
 
 class Worker(NamedTuple):
@@ -35,13 +41,16 @@ class Worker(NamedTuple):
 
 
 @contextmanager
-def locked(folder: Path, plan: str | None = None, *, wait: float | None = None) -> Iterator[None]:
+def locked(
+    folder: Path, plan: str | None = None, *, wait: float | None = None, loose: bool = False
+) -> Iterator[None]:
     """Hold a benchmark's folder alone; where nobody is at work, sweeps what killed runs left behind.
 
     Args:
         folder: of the benchmark; made if need be.
         plan: processes that make shards of this plan may go on meanwhile; without it there must be none.
         wait: seconds to wait for another holder; None for ``WAIT_SECONDS``.
+        loose: go on where the file system has no locks, and sweep nothing.
     Raises:
         PartialError: if another process holds it, or makes shards of another plan; it is named.
         UsageError: if the folder cannot be made.
@@ -54,16 +63,16 @@ def locked(folder: Path, plan: str | None = None, *, wait: float | None = None) 
     owner = folder / LOG / "owner"
     lock = FileLock(folder / LOG / "lock")
     try:
-        lock.acquire(timeout=WAIT_SECONDS if wait is None else wait, poll_interval=_POLL_SECONDS)
+        _take(lock, WAIT_SECONDS if wait is None else wait, loose=loose)
     except Timeout:
         raise _held(folder, _read(owner) or "another process") from None
     try:
         owner.write_text(_me(), encoding="utf-8")
-        workers = _workers(folder)
+        workers = _workers(folder, loose=loose)
         for worker in workers:
             if worker.plan != plan:
                 raise _held(folder, worker.owner)
-        if not workers:
+        if not workers and not loose:
             sweep(folder)
         yield
     finally:
@@ -72,11 +81,11 @@ def locked(folder: Path, plan: str | None = None, *, wait: float | None = None) 
 
 
 @contextmanager
-def at_work(folder: Path, plan: str) -> Iterator[None]:
+def at_work(folder: Path, plan: str, *, loose: bool = False) -> Iterator[None]:
     """Announce, while the folder is ``locked``, that this process makes shards of a plan until the end of the block."""
     place = folder / LOG / f"at-work.{os.uname().nodename}.{os.getpid()}"
-    lock = FileLock(place.with_name(place.name + ".lock"), blocking=False)
-    lock.acquire()
+    lock = FileLock(place.with_name(place.name + ".lock"))
+    _take(lock, 0, loose=loose)
     try:
         place.write_text(f"{plan}\n{_me()}", encoding="utf-8")
         yield
@@ -87,12 +96,12 @@ def at_work(folder: Path, plan: str) -> Iterator[None]:
 
 
 @contextmanager
-def unit(folder: Path, name: str) -> Iterator[bool]:
+def unit(folder: Path, name: str, *, loose: bool = False) -> Iterator[bool]:
     """Try to take one unit of work: True inside if it is ours, False if another process has it."""
-    lock = FileLock(folder / WORK / UNITS / f"{name}.lock", blocking=False)
+    lock = FileLock(folder / WORK / UNITS / f"{name}.lock")
     try:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        _take(lock, 0, loose=loose)
     except (Timeout, FileNotFoundError):  # or the run was published, and its locks removed, this moment
         yield False
         return
@@ -117,16 +126,33 @@ def poll(done: Callable[[], bool], seconds: float = 1.0) -> bool:
     return True
 
 
-def _workers(folder: Path) -> list[Worker]:
+def _take(lock: FileLock, seconds: float, *, loose: bool) -> None:
+    try:
+        lock.acquire(timeout=seconds, poll_interval=_POLL_SECONDS)
+    except NotImplementedError:
+        if not loose:
+            raise
+    except OSError as error:
+        if not loose or error.errno not in _NO_LOCKS:
+            raise
+    else:
+        if loose and isinstance(lock, SoftFileLock):
+            lock.release()  # filelock's stand-in outlives a killed process: it would lock out whoever comes next
+
+
+def _workers(folder: Path, *, loose: bool = False) -> list[Worker]:
     found = []
     for place in sorted((folder / LOG).glob("at-work.*.lock")):
-        lock = FileLock(place, blocking=False)
+        lock = FileLock(place)
         about = place.with_suffix("")
         try:
-            lock.acquire()
+            _take(lock, 0, loose=loose)
         except Timeout:
             plan, _, owner = _read(about).partition("\n")
             found.append(Worker(owner or "another process", plan))
+            continue
+        if loose and not about.name.startswith(f"at-work.{os.uname().nodename}."):
+            lock.release()
             continue
         # nobody holds it: its process was killed, or ends this very moment
         about.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +28,12 @@ from afbench.storage.shards import read_rows
 from afbench.storage.summary import SUMMARY_COLUMNS, summarise
 
 
-def finalise(out: Path) -> dict[str, dict[str, Any]]:
+def finalise(out: Path, overtaken: Callable[[], bool] = lambda: False) -> dict[str, dict[str, Any]]:
     """Publish every config and split whose shards are all there; leave the others for a later run.
 
     Idempotent: the same records give the same bytes, and files that hold them already are not touched.
+    Where no lock keeps others from publishing too, ``overtaken`` says that one has: records are removed only after that,
+    so whoever has read them before has read all, and would write the same bytes.
 
     Returns:
         The manifests now in the folder, by config name.
@@ -40,9 +42,9 @@ def finalise(out: Path) -> dict[str, dict[str, Any]]:
     for config, split, records in _complete(out):
         manifest = configs.setdefault(config, _manifest(out, config))
         manifest["splits"][split] = _split(out, config, split, records)
-    configs = dict(sorted(configs.items(), key=lambda item: config_order(item[1])))
-    if CLEAN not in configs:
+    if CLEAN not in configs or overtaken():
         return configs
+    configs = dict(sorted(configs.items(), key=lambda item: config_order(item[1])))
     files: dict[str, dict[str, Any]] = {}
     for name, manifest in configs.items():
         manifest["splits"] = dict(sorted(manifest["splits"].items()))

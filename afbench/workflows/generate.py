@@ -19,6 +19,7 @@ from afbench.engine import compute_precision
 from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
 from afbench.plan import RunPlan, canonical_json
+from afbench.storage.commit import sweep
 from afbench.storage.folder import commit_header, has_records, log_event, read_header
 from afbench.storage.locks import at_work, locked
 from afbench.storage.manifests import AUTHENTIC, CLEAN, TOP, WORK, excluded_samples, read_configs
@@ -26,18 +27,19 @@ from afbench.storage.manifests import AUTHENTIC, CLEAN, TOP, WORK, excluded_samp
 from .adaptive import behind, called, defence_of
 from .finalise import finalise
 from .provenance import config_hash, describe_config, difference, software
-from .request import Hooks, Options, check_request, config_localizer, localizer_names
+from .request import Hooks, Options, Part, check_request, config_localizer, localizer_names
 from .retry import reopen_failed
 from .splits import Split, authentic_splits, check_splits, open_splits
 from .units import Unit, run_units
-from .work import Run, Task, gradients_left, stamp
+from .work import Run, Task, stamp
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What a run did: configs asked for, shards it wrote, gradients it took, excluded samples by reason.
 
-    ``restricted`` are the terms of sources that forbid sharing their pixels, which the folder holds.
+    ``restricted`` are the terms of sources that forbid sharing their pixels, which the folder holds. ``shards_left`` is not
+    zero where other parts have not made theirs: then nothing is published yet, and nothing known of ``excluded``.
     """
 
     folder: Path
@@ -46,13 +48,31 @@ class Outcome:
     gradients: int
     excluded: Mapping[str, int]
     restricted: Mapping[str, str]
+    shards_left: int = 0
 
 
-def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None) -> Outcome:
+@dataclass(frozen=True)
+class Ready:
+    """A plan whose localizers and sources are open, and which the folder has room for."""
+
+    tasks: Sequence[Task]
+    splits: Mapping[str, Split]
+    authentic: Mapping[str, Split]
+    headers: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def every_split(self) -> list[Split]:
+        return [*self.splits.values(), *self.authentic.values()]
+
+
+def generate(
+    plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None, part: Part | None = None
+) -> Outcome:
     """Make the configs of a plan in a folder, or the part of them that is missing.
 
     Every shard is committed by itself; a run that was interrupted goes on where it stopped and ends with the
     same bytes. Other configs may be there already, and other processes may make shards of the same plan at the same time.
+    Of a ``part`` only its own shards are made, and no lock is relied on; whoever ends last publishes.
 
     Raises:
         UsageError: before anything is written, if the folder, a localizer or a source cannot be used, or a
@@ -62,6 +82,38 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
     """
     hooks = hooks or Hooks()
     check_request(plan, out, options)
+    ready = prepare(plan, out, options, hooks)
+    run = Run(
+        out, plan.seed, options.device, options.batch_size, options.image_format, hooks.advance, hooks.say
+    )
+    if options.retry_failed:
+        retry(out, ready)
+    left, loose = 0, part is not None
+    if not is_finished(out, ready):
+        same_plan = fingerprint(ready, options)
+        with ExitStack() as stack:
+            with locked(out, same_plan, loose=loose):
+                # again: another process may have written while this one waited
+                _check_folder(out, ready)
+                units = _begin(run, ready)
+                ours = units[part.index :: part.count] if part else units
+                hooks.start(sum(one.gradients_left(out) for one in ours))
+                stack.enter_context(at_work(out, same_plan, loose=loose))
+            with compute_precision(options.precision, options.device):
+                run_units(run, ours, loose=loose)
+            log_event(out, event="end", process=os.getpid(), gradients=run.gradients, shards=run.shards)
+            # by each that was at work: what the first has published is not touched
+            with locked(out, same_plan, loose=loose):
+                left = _publish(run, units, part)
+    return outcome(out, ready, shards=run.shards, gradients=run.gradients, left=left)
+
+
+def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks) -> Ready:
+    """Open the localizers and sources of a plan that ``check_request`` let pass; nothing is written into the folder.
+
+    Raises:
+        UsageError: as ``generate`` does.
+    """
     names = localizer_names(plan)
     localizers = {name: load_localizer(name, options.checkpoint, device=options.device) for name in names}
     attacked = {
@@ -80,49 +132,58 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
         for name in block.localizers
         for source in block.sources
     ]
-    headers = _headers(tasks, plan.seed, options)
-    authentic = authentic_splits(splits)
-    _check_folder(out, splits, authentic, headers)
-    run = Run(
-        out, plan.seed, options.device, options.batch_size, options.image_format, hooks.advance, hooks.say
+    ready = Ready(tasks, splits, authentic_splits(splits), _headers(tasks, plan.seed, options))
+    _check_folder(out, ready)
+    return ready
+
+
+def retry(out: Path, ready: Ready) -> None:
+    """Make samples whose attack failed missing again."""
+    reopen_failed(
+        out, {(config, task.split.name) for task in ready.tasks for config in task.configs().values()}
     )
-    if options.retry_failed:
-        reopen_failed(
-            out, {(config, task.split.name) for task in tasks for config in task.configs().values()}
-        )
-    if not _is_finished(out, tasks, authentic):
-        same_plan = _fingerprint(headers, [*splits.values(), *authentic.values()], options)
-        with ExitStack() as stack:
-            with locked(out, same_plan):
-                # again: another process may have written while this one waited
-                _check_folder(out, splits, authentic, headers)
-                units = _begin(run, tasks, splits, authentic, headers, hooks)
-                stack.enter_context(at_work(out, same_plan))
-            with compute_precision(options.precision, options.device):
-                run_units(run, units)
-            log_event(out, event="end", process=os.getpid(), gradients=run.gradients, shards=run.shards)
-            with locked(
-                out, same_plan
-            ):  # by each that was at work: what the first has published is not touched
-                finalise(out)
-    _refuse_empty(out, splits, headers)
+
+
+def outcome(out: Path, ready: Ready, *, shards: int, gradients: int, left: int = 0) -> Outcome:
+    """What to tell of a run.
+
+    Raises:
+        AfbenchError: if a source or config was published without a single sample.
+    """
+    if not left:
+        _refuse_empty(out, ready.splits, ready.headers)
     restricted = {
         name: split.source.terms
-        for name, split in splits.items()
+        for name, split in ready.splits.items()
         if split.source.redistribution == "forbidden"
     }
-    return Outcome(out, list(headers), run.shards, run.gradients, _excluded(out, headers), restricted)
+    excluded = {} if left else _excluded(out, ready.headers)
+    return Outcome(out, list(ready.headers), shards, gradients, excluded, restricted, left)
 
 
-def _check_folder(
-    out: Path,
-    splits: Mapping[str, Split],
-    authentic: Mapping[str, Split],
-    headers: Mapping[str, Mapping[str, Any]],
-) -> None:
-    check_splits(out, splits)
-    check_splits(out, authentic)
-    _check_configs(out, headers)
+def _publish(run: Run, units: Sequence[Unit], part: Part | None) -> int:
+    """Publish, but of parts only all together; returns how many shards other parts have yet to make."""
+    if part is None:
+        finalise(run.out)
+        return 0
+    left = 0 if run.is_published() else sum(not one.is_made(run.out) for one in units)
+    # asked again: while these looked at records another part may have published, and removed them
+    if run.is_published():
+        return 0
+    if not left:
+        try:
+            finalise(run.out, overtaken=run.is_published)
+        except AfbenchError:
+            if not run.is_published():
+                raise
+        sweep(run.out)
+    return left
+
+
+def _check_folder(out: Path, ready: Ready) -> None:
+    check_splits(out, ready.splits)
+    check_splits(out, ready.authentic)
+    _check_configs(out, ready.headers)
 
 
 def _refuse_empty(out: Path, splits: Mapping[str, Split], configs: Iterable[str]) -> None:
@@ -173,53 +234,44 @@ def _check_configs(out: Path, headers: Mapping[str, Mapping[str, Any]]) -> None:
             )
 
 
-def _is_finished(out: Path, tasks: Sequence[Task], authentic: Mapping[str, Split]) -> bool:
+def is_finished(out: Path, ready: Ready) -> bool:
     """True if everything asked for is published and nothing is half-way: then no file is touched."""
     if (out / WORK).exists() or not (out / TOP).exists():
         return False
     finished = _published(out)
     return all(
         (config, task.split.name) in finished
-        for task in tasks
+        for task in ready.tasks
         for config in (CLEAN, *task.configs().values())
-    ) and all((AUTHENTIC, name) in finished for name in authentic)
+    ) and all((AUTHENTIC, name) in finished for name in ready.authentic)
 
 
 def _published(out: Path) -> set[tuple[str, str]]:
     return {(name, split) for name, manifest in read_configs(out).items() for split in manifest["splits"]}
 
 
-def _fingerprint(headers: Mapping[str, Mapping[str, Any]], splits: Sequence[Split], options: Options) -> str:
+def fingerprint(ready: Ready, options: Options) -> str:
     """Tells processes that may share a folder: the same configs of the same samples, in the same batches."""
     asked = {
-        "configs": {config: header["config_hash"] for config, header in headers.items()},
-        "splits": {f"{split.originals}.{split.name}": split.identity() for split in splits},
+        "configs": {config: header["config_hash"] for config, header in ready.headers.items()},
+        "splits": {f"{split.originals}.{split.name}": split.identity() for split in ready.every_split},
         "batch_size": options.batch_size,
         "image_format": options.image_format,
     }
     return hashlib.sha256(canonical_json(asked).encode()).hexdigest()
 
 
-def _begin(
-    run: Run,
-    tasks: Sequence[Task],
-    splits: Mapping[str, Split],
-    authentic: Mapping[str, Split],
-    headers: Mapping[str, Mapping[str, Any]],
-    hooks: Hooks,
-) -> list[Unit]:
+def _begin(run: Run, ready: Ready) -> list[Unit]:
     """Fix how everything is made, and list the shards to look at, split by split."""
     run.published_at = stamp(run.out)
-    published = _published(run.out)
-    tasks = [task.without(published) for task in tasks]
     told = software()
-    every = [*splits.values(), *authentic.values()]
-    for split in every:
+    for split in ready.every_split:
         commit_header(run.out, f"{split.originals}.{split.name}", split.identity())
-    for task in tasks:
-        for config in task.configs().values():
+    published = _published(run.out)
+    for task in ready.tasks:
+        for config in task.without(published).configs().values():
             if not has_records(run.out, config=config):
-                commit_header(run.out, config, {**headers[config], "software": told})
+                commit_header(run.out, config, {**ready.headers[config], "software": told})
     log_event(
         run.out,
         event="start",
@@ -229,7 +281,13 @@ def _begin(
         batch_size=run.batch_size,
         threads=torch.get_num_threads(),
     )
-    hooks.start(sum(gradients_left(run.out, task) for task in tasks))
+    return list_units(run.out, ready)
+
+
+def list_units(out: Path, ready: Ready) -> list[Unit]:
+    """Every shard of a plan, split by split, with what is not published of it; the same list in every process."""
+    published = _published(out)
+    tasks = [task.without(published) for task in ready.tasks]
     return [
         Unit(
             split,
@@ -237,7 +295,7 @@ def _begin(
             [task for task in tasks if task.split is split],
             (split.originals, split.name) in published,
         )
-        for split in every
+        for split in ready.every_split
         for number in range(len(split.shards))
     ]
 

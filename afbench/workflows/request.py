@@ -42,6 +42,24 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Every ``count``-th shard of a plan from ``index`` on, for processes that nothing but the folder connects.
+
+    Raises:
+        UsageError: if it is out of range.
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UsageError(f"--num-shards must be at least 1; found {self.count}")
+        if not 0 <= self.index < self.count:
+            raise UsageError(f"--shard-index must be from 0 to {self.count - 1}; found {self.index}")
+
+
+@dataclass(frozen=True)
 class Hooks:
     """Where a caller listens: ``start(gradients)``, ``advance(gradients)``, ``say(line)``, ``index(files, of)``."""
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from afbench.storage.locks import others_at_work, poll, unit
 
 from .splits import Split
-from .work import Run, Task, run_shard
+from .work import Run, Task, gradients_left, is_made, run_shard
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,20 @@ class Unit:
     def name(self) -> str:
         return f"{self.split.originals}.{self.split.name}-{self.number:05d}"
 
+    def is_made(self, out: Path) -> bool:
+        """True if nothing of it is missing."""
+        return is_made(out, self.split, self.number, self.tasks, originals_published=self.originals_published)
 
-def run_units(run: Run, units: Sequence[Unit]) -> None:
+    def gradients_left(self, out: Path) -> int:
+        """Image gradients (and queries) that it still takes."""
+        return sum(gradients_left(out, task, self.number) for task in self.tasks)
+
+
+def run_units(run: Run, units: Sequence[Unit], *, loose: bool = False) -> None:
     """Make every shard that is missing, each under a lock of its own; wait for those that others are making.
 
-    Whoever dies leaves its lock free, and its shard to the others.
+    Whoever dies leaves its lock free, and its shard to the others. ``loose`` is for shards nobody else was told to make:
+    they are made also where the file system has no locks.
 
     Raises:
         AfbenchError: if a shard cannot be written.
@@ -37,7 +47,7 @@ def run_units(run: Run, units: Sequence[Unit]) -> None:
     while units and not run.is_published():
         left = []
         for one in units:
-            with unit(run.out, one.name) as ours:
+            with unit(run.out, one.name, loose=loose) as ours:
                 if ours:
                     run_shard(
                         run,

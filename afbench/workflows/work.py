@@ -83,13 +83,20 @@ def stamp(out: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def gradients_left(out: Path, task: Task) -> int:
-    """Image gradients (and queries of attacks that take none) of the missing shards of a task."""
+def gradients_left(out: Path, task: Task, number: int) -> int:
+    """Image gradients (and queries of attacks that take none) of what is missing of a shard of a task."""
     return sum(
-        len(ids) * (shared_gradients(group) + sum(map(queries, group)))
-        for number, ids in enumerate(task.split.shards)
+        len(task.split.shards[number]) * (shared_gradients(group) + sum(map(queries, group)))
         for group in _missing_groups(out, task, number)
     )
+
+
+def is_made(
+    out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
+) -> bool:
+    """True if ``run_shard`` would find nothing to do."""
+    stored = originals_published or read_record(out, split.originals, split.name, number) is not None
+    return stored and not any(_missing_groups(out, task, number) for task in tasks)
 
 
 def run_shard(
@@ -136,6 +143,17 @@ def _run_group(
 ) -> None:
     started = time.monotonic()
     halved: dict[tuple[int, int], int] = {}
+    passes = 0
+
+    def on_gradients(number: int) -> None:
+        nonlocal passes
+        passes += number
+        run.advance(number)
+
+    def on_queries(number: int) -> None:
+        nonlocal passes
+        passes += number
+        run.on_gradients(number)
 
     def on_halved(size: tuple[int, int], images: int) -> None:
         halved[size] = images
@@ -153,8 +171,8 @@ def _run_group(
             batch_size=run.batch_size,
             device=run.device,
             image_format=run.image_format,
-            on_gradients=run.advance,
-            on_queries=run.on_gradients,
+            on_gradients=on_gradients,
+            on_queries=on_queries,
             on_halved=on_halved,
         )
     _refuse_none(done)
@@ -190,6 +208,7 @@ def _run_group(
         batch_size=run.batch_size,
         halved=[[*size, images] for size, images in halved.items()],
         threads=torch.get_num_threads(),
+        passes=passes,
         seconds=round(time.monotonic() - started, 3),
         **used(),
     )

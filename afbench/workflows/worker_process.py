@@ -1,0 +1,44 @@
+"""A worker as a process of its own, that does not outlive the one that started it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from types import FrameType
+
+STOPPED = 3
+_GRACE_SECONDS = 30
+
+
+def main() -> None:
+    """A job from stdin, its end to stdout; stops when the process that holds the other end of stdin is gone."""
+    signal.signal(signal.SIGTERM, _stop)
+    answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what a user's own localizer prints is no answer
+    try:
+        text = sys.stdin.readline()
+        threading.Thread(target=_follow, daemon=True).start()
+        from .worker import run_job  # seconds of imports, during which it can be stopped
+
+        told = run_job(text)
+    except KeyboardInterrupt:
+        sys.exit(STOPPED)
+    answer.write(json.dumps(told))
+    answer.close()
+
+
+def _follow() -> None:
+    # not sys.stdin, whose lock a daemon thread must not hold when the interpreter ends
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE_SECONDS)
+    os._exit(STOPPED)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

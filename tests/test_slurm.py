@@ -1,0 +1,137 @@
+"""Executor ``slurm`` with submitit's jobs on this machine."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from afbench.core import UsageError
+from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.storage.failpoints import VARIABLE
+from afbench.workflows import scale_out, slurm_hands
+from afbench.workflows.crew import Crew
+from afbench.workflows.generate import generate
+from afbench.workflows.job import Job, job_as_text
+from afbench.workflows.request import Hooks, Options
+from afbench.workflows.scale_out import generate_by
+
+submitit = pytest.importorskip("submitit")
+
+OPTIONS = Options(checkpoint="random", shard_size=1)
+SETTINGS = tuple(expand_attack("fgsm", phi=["1/255", "3/255"]))
+HERE = Crew("slurm", 1, (), {"cluster": "local", "timeout_min": 5})
+
+
+@pytest.fixture
+def plan(photographs: Path) -> RunPlan:
+    return RunPlan("test", (Block(("reference",), (SourceSpec("folder", str(photographs)),), SETTINGS),))
+
+
+def _tree(out: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(out.rglob("*")) if path.is_file())
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in files
+        if "log" not in path.relative_to(out).parts
+    }
+
+
+@pytest.mark.reliability("R1")
+@pytest.mark.reliability("R12")
+def test_jobs_one_of_which_is_killed_make_the_bytes_of_one_process(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", "/nowhere")  # a commit made meanwhile must not look like other bytes
+    monkeypatch.setattr(submitit.core.core.Job, "_results_timeout_s", 0)
+    faults = [{VARIABLE: "commit.done=6:kill"}]
+
+    def told(job: Job) -> str:
+        return job_as_text(replace(job, environment=faults.pop() if faults else {}))
+
+    monkeypatch.setattr(slurm_hands, "job_as_text", told)
+    said: list[str] = []
+    done = generate_by(HERE, plan, tmp_path / "jobs", OPTIONS, Hooks(say=said.append))
+    generate(plan, tmp_path / "serial", OPTIONS)
+    assert said[0].startswith("part 0 of 1 died (job ") and said[0].endswith("; starting it again")
+    assert _tree(tmp_path / "jobs") == _tree(tmp_path / "serial") and done.gradients == 3
+
+
+def test_whoever_stops_the_command_stops_its_jobs(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm_hands, "Resumable", lambda: _asleep)
+    monkeypatch.setattr(slurm_hands, "job_as_text", lambda job: str(tmp_path / "process"))
+
+    def interrupted(path: Path, hooks: Hooks) -> Callable[[], None]:
+        def watch() -> None:
+            if (tmp_path / "process").exists():
+                raise KeyboardInterrupt
+
+        return watch
+
+    monkeypatch.setattr(scale_out, "_follow_log", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate_by(HERE, plan, tmp_path / "out", OPTIONS)
+    left = Path("/proc") / (tmp_path / "process").read_text() / "stat"
+    until = time.monotonic() + 60
+    # a zombie waits for the first process of the machine to notice, and does nothing
+    while left.exists() and left.read_text().rpartition(")")[2].split()[0] != "Z":
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _asleep(place: str) -> None:
+    fresh = Path(f"{place}.new")
+    fresh.write_text(str(os.getpid()))
+    fresh.rename(place)
+    signal.pause()
+
+
+def test_a_preempted_job_is_queued_again_as_it_was() -> None:
+    again = slurm_hands.Resumable().checkpoint("the job")
+    assert (again.function, again.args) == (slurm_hands.Resumable(), ("the job",))
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({}, "cannot submit jobs"),
+        ({"cluster": "elsewhere"}, "cannot submit jobs"),
+        ({"cluster": "local", "colour": "red"}, "colour"),
+    ],
+)
+def test_what_submitit_cannot_do_is_one_line(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any], told: str
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    crew = Crew("slurm", 1, (), {"timeout_min": 5, **params})
+    with pytest.raises(UsageError, match=told) as caught:
+        generate_by(crew, plan, tmp_path, OPTIONS)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_slurm_is_asked_for_and_refuses_is_told(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Slurm that takes no job, and keeps what it was asked."""
+    for name, script in (
+        ("srun", ""),
+        ("sbatch", f'cat "$1" > {tmp_path}/asked; echo "no such partition" >&2; exit 1'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    crew = Crew("slurm", 2, (), {"timeout_min": 90, "slurm_partition": "gpu"})
+    options = replace(OPTIONS, device="cuda")
+    with pytest.raises(UsageError, match=r"Slurm took no jobs \(.*no such partition"):
+        generate_by(crew, plan, tmp_path / "out", options)
+    asked = (tmp_path / "asked").read_text()
+    for line in ("--array=0-1%2", "--gpus-per-node=1", "--partition=gpu", "--time=90", "--job-name=afbench"):
+        assert f"#SBATCH {line}\n" in asked, asked
+    assert f"#SBATCH --cpus-per-task={torch.get_num_threads()}\n" in asked
