@@ -25,7 +25,7 @@ from afbench.workflows.request import Hooks, Options
 from afbench.workflows.scale_out import generate_by
 
 pytest.importorskip("ray")
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.slow]  # a cluster takes long to start
 
 OPTIONS = Options(checkpoint="random", shard_size=1)
 SETTINGS = tuple(expand_attack("fgsm", phi=["1/255", "3/255"]))
@@ -125,7 +125,6 @@ def test_what_a_cluster_does_not_have_is_said_and_nothing_waits_for_it(
         generate_by(Crew("ray", 1, (), {"address": "elsewhere"}), plan, tmp_path, OPTIONS)
 
 
-@pytest.mark.slow
 @pytest.mark.reliability("R1")
 @pytest.mark.reliability("R12")
 def test_a_node_that_is_gone_changes_no_byte(
@@ -154,7 +153,6 @@ def test_a_node_that_is_gone_changes_no_byte(
         cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
 
 
-@pytest.mark.slow
 @pytest.mark.reliability("R1")
 @pytest.mark.reliability("R12")
 def test_a_killed_driver_takes_its_tasks_along_and_the_same_command_goes_on(

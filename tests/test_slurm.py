@@ -42,6 +42,7 @@ def _tree(out: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.reliability("R1")
 @pytest.mark.reliability("R12")
 def test_jobs_one_of_which_is_killed_make_the_bytes_of_one_process(
