@@ -79,6 +79,12 @@ from .progress import counted_bar, deferred_bar
     is_flag=True,
     help="Make the shards anew that lack samples whose attack failed (NaN gradients, out of memory); others are not touched.",
 )
+@click.option(
+    "--workers",
+    type=int,
+    metavar="N",
+    help="Threads that decode and encode images beside the attack; 0 for none. Default: one a processor.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
 def command(
@@ -94,6 +100,7 @@ def command(
     authentic: bool,
     through_defence: str | None,
     retry_failed: bool,
+    workers: int | None,
     dry_run: bool,
     as_json: bool,
     **plan_arguments: Any,
@@ -119,6 +126,7 @@ def command(
         authentic,
         through_defence,
         retry_failed,
+        workers,
     )
     # what is wrong is said before torch is imported, which takes seconds
     check_request(plan, folder, options)

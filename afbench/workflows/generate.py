@@ -16,6 +16,7 @@ import torch
 
 from afbench.core import AfbenchError, UsageError
 from afbench.engine import compute_precision
+from afbench.engine.beside import default_workers
 from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
 from afbench.plan import RunPlan, canonical_json
@@ -84,7 +85,14 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
     authentic = authentic_splits(splits)
     _check_folder(out, splits, authentic, headers)
     run = Run(
-        out, plan.seed, options.device, options.batch_size, options.image_format, hooks.advance, hooks.say
+        out,
+        plan.seed,
+        options.device,
+        options.batch_size,
+        options.image_format,
+        hooks.advance,
+        hooks.say,
+        default_workers() if options.workers is None else options.workers,
     )
     if options.retry_failed:
         reopen_failed(

@@ -35,7 +35,7 @@ class Launch:
     device: str = "cpu"
     batch_size: int | None = None
     threads: int = field(default_factory=torch.get_num_threads)
-    at_most: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    launches: Mapping[tuple[int, int], int] = field(default_factory=dict)
     logged: bool = False
 
 

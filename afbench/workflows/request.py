@@ -24,6 +24,7 @@ class Options:
     """How to run, as opposed to what: only ``precision``, ``checkpoint``, ``attack_at`` and ``through_defence`` (a defence
     as ``load_defence`` reads it) decide the pixels.
 
+    ``workers`` are threads that decode and encode beside the attack: None for one a processor, 0 to do it in between.
     ``batch_size`` is in images per launch, None to follow their size; another one may move single levels in
     float32, and so may adding phi to a finished benchmark.
     """
@@ -39,6 +40,7 @@ class Options:
     authentic: bool = False
     through_defence: str | None = None
     retry_failed: bool = False
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ def check_request(plan: RunPlan, out: Path, options: Options) -> None:
         raise UsageError(f"--localizer-name must match [a-z0-9_]+; found '{options.localizer_name}'")
     if any(one is not None and one < 1 for one in (options.batch_size, options.shard_size)):
         raise UsageError("--batch-size and --shard-size must be at least 1")
+    if options.workers is not None and options.workers < 0:
+        raise UsageError(f"--workers must be at least 0; found {options.workers}")
     if options.precision == "tf32" and not options.device.startswith("cuda"):
         raise UsageError(
             f"--precision tf32 needs an NVIDIA GPU; on device '{options.device}' use fp32 or bf16"

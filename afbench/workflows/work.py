@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 import torch
 
 from afbench.core import AfbenchError, BadSample, Localizer, Sample, Setting, Source
-from afbench.engine import OUT_OF_MEMORY, AttackedRow, Failure, Judged, judge, run_settings
+from afbench.engine import OUT_OF_MEMORY, AttackedRow, Failure, Judged, judge, start_settings
+from afbench.engine.beside import Submit, Writer
 from afbench.engine.gpu_log import gpu_use
 from afbench.engine.memory import is_out_of_memory
 from afbench.images import ImageFormat
@@ -61,6 +63,7 @@ class Run:
     image_format: ImageFormat
     on_gradients: Callable[[int], None]
     say: Callable[[str], None]
+    workers: int
     shards: int = 0
     gradients: int = 0
     published_at: tuple[int, int] | None = None
@@ -92,26 +95,58 @@ def gradients_left(out: Path, task: Task) -> int:
     )
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What works beside the attack: threads for images, and the one that writes."""
+
+    submit: Submit
+    writer: Writer
+
+
+def is_missing(run: Run, split: Split, number: int, tasks: Sequence[Task], originals_published: bool) -> bool:
+    """True if anything of a shard is to be made."""
+    stored = originals_published or read_record(run.out, split.originals, split.name, number) is not None
+    missing = not stored or any(_missing_groups(run.out, task, number) for task in tasks)
+    # in this order: the list of files is written before the records are removed
+    return missing and not run.is_published()
+
+
+def start_reading(split: Split, number: int, submit: Submit) -> list[Future[Sample | BadSample]]:
+    """Have the samples of a shard decoded, in the order of their ids."""
+    return [submit(_read, split.source, sample_id) for sample_id in split.shards[number]]
+
+
 def run_shard(
-    run: Run, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
+    run: Run,
+    split: Split,
+    number: int,
+    tasks: Sequence[Task],
+    reading: Sequence[Future[Sample | BadSample]],
+    beside: Beside,
+    *,
+    originals_published: bool,
 ) -> None:
-    """Make whatever is missing of one shard.
+    """Make whatever is missing of one shard, of samples that are being read; the last of it may still be written after.
 
     Raises:
         AfbenchError: if a shard cannot be written.
     """
     missing = [(task, group) for task in tasks for group in _missing_groups(run.out, task, number)]
-    stored = originals_published or read_record(run.out, split.originals, split.name, number) is not None
-    # in this order: the list of files is written before the records are removed
-    if (stored and not missing) or run.is_published():
-        return
-    samples, excluded = _read_samples(split.source, split.shards[number])
-    if not stored:
-        rows = [clean_row(sample, split.name, run.image_format) for sample in samples]
-        _commit(run, split.originals, split, number, rows, excluded, together=())
+    samples, excluded = _samples(split.shards[number], reading)
+    hashing = {sample.sample_id: beside.submit(hash_sample, sample) for sample in samples}
+    if not originals_published and read_record(run.out, split.originals, split.name, number) is None:
+        rows = [
+            beside.submit(_clean_row, sample, split.name, run.image_format, hashing[sample.sample_id])
+            for sample in samples
+        ]
+
+        def write() -> None:
+            done = [one.result() for one in rows]
+            _commit(run, split.originals, split, number, done, excluded, together=())
+
+        beside.writer.put(write)
     for one in excluded:
         run.say(f"excluded {one['sample_id']}: {one['reason']} ({one['detail']})")
-    hashes = {sample.sample_id: hash_sample(sample) for sample in samples}
     before: dict[str, list[Judged]] = {}
     for task, group in missing:
         if task.name not in before:
@@ -121,7 +156,7 @@ def run_shard(
                 before[task.name] = judge(
                     undefended(task.localizer), images, masks, batch_size=run.batch_size, device=run.device
                 )
-        _run_group(run, task, group, number, samples, before[task.name], excluded, hashes)
+        _run_group(run, task, group, number, samples, before[task.name], excluded, hashing, beside)
 
 
 def _run_group(
@@ -132,9 +167,10 @@ def _run_group(
     samples: Sequence[Sample],
     before: Sequence[Judged],
     excluded: Sequence[Mapping[str, str]],
-    hashes: Mapping[str, PixelHashes],
+    hashing: Mapping[str, Future[PixelHashes]],
+    beside: Beside,
 ) -> None:
-    started = time.monotonic()
+    started, threads = time.monotonic(), torch.get_num_threads()
     halved: dict[tuple[int, int], int] = {}
 
     def on_halved(size: tuple[int, int], images: int) -> None:
@@ -144,7 +180,7 @@ def _run_group(
         log_event(run.out, event="halved", split=task.split.name, shard=number, size=size, batch_size=images)
 
     with _told_of_memory(), gpu_use(run.device) as used:
-        done = run_settings(
+        finish = start_settings(
             task.localizer,
             samples,
             before,
@@ -156,8 +192,47 @@ def _run_group(
             on_gradients=run.advance,
             on_queries=run.on_gradients,
             on_halved=on_halved,
+            launches={},
+            submit=beside.submit,
         )
-    _refuse_none(done)
+        use = used()
+
+    def write() -> None:
+        with _told_of_memory():
+            done = finish()
+        _refuse_none(done)
+        hashes = {sample_id: one.result() for sample_id, one in hashing.items()}
+        wrote = _write_group(run, task, group, number, done, excluded, hashes)
+        log_event(
+            run.out,
+            event="group",
+            process=os.getpid(),
+            localizer=task.name,
+            split=task.split.name,
+            shard=number,
+            settings=[f"{setting.attack}-{setting.label}" for setting in group],
+            wrote=wrote,
+            device=run.device,
+            batch_size=run.batch_size,
+            halved=[[*size, images] for size, images in halved.items()],
+            threads=threads,
+            seconds=round(time.monotonic() - started, 3),
+            **use,
+        )
+
+    beside.writer.put(write)
+
+
+def _write_group(
+    run: Run,
+    task: Task,
+    group: Sequence[Setting],
+    number: int,
+    done: Mapping[Setting, Sequence[AttackedRow | Failure]],
+    excluded: Sequence[Mapping[str, str]],
+    hashes: Mapping[str, PixelHashes],
+) -> list[str]:
+    """Commit the shards of a group that are not there yet; returns their configs."""
     split, configs = task.split, task.configs()
     wrote = []
     for setting, results in done.items():
@@ -177,22 +252,7 @@ def _run_group(
         together = [configs[one] for one in group]
         _commit(run, config, split, number, rows, [*excluded, *failed], together=together)
         wrote.append(config)
-    log_event(
-        run.out,
-        event="group",
-        process=os.getpid(),
-        localizer=task.name,
-        split=split.name,
-        shard=number,
-        settings=[f"{setting.attack}-{setting.label}" for setting in group],
-        wrote=wrote,
-        device=run.device,
-        batch_size=run.batch_size,
-        halved=[[*size, images] for size, images in halved.items()],
-        threads=torch.get_num_threads(),
-        seconds=round(time.monotonic() - started, 3),
-        **used(),
-    )
+    return wrote
 
 
 def _refuse_none(done: Mapping[Setting, Sequence[AttackedRow | Failure]]) -> None:
@@ -223,14 +283,30 @@ def _missing_groups(out: Path, task: Task, number: int) -> list[list[Setting]]:
     ]
 
 
-def _read_samples(source: Source, ids: Sequence[str]) -> tuple[list[Sample], list[dict[str, str]]]:
+def _read(source: Source, sample_id: str) -> Sample | BadSample:
+    try:
+        return source.read(sample_id)
+    except BadSample as problem:
+        return problem
+
+
+def _samples(
+    ids: Sequence[str], reading: Sequence[Future[Sample | BadSample]]
+) -> tuple[list[Sample], list[dict[str, str]]]:
     samples, excluded = [], []
-    for sample_id in ids:
-        try:
-            samples.append(source.read(sample_id))
-        except BadSample as problem:
-            excluded.append({"sample_id": sample_id, "reason": problem.reason, "detail": problem.detail})
+    for sample_id, future in zip(ids, reading, strict=True):
+        found = future.result()
+        if isinstance(found, BadSample):
+            excluded.append({"sample_id": sample_id, "reason": found.reason, "detail": found.detail})
+        else:
+            samples.append(found)
     return samples, excluded
+
+
+def _clean_row(
+    sample: Sample, split: str, image_format: ImageFormat, hashing: Future[PixelHashes]
+) -> dict[str, Any]:
+    return clean_row(sample, split, image_format, hashing.result())
 
 
 def _commit(
