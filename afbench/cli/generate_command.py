@@ -85,6 +85,18 @@ from .progress import counted_bar, deferred_bar
     metavar="N",
     help="Threads that decode and encode images beside the attack; 0 for none. Default: one a processor.",
 )
+@click.option(
+    "--deterministic/--no-deterministic",
+    default=True,
+    show_default=True,
+    help="On a GPU take only kernels that give the same bytes again; without, some are faster. Every shard records which (L1 or L2; on a CPU L0).",
+)
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Run the localizer through torch.compile: minutes before the first image, other bytes; recorded.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
 def command(
@@ -101,6 +113,8 @@ def command(
     through_defence: str | None,
     retry_failed: bool,
     workers: int | None,
+    deterministic: bool,
+    compiled: bool,
     dry_run: bool,
     as_json: bool,
     **plan_arguments: Any,
@@ -127,6 +141,8 @@ def command(
         through_defence,
         retry_failed,
         workers,
+        deterministic,
+        compiled,
     )
     # what is wrong is said before torch is imported, which takes seconds
     check_request(plan, folder, options)

@@ -19,6 +19,7 @@ from afbench.engine import compute_precision
 from afbench.engine.beside import default_workers
 from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
+from afbench.localizers.compiled import compile_forward
 from afbench.plan import RunPlan, canonical_json
 from afbench.storage.folder import commit_header, has_records, log_event, read_header
 from afbench.storage.locks import at_work, locked
@@ -65,6 +66,8 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
     check_request(plan, out, options)
     names = localizer_names(plan)
     localizers = {name: load_localizer(name, options.checkpoint, device=options.device) for name in names}
+    for bare in localizers.values() if options.compile else ():
+        compile_forward(bare)
     attacked = {
         name: behind(bare, name, options.through_defence, device=options.device, seed=plan.seed)
         for name, bare in localizers.items()
@@ -93,6 +96,8 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
         hooks.advance,
         hooks.say,
         default_workers() if options.workers is None else options.workers,
+        options.deterministic,
+        options.compile,
     )
     if options.retry_failed:
         reopen_failed(
@@ -106,7 +111,7 @@ def generate(plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = N
                 _check_folder(out, splits, authentic, headers)
                 units = _begin(run, tasks, splits, authentic, headers, hooks)
                 stack.enter_context(at_work(out, same_plan))
-            with compute_precision(options.precision, options.device):
+            with compute_precision(options.precision, options.device, deterministic=options.deterministic):
                 run_units(run, units)
             log_event(out, event="end", process=os.getpid(), gradients=run.gradients, shards=run.shards)
             with locked(
@@ -161,6 +166,7 @@ def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, di
                 precision=options.precision,
                 attack_at=options.attack_at,
                 defence=defence_of(task.localizer),
+                compiled=options.compile,
             )
             header = {"config": config, "config_hash": config_hash(how), "how": how}
             if headers.setdefault(config, header) != header:

@@ -21,8 +21,10 @@ AttackAt = Literal["native", "model"]
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as opposed to what: only ``precision``, ``checkpoint``, ``attack_at`` and ``through_defence`` (a defence
-    as ``load_defence`` reads it) decide the pixels.
+    """How to run, as opposed to what: only ``precision``, ``checkpoint``, ``attack_at``, ``through_defence`` (a defence
+    as ``load_defence`` reads it) and ``compile`` decide the pixels.
+
+    ``deterministic`` has a GPU give the same bytes again; every shard's record says which level of that was promised.
 
     ``workers`` are threads that decode and encode beside the attack: None for one a processor, 0 to do it in between.
     ``batch_size`` is in images per launch, None to follow their size; another one may move single levels in
@@ -41,6 +43,8 @@ class Options:
     through_defence: str | None = None
     retry_failed: bool = False
     workers: int | None = None
+    deterministic: bool = True
+    compile: bool = False
 
 
 @dataclass(frozen=True)

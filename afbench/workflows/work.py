@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from afbench.engine import OUT_OF_MEMORY, AttackedRow, Failure, Judged, judge, s
 from afbench.engine.beside import Submit, Writer
 from afbench.engine.gpu_log import gpu_use
 from afbench.engine.memory import is_out_of_memory
+from afbench.engine.precision import promised
+from afbench.engine.room import measured_launch
 from afbench.images import ImageFormat
 from afbench.plan import config_name, queries, settings_by_group, shared_gradients
 from afbench.storage.folder import commit_record, log_event, read_record
@@ -26,6 +28,7 @@ from afbench.storage.manifests import TOP, ids_sha256
 from afbench.storage.shards import shard_path, write_shard
 
 from .adaptive import undefended
+from .launches import logged_launches
 from .rows import PixelHashes, attacked_row, clean_row, hash_sample
 from .splits import Split
 
@@ -64,9 +67,12 @@ class Run:
     on_gradients: Callable[[int], None]
     say: Callable[[str], None]
     workers: int
+    deterministic: bool
+    compiled: bool
     shards: int = 0
     gradients: int = 0
     published_at: tuple[int, int] | None = None
+    rooms: dict[tuple[str, tuple[int, int]], int] = field(default_factory=dict)
 
     def is_published(self) -> bool:
         """True if another process has published what this run began with, and so removed the records."""
@@ -180,6 +186,7 @@ def _run_group(
         log_event(run.out, event="halved", split=task.split.name, shard=number, size=size, batch_size=images)
 
     with _told_of_memory(), gpu_use(run.device) as used:
+        launches = _launches(run, task, samples)
         finish = start_settings(
             task.localizer,
             samples,
@@ -192,7 +199,7 @@ def _run_group(
             on_gradients=run.advance,
             on_queries=run.on_gradients,
             on_halved=on_halved,
-            launches={},
+            launches=launches,
             submit=beside.submit,
         )
         use = used()
@@ -214,7 +221,9 @@ def _run_group(
             wrote=wrote,
             device=run.device,
             batch_size=run.batch_size,
+            launches=[[*size, images] for size, images in launches.items()],
             halved=[[*size, images] for size, images in halved.items()],
+            deterministic=run.deterministic,
             threads=threads,
             seconds=round(time.monotonic() - started, 3),
             **use,
@@ -273,6 +282,23 @@ def _told_of_memory() -> Iterator[None]:
         raise AfbenchError(_NO_MEMORY) from None
 
 
+def _launches(run: Run, task: Task, samples: Sequence[Sample]) -> dict[tuple[int, int], int]:
+    """Images per launch of each size where they are measured: on a GPU, if nobody said how many.
+
+    What the log says of an earlier run of the folder counts, so that a resumed run launches the same batches.
+    """
+    if run.batch_size is not None or not run.device.startswith("cuda"):
+        return {}
+    found = {}
+    logged = logged_launches(run.out, task.name)
+    for height, width in dict.fromkeys(sample.mask.shape for sample in samples):
+        size = height, width
+        if (task.name, size) not in run.rooms:
+            run.rooms[task.name, size] = logged.get(size) or measured_launch(task.localizer, size, run.device)
+        found[size] = run.rooms[task.name, size]
+    return found
+
+
 def _missing_groups(out: Path, task: Task, number: int) -> list[list[Setting]]:
     """Sharing groups with a shard to write. A group runs whole, so that a resumed run launches the same batches."""
     configs = task.configs()
@@ -327,6 +353,7 @@ def _commit(
         ids_sha256=ids_sha256(split.shards[number]),
         excluded=excluded,
     )
-    record = replace(record, together=together, image_format=run.image_format)
+    level = promised(run.device, deterministic=run.deterministic, compiled=run.compiled) if together else ""
+    record = replace(record, together=together, image_format=run.image_format, determinism=level)
     commit_record(run.out, config, split.name, number, record)
     run.shards += 1
