@@ -1,5 +1,6 @@
 """Which bytes come out again is promised, kept and written down; launches that were measured are taken again."""
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from afbench.engine.precision import _same_kernels, promised
 from afbench.engine.room import MOST, SHARE, fitting_launch, measured_launch
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
+from afbench.localizers.own import as_localizer
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.contents import inspect
 from afbench.storage.manifests import PROMISES, open_benchmark
@@ -214,7 +216,11 @@ def test_a_localizer_that_cannot_be_compiled_is_one_line(monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_a_compiled_localizer_has_the_same_logits_and_gradients_for_all_sizes() -> None:
-    plain, compiled = load_localizer("reference"), load_localizer("reference")
+    first, second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 1, 3, padding=1)
+    network = nn.Sequential(
+        first, nn.BatchNorm2d(8), nn.SiLU(), nn.AvgPool2d(2), nn.Upsample(scale_factor=2), second
+    )
+    plain, compiled = (as_localizer(copy.deepcopy(network), name="small") for _ in range(2))
     compile_forward(compiled)
 
     def both(localizer: Any, shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
