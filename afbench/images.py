@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import re
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -39,6 +41,24 @@ _UNDO = {
 
 ImageFormat = Literal["webp", "png"]
 
+_thread = threading.local()
+
+
+def leave_warnings() -> None:
+    """From now on this thread leaves warnings to the thread that started it: Python's filters belong to all threads."""
+    _thread.leaves_warnings = True
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Silence what libraries say of damaged files, which is judged here."""
+    if getattr(_thread, "leaves_warnings", False):
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
 
 class Decoded(NamedTuple):
     """Pixels, and what their file said of itself.
@@ -63,8 +83,7 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     picture, orientation = _open(data, max_pixels)
     if picture.mode not in EIGHT_BIT_MODES:
         raise BadSample("unsupported_mode", f"mode {picture.mode}, expected 8-bit RGB or grey")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of palettes with transparency, which is judged here
+    with no_warnings():  # of palettes with transparency
         if _transparent(picture):
             told = f"mode {picture.mode} with transparency, expected opaque pixels"
             raise BadSample("unsupported_mode", told)
@@ -139,8 +158,7 @@ def _load(picture: Image.Image) -> tuple[Image.Image, int | None]:
 
 def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int | None]:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged metadata, and of a size our own limit is for
+        with no_warnings():  # of damaged metadata, and of a size our own limit is for
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
             if picture.width * picture.height > max_pixels:
                 raise BadSample("too_large", f"{picture.width}x{picture.height} is above {max_pixels} pixels")
@@ -234,7 +252,7 @@ def to_tensor(images: Sequence[ByteImage], device: str = "cpu") -> Tensor:
     """Stack uint8 RGB ``(H, W, 3)`` into float32 ``(N, 3, H, W)`` in [0, 1]."""
     import torch
 
-    batch = torch.from_numpy(np.stack(images)).to(device)
+    batch = _to_device(torch.from_numpy(np.stack(images)), device)
     return batch.permute(0, 3, 1, 2).to(torch.float32).div_(255.0).contiguous()
 
 
@@ -242,7 +260,14 @@ def masks_to_tensor(masks: Sequence[ByteImage], device: str = "cpu") -> Tensor:
     """Stack uint8 masks ``(H, W)`` into float32 ``(N, 1, H, W)`` of 0 and 1."""
     import torch
 
-    return torch.from_numpy(np.stack(masks) > 127)[:, None].to(device=device, dtype=torch.float32)
+    return _to_device(torch.from_numpy(np.stack(masks) > 127), device)[:, None].to(torch.float32)
+
+
+def _to_device(levels: Tensor, device: str) -> Tensor:
+    """Copy bytes; to a GPU from pinned memory, so that nothing waits for the copy."""
+    if not device.startswith("cuda"):
+        return levels.to(device)
+    return levels.pin_memory().to(device, non_blocking=True)
 
 
 def quantise(attacked: Tensor, original: Tensor, max_levels: int | None) -> Tensor:

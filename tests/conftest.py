@@ -19,6 +19,12 @@ from afbench.workflows.request import Options
 torch.set_num_threads(1)
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what needs a GPU where there is none."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+
+
 class Ran(NamedTuple):
     """What a command left behind."""
 

@@ -315,7 +315,7 @@ def test_running_out_of_memory_is_said_in_one_line(
     def fail(*asked: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr("afbench.workflows.work.run_settings", fail)
+    monkeypatch.setattr("afbench.workflows.work.start_settings", fail)
     with pytest.raises(AfbenchError, match="out of memory; lower --batch-size"):
         generate(_plan(root, FGSM), tmp_path, RANDOM)
 

@@ -57,5 +57,6 @@ def test_memory_and_open_files_stay_flat(
     record_property("ran", f"{shards} shards, {disk} disk: {grown / 2**20:+.1f} MiB")
     # all images of the run kept would be 27 KB each, twice, and their gradients
     assert grown < 6 * 2**20 + shards * 2**13
-    assert len({files for _, files in seen[warm:]}) == 1
+    # beside the attack the shard before may be locked, and a file of it open
+    assert max(files for _, files in seen[-warm:]) <= min(files for _, files in seen[:warm]) + 3
     assert verify(tmp_path / "out", level="fast") == []

@@ -81,6 +81,24 @@ from .progress import counted_bar, deferred_bar
     help="Make the shards anew that lack samples whose attack failed (NaN gradients, out of memory); others are not touched.",
 )
 @click.option(
+    "--image-threads",
+    type=int,
+    metavar="N",
+    help="Threads that decode and encode images beside the attack; 0 for none. Default: one a processor.",
+)
+@click.option(
+    "--deterministic/--no-deterministic",
+    default=True,
+    show_default=True,
+    help="On a GPU take only kernels that give the same bytes again; without, some are faster. Every shard records which (L1 or L2; on a CPU L0).",
+)
+@click.option(
+    "--compile",
+    "compiled",
+    is_flag=True,
+    help="Run the localizer through torch.compile: minutes before the first image, other bytes; recorded.",
+)
+@click.option(
     "--executor",
     type=click.Choice(EXECUTORS),
     help="Have the shards made by workers: processes on this machine, tasks on a Ray cluster, Slurm jobs; see docs/scale-out.md.",
@@ -125,6 +143,9 @@ def command(
     authentic: bool,
     through_defence: str | None,
     retry_failed: bool,
+    image_threads: int | None,
+    deterministic: bool,
+    compiled: bool,
     executor: str | None,
     workers: int | None,
     devices: str | None,
@@ -156,6 +177,9 @@ def command(
         authentic,
         through_defence,
         retry_failed,
+        image_threads,
+        deterministic,
+        compiled,
     )
     # what is wrong is said before torch is imported, which takes seconds
     crew = read_crew(executor, workers, devices, executor_params)

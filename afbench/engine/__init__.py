@@ -1,6 +1,6 @@
 """Run attacks over blocks of samples."""
 
-from .block import FAILURES, OUT_OF_MEMORY, AttackedRow, Failure, run_settings
+from .block import FAILURES, OUT_OF_MEMORY, AttackedRow, Failure, run_settings, start_settings
 from .measure import Judged, judge, localize
 from .precision import PRECISIONS, compute_precision
 
@@ -15,4 +15,5 @@ __all__ = [
     "judge",
     "localize",
     "run_settings",
+    "start_settings",
 ]

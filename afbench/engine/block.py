@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
+from typing import NamedTuple
 
+import numpy as np
 import torch
 
-from afbench.core import ByteImage, Localizer, Sample, Setting
+from afbench.core import AfbenchError, ByteImage, Localizer, Sample, Setting
 from afbench.images import ImageFormat, decode_stored, encode_image, masks_to_tensor, quantise, to_tensor
 from afbench.metrics import Distance, distance
 from afbench.plan import max_levels
 
+from .beside import Submit, inline
 from .grid import Batch, attack_batch, images_per_launch
 from .measure import Judged, equal_sizes, judge, launch_size
 from .memory import OnHalved, fits
@@ -35,6 +39,13 @@ class AttackedRow:
     after: Judged
     distance: Distance
     zero_gradient_pixels: int | None
+
+
+class _Kept(NamedTuple):
+    """An attacked image in 8 bits, and, as soon as a thread has them, its bytes and its distance."""
+
+    image: ByteImage
+    stored: Future[tuple[bytes, Distance]]
 
 
 @dataclass(frozen=True)
@@ -59,9 +70,10 @@ def run_settings(
     on_gradients: OnGradients | None = None,
     on_queries: OnQueries | None = None,
     on_halved: OnHalved = lambda size, images: None,
-    at_most: Mapping[tuple[int, int], int] = MappingProxyType({}),
+    launches: Mapping[tuple[int, int], int] = MappingProxyType({}),
+    submit: Submit = inline,
 ) -> dict[Setting, list[AttackedRow | Failure]]:
-    """Attack all samples with all settings of one group and score the re-loaded 8-bit images.
+    """Attack all samples with all settings of one group and score the 8-bit images, as they are stored.
 
     Images of one size run at one number of images per launch: where a launch does not fit into memory, all of that
     size start again with half as many. A sample that does not fit by itself fails with ``out_of_memory``.
@@ -78,12 +90,52 @@ def run_settings(
         on_gradients: told how many image gradients were just taken.
         on_queries: told how many images were just looked at without a gradient, by an attack that takes none.
         on_halved: told of a size (height, width) and the images per launch it starts again with.
-        at_most: images per launch for some sizes, as a run that was halved ended with.
+        launches: images per launch for some sizes: as measured, or as a run that was halved ended with.
+        submit: has images encoded and compared beside the next launch.
     Returns:
         For each setting one row or failure per sample, in the order of ``samples``.
+    Raises:
+        AfbenchError: if an encoded image does not decode to itself.
+    """
+    return start_settings(
+        localizer,
+        samples,
+        before,
+        settings,
+        seed=seed,
+        batch_size=batch_size,
+        device=device,
+        image_format=image_format,
+        on_gradients=on_gradients,
+        on_queries=on_queries,
+        on_halved=on_halved,
+        launches=launches,
+        submit=submit,
+    )()
+
+
+def start_settings(
+    localizer: Localizer,
+    samples: Sequence[Sample],
+    before: Sequence[Judged],
+    settings: Sequence[Setting],
+    *,
+    seed: int,
+    batch_size: int | None,
+    device: str,
+    image_format: ImageFormat,
+    on_gradients: OnGradients | None,
+    on_queries: OnQueries | None,
+    on_halved: OnHalved,
+    launches: Mapping[tuple[int, int], int],
+    submit: Submit,
+) -> Callable[[], dict[Setting, list[AttackedRow | Failure]]]:
+    """Do as ``run_settings`` but for the waiting: what is given back waits for the threads, and gives the rows.
+
+    The localizer is not needed any more by then.
     """
     meter = Meter(on_gradients, on_queries)
-    stored: dict[Setting, list[bytes | Failure]] = {
+    kept: dict[Setting, list[_Kept | Failure]] = {
         setting: [Failure(sample.sample_id, "unfinished", "") for sample in samples] for setting in settings
     }
     zero_pixels: dict[Setting, list[int | None]] = {setting: [None] * len(samples) for setting in settings}
@@ -103,8 +155,8 @@ def run_settings(
                 rows, chosen, finite, levels.cpu().numpy(), zeros, strict=True
             ):
                 zero_pixels[attacked.setting][row] = zero
-                stored[attacked.setting][row] = (
-                    encode_image(pixels, image_format)
+                kept[attacked.setting][row] = (
+                    _Kept(pixels, submit(_store, pixels, sample.image, image_format))
                     if good
                     else Failure(
                         sample.sample_id, "nonfinite_gradient", "the attack met NaN or infinite values"
@@ -114,18 +166,30 @@ def run_settings(
     images = [sample.image for sample in samples]
     for same in equal_sizes(images, lambda size: len(samples)):
         size = (images[same[0]].shape[0], images[same[0]].shape[1])
-        launch = launch_size(localizer, size, device, batch_size)
-        launch = min(launch, at_most.get(size, launch))
+        launch = launches.get(size) or launch_size(localizer, size, device, batch_size)
         while not _attack_all(attack, same, launch, images_per_launch(settings, launch)):
             if launch == 1:
-                _quarantine(stored, zero_pixels, attack, same, samples)
+                _quarantine(kept, zero_pixels, attack, same, samples)
                 break
             launch //= 2
             on_halved(size, launch)
-    return {
-        setting: _score(localizer, samples, before, stored[setting], zero_pixels[setting], batch_size, device)
+    after = {
+        setting: _judge_kept(localizer, samples, kept[setting], batch_size, device) for setting in settings
+    }
+    return lambda: {
+        setting: _rows(samples, before, kept[setting], after[setting], zero_pixels[setting])
         for setting in settings
     }
+
+
+def _store(image: ByteImage, original: ByteImage, image_format: ImageFormat) -> tuple[bytes, Distance]:
+    """Encode an image; what is judged and compared is what these bytes decode to."""
+    data = encode_image(image, image_format)
+    if not np.array_equal(decode_stored(data), image):
+        raise AfbenchError(
+            f"an image does not come back from {image_format} as it was; try --image-format png"
+        )
+    return data, distance(image, original)
 
 
 def _attack_all(
@@ -137,7 +201,7 @@ def _attack_all(
 
 
 def _quarantine(
-    stored: Mapping[Setting, list[bytes | Failure]],
+    kept: Mapping[Setting, list[_Kept | Failure]],
     zero_pixels: Mapping[Setting, list[int | None]],
     attack: Callable[[Sequence[int], int], None],
     rows: Sequence[int],
@@ -147,40 +211,43 @@ def _quarantine(
     for row in rows:
         if not fits(partial(attack, [row], 1)):
             height, width = samples[row].image.shape[:2]
-            for setting, results in stored.items():
+            for setting, results in kept.items():
                 results[row] = Failure(
                     samples[row].sample_id, OUT_OF_MEMORY, f"{height}x{width} does not fit by itself"
                 )
                 zero_pixels[setting][row] = None
 
 
-def _score(
+def _judge_kept(
     localizer: Localizer,
     samples: Sequence[Sample],
-    before: Sequence[Judged],
-    stored: Sequence[bytes | Failure],
-    zero_pixels: Sequence[int | None],
+    kept: Sequence[_Kept | Failure],
     batch_size: int | None,
     device: str,
+) -> list[Judged]:
+    """What the localizer says of the images that are there, in their order."""
+    done = [
+        (one.image, sample.mask) for one, sample in zip(kept, samples, strict=True) if isinstance(one, _Kept)
+    ]
+    images, masks = [image for image, _ in done], [mask for _, mask in done]
+    return judge(localizer, images, masks, batch_size=batch_size, device=device)
+
+
+def _rows(
+    samples: Sequence[Sample],
+    before: Sequence[Judged],
+    kept: Sequence[_Kept | Failure],
+    after: Sequence[Judged],
+    zero_pixels: Sequence[int | None],
 ) -> list[AttackedRow | Failure]:
-    """Decode what was encoded, and judge that: the score belongs to the bytes that are published."""
-    done = [row for row, data in enumerate(stored) if isinstance(data, bytes)]
-    images = {row: decode_stored(data) for row, data in enumerate(stored) if isinstance(data, bytes)}
-    after = judge(
-        localizer,
-        [images[row] for row in done],
-        [samples[row].mask for row in done],
-        batch_size=batch_size,
-        device=device,
-    )
-    scored = dict(zip(done, after, strict=True))
+    scores = iter(after)
     rows: list[AttackedRow | Failure] = []
-    for row, data in enumerate(stored):
-        if isinstance(data, Failure):
-            rows.append(data)
+    for row, one in enumerate(kept):
+        if isinstance(one, Failure):
+            rows.append(one)
             continue
-        apart = distance(images[row], samples[row].image)
+        data, apart = one.stored.result()
         rows.append(
-            AttackedRow(samples[row], data, images[row], before[row], scored[row], apart, zero_pixels[row])
+            AttackedRow(samples[row], data, one.image, before[row], next(scores), apart, zero_pixels[row])
         )
     return rows

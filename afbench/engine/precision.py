@@ -2,25 +2,73 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from afbench.core import UsageError
+
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 @contextmanager
-def compute_precision(precision: str, device: str) -> Iterator[None]:
+def compute_precision(precision: str, device: str, *, deterministic: bool = True) -> Iterator[None]:
     """Run what is inside in fp32, in TF32 (NVIDIA GPUs; plain fp32 elsewhere) or under bf16 autocast.
 
-    TF32 convolutions are on by default in PyTorch; here they are on only when asked for.
+    TF32 convolutions are on by default in PyTorch; here they are on only when asked for. ``deterministic`` has a GPU take
+    only kernels that give the same bytes again; a CPU needs no asking.
+
+    Raises:
+        UsageError: if the localizer needs an operation that has no such kernel.
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     before = cudnn.allow_tf32, matmul.allow_tf32
     cudnn.allow_tf32 = matmul.allow_tf32 = precision == "tf32"
     try:
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"):
+        with (
+            _same_kernels(device, deterministic),
+            torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16"),
+        ):
             yield
     finally:
         cudnn.allow_tf32, matmul.allow_tf32 = before
+
+
+@contextmanager
+def _same_kernels(device: str, deterministic: bool) -> Iterator[None]:
+    """Deterministic mode on a GPU; nothing on a CPU, where it would change bytes and slow down for no gain."""
+    if not device.startswith("cuda"):
+        yield
+        return
+    if deterministic:
+        # cuBLAS reads it once, and torch refuses matrix products without it
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    settings, filling = torch.backends.cudnn, torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), settings.benchmark
+    filled = filling.fill_uninitialized_memory  # type: ignore[attr-defined]
+    torch.use_deterministic_algorithms(deterministic)
+    settings.benchmark = False
+    filling.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    except RuntimeError as error:
+        if found := re.match(r"(\S+) does not have a deterministic implementation", str(error)):
+            raise UsageError(
+                f"on a GPU the localizer needs {found[1]}, which never gives the same bytes twice; "
+                "give `afbench generate --no-deterministic`, and every shard will say so"
+            ) from None
+        raise
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        settings.benchmark = before[1]
+        filling.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
+
+
+def promised(device: str, *, deterministic: bool, compiled: bool) -> str:
+    """The level (``storage.manifests.PROMISES``) that images made so have; the compiler picks kernels on a GPU by timing them."""
+    if not device.startswith("cuda"):
+        return "L0"
+    return "L1" if deterministic and not compiled else "L2"

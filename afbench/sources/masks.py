@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from afbench.core import BadSample, ByteImage
-from afbench.images import MAX_PIXELS, decode_mask_colours, decode_mask_levels
+from afbench.images import MAX_PIXELS, decode_mask_colours, decode_mask_levels, no_warnings
 
 Polarity = Literal["white", "black", "green", "nonzero"]
 
@@ -84,8 +83,7 @@ MAX_HEADER = 2**14
 def npz_levels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
     """The array ``arr_0`` of a NumPy archive as 255 where above 0, else 0; nothing is unpickled."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers written by Python 2
+        with no_warnings():  # of headers written by Python 2
             array = _npz_array(data, max_pixels)
     except BadSample:
         raise

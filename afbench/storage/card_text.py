@@ -9,7 +9,7 @@ from typing import Any
 from afbench.plan import ATTACKS
 from afbench.shipped import shipped, shipped_json
 
-from .manifests import AUTHENTIC, ORIGINALS, count_rows, excluded_samples
+from .manifests import AUTHENTIC, ORIGINALS, PROMISES, count_rows, excluded_samples, promised_levels
 from .rights import pixel_rights
 
 Configs = Mapping[str, Mapping[str, Any]]
@@ -106,7 +106,8 @@ def _contents(configs: Configs) -> str:
 
 
 def _made(configs: Configs) -> str:
-    """Two tables: what was attacked, and with what."""
+    """Two tables: what was attacked, and with what; and what holds for one who makes it again."""
+    promises: set[str] = set()
     localizers: dict[tuple[str, ...], None] = {}
     attacks: dict[tuple[str, str, str], int] = {}
     for manifest in (one for name, one in configs.items() if name not in ORIGINALS):
@@ -117,20 +118,30 @@ def _made(configs: Configs) -> str:
             *(str(told[key]) for key in keys),
             *(str(how.get(key, "-")) for key in ("attack_at", "precision")),
         )
-        localizers.setdefault(row)
+        levels = promised_levels(manifest)
+        promises.update(levels)
+        localizers.setdefault((*row, ", ".join(levels) or "-"))
         params = ", ".join(f"{key} {value}" for key, value in how.get("params", {}).items()) or "-"
         key = (how["attack"], params, ATTACKS[how["attack"]].source)
         attacks[key] = attacks.get(key, 0) + 1
     if not attacks:
         return "Nothing in it is attacked."
-    first = ("localizer", "network", "sha256 of its weights", "threshold", "attacked at size", "precision")
+    first = (
+        *("localizer", "network", "sha256 of its weights", "threshold", "attacked at size", "precision"),
+        *(("made again",) if promises else ()),
+    )
     second = ("attack", "parameters", "published in", "configs")
     return "\n\n".join(
         (
-            _table(first, localizers, words=len(first)),
+            _table(first, (row[: len(first)] for row in localizers), words=len(first)),
+            *([f"Made again: {_told(promises)}."] if promises else ()),
             _table(second, ([*key, str(count)] for key, count in attacks.items()), words=3),
         )
     )
+
+
+def _told(levels: Iterable[str]) -> str:
+    return "; ".join(f"{one}, {PROMISES.get(one, 'unknown')}" for one in sorted(levels))
 
 
 def _sources(configs: Configs) -> str:

@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 
 from afbench.core import UsageError
 
-from .manifests import CLEAN, ORIGINALS, TOP, Benchmark, count_rows, excluded_samples, open_benchmark
+from .manifests import (
+    CLEAN,
+    ORIGINALS,
+    TOP,
+    Benchmark,
+    count_rows,
+    excluded_samples,
+    open_benchmark,
+    promised_levels,
+)
 from .shards import read_rows
 
 
@@ -93,6 +102,7 @@ def inspect(folder: Path, *, config: str | None = None, sample_id: str | None = 
 
 def _of_config(manifest: Mapping[str, Any]) -> dict[str, Any]:
     shards = [shard for part in manifest["splits"].values() for shard in part["shards"]]
+    levels = promised_levels(manifest)
     return {
         "images": count_rows(manifest),
         "shards": len(shards),
@@ -100,6 +110,7 @@ def _of_config(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "excluded": dict(Counter(one["reason"] for one in excluded_samples(manifest))),
         "splits": list(manifest["splits"]),
         "config_hash": manifest.get("config_hash"),
+        **({"determinism": ", ".join(levels)} if levels else {}),
     }
 
 

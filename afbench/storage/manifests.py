@@ -23,6 +23,13 @@ CLEAN, AUTHENTIC = "clean", "authentic"
 ORIGINALS = (CLEAN, AUTHENTIC)
 """Configs that hold what nobody attacked: the originals of attacked images, and images nobody forged."""
 
+PROMISES = {
+    "L0": "the same machine, batch size and threads give the same bytes again",
+    "L1": "the same GPU model and versions give the same bytes again",
+    "L2": "F1 within 0.005 of this, the bound exact; other bytes",
+}
+"""What holds for an image that is made again, by how it was made; the first includes the third everywhere else."""
+
 _SAFE = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 
 
@@ -141,6 +148,12 @@ def shard_paths(manifest: Mapping[str, Any], split: str | None = None) -> list[s
 def count_rows(manifest: Mapping[str, Any]) -> int:
     """Images in a config."""
     return sum(shard["rows"] for part in manifest["splits"].values() for shard in part["shards"])
+
+
+def promised_levels(manifest: Mapping[str, Any]) -> list[str]:
+    """The levels of determinism of a config's shards, each once; empty for originals and where nobody wrote them down."""
+    shards = (shard for part in manifest["splits"].values() for shard in part["shards"])
+    return sorted({str(shard["determinism"]) for shard in shards if shard.get("determinism")})
 
 
 def excluded_samples(manifest: Mapping[str, Any]) -> list[Mapping[str, str]]:

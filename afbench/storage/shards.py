@@ -30,7 +30,8 @@ class ShardRecord:
     """What a manifest says of one committed shard; ``path`` is relative to the benchmark's folder.
 
     ``together`` are the configs that were attacked in the same launches, which in float32 decide single levels:
-    with it, ``image_format`` and the batch size in ``log/`` the shard can be made again.
+    with it, ``image_format`` and the batch size in ``log/`` the shard can be made again. ``determinism`` is the level promised
+    for that: L0, L1 or L2; "" for originals, and where nobody wrote it down.
     """
 
     path: str
@@ -43,9 +44,12 @@ class ShardRecord:
     excluded: Sequence[Mapping[str, str]]
     together: Sequence[str] = ()
     image_format: str = "webp"
+    determinism: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        told = asdict(self)
+        # absent, not empty, where there is none: so what was recorded before there was one stays as it was
+        return told if self.determinism else {key: told[key] for key in told if key != "determinism"}
 
 
 def shard_path(config: str, split: str, number: int, count: int) -> str:

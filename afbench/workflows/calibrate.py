@@ -15,6 +15,7 @@ import torch
 
 from afbench.core import Localizer, Sample, Setting, UsageError
 from afbench.engine import compute_precision, judge, run_settings
+from afbench.engine.beside import default_threads, threads
 from afbench.engine.grid import Batch, attack_batch, images_per_launch
 from afbench.engine.measure import launch_size
 from afbench.engine.meter import Meter
@@ -172,19 +173,21 @@ def _stored_image(
     if time.perf_counter() - started > seconds / (2 * len(samples)):
         samples, images, masks = samples[:1], images[:1], masks[:1]
     score = _timed(look, device)
-    both = _timed(
-        lambda: run_settings(
-            localizer,
-            samples,
-            before * len(samples),
-            noise,
-            seed=0,
-            batch_size=None,
-            device=device,
-            image_format="webp",
-        ),
-        device,
-    )
+    with threads(default_threads()) as submit:  # as a run has them
+        both = _timed(
+            lambda: run_settings(
+                localizer,
+                samples,
+                before * len(samples),
+                noise,
+                seed=0,
+                batch_size=None,
+                device=device,
+                image_format="webp",
+                submit=submit,
+            ),
+            device,
+        )
     return score / len(samples), max(0.0, both - score) / len(samples)
 
 

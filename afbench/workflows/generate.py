@@ -16,8 +16,10 @@ import torch
 
 from afbench.core import AfbenchError, UsageError
 from afbench.engine import compute_precision
+from afbench.engine.beside import default_threads
 from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
+from afbench.localizers.compiled import compile_forward
 from afbench.plan import RunPlan, canonical_json
 from afbench.storage.commit import sweep
 from afbench.storage.folder import commit_header, has_records, log_event, read_header
@@ -84,7 +86,16 @@ def generate(
     check_request(plan, out, options)
     ready = prepare(plan, out, options, hooks)
     run = Run(
-        out, plan.seed, options.device, options.batch_size, options.image_format, hooks.advance, hooks.say
+        out,
+        plan.seed,
+        options.device,
+        options.batch_size,
+        options.image_format,
+        hooks.advance,
+        hooks.say,
+        default_threads() if options.image_threads is None else options.image_threads,
+        options.deterministic,
+        options.compile,
     )
     if options.retry_failed:
         retry(out, ready)
@@ -99,7 +110,7 @@ def generate(
                 ours = units[part.index :: part.count] if part else units
                 hooks.start(sum(one.gradients_left(out) for one in ours))
                 stack.enter_context(at_work(out, same_plan, loose=loose))
-            with compute_precision(options.precision, options.device):
+            with compute_precision(options.precision, options.device, deterministic=options.deterministic):
                 run_units(run, ours, loose=loose)
             log_event(out, event="end", process=os.getpid(), gradients=run.gradients, shards=run.shards)
             # by each that was at work: what the first has published is not touched
@@ -116,6 +127,8 @@ def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks) -> Ready:
     """
     names = localizer_names(plan)
     localizers = {name: load_localizer(name, options.checkpoint, device=options.device) for name in names}
+    for bare in localizers.values() if options.compile else ():
+        compile_forward(bare)
     attacked = {
         name: behind(bare, name, options.through_defence, device=options.device, seed=plan.seed)
         for name, bare in localizers.items()
@@ -214,6 +227,7 @@ def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, di
                 precision=options.precision,
                 attack_at=options.attack_at,
                 defence=defence_of(task.localizer),
+                compiled=options.compile,
             )
             header = {"config": config, "config_hash": config_hash(how), "how": how}
             if headers.setdefault(config, header) != header:

@@ -28,6 +28,7 @@ def describe_config(
     precision: str,
     attack_at: str,
     defence: Purifier | None = None,
+    compiled: bool = False,
 ) -> dict[str, Any]:
     """Everything that decides the pixels of a config; ``config_hash`` is its hash."""
     return {
@@ -51,6 +52,7 @@ def describe_config(
         "seed_rule": seed_rule,
         # absent, not null, where there is none: so the hashes of all other configs stay what they were
         **({} if defence is None else {"defence": defence.describe()}),
+        **({"compile": True} if compiled else {}),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,11 +16,13 @@ from afbench.engine import compute_precision
 from afbench.engine.grid import SEED_RULE
 from afbench.images import decode_stored
 from afbench.localizers import load_localizer
+from afbench.localizers.compiled import compile_forward
 from afbench.plan import ATTACKS, canonical_json
-from afbench.storage.manifests import CLEAN, LOG, Benchmark
+from afbench.storage.manifests import CLEAN, Benchmark
 from afbench.storage.shards import read_rows
 
 from .adaptive import as_recorded, defence_of
+from .launches import logged_groups, sizes
 from .provenance import describe_config, difference, software
 
 Loader = Callable[[str, Mapping[str, Any], str], Localizer]
@@ -35,8 +36,9 @@ class Launch:
     device: str = "cpu"
     batch_size: int | None = None
     threads: int = field(default_factory=torch.get_num_threads)
-    at_most: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    launches: Mapping[tuple[int, int], int] = field(default_factory=dict)
     logged: bool = False
+    deterministic: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,20 @@ class Recipe:
 
 def read_launch(folder: Path, config: str, split: str, number: int) -> Launch:
     """Find the run that wrote a shard in the log; the last one counts."""
-    path = folder / LOG / "run.jsonl"
     found = Launch()
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+    for entry in logged_groups(folder):
         with suppress(ValueError, KeyError, TypeError, AttributeError):  # nobody vouches for the log
-            entry = json.loads(line)
-            if entry["event"] != "group" or (entry["split"], entry["shard"]) != (split, number):
-                continue
-            if config in entry["wrote"]:
-                halved = {(int(one[0]), int(one[1])): int(one[2]) for one in entry["halved"]}
+            if (entry["split"], entry["shard"]) == (split, number) and config in entry["wrote"]:
+                launches = sizes(entry.get("launches", [])) | sizes(entry["halved"])
                 batch_size = None if entry["batch_size"] is None else int(entry["batch_size"])
-                found = Launch(str(entry["device"]), batch_size, int(entry["threads"]), halved, True)
+                found = Launch(
+                    str(entry["device"]),
+                    batch_size,
+                    int(entry["threads"]),
+                    launches,
+                    True,
+                    bool(entry.get("deterministic", True)),
+                )
     return found
 
 
@@ -80,7 +85,7 @@ def localizers_of(recipe: Recipe) -> Loader:
 
     def load(config: str, how: Mapping[str, Any], device: str) -> Localizer:
         told = how["localizer"]
-        key = canonical_json([told, how.get("defence"), device])
+        key = canonical_json([told, how.get("defence"), how.get("compile"), device])
         if key not in loaded:
             checkpoint = recipe.checkpoint or ("random" if told["untrained"] else None)
             bare = load_localizer(
@@ -89,6 +94,8 @@ def localizers_of(recipe: Recipe) -> Loader:
                 resolution=told["resolution"],
                 device=device,
             )
+            if how.get("compile"):
+                compile_forward(bare)
             behind = as_recorded(bare, how, device=device)
             if behind is None:
                 raise UsageError(
@@ -111,6 +118,7 @@ def _require_same(config: str, how: Mapping[str, Any], localizer: Localizer) -> 
         precision=how["precision"],
         attack_at=how["attack_at"],
         defence=defence_of(localizer),
+        compiled=bool(how.get("compile")),
     )
     if changed := difference(how, now):
         raise UsageError(f"config {config} cannot be made again as it was: {'; '.join(changed)}")
@@ -167,7 +175,7 @@ def computing_like(how: Mapping[str, Any], launch: Launch) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(launch.threads)
     try:
-        with compute_precision(how["precision"], launch.device):
+        with compute_precision(how["precision"], launch.device, deterministic=launch.deterministic):
             yield
     finally:
         torch.set_num_threads(before)

@@ -109,7 +109,7 @@ def reproduce(
             batch_size=launch.batch_size,
             device=launch.device,
             image_format="png",
-            at_most=launch.at_most,
+            launches=launch.launches,
             on_gradients=advance,
         )[setting]
     made = next(one for one, sample in zip(done, batch, strict=True) if sample is samples[position])
@@ -129,7 +129,7 @@ def _company(
     height, width = samples[position].image.shape[:2]
     same = [one for one in samples if one.image.shape[:2] == (height, width)]
     most = launch_size(localizer, (height, width), launch.device, launch.batch_size)
-    at_once = images_per_launch(settings, min(most, launch.at_most.get((height, width), most)))
+    at_once = images_per_launch(settings, launch.launches.get((height, width), most))
     first = same.index(samples[position]) // at_once * at_once
     return same[first : first + at_once]
 

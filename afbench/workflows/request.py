@@ -21,9 +21,12 @@ AttackAt = Literal["native", "model"]
 
 @dataclass(frozen=True)
 class Options:
-    """How to run, as opposed to what: only ``precision``, ``checkpoint``, ``attack_at`` and ``through_defence`` (a defence
-    as ``load_defence`` reads it) decide the pixels.
+    """How to run, as opposed to what: only ``precision``, ``checkpoint``, ``attack_at``, ``through_defence`` (a defence
+    as ``load_defence`` reads it) and ``compile`` decide the pixels.
 
+    ``deterministic`` has a GPU give the same bytes again; every shard's record says which level of that was promised.
+
+    ``image_threads`` decode and encode beside the attack: None for one a processor, 0 to do it in between.
     ``batch_size`` is in images per launch, None to follow their size; another one may move single levels in
     float32, and so may adding phi to a finished benchmark.
     """
@@ -39,6 +42,9 @@ class Options:
     authentic: bool = False
     through_defence: str | None = None
     retry_failed: bool = False
+    image_threads: int | None = None
+    deterministic: bool = True
+    compile: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,8 @@ def check_request(plan: RunPlan, out: Path, options: Options) -> None:
         raise UsageError(f"--localizer-name must match [a-z0-9_]+; found '{options.localizer_name}'")
     if any(one is not None and one < 1 for one in (options.batch_size, options.shard_size)):
         raise UsageError("--batch-size and --shard-size must be at least 1")
+    if options.image_threads is not None and options.image_threads < 0:
+        raise UsageError(f"--image-threads must be at least 0; found {options.image_threads}")
     if options.precision == "tf32" and not options.device.startswith("cuda"):
         raise UsageError(
             f"--precision tf32 needs an NVIDIA GPU; on device '{options.device}' use fp32 or bf16"

@@ -12,22 +12,25 @@ from afbench.metrics import f1, iou
 
 
 class PixelHashes(NamedTuple):
-    """sha256 of the decoded original and of its mask."""
+    """sha256 of the decoded original and of its mask; and the mask as it is stored, in every row of a sample."""
 
     image: str
     mask: str
+    stored_mask: bytes
 
 
 def hash_sample(sample: Sample) -> PixelHashes:
     """Hash a sample's pixels."""
-    return PixelHashes(pixel_sha256(sample.image), pixel_sha256(sample.mask))
+    return PixelHashes(pixel_sha256(sample.image), pixel_sha256(sample.mask), encode_image(sample.mask))
 
 
-def clean_row(sample: Sample, source: str, image_format: ImageFormat) -> dict[str, Any]:
+def clean_row(
+    sample: Sample, source: str, image_format: ImageFormat, hashes: PixelHashes | None = None
+) -> dict[str, Any]:
     """A row of config ``clean``."""
-    hashes = hash_sample(sample)
+    hashes = hashes or hash_sample(sample)
     return {
-        **_common(sample, source),
+        **_common(sample, source, hashes),
         "image": encode_image(sample.image, image_format),
         "image_sha256": hashes.image,
         "mask_sha256": hashes.mask,
@@ -46,7 +49,7 @@ def attacked_row(
     before, after = row.before, row.after
     original = hashes[row.sample.sample_id]
     return {
-        **_common(row.sample, source),
+        **_common(row.sample, source, original),
         "image": row.encoded,
         "localizer": name,
         "attack": setting.attack,
@@ -74,11 +77,11 @@ def unread_pixels(localizer: Localizer, height: int, width: int) -> int:
     return int(count(height, width)) if count else 0
 
 
-def _common(sample: Sample, source: str) -> dict[str, Any]:
+def _common(sample: Sample, source: str, hashes: PixelHashes) -> dict[str, Any]:
     height, width = sample.image.shape[:2]
     return {
         "sample_id": sample.sample_id,
-        "mask": encode_image(sample.mask),
+        "mask": hashes.stored_mask,
         "source": source,
         "kind": sample.kind,
         "group": sample.group,

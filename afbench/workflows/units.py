@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
+from afbench.core import BadSample, Sample
+from afbench.engine.beside import threads, writing
 from afbench.storage.locks import others_at_work, poll, unit
 
 from .splits import Split
-from .work import Run, Task, gradients_left, is_made, run_shard
+from .work import Beside, Run, Task, gradients_left, is_made, run_shard, start_reading
 
 
 @dataclass(frozen=True)
@@ -45,19 +50,7 @@ def run_units(run: Run, units: Sequence[Unit], *, loose: bool = False) -> None:
     """
     told = False
     while units and not run.is_published():
-        left = []
-        for one in units:
-            with unit(run.out, one.name, loose=loose) as ours:
-                if ours:
-                    run_shard(
-                        run,
-                        one.split,
-                        one.number,
-                        one.tasks,
-                        originals_published=one.originals_published,
-                    )
-                else:
-                    left.append(one)
+        left = _pass(run, units, loose=loose)
         if len(left) == len(units):
             if not told:
                 who = ", ".join(others_at_work(run.out)) or "another process"
@@ -65,3 +58,47 @@ def run_units(run: Run, units: Sequence[Unit], *, loose: bool = False) -> None:
             told = True
             poll(run.is_published)
         units = left
+
+
+def _pass(run: Run, units: Sequence[Unit], *, loose: bool) -> list[Unit]:
+    """Make what nobody else is making; returns the rest.
+
+    While one is attacked, the samples of the next are read, and the end of the one before is written, under its lock.
+    """
+    left = []
+    with ExitStack() as before, threads(run.image_threads) as submit, writing(run.image_threads) as writer:
+        beside = Beside(submit, writer)
+        ahead: dict[str, list[Future[Sample | BadSample]]] = {}
+        for one, following in zip_longest(units, units[1:]):
+            reading = ahead.pop(one.name, None)
+            with ExitStack() as ours:
+                if not ours.enter_context(unit(run.out, one.name, loose=loose)):
+                    left.append(one)
+                    continue
+                # nobody else shall begin what is still being written here
+                ours.push(lambda failed, *told: writer.settle() if failed else None)
+                if not _is_missing(run, one):
+                    continue
+                if reading is None:
+                    reading = start_reading(one.split, one.number, submit)
+                if run.image_threads and following and _is_missing(run, following):
+                    ahead[following.name] = start_reading(following.split, following.number, submit)
+                pieces = writer.pieces
+                run_shard(
+                    run,
+                    one.split,
+                    one.number,
+                    one.tasks,
+                    reading,
+                    beside,
+                    originals_published=one.originals_published,
+                )
+                if writer.pieces > pieces:  # then all before is written
+                    before.close()
+                    before.push(ours.pop_all())
+    return left
+
+
+def _is_missing(run: Run, one: Unit) -> bool:
+    # in this order: the list of files is written before the records are removed
+    return not one.is_made(run.out) and not run.is_published()

@@ -6,17 +6,21 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from afbench.core import AfbenchError, BadSample, Localizer, Sample, Setting, Source
-from afbench.engine import OUT_OF_MEMORY, AttackedRow, Failure, Judged, judge, run_settings
+from afbench.engine import OUT_OF_MEMORY, AttackedRow, Failure, Judged, judge, start_settings
+from afbench.engine.beside import Submit, Writer
 from afbench.engine.gpu_log import gpu_use
 from afbench.engine.memory import is_out_of_memory
+from afbench.engine.precision import promised
+from afbench.engine.room import measured_launch
 from afbench.images import ImageFormat
 from afbench.plan import config_name, queries, settings_by_group, shared_gradients
 from afbench.storage.folder import commit_record, log_event, read_record
@@ -24,6 +28,7 @@ from afbench.storage.manifests import TOP, ids_sha256
 from afbench.storage.shards import shard_path, write_shard
 
 from .adaptive import undefended
+from .launches import logged_launches
 from .rows import PixelHashes, attacked_row, clean_row, hash_sample
 from .splits import Split
 
@@ -61,9 +66,13 @@ class Run:
     image_format: ImageFormat
     on_gradients: Callable[[int], None]
     say: Callable[[str], None]
+    image_threads: int
+    deterministic: bool
+    compiled: bool
     shards: int = 0
     gradients: int = 0
     published_at: tuple[int, int] | None = None
+    rooms: dict[tuple[str, tuple[int, int]], int] = field(default_factory=dict)
 
     def is_published(self) -> bool:
         """True if another process has published what this run began with, and so removed the records."""
@@ -91,6 +100,14 @@ def gradients_left(out: Path, task: Task, number: int) -> int:
     )
 
 
+@dataclass(frozen=True)
+class Beside:
+    """What works beside the attack: threads for images, and the one that writes."""
+
+    submit: Submit
+    writer: Writer
+
+
 def is_made(
     out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
 ) -> bool:
@@ -99,26 +116,42 @@ def is_made(
     return stored and not any(_missing_groups(out, task, number) for task in tasks)
 
 
+def start_reading(split: Split, number: int, submit: Submit) -> list[Future[Sample | BadSample]]:
+    """Have the samples of a shard decoded, in the order of their ids."""
+    return [submit(_read, split.source, sample_id) for sample_id in split.shards[number]]
+
+
 def run_shard(
-    run: Run, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
+    run: Run,
+    split: Split,
+    number: int,
+    tasks: Sequence[Task],
+    reading: Sequence[Future[Sample | BadSample]],
+    beside: Beside,
+    *,
+    originals_published: bool,
 ) -> None:
-    """Make whatever is missing of one shard.
+    """Make whatever is missing of one shard, of samples that are being read; the last of it may still be written after.
 
     Raises:
         AfbenchError: if a shard cannot be written.
     """
     missing = [(task, group) for task in tasks for group in _missing_groups(run.out, task, number)]
-    stored = originals_published or read_record(run.out, split.originals, split.name, number) is not None
-    # in this order: the list of files is written before the records are removed
-    if (stored and not missing) or run.is_published():
-        return
-    samples, excluded = _read_samples(split.source, split.shards[number])
-    if not stored:
-        rows = [clean_row(sample, split.name, run.image_format) for sample in samples]
-        _commit(run, split.originals, split, number, rows, excluded, together=())
+    samples, excluded = _samples(split.shards[number], reading)
+    hashing = {sample.sample_id: beside.submit(hash_sample, sample) for sample in samples}
+    if not originals_published and read_record(run.out, split.originals, split.name, number) is None:
+        rows = [
+            beside.submit(_clean_row, sample, split.name, run.image_format, hashing[sample.sample_id])
+            for sample in samples
+        ]
+
+        def write() -> None:
+            done = [one.result() for one in rows]
+            _commit(run, split.originals, split, number, done, excluded, together=())
+
+        beside.writer.put(write)
     for one in excluded:
         run.say(f"excluded {one['sample_id']}: {one['reason']} ({one['detail']})")
-    hashes = {sample.sample_id: hash_sample(sample) for sample in samples}
     before: dict[str, list[Judged]] = {}
     for task, group in missing:
         if task.name not in before:
@@ -128,7 +161,7 @@ def run_shard(
                 before[task.name] = judge(
                     undefended(task.localizer), images, masks, batch_size=run.batch_size, device=run.device
                 )
-        _run_group(run, task, group, number, samples, before[task.name], excluded, hashes)
+        _run_group(run, task, group, number, samples, before[task.name], excluded, hashing, beside)
 
 
 def _run_group(
@@ -139,9 +172,10 @@ def _run_group(
     samples: Sequence[Sample],
     before: Sequence[Judged],
     excluded: Sequence[Mapping[str, str]],
-    hashes: Mapping[str, PixelHashes],
+    hashing: Mapping[str, Future[PixelHashes]],
+    beside: Beside,
 ) -> None:
-    started = time.monotonic()
+    started, threads = time.monotonic(), torch.get_num_threads()
     halved: dict[tuple[int, int], int] = {}
     passes = 0
 
@@ -162,7 +196,8 @@ def _run_group(
         log_event(run.out, event="halved", split=task.split.name, shard=number, size=size, batch_size=images)
 
     with _told_of_memory(), gpu_use(run.device) as used:
-        done = run_settings(
+        launches = _launches(run, task, samples)
+        finish = start_settings(
             task.localizer,
             samples,
             before,
@@ -174,8 +209,50 @@ def _run_group(
             on_gradients=on_gradients,
             on_queries=on_queries,
             on_halved=on_halved,
+            launches=launches,
+            submit=beside.submit,
         )
-    _refuse_none(done)
+        use = used()
+
+    def write() -> None:
+        with _told_of_memory():
+            done = finish()
+        _refuse_none(done)
+        hashes = {sample_id: one.result() for sample_id, one in hashing.items()}
+        wrote = _write_group(run, task, group, number, done, excluded, hashes)
+        log_event(
+            run.out,
+            event="group",
+            process=os.getpid(),
+            localizer=task.name,
+            split=task.split.name,
+            shard=number,
+            settings=[f"{setting.attack}-{setting.label}" for setting in group],
+            wrote=wrote,
+            device=run.device,
+            batch_size=run.batch_size,
+            launches=[[*size, images] for size, images in launches.items()],
+            halved=[[*size, images] for size, images in halved.items()],
+            deterministic=run.deterministic,
+            threads=threads,
+            passes=passes,
+            seconds=round(time.monotonic() - started, 3),
+            **use,
+        )
+
+    beside.writer.put(write)
+
+
+def _write_group(
+    run: Run,
+    task: Task,
+    group: Sequence[Setting],
+    number: int,
+    done: Mapping[Setting, Sequence[AttackedRow | Failure]],
+    excluded: Sequence[Mapping[str, str]],
+    hashes: Mapping[str, PixelHashes],
+) -> list[str]:
+    """Commit the shards of a group that are not there yet; returns their configs."""
     split, configs = task.split, task.configs()
     wrote = []
     for setting, results in done.items():
@@ -195,23 +272,7 @@ def _run_group(
         together = [configs[one] for one in group]
         _commit(run, config, split, number, rows, [*excluded, *failed], together=together)
         wrote.append(config)
-    log_event(
-        run.out,
-        event="group",
-        process=os.getpid(),
-        localizer=task.name,
-        split=split.name,
-        shard=number,
-        settings=[f"{setting.attack}-{setting.label}" for setting in group],
-        wrote=wrote,
-        device=run.device,
-        batch_size=run.batch_size,
-        halved=[[*size, images] for size, images in halved.items()],
-        threads=torch.get_num_threads(),
-        passes=passes,
-        seconds=round(time.monotonic() - started, 3),
-        **used(),
-    )
+    return wrote
 
 
 def _refuse_none(done: Mapping[Setting, Sequence[AttackedRow | Failure]]) -> None:
@@ -232,6 +293,23 @@ def _told_of_memory() -> Iterator[None]:
         raise AfbenchError(_NO_MEMORY) from None
 
 
+def _launches(run: Run, task: Task, samples: Sequence[Sample]) -> dict[tuple[int, int], int]:
+    """Images per launch of each size where they are measured: on a GPU, if nobody said how many.
+
+    What the log says of an earlier run of the folder counts, so that a resumed run launches the same batches.
+    """
+    if run.batch_size is not None or not run.device.startswith("cuda"):
+        return {}
+    found = {}
+    logged = logged_launches(run.out, task.name)
+    for height, width in dict.fromkeys(sample.mask.shape for sample in samples):
+        size = height, width
+        if (task.name, size) not in run.rooms:
+            run.rooms[task.name, size] = logged.get(size) or measured_launch(task.localizer, size, run.device)
+        found[size] = run.rooms[task.name, size]
+    return found
+
+
 def _missing_groups(out: Path, task: Task, number: int) -> list[list[Setting]]:
     """Sharing groups with a shard to write. A group runs whole, so that a resumed run launches the same batches."""
     configs = task.configs()
@@ -242,14 +320,30 @@ def _missing_groups(out: Path, task: Task, number: int) -> list[list[Setting]]:
     ]
 
 
-def _read_samples(source: Source, ids: Sequence[str]) -> tuple[list[Sample], list[dict[str, str]]]:
+def _read(source: Source, sample_id: str) -> Sample | BadSample:
+    try:
+        return source.read(sample_id)
+    except BadSample as problem:
+        return problem
+
+
+def _samples(
+    ids: Sequence[str], reading: Sequence[Future[Sample | BadSample]]
+) -> tuple[list[Sample], list[dict[str, str]]]:
     samples, excluded = [], []
-    for sample_id in ids:
-        try:
-            samples.append(source.read(sample_id))
-        except BadSample as problem:
-            excluded.append({"sample_id": sample_id, "reason": problem.reason, "detail": problem.detail})
+    for sample_id, future in zip(ids, reading, strict=True):
+        found = future.result()
+        if isinstance(found, BadSample):
+            excluded.append({"sample_id": sample_id, "reason": found.reason, "detail": found.detail})
+        else:
+            samples.append(found)
     return samples, excluded
+
+
+def _clean_row(
+    sample: Sample, split: str, image_format: ImageFormat, hashing: Future[PixelHashes]
+) -> dict[str, Any]:
+    return clean_row(sample, split, image_format, hashing.result())
 
 
 def _commit(
@@ -270,6 +364,7 @@ def _commit(
         ids_sha256=ids_sha256(split.shards[number]),
         excluded=excluded,
     )
-    record = replace(record, together=together, image_format=run.image_format)
+    level = promised(run.device, deterministic=run.deterministic, compiled=run.compiled) if together else ""
+    record = replace(record, together=together, image_format=run.image_format, determinism=level)
     commit_record(run.out, config, split.name, number, record)
     run.shards += 1

@@ -1,0 +1,35 @@
+"""``--compile``: a localizer whose network runs as torch.compile makes it."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from afbench.core import Localizer, UsageError
+
+
+def compile_forward(localizer: Localizer) -> None:
+    """Compile the forward pass of a localizer that was just loaded, and try it; the attack's own arithmetic stays as it is.
+
+    One form for all sizes: where each size had its own, which kernels an image meets would depend on what came before it.
+
+    Raises:
+        UsageError: if it has no ``network``, or the compiler fails.
+    """
+    network = getattr(localizer, "network", None)
+    if not isinstance(network, nn.Module):
+        raise UsageError(
+            f"--compile needs a localizer with a `network`; '{localizer.name}' has none: leave the option out"
+        )
+    parameter = next(network.parameters(), None)
+    device = "cpu" if parameter is None else parameter.device
+    try:
+        network.compile(dynamic=True)
+        for number in (1, 2):
+            image = torch.full((number, 3, 64, 64), 0.5, device=device, requires_grad=True)
+            torch.autograd.grad(localizer.logits(image).sum(), image)
+    except Exception as error:  # the compiler, and the compilers it calls, fail in many ways
+        told = next((line for line in str(error).splitlines() if line.strip()), "")[:160]
+        raise UsageError(
+            f"--compile: torch.compile cannot make '{localizer.name}' ({type(error).__name__}: {told}); leave the option out"
+        ) from None
