@@ -110,8 +110,11 @@ def _server(root: Path, **popen: Any) -> Iterator[Start]:
         return int(next(told))
 
     yield start
+    for process in running:
+        os.kill(process, signal.SIGKILL)
+        wait()
     server.stdin.close()
-    server.wait(timeout=30)
+    server.wait(timeout=60)
     server.stdout.close()
 
 
@@ -147,8 +150,14 @@ def _log(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def _pause(process: int) -> None:
+    """Stop a process, and wait until it has."""
+    os.kill(process, signal.SIGSTOP)
+    _wait_for(lambda: Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+
+
 def _wait_for(found: Callable[[], Any]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 60
     while not found():
         assert time.monotonic() < until
         time.sleep(0.001)
@@ -252,7 +261,7 @@ def test_what_a_killed_process_was_making_is_made_by_the_other(
 ) -> None:
     process, wait = start(tmp_path, fault=HELD_UP)
     _wait_for(lambda: list(tmp_path.glob("data/*/*.parquet")))
-    os.kill(process, signal.SIGSTOP)
+    _pause(process)
     other, wait_for_other = start_beside(tmp_path)
     _wait_for(lambda: any(one["process"] == other for one in _log(tmp_path) if one["event"] == "start"))
     os.kill(process, signal.SIGKILL)
@@ -266,7 +275,7 @@ def test_another_plan_is_refused_and_the_lock_of_a_killed_process_is_free(
 ) -> None:
     process, wait = start(tmp_path, fault=HELD_UP)
     _wait_for(lambda: list(tmp_path.glob("data/*/*.parquet")))
-    os.kill(process, signal.SIGSTOP)
+    _pause(process)
     held = _tree(tmp_path)
     assert start_beside(tmp_path, "--attack", "noise")[1]() == 3
     assert _tree(tmp_path) == held
