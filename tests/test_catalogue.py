@@ -116,7 +116,14 @@ def test_defaults_are_the_librarys_with_radius_and_step_scaled_by_phi(name: str)
     assert rest <= {"momentum", "prob", "loss", "eps_for_division"}
 
 
-@every_name
+@pytest.mark.parametrize(
+    "name",
+    [
+        # the gradients of many neighbours
+        pytest.param(name, marks=[pytest.mark.slow] * (name in ("VMIFGSM", "VNIFGSM", "SINIFGSM")))
+        for name in NAMES
+    ],
+)
 def test_it_lowers_f1_of_the_reference_localizer_and_stays_in_the_ball(name: str) -> None:
     samples = [_crop(open_source("demo").read(one)) for one in _SAMPLES_OF_THE_DEMO]
     localizer = load_localizer("reference")

@@ -66,6 +66,10 @@ def example(*command):
     return arguments[1:]
 
 
+of_one_benchmark = pytest.mark.xdist_group("cli")
+"""In one process, which makes it once."""
+
+
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory):
     """What the example of ``afbench generate --help`` makes, of one image and in an empty folder."""
@@ -237,6 +241,7 @@ def test_the_examples_of_list_and_plan_run(afbench, tmp_path):
     assert "configs             80 (20 settings each)" in plan.out
 
 
+@of_one_benchmark
 def test_the_examples_of_verify_stats_and_preview_run_on_what_generate_made(afbench, benchmark, tmp_path):
     for name in ("verify", "stats", "preview"):
         arguments = [str(benchmark) if part == "afbench-out/demo" else part for part in example(name)]
@@ -251,6 +256,7 @@ def test_the_examples_of_verify_stats_and_preview_run_on_what_generate_made(afbe
         assert sheet.format == "PNG" and sheet.width > 900
 
 
+@of_one_benchmark
 def test_the_examples_of_export_and_restore_run_on_what_generate_made(afbench, benchmark, tmp_path):
     arguments = [str(benchmark) if part == "afbench-out/demo" else part for part in example("export")]
     ran = afbench(*arguments)
@@ -261,6 +267,7 @@ def test_the_examples_of_export_and_restore_run_on_what_generate_made(afbench, b
     assert (restored / "MANIFEST.json").read_bytes() == (benchmark / "MANIFEST.json").read_bytes()
 
 
+@of_one_benchmark
 def test_the_examples_of_inspect_and_reproduce_run_on_what_generate_made(afbench, benchmark):
     def here(part):
         return (
@@ -275,6 +282,7 @@ def test_the_examples_of_inspect_and_reproduce_run_on_what_generate_made(afbench
     assert again.code == 0 and ": identical, " in again.out
 
 
+@of_one_benchmark
 def test_answers_for_programs_are_json_on_stdout_alone(afbench, benchmark):
     assert json.loads(afbench("verify", str(benchmark), "--json").out) == {"rows": 2, "problems": []}
     (row,) = json.loads(afbench("stats", str(benchmark), "--json").out)
@@ -306,8 +314,7 @@ def test_a_plan_counts_a_folder_without_opening_an_image(afbench, tmp_path):
 
 
 def test_an_early_end_after_the_demo_was_read_is_a_clean_one(tmp_path):
-    codes = [run_alone(*GENERATE, "--device", "meta", cwd=tmp_path).returncode for _ in range(2)]
-    assert codes == [2] * 2
+    assert run_alone(*GENERATE, "--device", "meta", cwd=tmp_path).returncode == 2
 
 
 @pytest.mark.parametrize("name", ["sheet.jpg", "bench/sheet.png"])

@@ -79,7 +79,16 @@ class Stored:
         }
 
 
-@one_for_each
+@pytest.mark.parametrize(
+    "name",
+    [
+        # at their own 512 pixels these two take half a minute each
+        pytest.param(
+            name, marks=[pytest.mark.xdist_group(name), *[pytest.mark.slow] * (name in ("mvss", "code"))]
+        )
+        for name in GAIN
+    ],
+)
 def test_every_localizer_makes_a_benchmark_that_says_it_is_untrained(afbench, tmp_path, name):
     ran = afbench(
         "generate", "--localizer", name, "--checkpoint", "random", *FGSM, "--limit", "1", "--out", "out"
