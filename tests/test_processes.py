@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from afbench.storage.failpoints import SITES
 from afbench.storage.verify import verify
@@ -72,19 +70,6 @@ Start = Callable[..., tuple[int, Callable[[], int]]]
 waits for the exit code."""
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photographs")
-    for number, side in enumerate((32, 48, 32)):
-        pixels = np.random.default_rng(number).integers(0, 256, (32, side, 3), dtype=np.uint8)
-        mask = np.zeros((32, side), np.uint8)
-        mask[4:20, 8:24] = 255
-        for folder, content in (("images", pixels), ("masks", mask)):
-            (root / folder).mkdir(exist_ok=True)
-            Image.fromarray(content).save(root / folder / f"photo{number}.png")
-    return root
-
-
 @contextmanager
 def _server(root: Path, **popen: Any) -> Iterator[Start]:
     """Fork runs from a process that has imported everything and computed nothing: no import to wait for."""
@@ -119,15 +104,15 @@ def _server(root: Path, **popen: Any) -> Iterator[Start]:
 
 
 @pytest.fixture(scope="module")
-def start(root: Path) -> Iterator[Start]:
-    with _server(root) as start:
+def start(photographs: Path) -> Iterator[Start]:
+    with _server(photographs) as start:
         yield start
 
 
 @pytest.fixture(scope="module")
-def start_beside(root: Path) -> Iterator[Start]:
+def start_beside(photographs: Path) -> Iterator[Start]:
     """The same from another server, for two processes at once."""
-    with _server(root) as start:
+    with _server(photographs) as start:
         yield start
 
 
@@ -299,10 +284,10 @@ def test_a_terminated_run_exits_with_3_and_resumes(
 
 @pytest.mark.reliability("R11")
 def test_bytes_do_not_depend_on_hash_seed_time_zone_clock_locale_folder_umask_or_order_of_files(
-    root: Path, whole: dict[str, bytes], tmp_path: Path
+    photographs: Path, whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     surroundings = {"PYTHONHASHSEED": "77", "TZ": "Asia/Kathmandu", "LC_ALL": "C", "AFBENCH_TEST_ODD": "1"}
-    with _server(root, env=surroundings, cwd=tmp_path, umask=0o077) as start:
+    with _server(photographs, env=surroundings, cwd=tmp_path, umask=0o077) as start:
         assert start(Path("relative") / "out")[1]() == 0
     assert _log(tmp_path / "relative" / "out")[0]["time"].startswith("2096")
     assert _tree(tmp_path / "relative" / "out") == whole

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from afbench.core import AfbenchError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
@@ -40,25 +38,14 @@ def _no_index_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("afbench.sources.index.cache_path", lambda *arguments: None)
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photographs")
-    for number, side in enumerate((32, 48, 32)):
-        pixels = np.random.default_rng(number).integers(0, 256, (32, side, 3), dtype=np.uint8)
-        mask = np.zeros((32, side), np.uint8)
-        mask[4:20, 8:24] = 255
-        for folder, content in (("images", pixels), ("masks", mask)):
-            (root / folder).mkdir(exist_ok=True)
-            Image.fromarray(content).save(root / folder / f"photo{number}.png")
-    return root
-
-
 @pytest.fixture
-def run(root: Path) -> Callable[..., Any]:
+def run(photographs: Path) -> Callable[..., Any]:
     """Generate some settings in a folder; ``sources`` are folder and synthetic or one of them."""
 
     def run(out: Path, settings: Any = SETTINGS, hooks: Hooks | None = None, sources: str = "folder") -> Any:
-        specs = tuple(SourceSpec(one, str(root) if one == "folder" else None) for one in sources.split())
+        specs = tuple(
+            SourceSpec(one, str(photographs) if one == "folder" else None) for one in sources.split()
+        )
         plan = RunPlan("test", (Block(("reference",), specs, tuple(settings)),), limit=3)
         return generate(plan, out, Options(checkpoint="random", shard_size=2), hooks)
 
