@@ -28,9 +28,9 @@ def advancing(bar: Any) -> Callable[[int], None]:
 
 
 class Bar(NamedTuple):
-    """``start(total)``, ``advance(number)`` and ``say(line)`` of a bar that is shown once the work is known."""
+    """``start(total, done=0)``, ``advance(number)`` and ``say(line)`` of a bar that is shown once the work is known."""
 
-    start: Callable[[int], None]
+    start: Callable[..., None]
     advance: Callable[[int], None]
     say: Callable[[str], None]
 
@@ -39,8 +39,10 @@ def deferred_bar(stack: ExitStack, description: str, unit: str) -> Bar:
     """A bar from the moment it is started; it is closed with the stack."""
     bars: list[Any] = []
 
-    def start(total: int) -> None:
-        bars.append(stack.enter_context(progress_bar(description, unit, total)))
+    def start(total: int, done: int = 0) -> None:
+        bar = stack.enter_context(progress_bar(description, unit, total))
+        bar.initial = bar.n = done  # so that the time left is that of what is left
+        bars.append(bar)
 
     def advance(number: int) -> None:
         bars[-1].update(number)

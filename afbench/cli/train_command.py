@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .progress import progress_bar
-from .train_rivals import hardened, nrp
+from .progress import deferred_bar
+from .train_rivals import hardened, nrp, tell
 
 
 @click.group(
@@ -112,7 +110,6 @@ def ansm(
         preset, localizer, crop=crop, resize=resize, batch=batch_size, augment=augment or None, **given
     )
     with ExitStack() as stack:
-        bar = _bar(stack)
         card = train_ansm(
             data,
             out,
@@ -122,32 +119,10 @@ def ansm(
             checkpoint=checkpoint,
             device=device,
             workers=workers,
-            hooks=Hooks(*bar),
+            hooks=Hooks(*deferred_bar(stack, "train", "img")),
         )
-    if as_json:
-        click.echo(json.dumps(card, indent=2, sort_keys=True))
-        return
-    click.echo(
-        f"best of {card['stage']}: validation loss {card['validation_loss']:.4g}, in {out / 'best.safetensors'}"
-    )
-    click.echo(
-        f"next: afbench predict --data {data} --localizer {localizer} --defence ansm:{out} --out submission"
-    )
-
-
-def _bar(stack: ExitStack) -> tuple[Any, Any, Any]:
-    """Start (which may be in the middle), advance and say of a bar that only the main process shows."""
-    bars: list[Any] = []
-
-    def start(total: int, done: int) -> None:
-        bar = stack.enter_context(progress_bar("train", "img", total))
-        bar.initial = bar.n = done  # so that the time left is that of what is left
-        bars.append(bar)
-
-    def advance(images: int) -> None:
-        bars[-1].update(images)
-
-    def say(line: str) -> None:
-        bars[-1].write(line, file=sys.stderr)
-
-    return start, advance, say
+    tell(card, out, as_json)
+    if not as_json:
+        click.echo(
+            f"next: afbench predict --data {data} --localizer {localizer} --defence ansm:{out} --out submission"
+        )

@@ -10,6 +10,8 @@ from typing import Any
 
 import click
 
+from .progress import deferred_bar
+
 _SHARED = (
     click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark."),
     click.option("--localizer", required=True, metavar="NAME", help="What the benchmark's config attacked."),
@@ -107,9 +109,9 @@ def hardened(
             attack=make_attack(attack, phi, steps),
             device=device,
             workers=workers,
-            hooks=Hooks(*_bar(stack)),
+            hooks=Hooks(*deferred_bar(stack, "train", "img")),
         )
-    _tell(card, out, as_json)
+    tell(card, out, as_json)
     if task == "localize" and not as_json:
         click.echo(
             f"next: afbench generate --localizer {localizer} --checkpoint {out / 'best.safetensors'} --attack pgd --out attacked"
@@ -166,22 +168,17 @@ def nrp(
             checkpoint=checkpoint,
             device=device,
             workers=workers,
-            hooks=Hooks(*_bar(stack)),
+            hooks=Hooks(*deferred_bar(stack, "train", "img")),
         )
-    _tell(card, out, as_json)
+    tell(card, out, as_json)
     if not as_json:
         click.echo(
             f"next: afbench predict --data {data} --localizer {localizer} --defence nrp:{out} --out submission"
         )
 
 
-def _bar(stack: ExitStack) -> tuple[Any, Any, Any]:
-    from .train_command import _bar as bar  # which imports this module
-
-    return bar(stack)
-
-
-def _tell(card: dict[str, Any], out: Path, as_json: bool) -> None:
+def tell(card: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Print the card of a training, or the line that says where its best checkpoint is."""
     if as_json:
         click.echo(json.dumps(card, indent=2, sort_keys=True))
         return

@@ -13,7 +13,7 @@ from afbench.reading.dataset import PairDataset
 from afbench.reading.load import load, open_store
 
 from .request import config_localizer
-from .train import _default_config, _facts, _require_owner
+from .train import default_config, require_owner, training_facts
 
 
 class Opened(NamedTuple):
@@ -34,14 +34,14 @@ def open_training(data: Path, localizer: str, config: str | None, device: str) -
     """
     name = config_localizer(localizer)
     configs = open_store(data).configs
-    chosen = config or _default_config(configs, name, data)
+    chosen = config or default_config(configs, name, data)
     dataset = load(data, chosen)
     used = sorted(set(dataset.configs))
-    how = _require_owner(configs, used, name, data)
+    how = require_owner(configs, used, name, data)
     processes = join_processes(device)
 
     def facts(network: Localizer) -> dict[str, Any]:
-        return _facts(network, name, "official", dataset, chosen, configs, used, processes)
+        return training_facts(network, name, "official", dataset, chosen, configs, used, processes)
 
     return Opened(dataset, how, facts, processes, name)
 

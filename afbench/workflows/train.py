@@ -67,10 +67,10 @@ def train_ansm(
     """
     name = config_localizer(localizer)
     configs = open_store(data).configs
-    chosen = config or _default_config(configs, name, data)
+    chosen = config or default_config(configs, name, data)
     dataset = load(data, chosen)
     used = sorted(set(dataset.configs))
-    how = _require_owner(configs, used, name, data)
+    how = require_owner(configs, used, name, data)
     processes = join_processes(device)
     network = load_localizer(
         localizer,
@@ -85,13 +85,13 @@ def train_ansm(
         )
     with ExitStack() as stack:
         if processes.main:
-            _lock(stack, out)
+            lock_training(stack, out)
         return train(
             dataset,
             network,
             settings,
             out,
-            facts=_facts(network, name, resolution, dataset, chosen, configs, used, processes),
+            facts=training_facts(network, name, resolution, dataset, chosen, configs, used, processes),
             commit=commit_bytes,
             processes=processes,
             hooks=hooks,
@@ -99,7 +99,7 @@ def train_ansm(
         )
 
 
-def _default_config(configs: Mapping[str, Mapping[str, Any]], name: str, data: Path) -> str:
+def default_config(configs: Mapping[str, Mapping[str, Any]], name: str, data: Path) -> str:
     mine = [one for one, manifest in configs.items() if _owner(manifest) == name]
     if not mine:
         owners = sorted({_owner(manifest) for manifest in configs.values()} - {""})
@@ -113,7 +113,7 @@ def _owner(manifest: Mapping[str, Any]) -> str:
     return "" if manifest["config"] in ORIGINALS else str(manifest["how"]["localizer"]["name"])
 
 
-def _require_owner(
+def require_owner(
     configs: Mapping[str, Mapping[str, Any]], used: Sequence[str], name: str, data: Path
 ) -> Mapping[str, Any]:
     """The localizer that the configs attacked, which must be this one."""
@@ -130,7 +130,7 @@ def _require_owner(
     return found
 
 
-def _facts(
+def training_facts(
     network: Localizer,
     name: str,
     resolution: str,
@@ -173,7 +173,7 @@ def _version(library: str) -> str:
         return "none"
 
 
-def _lock(stack: ExitStack, out: Path) -> None:
+def lock_training(stack: ExitStack, out: Path) -> None:
     if out.parent.is_file() or out.is_file():
         raise UsageError(f"--out '{out}' is a file or lies below one; give a folder")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,7 @@ from afbench.storage.manifests import AUTHENTIC
 
 from .fresh import attacker, loss_of
 from .opened import Opened
-from .train import _lock
+from .train import lock_training
 
 ACCURACY = "accuracy.json"
 _JUDGED = 2**32
@@ -47,7 +47,7 @@ def classify(
     pairs = _with_authentic(data, opened.dataset, schedule)
     device = str(opened.processes.device)
     with ExitStack() as stack:
-        _lock(stack, out)
+        lock_training(stack, out)
         # what tells cameras apart is no one localizer's own
         packed = files("afbench.localizers") / "weights" / "reference.safetensors"
         start = str(stack.enter_context(as_file(packed)))

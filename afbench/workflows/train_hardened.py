@@ -16,7 +16,7 @@ from afbench.storage.commit import commit_bytes
 
 from .fresh import loss_of, make_attack
 from .opened import open_training, require_weights, schedule_of, weights_to_load
-from .train import _lock
+from .train import lock_training
 from .train_classifier import classify
 
 __all__ = ["Hooks", "make_attack", "schedule_of", "train_hardened"]
@@ -84,7 +84,7 @@ def train_hardened(
     }
     loss = loss_of(start.localizer, settings, attack, schedule.seed)
     with ExitStack() as stack:
-        _lock(stack, out)
+        lock_training(stack, out)
         job = Job(settings.method, start.network, loss)
         return fit(
             opened.dataset,

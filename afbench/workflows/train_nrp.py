@@ -20,7 +20,7 @@ from afbench.localizers import load_localizer
 from afbench.storage.commit import commit_bytes
 
 from .opened import open_training, require_weights, schedule_of, weights_to_load
-from .train import _lock
+from .train import lock_training
 
 __all__ = ["Hooks", "nrp_settings", "schedule_of", "train_nrp"]
 
@@ -48,7 +48,7 @@ def train_nrp(
     else:
         features = timm_features(settings, where)  # type: ignore[assignment]
     with ExitStack() as stack:
-        _lock(stack, out)
+        lock_training(stack, out)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(schedule.seed)
             purifier = Ansm("small")
