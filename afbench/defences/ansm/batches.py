@@ -164,7 +164,7 @@ def _fitted(batch: Batch, fit: str, side: int, rng: np.random.Generator | None) 
     tall, wide = max(height, side), max(width, side)
     top, left = ((one - side) // 2 // GRID * GRID for one in (tall, wide))
     if rng is not None:
-        # off the grid of JPEG's blocks and the camera's mosaic, the module learned eight times slower (measured)
+        # off the grid, what JPEG's blocks and the camera's mosaic tell stands elsewhere in every crop
         top, left = (GRID * int(rng.integers(0, (one - side) // GRID + 1)) for one in (tall, wide))
     return Batch(*(pad_to(one, tall, wide)[..., top : top + side, left : left + side] for one in batch))
 

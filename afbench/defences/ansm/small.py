@@ -22,8 +22,7 @@ _SQUASH = 3.0
 class SmallEncoder(nn.Module):
     """Four levels, from full size to 1/8, on forensic residuals and colour.
 
-    The first stays at full size, since noise is made by the pixel: from 1/2 on, what reached two thirds of F1 took five
-    times as many steps (measured).
+    The first stays at full size, since noise is made by the pixel.
     """
 
     fixed: Tensor
