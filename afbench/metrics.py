@@ -8,14 +8,16 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, NamedTuple, Protocol, overload
 
+import cv2
 import numpy as np
 import numpy.typing as npt
-from skimage.metrics import structural_similarity
 
 from afbench.core import ByteImage
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+_WINDOW = 11
+"""Side of SSIM's window."""
 
 
 class Counts(NamedTuple):
@@ -213,16 +215,23 @@ def distance(attacked: ByteImage, original: ByteImage) -> Distance:
 
 
 def _ssim(attacked: ByteImage, original: ByteImage) -> float:
-    if min(original.shape[:2]) < 11:
+    """Wang et al. 2004, Eq. 13, over all windows inside the image.
+
+    scikit-image's, to the last digits, in a third of its time, which was a multiple of what encoding takes.
+    """
+    if min(original.shape[:2]) < _WINDOW:
         return math.nan
-    return float(
-        structural_similarity(
-            original,
-            attacked,
-            data_range=255,
-            channel_axis=2,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-    )
+    x, y = original.astype(np.float64), attacked.astype(np.float64)
+    mean_x, mean_y, squares, products = (_windows(one) for one in (x, y, x * x + y * y, x * y))
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    both, apart = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
+    scores = (2 * both + c1) * (2 * (products - both) + c2)
+    scores /= (apart + c1) * (squares - apart + c2)
+    return float(scores.mean())
+
+
+def _windows(planes: FloatArray) -> FloatArray:
+    """Gaussian means around every pixel whose window lies inside."""
+    margin = _WINDOW // 2
+    means: FloatArray = cv2.GaussianBlur(planes, (_WINDOW, _WINDOW), 1.5)
+    return means[margin:-margin, margin:-margin]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
-from skimage.metrics import peak_signal_noise_ratio
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from afbench.metrics import (
     Counts,
@@ -239,6 +239,32 @@ def test_ssim_equals_the_formula_of_its_paper(picture):
     other = np.clip(original.astype(int) + np.sign(picture(24, 33, seed=4).astype(int) - 128) * 30, 0, 255)
     other = other.astype(np.uint8)
     assert distance(other, original).ssim == pytest.approx(_wang_ssim(original, other), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda x, other: np.clip(x.astype(int) + other % 7 - 3, 0, 255),  # as an attack
+        lambda x, other: other,
+        lambda x, other: 255 - x,
+        lambda x, other: np.full_like(x, 255),
+    ],
+)
+def test_ssim_equals_that_of_scikit_image(picture, changed):
+    smooth = gaussian_filter(picture(90, 70, seed=5), (4, 4, 0))
+    for original in (picture(60, 45, seed=6), smooth, np.full_like(smooth, 250)):
+        other = picture(*original.shape[:2], seed=7)
+        attacked = changed(original, other).astype(np.uint8)
+        expected = structural_similarity(
+            original,
+            attacked,
+            data_range=255,
+            channel_axis=2,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+        )
+        assert distance(attacked, original).ssim == pytest.approx(expected, abs=1e-12)
 
 
 def test_ssim_is_undefined_below_its_window(picture):
