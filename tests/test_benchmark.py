@@ -54,21 +54,35 @@ def test_sides_take_turns_and_ratios_are_of_neighbouring_runs(part):
 
 def test_every_attack_is_as_strong_as_that_of_the_other_libraries(part):
     peers, clock = part("peers"), part("clock").Clock()
-    table = peers.table(images=1, side=48, steps=2, repeats=1, clock=clock)
+    table = peers.table(images=1, judged=2, side=48, steps=2, repeats=1, clock=clock)
     rows = cells(table)
     assert [row["attack"] for row in rows] == [name for name in peers.ATTACKS for _ in peers.PEERS]
     for row in rows:
         if "does not run" in row["ms per gradient"]:
             assert row["library"] == "foolbox" or "ModuleNotFoundError" in row["ms per gradient"]
         elif row["attack"] in ("fgsm", "bim"):  # nothing random
-            assert row["F1 theirs"] == row["F1 afbench"]
+            assert row["F1 theirs"] == row["F1 afbench"] != "nan"
+
+
+@pytest.mark.parametrize("side", [32, 128, 300])
+def test_every_picture_shows_something_forged_and_something_else(part, side):
+    for sample in part("pictures").pictures(8, side):
+        assert sample.image.shape == (side, side, 3) and sample.mask.shape == (side, side)
+        assert sample.mask.any() and sample.mask.min() == 0
+
+
+def test_random_starts_are_equally_strong_within_two_standard_errors(part):
+    equal = part("peers")._equal
+    assert equal([0.5, 0.0, 0.3, 0.1], [0.1, 0.2, 0.4, 0.0])
+    assert not equal([0.5, 0.6, 0.55, 0.5], [0.1, 0.1, 0.15, 0.2])
+    assert equal([0.31], [0.3]) and not equal([0.4], [0.3])
 
 
 def test_a_library_that_is_missing_gets_a_line(part, monkeypatch):
     monkeypatch.setitem(sys.modules, "foolbox", None)
     peers = part("peers")
     table = peers.table(
-        images=1, side=32, steps=1, repeats=1, clock=part("clock").Clock(), peers=("foolbox",)
+        images=1, judged=1, side=32, steps=1, repeats=1, clock=part("clock").Clock(), peers=("foolbox",)
     )
     assert all("does not run: ModuleNotFoundError" in row["ms per gradient"] for row in cells(table))
 

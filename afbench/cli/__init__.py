@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from afbench import __version__
+from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError
 
 _COMMANDS = {
@@ -67,6 +68,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; what a user can mend is one line on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _stop)
+    keep_freed_memory()
     try:
         result: Any = cli(standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)

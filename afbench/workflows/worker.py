@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError, UsageError
 from afbench.storage.folder import log_event
 
@@ -31,6 +32,7 @@ def run_job(text: str) -> dict[str, Any]:
 
     try:
         _enter(job)
+        keep_freed_memory()
         torch.set_num_threads(job.threads)
         done = generate(job.plan, Path(job.out), job.options, Hooks(say=say), job.part)
     except AfbenchError as error:

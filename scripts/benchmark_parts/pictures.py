@@ -20,15 +20,19 @@ from afbench.sources import open_source
 
 
 def pictures(number: int, side: int) -> list[Sample]:
-    """Demo forgeries, cut or repeated to a size."""
+    """Demo forgeries, repeated to a size or cut to it around the topmost forged pixel."""
     source = open_source("demo", None)
     found = []
     for sample_id in source.ids[:number]:
         sample = source.read(sample_id)
         times = -(-side // sample.image.shape[0]), -(-side // sample.image.shape[1])
-        image = np.ascontiguousarray(np.tile(sample.image, (*times, 1))[:side, :side])
-        mask = np.ascontiguousarray(np.tile(sample.mask, times)[:side, :side])
-        found.append(replace(sample, image=image, mask=mask))
+        image, mask = np.tile(sample.image, (*times, 1)), np.tile(sample.mask, times)
+        top, left = np.clip(np.argwhere(mask)[0] - side // 2, 0, np.subtract(mask.shape, side))
+        window = slice(top, top + side), slice(left, left + side)
+        cut = {
+            name: np.ascontiguousarray(whole[window]) for name, whole in (("image", image), ("mask", mask))
+        }
+        found.append(replace(sample, **cut))
     return found
 
 
@@ -57,8 +61,8 @@ def attack(localizer: Localizer, batch: Batch, settings: list[Setting], launch: 
 
 def f1_after(
     localizer: Localizer, samples: list[Sample], batch: Batch, images: Tensor, setting: Setting
-) -> float:
-    """Mean F1 on what would be published: 8-bit images inside the ball."""
+) -> list[float]:
+    """F1 of every image on what would be published: 8 bits inside the ball."""
     levels = quantise(images.to(batch.image), batch.image, max_levels(setting.phi)).cpu().numpy()
     judged = judge(
         localizer,
@@ -67,4 +71,4 @@ def f1_after(
         batch_size=None,
         device=str(batch.image.device),
     )
-    return sum(f1(one.counts) for one in judged) / len(judged)
+    return [f1(one.counts) for one in judged]
