@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from attacks.gradient import LossFn, check_image, check_shape, check_steps, input_gradient
-from attacks.sign import ball, direction, l1_unit, per_image
+from attacks.sign import ball, l1_unit, per_image, stepped
 
 
 def pgn(
@@ -58,10 +58,9 @@ def pgn(
         if not len(draws):
             raise ValueError(f"noise(step) must hold at least 1 neighbour; found shape {tuple(draws.shape)}")
         offsets = zeta * phi * check_shape("noise(step)", draws, (len(draws), *x.shape), x)
-        momentum = mu * momentum + l1_unit(
-            _flat_gradient(loss, x, offsets, alpha=alpha, delta=delta, chunk=chunk or len(draws))
-        )
-        x = torch.clamp(x + alpha * direction(momentum), *allowed)
+        g = _flat_gradient(loss, x, offsets, alpha=alpha, delta=delta, chunk=chunk or len(draws))
+        momentum.mul_(mu).add_(l1_unit(g))
+        x = stepped(x, momentum, alpha, allowed)
     return x
 
 
@@ -77,8 +76,8 @@ def _flat_gradient(
         g_near = input_gradient(loss, near)
         # g / mean|g|, in this order because the mean of a tiny gradient can underflow to 0.
         far = near - alpha.repeat(len(part), 1, 1, 1) * (l1_unit(g_near) * values_per_image)
-        mixed = (1 - delta) * g_near + delta * input_gradient(loss, far)
+        mixed = ((1 - delta) * g_near).add_(delta * input_gradient(loss, far))
         # One neighbour after the other, not part by part: the order of a sum must not depend on the chunk.
         for one in mixed.reshape(part.shape).unbind():
-            total = total + one
+            total += one
     return total / len(offsets)

@@ -37,7 +37,7 @@ def fgsm(loss: LossFn, image: Tensor, *, phi: Tensor, gradient: Tensor | None = 
     x = check_image(image)
     phi = per_image("phi", phi, x)
     g = first_gradient(loss, x, gradient)
-    return torch.clamp(x + phi * direction(g), *ball(x, phi))
+    return stepped(x, g, phi, ball(x, phi))
 
 
 def bim(
@@ -64,7 +64,7 @@ def bim(
     allowed = ball(x, phi)
     for step in range(steps):
         g = input_gradient(loss, x) if step else first_gradient(loss, x, gradient)
-        x = torch.clamp(x + alpha * direction(g), *allowed)
+        x = stepped(x, g, alpha, allowed)
     return x
 
 
@@ -97,7 +97,7 @@ def climb(
     allowed = ball(x, phi)
     x = torch.clamp(x + phi * check_shape("start", start, tuple(x.shape), x), *allowed)
     for step in range(steps):
-        x = torch.clamp(x + alpha * direction(input_gradient(loss_at(step), x)), *allowed)
+        x = stepped(x, input_gradient(loss_at(step), x), alpha, allowed)
     return x
 
 
@@ -136,8 +136,8 @@ def mifgsm(
     momentum = torch.zeros_like(x)
     for step in range(steps):
         g = input_gradient(loss, x) if step else first_gradient(loss, x, gradient)
-        momentum = mu * momentum + l1_unit(g)
-        x = torch.clamp(x + alpha * direction(momentum), *allowed)
+        momentum.mul_(mu).add_(l1_unit(g))
+        x = stepped(x, momentum, alpha, allowed)
     return x
 
 
@@ -175,9 +175,13 @@ def first_gradient(loss: LossFn, image: Tensor, gradient: Tensor | None) -> Tens
     return check_shape("gradient", gradient, tuple(image.shape), image)
 
 
-def direction(gradient: Tensor) -> Tensor:
-    """Take the sign of each value; NaN where it is not finite, which ``sign`` alone turns into 0 or 1."""
-    return gradient.sign() + 0 * gradient
+def stepped(image: Tensor, gradient: Tensor, alpha: Tensor, allowed: Ball) -> Tensor:
+    """Move every value by ``alpha`` along the sign of its gradient, inside the ball; NaN where that is not finite.
+
+    In place of one temporary: six of them took 3 % of an attack's time on a CPU.
+    """
+    way = gradient.sign().add_(gradient, alpha=0)  # sign alone turns NaN into 0, and infinite values into 1
+    return way.mul_(alpha).add_(image).clamp_(*allowed)
 
 
 def l1_unit(gradient: Tensor) -> Tensor:
