@@ -18,6 +18,7 @@ from afbench.plan.cost import (
     Speed,
     gigaflops,
     gpu_hours,
+    host_bytes,
     loads,
     localizer_cost,
     measured_seconds,
@@ -187,6 +188,16 @@ def test_what_is_done_is_not_measured(made):
     spec = SourceSpec("folder", str(made.root))
     plan = RunPlan("again", (Block(("reference",), (spec,), expand_attack("cw", steps=[2])),))
     assert calibrate(plan, open_loads(plan, made.folder)) == {}
+
+
+def test_main_memory_grows_with_the_images_held_and_the_settings_made_of_them():
+    def host(number, *settings):
+        return host_bytes(loads(small(*settings, limit=number, source="synthetic"))[0])
+
+    fgsm, bim = expand_attack("fgsm"), expand_attack("bim")
+    few, many, both = host(8, *fgsm), host(64, *fgsm), host(64, *fgsm, *bim)
+    assert few < many < both and host(6400, *fgsm) == many
+    assert host(64, *fgsm, *bim, *expand_attack("pgd")) == both, "another group is made after it"
 
 
 @pytest.mark.parametrize("shortened", [expand_attack("cw"), expand_attack("pgn"), expand_attack("mifgsm")])

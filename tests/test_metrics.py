@@ -267,6 +267,12 @@ def test_ssim_equals_that_of_scikit_image(picture, changed):
         assert distance(attacked, original).ssim == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("height", [11, 73, 74, 75, 84, 139])
+def test_ssim_in_strips_counts_every_window_once(picture, height):
+    original, other = picture(height, 12, seed=1), picture(height, 12, seed=2)
+    assert distance(other, original).ssim == pytest.approx(_wang_ssim(original, other), abs=1e-12)
+
+
 def test_ssim_is_undefined_below_its_window(picture):
     assert math.isnan(distance(picture(10, 40), picture(10, 40)).ssim)
     assert distance(picture(11, 11), picture(11, 11)).ssim == 1

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from afbench.core import Setting
 from afbench.shipped import shipped_json
 
-from .estimate import expected_source, naive_gradients, queries, shared_gradients
+from .estimate import expected_source, naive_gradients, queries, settings_by_group, shared_gradients
 from .runplan import RunPlan
 
 PEAK_TERAFLOPS: Mapping[str, float] = MappingProxyType({"fp32": 67.0, "tf32": 494.7, "bf16": 989.5})
@@ -19,15 +19,17 @@ SHARE_OF_PEAK = (0.1, 0.5)
 """Between these lies what convolutional networks are seen to reach: how wide an uncalibrated figure is."""
 CPU_GIGAFLOPS = 30.0
 """Of one core a second, about."""
-ENCODE_SECONDS = 14e-3 / 512**2
-"""Of one pixel as lossless WebP on one core (12 to 16 ms for 512x512)."""
+KEEP_SECONDS = 70e-3 / 512**2
+"""Of one pixel on one core: encoded as lossless WebP, decoded again and compared with its original (docs/benchmarks)."""
 CPU_PIXELS_AT_ONCE = 16 * 128 * 128
 GPU_KIB_AT_ONCE = 12 * 2**20
 """What a launch may hold unless ``--batch-size`` says otherwise; the engine's own rule, which a test compares."""
 PROCESS_BYTES = 700 * 10**6
 """Of Python, torch and the readers before anything is done."""
-BYTES_PER_HELD_PIXEL = 24
-"""Of a shard in memory: image, mask, predictions and what is being encoded."""
+BYTES_PER_READ_PIXEL = 9
+"""Image and mask, of a shard and of the next one, which is read meanwhile; and what the localizer says of the first."""
+BYTES_PER_MADE_PIXEL = 12
+"""Of each setting of a sharing group: image, mask and encoded image, while the group before is being written."""
 SHARD_SIZE = 64
 
 
@@ -58,13 +60,15 @@ REFERENCE = LocalizerCost(256, False, 1.2, 2.4, 4.0, 589_105)
 @dataclass(frozen=True)
 class Load:
     """One localizer on one source. ``images`` None: nobody has opened the folder. ``gradients_*`` are per image, ``forwards``
-    too: what scores the original and each attacked image, and what attacks without gradients ask for."""
+    too: what scores the original and each attacked image, and what attacks without gradients ask for. ``together`` is how
+    many settings its largest sharing group has."""
 
     localizer: str
     source: str
     images: int | None
     pixels: int
     settings: int
+    together: int
     gradients_shared: int
     gradients_naive: int
     forwards: int
@@ -116,6 +120,7 @@ def loads(
                         images,
                         each,
                         len(left),
+                        max(map(len, settings_by_group(left).values()), default=0),
                         shared_gradients(left),
                         sum(naive_gradients(one) for one in left),
                         1 + sum(1 + queries(one) for one in left) if left else 0,
@@ -162,10 +167,10 @@ def launch_bytes(cost: LocalizerCost | None, image_pixels: int, device: str) -> 
     return weights + int(suggested_batch(cost, image_pixels, device) * seen * each * 1024)
 
 
-def host_bytes(image_pixels: int, images: int | None) -> int:
-    """Main memory beside the launch: the process, and one shard of samples."""
-    held = min(SHARD_SIZE, images or SHARD_SIZE) * image_pixels
-    return PROCESS_BYTES + held * BYTES_PER_HELD_PIXEL
+def host_bytes(load: Load) -> int:
+    """Main memory beside the launch: the process, shards of samples, and what was made of them."""
+    held = min(SHARD_SIZE, load.images or SHARD_SIZE) * load.pixels
+    return PROCESS_BYTES + held * (BYTES_PER_READ_PIXEL + load.together * BYTES_PER_MADE_PIXEL)
 
 
 @dataclass(frozen=True)
@@ -219,4 +224,4 @@ def expected_seconds(load: Load, device: str) -> Seconds | None:
     low, high = SHARE_OF_PEAK
     on_gpu = 1000 * PEAK_TERAFLOPS["fp32"] * (low * high) ** 0.5
     rate = on_gpu if device.startswith("cuda") else CPU_GIGAFLOPS * (os.cpu_count() or 1)
-    return Seconds(counted / rate, load.images * load.kept * load.pixels * ENCODE_SECONDS)
+    return Seconds(counted / rate, load.images * load.kept * load.pixels * KEEP_SECONDS)

@@ -108,7 +108,7 @@ def look_ahead(
     speeds = speeds or {}
     counted = _total(gigaflops(load) for load in left)
     memory = {one: max(_launch(load, one) for load in left) for one in ("cpu", "cuda")}
-    beside = max(host_bytes(load.pixels, load.images) for load in left)
+    beside = max(map(host_bytes, left))
     disk = _total(block.disk_bytes for block in blocks)
     missing = sum((load.images or 0) * load.kept * load.pixels * 3 * WEBP_SHARE for load in left)
     free = shutil.disk_usage(_nearest(out)).free
