@@ -178,9 +178,9 @@ def first_gradient(loss: LossFn, image: Tensor, gradient: Tensor | None) -> Tens
 def stepped(image: Tensor, gradient: Tensor, alpha: Tensor, allowed: Ball) -> Tensor:
     """Move every value by ``alpha`` along the sign of its gradient, inside the ball; NaN where that is not finite.
 
-    In place of one temporary: six of them took 3 % of an attack's time on a CPU.
+    In the place of one tensor: a new one for each operation took 3 % of an attack's time on a CPU.
     """
-    way = gradient.sign().add_(gradient, alpha=0)  # sign alone turns NaN into 0, and infinite values into 1
+    way = gradient.sign().add_(0 * gradient)  # sign alone turns NaN into 0, and infinite values into 1
     return way.mul_(alpha).add_(image).clamp_(*allowed)
 
 
