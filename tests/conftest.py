@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from afbench import cli
 from afbench.cli import main
 from afbench.core import ByteImage
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
@@ -39,6 +40,9 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         patch.delenv("AFBENCH_WEIGHTS", raising=False)
+        patch.setattr(
+            cli, "keep_freed_memory", lambda: False
+        )  # their process is theirs, and forks faster when small
         yield
 
 
