@@ -15,7 +15,7 @@ def keep_freed_memory() -> bool:
     """Have glibc reuse freed blocks instead of handing each back to the system.
 
     Every gradient allocates the same large blocks and frees them. As it comes, malloc returns them each time, and the system
-    zeroes the next ones page by page: a sixth of a gradient's time on a CPU (docs/benchmarks). A process keeps
+    zeroes the next ones page by page: up to almost half of a gradient's time on a CPU (docs/benchmarks). A process keeps
     its peak instead. For processes of our own, not inside somebody's notebook.
 
     Returns:

@@ -71,13 +71,6 @@ def test_every_picture_shows_something_forged_and_something_else(part, side):
         assert sample.mask.any() and sample.mask.min() == 0
 
 
-def test_random_starts_are_equally_strong_within_three_standard_errors(part):
-    equal = part("peers")._equal
-    assert equal([0.5, 0.0, 0.3, 0.1], [0.1, 0.2, 0.4, 0.0])
-    assert not equal([0.5, 0.6, 0.55, 0.5], [0.1, 0.1, 0.15, 0.2])
-    assert equal([0.31], [0.3]) and not equal([0.4], [0.3])
-
-
 def test_a_library_that_is_missing_gets_a_line(part, monkeypatch):
     monkeypatch.setitem(sys.modules, "foolbox", None)
     peers = part("peers")

@@ -50,19 +50,21 @@ def a_localizer(name: str, device: str) -> Localizer:
     return load_localizer(name, None if name == REFERENCE else RANDOM, device=device)
 
 
-def attack(localizer: Localizer, batch: Batch, settings: list[Setting], launch: int) -> tuple[Tensor, int]:
+def attack(
+    localizer: Localizer, batch: Batch, settings: list[Setting], launch: int, seed: int = 0
+) -> tuple[Tensor, int]:
     """Images of the last setting, and gradients taken, of settings of one sharing group."""
     meter = Meter()
     images = batch.image
-    for attacked in attack_batch(localizer, batch, settings, seed=0, batch_size=launch, meter=meter):
+    for attacked in attack_batch(localizer, batch, settings, seed=seed, batch_size=launch, meter=meter):
         images = attacked.image
     return images, meter.gradients
 
 
 def f1_after(
     localizer: Localizer, samples: list[Sample], batch: Batch, images: Tensor, setting: Setting
-) -> list[float]:
-    """F1 of every image on what would be published: 8 bits inside the ball."""
+) -> float:
+    """Mean F1 on what would be published: 8-bit images inside the ball."""
     levels = quantise(images.to(batch.image), batch.image, max_levels(setting.phi)).cpu().numpy()
     judged = judge(
         localizer,
@@ -71,4 +73,4 @@ def f1_after(
         batch_size=None,
         device=str(batch.image.device),
     )
-    return [f1(one.counts) for one in judged]
+    return sum(f1(one.counts) for one in judged) / len(judged)
