@@ -72,8 +72,9 @@ def _ended(process: _Process) -> Ended | None:
 
 
 def _read(stream: IO[bytes]) -> str:
-    stream.seek(0)
-    return stream.read().decode(errors="replace")
+    # by position: the process writes at the offset it shares with this one, which a seek would move under it
+    number = stream.fileno()
+    return os.pread(number, os.fstat(number).st_size, 0).decode(errors="replace")
 
 
 def _stop(started: Sequence[_Process]) -> None:
