@@ -106,8 +106,10 @@ def mcc(counts: Any) -> Any:
     tp, fp, fn, tn = counts
     # two products of two: of all four, 64-bit integers overflow from 0.1 megapixels on
     below = np.sqrt((tp + fp) * (tn + fn)) * np.sqrt((tp + fn) * (tn + fp))
+    above = tp * tn - fp * fn
+    below = np.maximum(below, abs(above))  # which it is but for rounding: no correlation is above 1
     below = below if isinstance(below, np.ndarray) else float(below)
-    return tp * tn - fp * fn, below + (below == 0)  # the numerator is 0 there, too
+    return above, below + (below == 0)  # the numerator is 0 there, too
 
 
 class _Levels(NamedTuple):

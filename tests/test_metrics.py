@@ -170,6 +170,14 @@ def test_correlation_does_not_overflow_on_large_images():
     assert mcc(ManyCounts(*(np.array([n]) for n in counts)))[0] == mcc(counts)
 
 
+def test_no_correlation_is_above_1():
+    wrong, right = np.divmod(np.arange(10_000), 100)
+    none = np.zeros_like(wrong)
+    opposite, same = mcc(ManyCounts(none, wrong, right, none)), mcc(ManyCounts(wrong, none, none, right))
+    assert opposite.min() == -1 and opposite.max() == 0 and same.min() == 0 and same.max() == 1
+    assert mcc(Counts(0, 1, 3, 0)) == -1  # sqrt(3) squared is more than 3
+
+
 def test_masks_that_would_count_wrongly_are_refused():
     mask = np.zeros((4, 5), bool)
     for wrong in (mask[:1], mask.T, mask.astype(np.uint8) * 255):
