@@ -148,7 +148,8 @@ def start_settings(
             masks_to_tensor([sample.mask for sample in chosen], device),
         )
         for attacked in attack_batch(localizer, batch, settings, seed=seed, batch_size=launch, meter=meter):
-            finite = torch.isfinite(attacked.image).all(dim=3).all(dim=2).all(dim=1).tolist()
+            # of values around [0, 1] a sum is finite if all of them are; asking each took ten times as long
+            finite = attacked.image.flatten(1).sum(dim=1).isfinite().tolist()
             levels = quantise(torch.nan_to_num(attacked.image), batch.image, max_levels(attacked.setting.phi))
             zeros = [None] * len(rows) if attacked.zero_pixels is None else attacked.zero_pixels.tolist()
             for row, sample, good, pixels, zero in zip(

@@ -1,4 +1,4 @@
-"""The reference localizer with a stopwatch: how long its forward and backward passes take inside a whole run."""
+"""The reference localizer with a stopwatch: how long forward and backward passes take inside a whole run."""
 
 from __future__ import annotations
 
@@ -35,17 +35,12 @@ class TimedLocalizer:
     threshold: float = 0.5
 
     def logits(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, 1, H, W)``; the backward pass is timed from here to the image's gradient."""
+        """``(N, 3, H, W)`` to ``(N, 1, H, W)``; a gradient is timed from here to the image: forward, loss, backward."""
         if not image.requires_grad:
             return self.probability_and_logits(image)[1]
         started = self._now()
-        marks = [started]
-        # before the attack's own hook, which comes after it: only the network lies in between
-        image.register_hook(lambda gradient: self._stop(marks))  # type: ignore[no-untyped-call]
-        logits = self.inner.logits(image)
-        WATCH.gradients += self._now() - started
-        logits.register_hook(lambda gradient: self._mark(marks))  # type: ignore[no-untyped-call]
-        return logits
+        image.register_hook(lambda gradient: self._stop(started))  # type: ignore[no-untyped-call]
+        return self.inner.logits(image)
 
     def probability(self, image: Tensor) -> Tensor:
         """``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]."""
@@ -62,11 +57,8 @@ class TimedLocalizer:
         WATCH.clock.wait()
         return WATCH.clock.now()
 
-    def _mark(self, marks: list[float]) -> None:
-        marks[0] = self._now()
-
-    def _stop(self, marks: list[float]) -> None:
-        WATCH.gradients += self._now() - marks[0]
+    def _stop(self, started: float) -> None:
+        WATCH.gradients += self._now() - started
 
 
 def build(checkpoint: str | None, device: str) -> TimedLocalizer:
