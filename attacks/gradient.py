@@ -19,7 +19,8 @@ def input_gradient(loss: LossFn, image: Tensor) -> Tensor:
         loss: one number per image ``(N,)``.
         image: ``(N, 3, H, W)``, any finite values.
     Returns:
-        Same shape, dtype and device as ``image``; detached.
+        Same shape, dtype and device as ``image``; detached; contiguous, whatever the localizer works in, so that steps
+        of an attack do not mix memory layouts.
     Raises:
         ValueError: if the loss is not one number per image, or does not depend on the image.
     """
@@ -40,7 +41,7 @@ def input_gradient(loss: LossFn, image: Tensor) -> Tensor:
             "loss does not depend on the image: the localizer is detached, runs under no_grad or "
             "inference_mode, or cannot be differentiated"
         )
-    return gradient
+    return gradient.contiguous()
 
 
 def check_image(image: Tensor) -> Tensor:
@@ -60,11 +61,13 @@ def check_image(image: Tensor) -> Tensor:
             f"{expected}; found {image.dtype} {tuple(image.shape)}: put channels first and divide 8-bit "
             "images by 255"
         )
-    if not bool(((image >= 0) & (image <= 1)).all()):
-        raise ValueError(
-            f"{expected}; found values in [{float(image.min()):g}, {float(image.max()):g}]: divide 8-bit "
-            "images by 255 and leave normalisation to the localizer"
-        )
+    if image.numel():
+        low, high = image.aminmax()  # both NaN if a value is
+        if not bool((low >= 0) & (high <= 1)):
+            raise ValueError(
+                f"{expected}; found values in [{float(low):g}, {float(high):g}]: divide 8-bit images by 255 and "
+                "leave normalisation to the localizer"
+            )
     return image.detach().to(torch.promote_types(image.dtype, torch.float32))
 
 

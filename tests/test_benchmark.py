@@ -24,7 +24,7 @@ def part():
 
 @pytest.fixture(scope="module")
 def script(part):
-    loader = SourceFileLoader("benchmark_script", str(SCRIPTS / "benchmark"))
+    loader = SourceFileLoader("benchmark_script", str(SCRIPTS / "benchmark_tables"))
     spec = spec_from_loader(loader.name, loader)
     module = module_from_spec(spec)
     loader.exec_module(module)
