@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
@@ -123,6 +124,13 @@ def test_rates_are_measured_for_every_batch_size_and_thread_count(part):
 def test_memory_is_that_of_a_whole_run(part, tmp_path):
     seconds, peak = part("scaling")._run(2, 2, part("clock").Clock())
     assert seconds > 0 and peak > 50
+
+
+def test_the_script_sets_itself_up_and_says_how_it_is_called():
+    if not (SCRIPTS.parent / ".venv").exists():
+        pytest.skip("run from another environment: set-up would make .venv")
+    told = subprocess.run([SCRIPTS / "benchmark", "--help"], capture_output=True, text=True, check=True)
+    assert told.stdout.startswith("usage: scripts/benchmark [-h] [--quick]")
 
 
 def test_the_script_prints_markdown_and_json(script, part, monkeypatch, capsys):
