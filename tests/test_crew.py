@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -263,6 +264,13 @@ def test_a_worker_ends_with_the_process_that_started_it(job: Job, monkeypatch: p
     assert process.popen.wait(30) == 3 and local_hands._read(process.answer) == ""
     process.answer.close()
     process.errors.close()
+
+
+def test_reading_what_a_worker_says_does_not_move_where_it_writes() -> None:
+    with tempfile.TemporaryFile() as said:
+        os.write(said.fileno(), b"ready")
+        os.lseek(said.fileno(), 3, os.SEEK_SET)
+        assert local_hands._read(said) == "ready" and os.lseek(said.fileno(), 0, os.SEEK_CUR) == 3
 
 
 def test_workers_that_always_die_leave_a_partial_run_with_their_last_words(

@@ -24,6 +24,14 @@ def test_the_gradient_agrees_with_finite_differences(lab: Problem) -> None:
     torch.testing.assert_close((g * along).sum((1, 2, 3)), slope, rtol=1e-6, atol=1e-9)
 
 
+def test_a_network_in_another_memory_layout_gives_back_a_contiguous_gradient() -> None:
+    image = torch.rand(2, 3, 5, 7)
+    gradient = input_gradient(
+        lambda x: x.contiguous(memory_format=torch.channels_last).square().sum((1, 2, 3)), image
+    )
+    assert gradient.is_contiguous() and torch.equal(gradient, 2 * image)
+
+
 def test_the_callers_graph_is_left_alone(lab: Problem) -> None:
     scale = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     g = input_gradient(lab.loss, lab.image * scale)
