@@ -284,7 +284,11 @@ def test_the_examples_of_inspect_and_reproduce_run_on_what_generate_made(afbench
 
 @of_one_benchmark
 def test_answers_for_programs_are_json_on_stdout_alone(afbench, benchmark):
-    assert json.loads(afbench("verify", str(benchmark), "--json").out) == {"rows": 2, "problems": []}
+    assert json.loads(afbench("verify", str(benchmark), "--json").out) == {
+        "rows": 2,
+        "files": 8,
+        "problems": [],
+    }
     (row,) = json.loads(afbench("stats", str(benchmark), "--json").out)
     assert row["config"] == "reference-cw-250" and row["source"] == "demo" and row["n"] == 1
     assert set(json.loads(afbench("list", "--json").out)) == {"attacks", "localizers", "sources", "plans"}

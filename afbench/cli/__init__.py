@@ -14,6 +14,8 @@ from afbench import __version__
 from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError
 
+from .progress import quiet_option
+
 _COMMANDS = {
     "generate": "attack a source and store the benchmark",
     "plan": "what a run would make, cost and store; touches nothing",
@@ -61,6 +63,7 @@ class _LazyGroup(click.Group):
     epilog="Example: afbench generate --localizer reference --attack pgd --limit 8",
 )
 @click.version_option(__version__, prog_name="afbench")
+@quiet_option
 def cli() -> None:
     """Anti-forensics benchmarks: attack forgery localizers, store what a forger would publish, check it."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .progress import deferred_bar
+from .progress import deferred_bar, quiet_option
 
 
 @click.command(
@@ -54,6 +54,7 @@ from .progress import deferred_bar
     "--batch-size", type=click.IntRange(1), help="Images per launch. Default: as many as suit their size."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print figures and gates as JSON on stdout.")
+@quiet_option
 def command(
     data: Path,
     localizer: str,

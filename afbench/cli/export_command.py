@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .progress import deferred_bar
+from .progress import deferred_bar, quiet_option
 
 
 @click.command(
@@ -37,6 +37,7 @@ from .progress import deferred_bar
     help="Of hdf5: keep the originals, or leave them out. Default: keep, but for sources that may not be shared.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+@quiet_option
 def command(
     folder: Path, to: str, out: Path, configs: tuple[str, ...], with_originals: bool | None, as_json: bool
 ) -> None:

@@ -14,7 +14,7 @@ from afbench.workflows.request import Hooks, Options, check_request
 
 from .options import build_plan, default_out, plan_options
 from .plan_command import echo_plan
-from .progress import counted_bar, deferred_bar
+from .progress import counted_bar, deferred_bar, quiet_option
 
 
 @click.command(
@@ -130,6 +130,7 @@ from .progress import counted_bar, deferred_bar
 @click.option("--num-shards", type=int, metavar="N", help="Processes that share the plan by --shard-index.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
+@quiet_option
 def command(
     out: Path | None,
     checkpoint: str | None,

@@ -11,7 +11,7 @@ import click
 from afbench.core import AfbenchError, PartialError, UsageError
 from afbench.shipped import shipped_json
 
-from .progress import counted_bar
+from .progress import counted_bar, quiet_option
 
 if TYPE_CHECKING:
     from afbench.sources.facts import Index
@@ -56,6 +56,7 @@ FIRST_IDS = 3
     metavar="N",
     help="Processes that read files. Default: one a core, at most 8.",
 )
+@quiet_option
 def command(
     source: str,
     root: Path | None,

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from .progress import advancing, progress_bar, quiet_option
+
 
 @click.command("leaderboard", epilog="Example: afbench leaderboard scores --out site")
 @click.argument("scores", type=click.Path(path_type=Path), nargs=-1, required=True)
@@ -15,14 +17,13 @@ import click
     required=True,
     help="Folder of the site. Its pages are replaced one by one; files of others stay.",
 )
+@quiet_option
 def command(scores: tuple[Path, ...], out: Path) -> None:
     """Make a static site of score folders, or of folders of them: a ranked table, and a page per submission.
 
     Needs no server: open index.html. One board per dataset version, one table per localizer.
     """
     from afbench.workflows.board import publish_leaderboard
-
-    from .progress import advancing, progress_bar
 
     with progress_bar("read", "score") as bar:
         made = publish_leaderboard(scores, out, advance=advancing(bar))

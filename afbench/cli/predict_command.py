@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from .progress import deferred_bar
+from .progress import deferred_bar, quiet_option
 
 
 @click.command(
@@ -46,6 +46,7 @@ from .progress import deferred_bar
 @click.option(
     "--batch-size", type=click.IntRange(1), help="Images per launch. Default: as many as suit their size."
 )
+@quiet_option
 def command(
     data: Path,
     localizer: str,

@@ -5,16 +5,51 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import click
 from tqdm import tqdm
 
+F = TypeVar("F", bound=Callable[..., Any])
+_QUIET = f"{__name__}.quiet"
 
-def progress_bar(description: str, unit: str, total: int | None = None) -> Any:
-    """A bar on stderr; redrawn every half second on a terminal, every 30 s in a log."""
+
+def quiet_option(command: F) -> F:
+    """Add ``--quiet``, which every command that shows progress takes, as does ``afbench`` before the command's name."""
+    return click.option(
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_quiet,
+        help="Show no progress bar; warnings stay.",
+    )(command)
+
+
+def _remember_quiet(context: click.Context, parameter: click.Parameter, quiet: bool) -> None:
+    context.meta[_QUIET] = quiet or is_quiet()
+
+
+def is_quiet() -> bool:
+    """Whether the command that runs was asked for no progress."""
+    context = click.get_current_context(silent=True)
+    return bool(context and context.meta.get(_QUIET))
+
+
+def progress_bar(description: str, unit: str, total: int | None = None, *, quiet: bool | None = None) -> Any:
+    """A bar on stderr; redrawn every half second on a terminal, every 30 s in a log.
+
+    No result may be read from it: with ``--quiet`` or TQDM_DISABLE it counts nothing.
+    """
     watched = sys.stderr.isatty()
+    # tqdm reads TQDM_DISABLE itself, unless it is given a value
+    disabled: dict[str, Any] = {"disable": True} if (is_quiet() if quiet is None else quiet) else {}
     return tqdm(
-        desc=description, unit=unit, total=total, mininterval=0.5 if watched else 30.0, dynamic_ncols=watched
+        desc=description,
+        unit=unit,
+        total=total,
+        mininterval=0.5 if watched else 30.0,
+        dynamic_ncols=watched,
+        **disabled,
     )
 
 
@@ -38,9 +73,10 @@ class Bar(NamedTuple):
 def deferred_bar(stack: ExitStack, description: str, unit: str) -> Bar:
     """A bar from the moment it is started; it is closed with the stack."""
     bars: list[Any] = []
+    quiet = is_quiet()  # asked here: work may start in a thread that has no click context
 
     def start(total: int, done: int = 0) -> None:
-        bar = stack.enter_context(progress_bar(description, unit, total))
+        bar = stack.enter_context(progress_bar(description, unit, total, quiet=quiet))
         bar.initial = bar.n = done  # so that the time left is that of what is left
         bars.append(bar)
 
@@ -56,11 +92,16 @@ def deferred_bar(stack: ExitStack, description: str, unit: str) -> Bar:
 def counted_bar(stack: ExitStack, description: str, unit: str) -> Callable[[int, int], None]:
     """A bar told how many are done, of how many, from the first on; it is closed with the last, and another may follow."""
     bars: list[Any] = []
+    shown = 0
+    quiet = is_quiet()
 
     def advance(done: int, total: int) -> None:
+        nonlocal shown
         if not bars:
-            bars.append(stack.enter_context(progress_bar(description, unit, total)))
-        bars[-1].update(done - bars[-1].n)
+            bars.append(stack.enter_context(progress_bar(description, unit, total, quiet=quiet)))
+            shown = 0
+        bars[-1].update(done - shown)
+        shown = done
         if done == total:
             bars.pop().close()
 

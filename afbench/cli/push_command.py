@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from .progress import progress_bar
+from .progress import is_quiet, progress_bar, quiet_option
 
 
 @click.command("push", epilog="Example: afbench push afbench-out/demo --to user/demo --private")
@@ -30,6 +30,7 @@ from .progress import progress_bar
     help="You know that you may share pixels of sources that say nothing plain about it; readers must then ask for access.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what is or would be uploaded as JSON.")
+@quiet_option
 def command(
     folder: Path,
     repo: str,
@@ -48,6 +49,10 @@ def command(
 
     if yes and dry_run:
         raise click.UsageError("--yes and --dry-run exclude each other")
+    if is_quiet():
+        from huggingface_hub.utils.tqdm import disable_progress_bars
+
+        disable_progress_bars()
     with ExitStack() as stack:
         bars: list[Any] = []
 

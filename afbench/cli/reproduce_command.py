@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .progress import progress_bar
+from .progress import progress_bar, quiet_option
 
 
 @click.command(
@@ -31,6 +31,7 @@ from .progress import progress_bar
 @click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
 @click.option("--device", help="Where to compute. Default: as the log tells.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@quiet_option
 def command(
     folder: Path,
     row: str,

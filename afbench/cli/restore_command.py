@@ -10,7 +10,7 @@ import click
 
 from afbench.plan import parse_source
 
-from .progress import deferred_bar
+from .progress import deferred_bar, quiet_option
 
 
 @click.command(
@@ -34,6 +34,7 @@ from .progress import deferred_bar
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done and what is missing as JSON.")
+@quiet_option
 def command(
     archive: Path, sources: tuple[str, ...], splits: tuple[str, ...], out: Path, as_json: bool
 ) -> int:

@@ -10,7 +10,7 @@ import click
 
 from afbench.core import UsageError
 
-from .progress import deferred_bar
+from .progress import deferred_bar, quiet_option
 
 
 @click.command("score", epilog="Example: afbench score submission --data afbench-out/demo --out score")
@@ -25,6 +25,7 @@ from .progress import deferred_bar
     help="Folder of score.json files in which the same predictions must not be yet.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the score, or the problems, as JSON.")
+@quiet_option
 def command(
     submission: Path,
     data: Path,

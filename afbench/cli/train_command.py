@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from .progress import deferred_bar
+from .progress import deferred_bar, quiet_option
 from .train_rivals import hardened, nrp, tell
 
 
@@ -84,6 +84,7 @@ command.add_command(nrp)
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option("--json", "as_json", is_flag=True, help="Print the card of the best checkpoint.")
+@quiet_option
 def ansm(
     data: Path,
     localizer: str,

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from .progress import deferred_bar
+from .progress import deferred_bar, quiet_option
 
 _SHARED = (
     click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark."),
@@ -32,6 +32,7 @@ _SHARED = (
     click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that read images."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."),
     click.option("--json", "as_json", is_flag=True, help="Print the card of the best checkpoint."),
+    quiet_option,
 )  # fmt: skip
 
 

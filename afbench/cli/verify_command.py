@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from .progress import advancing, progress_bar
+from .progress import advancing, progress_bar, quiet_option
 
 
 @click.command("verify", epilog="Example: afbench verify afbench-out/demo")
@@ -35,6 +35,7 @@ from .progress import advancing, progress_bar
 @click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
 @click.option("--device", help="Where to compute. Default: cpu; for --repair as the log tells.")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+@quiet_option
 def command(
     folder: Path,
     fast: bool,
@@ -49,7 +50,7 @@ def command(
     """Check every file's size and hash and every row's count. Exit code 1 if anything is bad."""
     if fast and deep:
         raise click.UsageError("--fast and --deep are two ways to check; give one of them")
-    from afbench.storage.verify import holds_rows, rows_to_check, verify
+    from afbench.storage.verify import check_benchmark, holds_rows, rows_to_check
 
     told: dict[str, object] = {}
     if repair:
@@ -63,9 +64,12 @@ def command(
                 folder, sources=roots, recipe=Recipe(localizer, checkpoint, device), advance=bar.update
             )
         told = {"repaired": list(repaired.made), "not_repaired": dict(repaired.refused)}
-    with progress_bar("verify", "row", rows_to_check(folder)) as bar:
-        problems = verify(folder, advancing(bar), level="fast" if fast else "deep" if deep else "default")
-        checked = bar.n
+    unit = "row" if holds_rows(folder) else "file"
+    with progress_bar("verify", unit, rows_to_check(folder)) as bar:
+        checked = check_benchmark(
+            folder, advancing(bar), level="fast" if fast else "deep" if deep else "default"
+        )
+    problems = checked.problems
     if deep and not problems:
         from afbench.workflows.replay import Recipe
         from afbench.workflows.rescore import rescore
@@ -75,10 +79,15 @@ def command(
         problems = list(rescored.problems)
         told |= {"rescored": rescored.rows, "not_rescored": dict(rescored.left_out)}
     if as_json:
-        found = {"rows": checked, "problems": [asdict(problem) for problem in problems], **told}
+        found = {
+            "rows": checked.rows,
+            "files": checked.files,
+            "problems": [asdict(problem) for problem in problems],
+            **told,
+        }
         click.echo(json.dumps(found, indent=2))
     else:
-        counted = f"{checked} {'rows' if holds_rows(folder) else 'files'}"
+        counted = f"{checked.rows if unit == 'row' else checked.files} {unit}s"
         _echo(folder, counted, [f"{problem.path}: {problem.message}" for problem in problems], told)
     return 1 if problems else 0
 

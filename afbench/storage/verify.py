@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from afbench.core import AfbenchError, UsageError
 from afbench.plan import canonical_json
@@ -32,15 +32,40 @@ from .pixels import check_pixels
 from .probe import probe_shards
 from .problem import Problem
 
-__all__ = ["LEVELS", "Level", "Problem", "check_files", "holds_rows", "rows_to_check", "verify"]
+__all__ = [
+    "LEVELS",
+    "Checked",
+    "Level",
+    "Problem",
+    "check_benchmark",
+    "check_files",
+    "holds_rows",
+    "rows_to_check",
+    "verify",
+]
 
 Level = Literal["fast", "default", "deep"]
 LEVELS: tuple[Level, ...] = ("fast", "default", "deep")
 
 
+class Checked(NamedTuple):
+    """What was looked at: files of the closed list, rows in them (with ``deep`` the rows that were decoded), and what is wrong."""
+
+    problems: list[Problem]
+    files: int
+    rows: int
+
+
 def verify(
     folder: Path, advance: Callable[[int], None] = lambda rows: None, *, level: Level = "default"
 ) -> list[Problem]:
+    """Return the problems that ``check_benchmark`` finds."""
+    return check_benchmark(folder, advance, level=level).problems
+
+
+def check_benchmark(
+    folder: Path, advance: Callable[[int], None] = lambda rows: None, *, level: Level = "default"
+) -> Checked:
     """Check a benchmark, as thoroughly as asked; a later step is left out where an earlier one found something.
 
     Args:
@@ -51,31 +76,46 @@ def verify(
         UsageError: if the folder is no benchmark, or ``deep`` is asked of one exported as plain pictures.
     """
     require_benchmark(folder)
-    deep = level == "deep"
     rowless = not holds_rows(folder)
-    if rowless and deep:
+    if rowless and level == "deep":
         raise UsageError(
             f"'{folder}' holds plain pictures and no rows to check them by; check the benchmark it was exported from"
         )
+    rows = _rows_if_readable(folder)
+    files: list[str] = []
+    decoded: list[int] = []
+
+    def look_at(path: str) -> None:
+        if (folder / path).is_file():
+            files.append(path)
+        if level != "deep":
+            advance(1 if rowless else rows.get(path, 0))
+
+    def decode(number: int) -> None:
+        decoded.append(number)
+        advance(number)
+
     try:
         listing = read_json(folder / TOP)["files"]
-        if rowless:
-            return list(check_files(folder, listing, hashed=level != "fast", told=lambda path: advance(1)))
-        rows = {} if deep else _rows_if_readable(folder)
-        found = list(
-            check_files(folder, listing, hashed=level != "fast", told=lambda path: advance(rows.get(path, 0)))
-        )
-        if found:
-            return found
-        benchmark = open_benchmark(folder)
-        found = list(_check_configs(benchmark, listing))
-        found += [Problem(name, f"is not what follows from {TOP}") for name in stale_derived(folder)]
-        found += probe_shards(folder, _parquet(_rows_by_path(folder)), decode=deep)
-        if found or not deep:
-            return found
-        return list(check_pixels(benchmark, advance))
+        problems = list(check_files(folder, listing, hashed=level != "fast", told=look_at))
+        if not problems and not rowless:
+            problems = list(_check_contents(folder, listing, decode if level == "deep" else None))
     except (AfbenchError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        return [Problem(TOP, f"or what it lists is damaged: {type(error).__name__}: {error}")]
+        problems = [Problem(TOP, f"or what it lists is damaged: {type(error).__name__}: {error}")]
+    return Checked(problems, len(files), sum(decoded) or sum(rows.get(path, 0) for path in files))
+
+
+def _check_contents(
+    folder: Path, listing: Mapping[str, Any], decode: Callable[[int], None] | None
+) -> Iterator[Problem]:
+    """Check what manifests and shards say of each other, then, where nothing is wrong and ``decode`` is given, every image."""
+    benchmark = open_benchmark(folder)
+    problems = list(_check_configs(benchmark, listing))
+    problems += [Problem(name, f"is not what follows from {TOP}") for name in stale_derived(folder)]
+    problems += probe_shards(folder, _parquet(_rows_by_path(folder)), decode=decode is not None)
+    yield from problems
+    if decode is not None and not problems:
+        yield from check_pixels(benchmark, decode)
 
 
 def check_files(
