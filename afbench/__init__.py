@@ -3,7 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from .version import __version__
+
 __all__ = ["__version__", "as_localizer", "check_localizer", "load", "load_localizer", "score"]
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from afbench import __version__
 from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError
+from afbench.version import __version__
 
 from .progress import quiet_option
 

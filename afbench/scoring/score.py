@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from afbench import __version__
 from afbench.core import AfbenchError, UsageError
 from afbench.storage.manifests import read_json
+from afbench.version import __version__
 
 from .archive import open_package
 from .masks import largest_png

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ from jsonschema import Draft202012Validator
 
 from afbench.core import UsageError
 from afbench.shipped import shipped, shipped_json
+from afbench.version import __version__
 
 from .entry import Entry, Label, SourceOptions
 from .layouts import LAYOUTS
@@ -122,7 +122,7 @@ class Index:
         """The form of manifests/schema/index.schema.json."""
         return {
             "schema_version": SCHEMA_VERSION,
-            "afbench_version": version("afbench"),
+            "afbench_version": __version__,
             "source": self.source,
             "root": self.root,
             "options": vars(self.options),

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +16,7 @@ import PIL
 
 from afbench import images
 from afbench.folders import cache_folder
+from afbench.version import __version__
 
 from . import check, masks, reading
 from .entry import Entry, SourceOptions
@@ -48,7 +48,7 @@ def cache_path(name: str, root: Path, options: SourceOptions) -> Path | None:
     code = hashlib.sha256()
     for module in (images, masks, reading, check):
         code.update(Path(str(module.__file__)).read_bytes())
-    told = [name, os.fsencode(root).hex(), asdict(options), version("afbench"), PIL.__version__]
+    told = [name, os.fsencode(root).hex(), asdict(options), __version__, PIL.__version__]
     key = hashlib.sha256(json.dumps([*told, code.hexdigest()]).encode()).hexdigest()
     try:
         return cache_folder() / "index" / f"{key[:32]}.json"

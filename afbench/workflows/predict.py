@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from afbench import __version__
 from afbench.core import AfbenchError, BadSample, ByteImage, FloatImage, UsageError
 from afbench.defences import Purifier, load_defence
 from afbench.engine import localize
@@ -31,6 +30,7 @@ from afbench.storage.manifests import (
     shard_paths,
 )
 from afbench.storage.shards import read_rows
+from afbench.version import __version__
 
 from .adaptive import adaptive_configs, require_oblivious
 from .request import config_localizer

@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from afbench import __version__
 from afbench.core import Localizer, PartialError, UsageError
 from afbench.defences.ansm.processes import Processes, join_processes
 from afbench.defences.ansm.settings import Settings, changed, preset
@@ -24,6 +23,7 @@ from afbench.reading.dataset import PairDataset
 from afbench.reading.load import load, open_store
 from afbench.storage.commit import commit_bytes
 from afbench.storage.manifests import ORIGINALS
+from afbench.version import __version__
 
 from .request import config_localizer
 

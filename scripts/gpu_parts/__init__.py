@@ -1,0 +1,1 @@
+"""What ``scripts/gpu_check`` runs, one section a module."""

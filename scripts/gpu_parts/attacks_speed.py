@@ -1,0 +1,202 @@
+"""How busy whole attacks keep the GPU, what sharing saves against a plain loop, and whether encoding keeps up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from benchmark_parts import pipeline
+from benchmark_parts.clock import Clock
+from benchmark_parts.grid import shared
+from benchmark_parts.peers import with_torchattacks
+from benchmark_parts.pictures import a_localizer, as_batch, attack, pictures
+from torch import Tensor
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from afbench.core import Localizer, Setting
+from afbench.engine import compute_precision
+from afbench.engine.grid import Batch
+from afbench.losses import binary_cross_entropy
+from afbench.plan import expand_attack, settings_by_group
+
+from .report import Report, Scale
+
+TARGET_BUSY = 95.0
+TARGET_TIMES = 3.0
+NEIGHBOURS = 4
+"""PGN's, fewer than the paper's 20 on every side, so that a check takes minutes."""
+STRENGTH = 0.02
+"""Share of the loss by which two attacks may differ and still be called equally strong."""
+
+
+def busy(report: Report, scale: Scale) -> None:
+    """The share of PGN's and C&W's time in which at least one kernel runs."""
+    images, side, name = (1, 64, "reference") if scale.tiny else (16, 512, "mvss")
+    precision = "tf32" if scale.on_gpu else "fp32"
+    report.heading(
+        "How busy attacks keep the device",
+        f"{images} images of {side}x{side} on `{name}`, {precision}; time under at least one kernel, as torch's profiler recorded, of the time from the first "
+        f"to the last. Target: {TARGET_BUSY:.0f} %.",
+    )
+    localizer, batch = a_localizer(name, scale.device), as_batch(pictures(images, side), scale.device)
+    cases = {
+        "pgn": list(expand_attack("pgn", phi=["1/255"], params={"steps": 2, "neighbours": NEIGHBOURS})),
+        "cw": list(expand_attack("cw", steps=[2 if scale.tiny else 20])),
+    }
+
+    def rows() -> Iterator[Sequence[str]]:
+        for label, settings in cases.items():
+            with compute_precision(precision, scale.device):
+
+                def run(settings: list[Setting] = settings) -> None:
+                    attack(localizer, batch, settings, images)
+
+                run()
+                share = busy_percent(run, scale)
+            yield [label, f"{share:.1f}", "reached" if share >= TARGET_BUSY else "below"]
+
+    report.table(["attack", "% busy", "target"], rows())
+
+
+def busy_percent(work: Callable[[], None], scale: Scale) -> float:
+    """Percent of the time from the first kernel to the end of the last in which at least one runs."""
+    activity, kind = (
+        (ProfilerActivity.CUDA, DeviceType.CUDA) if scale.on_gpu else (ProfilerActivity.CPU, DeviceType.CPU)
+    )
+    with profile(activities=[activity]) as recorded:
+        Clock(scale.device)(work)
+    spans = [
+        (event.time_range.start, event.time_range.end)
+        for event in recorded.events() or ()
+        if event.device_type == kind and event.time_range.end > event.time_range.start
+    ]
+    covered, whole = covered_time(spans)
+    return 100 * covered / whole
+
+
+def covered_time(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """How much of a line its spans cover, overlaps counted once, and how long it is from first to last.
+
+    Raises:
+        ValueError: if there are no spans: then nothing was recorded.
+    """
+    if not spans:
+        raise ValueError("the profiler recorded no kernel")
+    covered, reached = 0.0, min(start for start, _ in spans)
+    first = reached
+    for start, end in sorted(spans):
+        covered += max(0.0, end - max(start, reached))
+        reached = max(reached, end)
+    return covered, reached - first
+
+
+def grid(report: Report, scale: Scale) -> None:
+    """The paper's 20 settings, shared, against a loop over images and settings with torchattacks."""
+    images, side, name = (1, 32, "reference") if scale.tiny else (8, 512, "mvss")
+    precision = "tf32" if scale.on_gpu else "fp32"
+    settings = _small_grid() if scale.tiny else _paper_grid()
+    report.heading(
+        "The paper's grid against a plain loop",
+        f"{len(settings)} settings (PGN with {NEIGHBOURS} neighbours on all sides) on {images} images of {side}x{side} of `{name}`, {precision}, seconds per image. "
+        "Loop: torchattacks 3.5.1 for FGSM, BIM, PGD and MI-FGSM; it has no PGN and its C&W takes no masks, so those two are ours, one setting at a time. "
+        f"Target: a third of the time of the loop that takes image by image. Strength: mean cross-entropy after, loop and afbench, within {100 * STRENGTH:.0f} %.",
+    )
+    localizer, batch = a_localizer(name, scale.device), as_batch(pictures(images, side), scale.device)
+    first = Batch(batch.sample_ids[:1], batch.image[:1], batch.mask[:1])
+    clock, totals = Clock(scale.device), [0.0, 0.0, 0.0]
+
+    def rows() -> Iterator[Sequence[str]]:
+        for group in settings_by_group(settings).values():
+            with compute_precision(precision, scale.device):
+                for part in (first, batch):
+                    attack(localizer, part, [group[0]], images)  # warms up kernels and memory
+                single = clock(lambda group=group: _loop(localizer, first, group))  # type: ignore[misc]
+                together = clock(lambda group=group: _loop(localizer, batch, group)) / images  # type: ignore[misc]
+                ours = clock(lambda group=group: shared(localizer, batch, group, images)) / images  # type: ignore[misc]
+                strength = _strength(localizer, batch, group)
+            for position, seconds in enumerate((single, together, ours)):
+                totals[position] += seconds
+            yield [
+                _label(group),
+                *(f"{seconds:.3g}" for seconds in (single, together, ours)),
+                *_times(single, together, ours),
+                strength,
+            ]
+        yield [
+            "all",
+            *(f"{seconds:.3g}" for seconds in totals),
+            *_times(*totals),
+            _met(totals[0] / totals[2]),
+        ]
+
+    head = [
+        "attacks",
+        "loop, image by image",
+        f"loop, {images} at once",
+        "afbench",
+        "times faster",
+        "than at once",
+        "strength, target",
+    ]
+    report.table(head, rows())
+
+
+def _paper_grid() -> list[Setting]:
+    sign = [one for name in ("fgsm", "bim", "mifgsm", "pgd") for one in expand_attack(name)]
+    return [*sign, *expand_attack("pgn", params={"neighbours": NEIGHBOURS}), *expand_attack("cw")]
+
+
+def _small_grid() -> list[Setting]:
+    return [
+        *expand_attack("fgsm"),
+        *expand_attack("pgn", phi=["1/255"], params={"steps": 1, "neighbours": 1}),
+        *expand_attack("cw", steps=[1, 2]),
+    ]
+
+
+def _loop(localizer: Localizer, batch: Batch, group: Sequence[Setting]) -> None:
+    for setting in group:
+        _plain(localizer, batch, setting)
+
+
+def _plain(localizer: Localizer, batch: Batch, setting: Setting) -> Tensor:
+    """One setting as a user of libraries would run it."""
+    if setting.attack in ("pgn", "cw"):
+        return attack(localizer, batch, [setting], len(batch.image))[0]
+    return with_torchattacks(localizer, batch, setting)()
+
+
+def _strength(localizer: Localizer, batch: Batch, group: Sequence[Setting]) -> str:
+    """Mean cross-entropy after the last setting, of both sides."""
+    setting = group[-1]
+    images = _plain(localizer, batch, setting), attack(localizer, batch, [setting], len(batch.image))[0]
+    with torch.no_grad():
+        plain, ours = (
+            float(binary_cross_entropy(localizer.logits(one), batch.mask).mean()) for one in images
+        )
+    verdict = "equal" if abs(plain - ours) <= STRENGTH * abs(plain) else "DIFFERENT"
+    return f"{plain:.4g}, {ours:.4g}: {verdict}"
+
+
+def _label(group: Sequence[Setting]) -> str:
+    return ", ".join(dict.fromkeys(setting.attack for setting in group))
+
+
+def _times(single: float, together: float, ours: float) -> tuple[str, str]:
+    return f"{single / ours:.2f}", f"{together / ours:.2f}"
+
+
+def _met(times: float) -> str:
+    return f"{TARGET_TIMES:.0f} times: {'reached' if times >= TARGET_TIMES else 'below'}"
+
+
+def files(report: Report, scale: Scale) -> None:
+    """From PNG files to committed shards: whether decoding and encoding keep up with the device."""
+    images, side, attacks = (1, 48, ("fgsm",)) if scale.tiny else (32, 512, ("fgsm", "bim", "cw"))
+    table = pipeline.table(
+        images=images, side=side, repeats=1, clock=Clock(scale.device), attacks=attacks, steps=(50,)
+    )
+    for line in table.markdown().splitlines():
+        report.line(line)
+    report.line()

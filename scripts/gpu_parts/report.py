@@ -1,0 +1,50 @@
+"""A report in Markdown that grows line by line, so that whatever stops it loses nothing that was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Where to measure and how much: ``tiny`` tries the script itself, on a CPU too, and its figures say nothing."""
+
+    device: str
+    tiny: bool
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device.startswith("cuda")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Prints every line at once, and appends it to a file."""
+
+    path: Path | None = None
+
+    def line(self, text: str = "") -> None:
+        print(text, flush=True)
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as stream:
+                stream.write(f"{text}\n")
+
+    def heading(self, text: str, note: str = "") -> None:
+        for line in (f"## {text}", "", *((note, "") if note else ())):
+            self.line(line)
+
+    def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
+        """Write each row as soon as it is measured, and return all of them."""
+        written = []
+        self._row(head)
+        self._row(["---"] * len(head))
+        for row in rows:
+            self._row(row)
+            written.append(row)
+        self.line()
+        return written
+
+    def _row(self, cells: Sequence[str]) -> None:
+        self.line(f"| {' | '.join(cells)} |")
