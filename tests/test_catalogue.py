@@ -22,7 +22,8 @@ from afbench.images import decode_stored
 from afbench.localizers import load_localizer
 from afbench.metrics import f1
 from afbench.plan import ATTACKS, CLASSES, config_name, expand_attack, naive_gradients, queries, read_plan
-from afbench.plan.catalogue import REFUSED, parse_attack
+from afbench.plan.catalogue import REFUSED
+from afbench.plan.names import parse_attack
 from afbench.sources import open_source
 
 torchattacks = pytest.importorskip("torchattacks")
@@ -335,7 +336,10 @@ def test_the_kernel_of_pifgsmpp_differs_between_colours() -> None:
     [
         ("torchattacks", "lacks a name, as in torchattacks:TPGD; known names: BIM, DIFGSM"),
         ("torchattacks:", "lacks a name"),
-        ("torchattacks:TGPD", "torchattacks 3.5.1 has no attack 'TGPD'; known names: BIM"),
+        (
+            "torchattacks:TGPD",
+            r"torchattacks 3.5.1 has no attack 'TGPD'; did you mean TPGD\? known names: BIM",
+        ),
         ("torchattacks:BIM:steps", "expected param=value, e.g. steps=20; found 'steps'"),
         ("torchattacks:BIM:steps=2:steps=3", "gives parameter steps twice"),
         ("torchattacks:BIM:steps=x", "parameter steps must be a number; found 'x'"),

@@ -236,7 +236,9 @@ def test_weights_of_another_network_are_refused_by_their_first_fault(tmp_path, l
 def test_a_missing_checkpoint_or_name_is_answered_before_torch_is_needed(tmp_path):
     assert "does not exist; give the path of a file" in refusal(tmp_path / "none.pt")
     assert "does not exist" in refusal(tmp_path)
-    with pytest.raises(UsageError, match="localizer 'mvs' is unknown; known localizers: reference, code"):
+    with pytest.raises(
+        UsageError, match=r"localizer 'mvs' is unknown; did you mean mvss.* known localizers: reference, code"
+    ):
         require_localizer("mvs", None)
     with pytest.raises(UsageError, match="resolution must be official or input; found 'big'"):
         load_localizer("reference", resolution="big")

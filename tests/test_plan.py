@@ -116,9 +116,14 @@ def test_unknown_and_ill_typed_parameters_are_refused_by_name(attack, params, to
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(UsageError, match="attack 'fsgm' is unknown; known attacks: bim, cospgd, cw, fgsm"):
+    with pytest.raises(
+        UsageError, match=r"attack 'fsgm' is unknown; did you mean fgsm.* known attacks: bim, cospgd, cw"
+    ):
         make_setting("fsgm", "1/255")
-    with pytest.raises(UsageError, match="source 'casia' is unknown; known sources: synthetic, demo, folder"):
+    with pytest.raises(
+        UsageError,
+        match=r"source 'casia' is unknown; did you mean casia_v1.* known sources: synthetic, demo, folder",
+    ):
         parse_source("casia")
     with pytest.raises(UsageError, match="source 'folder' needs its root"):
         parse_source("folder")
@@ -221,7 +226,7 @@ def test_settings_of_a_group_run_together_and_keep_their_order():
         (GOOD.replace("sources", "source"), "blocks/0: .*'source' was unexpected"),
         (GOOD.replace("attack: fgsm", "attack: fgsm, phy: [1]"), "blocks/0/attacks/0: .*'phy'"),
         (GOOD.replace("[reference]", "[]"), "blocks/0/localizers"),
-        (GOOD.replace("attack: fgsm", "attack: fgms"), "attack 'fgms' is unknown; known attacks"),
+        (GOOD.replace("attack: fgsm", "attack: fgms"), "attack 'fgms' is unknown; did you mean fgsm"),
         (GOOD.replace("[demo]", "[casia]"), "source 'casia' is unknown"),
         (GOOD.replace("[demo]", "[demo, demo]"), "source 'demo' is asked for twice"),
         (GOOD.replace("[reference]", "[reference, reference]"), "localizer 'reference' is asked for twice"),

@@ -14,6 +14,7 @@ from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError
 from afbench.version import __version__
 
+from .hints import NamingGroup, with_hint
 from .progress import quiet_option
 
 _COMMANDS = {
@@ -40,7 +41,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(click.Group):
+class _LazyGroup(NamingGroup):
     """Imports a command when it is named, so that help and completion answer at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -73,7 +74,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     keep_freed_memory()
     try:
-        result: Any = cli(standalone_mode=False)
+        result: Any = cli(prog_name="afbench", standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
     except AfbenchError as error:
         _fail(str(error), error.exit_code)
@@ -83,7 +84,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except click.ClickException as error:
-        _fail(error.format_message(), 2)
+        _fail(with_hint(error), 2)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .names import DEFENCE, LOCALIZER
 from .progress import deferred_bar, quiet_option
 
 
@@ -16,13 +17,20 @@ from .progress import deferred_bar, quiet_option
     epilog="Example: afbench evaluate --data afbench-out/demo --localizer reference --defence jpeg --defence median --out evaluation",
 )
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
-@click.option("--localizer", required=True, metavar="NAME", help="What the benchmark's configs attacked.")
+@click.option(
+    "--localizer",
+    type=LOCALIZER,
+    required=True,
+    metavar="NAME",
+    help="What the benchmark's configs attacked.",
+)
 @click.option(
     "--localizer-name", metavar="NAME", help="What the configs call it, if `generate` was told another name."
 )
 @click.option(
     "--defence",
     "defences",
+    type=DEFENCE,
     multiple=True,
     metavar="NAME[:SETTING]",
     help="What stands in front of the localizer; repeat. As for `afbench predict`. The bare localizer is always shown.",

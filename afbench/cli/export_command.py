@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .names import CONFIG
 from .progress import deferred_bar, quiet_option
 
 
@@ -26,6 +27,7 @@ from .progress import deferred_bar, quiet_option
 @click.option(
     "--config",
     "configs",
+    type=CONFIG,
     multiple=True,
     metavar="NAME",
     help="Take only this config and the originals; repeat. Default: all.",

@@ -12,6 +12,7 @@ import click
 from afbench.workflows.crew import EXECUTORS, read_crew, read_part
 from afbench.workflows.request import Hooks, Options, check_request
 
+from .names import DEFENCE
 from .options import build_plan, default_out, plan_options
 from .plan_command import echo_plan
 from .progress import counted_bar, deferred_bar, quiet_option
@@ -72,6 +73,7 @@ from .progress import counted_bar, deferred_bar, quiet_option
 )
 @click.option(
     "--through-defence",
+    type=DEFENCE,
     metavar="NAME[:SETTING]",
     help="Attack the localizer together with this defence, as one who knows it would: jpeg:75, median, ansm, ansm:CHECKPOINT, ... Exact gradients, their mean over fixed draws where it is random (EOT), the identity where it has none (BPDA). Configs are called <localizer>_<defence>-<attack>-<setting>.",
 )

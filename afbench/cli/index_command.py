@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from afbench.core import AfbenchError, PartialError, UsageError
+from afbench.naming import resolve_name, unknown_name
 from afbench.shipped import shipped_json
 
+from .names import SOURCE
 from .progress import counted_bar, quiet_option
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ FIRST_IDS = 3
 
 
 @click.command("index", epilog="Example: afbench index folder --root photographs --json")
-@click.argument("source")
+@click.argument("source", type=SOURCE)
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
@@ -75,7 +77,7 @@ def command(
     from afbench.sources.index import build_index
     from afbench.storage.commit import commit_bytes
 
-    _check_source(source)
+    source = _indexed_source(source)
     if out is not None and (out.suffix.lower() != ".json" or not out.absolute().parent.is_dir()):
         raise UsageError(f"--out must be a .json file in a folder that exists; found '{out}'")
     options = SourceOptions(on_mismatch, invert_masks, authentic)  # type: ignore[arg-type]
@@ -100,14 +102,21 @@ def command(
     _judge(index, expect_count)
 
 
-def _check_source(source: str) -> None:
+def _indexed_source(text: str) -> str:
+    """The canonical name of a source that is read from a root.
+
+    Raises:
+        UsageError: for another one.
+    """
     from afbench.sources.layouts import LAYOUTS
 
-    if source in ("demo", "synthetic"):
-        raise UsageError(f"source '{source}' comes with afbench and needs no index")
-    if source not in LAYOUTS:
-        hint = f"; give the root as --root {source.partition(':')[2]}" if ":" in source else ""
-        raise UsageError(f"source '{source}' is unknown; sources with an index: {', '.join(LAYOUTS)}{hint}")
+    name = resolve_name("source", text, ("demo", "synthetic", *LAYOUTS))
+    if name in ("demo", "synthetic"):
+        raise UsageError(f"source '{name}' comes with afbench and needs no index")
+    if name is None:
+        hint = f"; give the root as --root {text.partition(':')[2]}" if ":" in text else ""
+        raise unknown_name("source", text, LAYOUTS, hint)
+    return name
 
 
 def _table(index: Index) -> str:

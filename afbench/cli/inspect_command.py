@@ -8,10 +8,14 @@ from pathlib import Path
 import click
 import yaml
 
+from .names import CONFIG
+
 
 @click.command("inspect", epilog="Example: afbench inspect afbench-out/demo --config reference-cw-250")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--config", metavar="NAME", help="Look into one config: how it was made, and its shards.")
+@click.option(
+    "--config", type=CONFIG, metavar="NAME", help="Look into one config: how it was made, and its shards."
+)
 @click.option(
     "--sample", metavar="ID", help="The whole provenance of a sample's row, or of its rows in all configs."
 )

@@ -25,18 +25,22 @@ from afbench.plan import (
     read_plan,
 )
 
+from .names import ATTACK, LOCALIZER, PLAN, SOURCE
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PLAN_OPTIONS = (
     click.option(
         "--plan",
         "plan_name",
+        type=PLAN,
         metavar="NAME|PATH",
         help="A shipped plan or a YAML file, instead of the options below.",
     ),
     click.option(
         "--localizer",
         "localizers",
+        type=LOCALIZER,
         multiple=True,
         metavar="NAME",
         help="Network to attack; repeat for several.",
@@ -44,6 +48,7 @@ _PLAN_OPTIONS = (
     click.option(
         "--attack",
         "attacks",
+        type=ATTACK,
         multiple=True,
         metavar="NAME",
         help="Attack, or torchattacks:NAME[:param=value...] of that library; repeat for several.",
@@ -70,6 +75,7 @@ _PLAN_OPTIONS = (
     click.option(
         "--source",
         "sources",
+        type=SOURCE,
         multiple=True,
         metavar="NAME[:ROOT]",
         help="Where forged images come from: a name, with the folder of your copy or its index; repeat. Default: what AFBENCH_DATA holds, else demo.",
@@ -157,19 +163,16 @@ def _sources_at_hand() -> tuple[str, ...]:
 
 
 def _checked(plan: RunPlan) -> RunPlan:
-    for block in plan.blocks:
-        for name in block.localizers:
-            require_known(name)
-    return check_plan(plan)
+    blocks = tuple(
+        replace(block, localizers=tuple(map(require_known, block.localizers))) for block in plan.blocks
+    )
+    return check_plan(replace(plan, blocks=blocks))
 
 
 def _settings(
     texts: Sequence[str], phi: Sequence[str], steps: Sequence[str], params: dict[str, str], large_phi: bool
 ) -> tuple[Any, ...]:
     attacks = [parse_attack(text) for text in texts]
-    for name, _ in attacks:
-        if name not in ATTACKS:
-            expand_attack(name)
     told = ", ".join(texts)
     sweeps = {ATTACKS[name].sweeps for name, _ in attacks}
     if phi and "phi" not in sweeps:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .names import DEFENCE, LOCALIZER
 from .progress import deferred_bar, quiet_option
 
 
@@ -15,12 +16,19 @@ from .progress import deferred_bar, quiet_option
     epilog="Example: afbench predict --data afbench-out/demo --localizer reference --defence jpeg --out submission",
 )
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
-@click.option("--localizer", required=True, metavar="NAME", help="What the benchmark's configs attacked.")
+@click.option(
+    "--localizer",
+    type=LOCALIZER,
+    required=True,
+    metavar="NAME",
+    help="What the benchmark's configs attacked.",
+)
 @click.option(
     "--localizer-name", metavar="NAME", help="What the configs call it, if `generate` was told another name."
 )
 @click.option(
     "--defence",
+    type=DEFENCE,
     default="none",
     show_default=True,
     metavar="NAME[:SETTING]",

@@ -8,12 +8,15 @@ import click
 
 from afbench.core import UsageError
 
+from .names import CONFIG
+
 
 @click.command("preview", epilog="Example: afbench preview afbench-out/demo --out sheet.png")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--config",
     "configs",
+    type=CONFIG,
     multiple=True,
     metavar="NAME",
     help="Config to show; repeat. Default: the strongest of every attack.",

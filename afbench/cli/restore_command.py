@@ -10,6 +10,7 @@ import click
 
 from afbench.plan import parse_source
 
+from .names import SOURCE
 from .progress import deferred_bar, quiet_option
 
 
@@ -21,6 +22,7 @@ from .progress import deferred_bar, quiet_option
 @click.option(
     "--source",
     "sources",
+    type=SOURCE,
     multiple=True,
     metavar="NAME[:ROOT]",
     help="Your own copy of a source that the archive has no originals of; repeat. Default: what AFBENCH_DATA holds.",

@@ -8,12 +8,15 @@ from typing import Any
 
 import click
 
+from .hints import NamingGroup
+from .names import CONFIG, LOCALIZER
 from .progress import deferred_bar, quiet_option
 from .train_rivals import hardened, nrp, tell
 
 
 @click.group(
     "train",
+    cls=NamingGroup,
     epilog="Example: afbench train ansm --data afbench-out/train --localizer reference --out ansm --preset short",
 )
 def command() -> None:
@@ -29,10 +32,13 @@ command.add_command(nrp)
     epilog="Example: afbench train ansm --data afbench-out/train --localizer reference --out ansm --preset short",
 )
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
-@click.option("--localizer", required=True, metavar="NAME", help="What the benchmark's config attacked.")
+@click.option(
+    "--localizer", type=LOCALIZER, required=True, metavar="NAME", help="What the benchmark's config attacked."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the training.")
 @click.option(
     "--config",
+    type=CONFIG,
     metavar="CONFIG",
     help="What to train on, e.g. reference-fgsm-3 or reference-fgsm. Default: FGSM at 3/255, as the paper, or the first.",
 )

@@ -10,14 +10,16 @@ from typing import Any
 
 import click
 
+from .names import ATTACK, CONFIG, LOCALIZER
 from .progress import deferred_bar, quiet_option
 
 _SHARED = (
     click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark."),
-    click.option("--localizer", required=True, metavar="NAME", help="What the benchmark's config attacked."),
+    click.option("--localizer", type=LOCALIZER, required=True, metavar="NAME", help="What the benchmark's config attacked."),
     click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the training."),
     click.option(
         "--config",
+        type=CONFIG,
         metavar="CONFIG",
         help="What to train on, e.g. reference-fgsm-3 or reference-pgd. Default: FGSM at 3/255, or the first.",
     ),
@@ -63,6 +65,7 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--penalty", type=float, metavar="LAMBDA", help="Weight of the penalty. Default: 0.1.")
 @click.option(
     "--attack",
+    type=ATTACK,
     metavar="NAME",
     help="Attack the weights in training anew at every step, e.g. fgsm or pgd. Default: the benchmark's own images.",
 )

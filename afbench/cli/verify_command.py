@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .names import SOURCE
 from .progress import advancing, progress_bar, quiet_option
 
 
@@ -27,6 +28,7 @@ from .progress import advancing, progress_bar, quiet_option
 @click.option(
     "--source",
     "sources",
+    type=SOURCE,
     multiple=True,
     metavar="NAME[:ROOT]",
     help="With --repair: your copy of a source, for damaged originals.",

@@ -10,8 +10,11 @@ import click
 from afbench.folders import weights_folder
 from afbench.localizers.weights import list_weights, remove_weights
 
+from .hints import NamingGroup
+from .names import LOCALIZER, PUBLISHED
 
-@click.group("weights", epilog="Example: afbench weights list")
+
+@click.group("weights", cls=NamingGroup, epilog="Example: afbench weights list")
 def command() -> None:
     """Your copies of published weights: register, check and remove them.
 
@@ -44,7 +47,7 @@ def list_command(as_json: bool) -> None:
 
 
 @command.command("add", epilog="Example: afbench weights add mvss mvssnet_casia.pt")
-@click.argument("name")
+@click.argument("name", type=PUBLISHED)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace other weights of this name.")
 def add_command(name: str, file: Path, overwrite: bool) -> None:
@@ -60,7 +63,7 @@ def add_command(name: str, file: Path, overwrite: bool) -> None:
 
 
 @command.command("remove", epilog="Example: afbench weights remove mvss")
-@click.argument("name")
+@click.argument("name", type=PUBLISHED)
 def remove_command(name: str) -> None:
     """Delete the registered weights of localizer NAME; your own file stays."""
     removed = remove_weights(name)
@@ -68,7 +71,7 @@ def remove_command(name: str) -> None:
 
 
 @command.command("check", epilog="Example: afbench weights check reference")
-@click.argument("name")
+@click.argument("name", type=LOCALIZER)
 @click.option(
     "--checkpoint", metavar="PATH", help="Weights that are not registered; 'random' for untrained ones."
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afbench.core import Localizer, UsageError
+from afbench.naming import resolve_name, unknown_name
 from afbench.shipped import shipped_json
 
 from .weights import registered
@@ -39,25 +40,26 @@ def known_localizers() -> list[str]:
     return [REFERENCE, *shipped_json("localizers")]
 
 
-def require_known(name: str) -> None:
-    """Refuse a localizer nobody has heard of; a plan may count any other, and a user's own ``module:function``.
+def require_known(name: str) -> str:
+    """Return the name that comes with afbench for what a user writes (``MVSS-Net``), a user's own ``module:function`` as it is.
 
     Raises:
-        UsageError: with the names there are.
+        UsageError: for a localizer nobody has heard of, with the names there are.
     """
-    if ":" not in name and name not in known_localizers():
-        raise UsageError(
-            f"localizer '{name}' is unknown; known localizers: {', '.join(known_localizers())}, or your own as my_package.my_module:build"
-        )
+    known = known_localizers()
+    resolved = name if ":" in name else resolve_name("localizer", name, known)
+    if resolved is None:
+        raise unknown_name("localizer", name, known, ", or your own as my_package.my_module:build")
+    return resolved
 
 
-def require_localizer(name: str, checkpoint: str | None) -> None:
-    """Refuse, before any work and without torch, a localizer that cannot be built here.
+def require_localizer(name: str, checkpoint: str | None) -> str:
+    """Refuse, before any work and without torch, a localizer that cannot be built here; return its name as ``require_known``.
 
     Raises:
         UsageError: for an unknown name, missing weights, or a checkpoint that does not exist.
     """
-    require_known(name)
+    name = require_known(name)
     if checkpoint == "":
         raise UsageError("the checkpoint is empty; give a path, or leave it out for registered weights")
     if checkpoint not in (None, RANDOM) and not Path(str(checkpoint)).exists():
@@ -69,6 +71,7 @@ def require_localizer(name: str, checkpoint: str | None) -> None:
             f"{row['where']}); give your copy with --checkpoint PATH, or once with `afbench weights add {name} PATH`. "
             f"`--checkpoint {RANDOM}` runs untrained for speed tests; `--localizer {REFERENCE}` needs nothing"
         )
+    return name
 
 
 def load_localizer(
@@ -90,7 +93,7 @@ def load_localizer(
     """
     if resolution not in ("official", "input"):
         raise UsageError(f"resolution must be official or input; found '{resolution}'")
-    require_localizer(name, checkpoint)
+    name = require_localizer(name, checkpoint)
     _require_device(device)
     if name == REFERENCE:
         from .reference import build

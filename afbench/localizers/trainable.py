@@ -49,7 +49,7 @@ def load_trainable(
     Raises:
         UsageError: as ``load_localizer``, and for a user's own localizer that shows no network.
     """
-    require_localizer(name, checkpoint)
+    name = require_localizer(name, checkpoint)
     if ":" in name:
         localizer: Any = load_own(name, checkpoint, device)
         network = getattr(localizer, "network", None)

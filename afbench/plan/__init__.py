@@ -1,9 +1,10 @@
 """Read, check, expand and estimate plans; nothing here needs torch."""
 
-from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS
-from .catalogue import CLASSES, parse_attack, require_catalogue
+from .attacks import ATTACKS, OWN, PAPER_PHI, PAPER_STEPS
+from .catalogue import CLASSES, require_catalogue
 from .entry import Attack
 from .estimate import BlockEstimate, estimate, naive_gradients, queries, settings_by_group, shared_gradients
+from .names import parse_attack
 from .runplan import (
     SOURCE_NAMES,
     Block,
@@ -21,6 +22,7 @@ from .settings import canonical_json, config_name, make_setting, max_levels, par
 __all__ = [
     "ATTACKS",
     "CLASSES",
+    "OWN",
     "PAPER_PHI",
     "PAPER_STEPS",
     "SOURCE_NAMES",

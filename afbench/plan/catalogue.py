@@ -142,64 +142,38 @@ CLASSES = {attack.name: attack.asked_as.removeprefix(f"{FAMILY}:") for attack in
 """From our names to the library's."""
 
 _LABEL = "it takes one label per image, and fails on a map of labels"
+_LEAST = f"{_LABEL}; use --attack cw, which also looks for the least change"
+_FEW = f"{_LABEL}; use --attack square, which also asks for losses alone"
 _ONE_HOT = "it spreads labels over the width of the map instead of two classes, and fails"
+_MAPS = (
+    "it indexes maps with maps: gigabytes for one image, then it fails; use --attack pgd --param steps=100"
+)
 REFUSED = {
-    "APGD": "it indexes maps with maps: gigabytes for one image, then it fails",
-    "APGDT": "it indexes maps with maps: gigabytes for one image, then it fails",
-    "AutoAttack": "it consists of APGD, FAB and Square, which fail on maps",
+    "APGD": _MAPS,
+    "APGDT": _MAPS,
+    "AutoAttack": "it consists of APGD, FAB and Square, which fail on maps; use --attack pgd --param steps=100, cw and square",
     "CW": f"{_ONE_HOT}; use --attack cw",
-    "DeepFool": _LABEL,
-    "EADEN": _ONE_HOT,
-    "EADL1": _ONE_HOT,
-    "FAB": _LABEL,
+    "DeepFool": _LEAST,
+    "EADEN": f"{_ONE_HOT}; use --attack cw",
+    "EADL1": f"{_ONE_HOT}; use --attack cw",
+    "FAB": _LEAST,
     "GN": "it is noise that knows no phi; use --attack noise",
-    "JSMA": _LABEL,
-    "Jitter": _ONE_HOT,
+    "JSMA": _FEW,
+    "Jitter": f"{_ONE_HOT}; use --attack pgd",
     "LGV": "it trains copies of the network on data of its own",
     "MultiAttack": "it is made of other attacks; name one of them",
-    "OnePixel": _LABEL,
-    "PGDRS": "it averages probabilities over the width of the map, and fails",
-    "PGDRSL2": "it averages probabilities over the width of the map, and fails",
+    "OnePixel": _FEW,
+    "PGDRS": "it averages probabilities over the width of the map, and fails; use --attack pgd",
+    "PGDRSL2": "it averages probabilities over the width of the map, and fails; use --attack pgd",
     "PGN": f"torchattacks {VERSION} does not hold it; use --attack pgn",
-    "PIFGSMPP": "its Gaussian kernel runs over colours instead of rows, so each colour is smoothed in another way",
-    "Pixle": _LABEL,
-    "SPSA": "it sums losses over samples and pixels at once: gigabytes for one image, then it fails",
+    "PIFGSMPP": "its Gaussian kernel runs over colours instead of rows, so each colour is smoothed in another way; use torchattacks:PIFGSM",
+    "Pixle": _FEW,
+    "SPSA": "it sums losses over samples and pixels at once: gigabytes for one image, then it fails; use --attack square",
     "Square": f"{_LABEL}; use --attack square",
-    "SparseFool": _LABEL,
+    "SparseFool": _LEAST,
     "VANILA": "it returns the image as it is; that is config clean",
 }
 """Of torchattacks 3.5.1 on a localizer shown as two classes per pixel; all tried."""
-
-
-def parse_attack(text: str) -> tuple[str, dict[str, str]]:
-    """Read ``NAME`` or ``torchattacks:NAME[:param=value...]`` into our name and the parameters given.
-
-    Raises:
-        UsageError: for an attack of the catalogue that is unknown or known to be wrong here, with why, or a parameter that
-            is not ``name=value``. Names outside the catalogue pass as they are.
-    """
-    family, *rest = text.split(":")
-    if family != FAMILY:
-        return text, {}
-    supported = {name.lower(): key for key, name in CLASSES.items()}
-    known = ", ".join(sorted(CLASSES.values()))
-    if not rest or not rest[0]:
-        raise UsageError(f"attack '{text}' lacks a name, as in torchattacks:TPGD; known names: {known}")
-    wanted, *params = rest
-    for name, why in REFUSED.items():
-        if name.lower() == wanted.lower():
-            raise UsageError(f"attack '{FAMILY}:{name}' cannot be used on localizers: {why}")
-    if wanted.lower() not in supported:
-        raise UsageError(f"torchattacks {VERSION} has no attack '{wanted}'; known names: {known}")
-    given: dict[str, str] = {}
-    for param in params:
-        name, equals, value = param.partition("=")
-        if not equals or not name or not value:
-            raise UsageError(f"attack '{text}': expected param=value, e.g. steps=20; found '{param}'")
-        if name in given:
-            raise UsageError(f"attack '{text}' gives parameter {name} twice")
-        given[name] = value
-    return supported[wanted.lower()], given
 
 
 def require_catalogue(settings: Iterable[Setting]) -> None:

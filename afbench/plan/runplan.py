@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -14,10 +13,11 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from afbench.core import Setting, UsageError
+from afbench.naming import did_you_mean, resolve_name, unknown_name
 from afbench.shipped import shipped, shipped_json
 
 from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS
-from .catalogue import parse_attack
+from .names import parse_attack
 from .settings import make_setting
 
 SOURCE_NAMES = ("synthetic", "demo", "folder", "list")
@@ -70,12 +70,15 @@ def read_plan(name_or_path: str, *, large_phi: bool = False) -> RunPlan:
         UsageError: if there is none, it is no YAML, or it does not follow manifests/schema/plan.schema.json;
             the message names the key.
     """
-    path = shipped(f"manifests/plans/{name_or_path}.yaml")
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name_or_path) or not path.exists():
-        path = Path(name_or_path)
+    path = Path(name_or_path)
+    names = [found.stem for found in shipped("manifests/plans").glob("*.yaml")]
+    name = resolve_name("plan", name_or_path, names)
+    if name is not None and (name == name_or_path or not path.is_file()):
+        path = shipped(f"manifests/plans/{name}.yaml")
     if not path.is_file():
+        meant = did_you_mean("plan", name_or_path, names)
         raise UsageError(
-            f"plan '{name_or_path}' is no file and no shipped plan; shipped plans: {', '.join(list_plans())}"
+            f"plan '{name_or_path}' is no file and no shipped plan; {meant}shipped plans: {', '.join(sorted(names))}"
         )
     raw = _parse(path)
     schema = json.loads(shipped("manifests/schema/plan.schema.json").read_text(encoding="utf-8"))
@@ -169,16 +172,16 @@ def expand_attack(
 
 
 def parse_source(text: str) -> SourceSpec:
-    """Read ``NAME`` or ``NAME:ROOT``.
+    """Read ``NAME`` or ``NAME:ROOT``; names in any case and by common aliases, as ``CASIA1``.
 
     Raises:
         UsageError: if the name is unknown, or a root is missing or not taken.
     """
-    name, _, root = text.partition(":")
-    published = shipped_json("sources")
-    if name not in SOURCE_NAMES and name not in published:
-        known = ", ".join((*SOURCE_NAMES, *published))
-        raise UsageError(f"source '{name}' is unknown; known sources: {known}")
+    asked, _, root = text.partition(":")
+    known = (*SOURCE_NAMES, *shipped_json("sources"))
+    name = resolve_name("source", asked, known)
+    if name is None:
+        raise unknown_name("source", asked, known)
     if name in ("folder", "list") and not root:
         holds = "PATH/images and PATH/masks" if name == "folder" else "a list of images and masks"
         raise UsageError(f"source '{name}' needs its root: --source {name}:PATH with {holds}")

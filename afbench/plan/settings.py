@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 from afbench.core import Setting, UsageError
+from afbench.naming import unknown_name
 
 from .attacks import ATTACKS, OWN
 from .params import iterations, resolve_params
@@ -33,9 +34,7 @@ def make_setting(
         UsageError: for anything unknown or out of range, with what was expected.
     """
     if attack not in ATTACKS:
-        raise UsageError(
-            f"attack '{attack}' is unknown; known attacks: {', '.join(sorted(OWN))}, torchattacks:NAME"
-        )
+        raise unknown_name("attack", attack, sorted(OWN), ", torchattacks:NAME")
     spec = ATTACKS[attack]
     try:
         resolved = resolve_params(spec, params or {})
@@ -67,8 +66,9 @@ def parse_phi(value: str | float, *, large_phi: bool = False) -> Fraction:
     if phi is None:
         raise UsageError(f"phi must be a number such as 1/255 or 0.01; found '{value}'")
     if not 0 < phi <= 1:
+        meant = f"did you mean {value}/255? " if 1 < phi <= 255 and "/" not in text else ""
         raise UsageError(
-            f"phi must be above 0 and at most 1 (the range of pixels is [0, 1]); found '{value}'"
+            f"phi must be above 0 and at most 1 (the range of pixels is [0, 1]); {meant}found '{value}'"
         )
     if max_levels(phi) == 0:  # not phi < 1/255: the float 1 / 255 lies below it
         raise UsageError(f"phi must be at least 1/255, one level of an 8-bit image; found '{value}'")

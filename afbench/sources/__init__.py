@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from afbench.core import Source, UsageError
+from afbench.naming import resolve_name
 
 from .entry import SourceOptions
 
@@ -76,7 +77,7 @@ def default_root(name: str) -> Path:
 
 
 def find_sources() -> dict[str, Path]:
-    """Published sources that ``AFBENCH_DATA`` holds, and where; names in any case, with ``-`` or ``_``."""
+    """Published sources that ``AFBENCH_DATA`` holds, and where; their folders may have any name that a source is asked for by."""
     from .layouts import LAYOUTS
 
     base = os.environ.get(DATA_VARIABLE)
@@ -86,10 +87,13 @@ def find_sources() -> dict[str, Path]:
         folders = sorted(path for path in Path(base).expanduser().iterdir() if path.is_dir())
     except (OSError, RuntimeError):
         return {}
+    names = [name for name in LAYOUTS if name not in _OWN]
     called: dict[str, Path] = {}
-    for folder in folders:
-        called.setdefault(folder.name.lower().replace("-", "_"), folder)
-    return {name: called[name] for name in LAYOUTS if name in called and name not in _OWN}
+    # a folder of the very name goes before one of an alias
+    for folder in sorted(folders, key=lambda path: path.name.lower().replace("-", "_") not in names):
+        if name := resolve_name("source", folder.name, names):
+            called.setdefault(name, folder)
+    return {name: called[name] for name in names if name in called}
 
 
 _OWN = ("folder", "list")

@@ -185,7 +185,7 @@ def test_the_table_shows_what_a_plan_pins_and_the_counts_of_release_and_paper(af
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("casia",), "source 'casia' is unknown; sources with an index: columbia, "),
+        (("casia",), "source 'casia' is unknown; did you mean casia_v1 or casia_v2"),
         (("folder:photographs",), "give the root as --root photographs"),
         (("demo",), "source 'demo' comes with afbench and needs no index"),
         (("folder",), "source 'folder' needs its root"),

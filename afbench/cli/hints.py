@@ -1,0 +1,52 @@
+"""What a mistyped command or an option of another tool may have meant."""
+
+from __future__ import annotations
+
+import click
+
+from afbench.naming import did_you_mean
+
+_OPTIONS = {
+    "--phi": ("--eps", "--epsilon", "--max-epsilon", "--linf", "--budget", "--norm", "--radius"),
+    "--steps": ("--iterations", "--iters", "--num-steps", "--n-iter", "--max-iter"),
+    "--param": ("--alpha", "--step-size", "--decay", "--mu", "--lr", "--kappa", "--confidence"),
+    "--localizer": ("--model", "--network", "--detector", "--arch"),
+    "--source": ("--dataset", "--datasets", "--images", "--input", "--root"),
+    "--checkpoint": ("--weights", "--ckpt", "--model-path"),
+    "--defence": ("--defense", "--defences", "--defenses"),
+    "--through-defence": ("--through-defense", "--adaptive", "--defence", "--defense", "--eot"),
+    "--out": ("--output", "--output-dir", "--out-dir", "--outdir", "--save", "--dest"),
+    "--data": ("--benchmark", "--folder", "--bench"),
+    "--limit": ("--max-samples", "--num-samples", "--n-samples", "--subset"),
+    "--workers": ("--num-workers", "--jobs", "--n-jobs"),
+    "--device": ("--gpu", "--cuda", "--gpus"),
+    "--quiet": ("--silent", "--no-progress"),
+}
+"""Our options, by which those of other tools mean the same."""
+_EXAMPLES = {"--phi": "--phi 3/255", "--param": "--param alpha=1/255", "--device": "--device cuda"}
+
+
+class NamingGroup(click.Group):
+    """Says which command a mistyped one may have meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
+            meant = did_you_mean("command", name, self.list_commands(ctx)).strip()
+            more = meant or f"`{ctx.command_path} --help` lists what there is"
+            raise click.UsageError(f"No such command '{name}'; {more}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def with_hint(error: click.ClickException) -> str:
+    """The message of an error, and for an option of another tool what to write here."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return error.format_message()
+    taken = {name for option in error.ctx.command.params for name in option.opts}
+    for ours, others in _OPTIONS.items():
+        if error.option_name in others and ours in taken:
+            example = f", e.g. {_EXAMPLES[ours]}" if ours in _EXAMPLES else ""
+            return f"No such option '{error.option_name}'; use {ours}{example}"
+    return error.format_message()

@@ -1,0 +1,56 @@
+"""Names on the command line: converted to their canonical form, and completed by the shell. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from afbench.defences.names import defence_names
+from afbench.localizers import known_localizers, require_known
+from afbench.plan import CLASSES, OWN, SOURCE_NAMES, list_plans
+from afbench.shipped import shipped_json
+
+
+class _Name(click.ParamType):  # type: ignore[type-arg]
+    """A name, read by ``convert`` where its canonical form is wanted at once; ``complete`` lists those there are."""
+
+    def __init__(
+        self,
+        name: str,
+        complete: Callable[[click.Context], Iterable[str]],
+        convert: Callable[[str], str] = str,
+    ) -> None:
+        self.name = name
+        self._complete = complete
+        self._convert = convert
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return self._convert(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        return [
+            CompletionItem(name)
+            for name in self._complete(ctx)
+            if name.lower().startswith(incomplete.lower())
+        ]
+
+
+def _configs(context: click.Context) -> list[str]:
+    """The configs of the folder that stands on the command line, by the names of its manifests."""
+    folder = context.params.get("folder") or context.params.get("data")
+    return sorted(path.stem for path in Path(folder).glob("manifests/*.json")) if folder else []
+
+
+LOCALIZER = _Name("localizer", lambda context: known_localizers(), require_known)
+PUBLISHED = _Name("localizer", lambda context: known_localizers()[1:], require_known)
+ATTACK = _Name("attack", lambda context: [*OWN, *(f"torchattacks:{name}" for name in CLASSES.values())])
+SOURCE = _Name("source", lambda context: [*SOURCE_NAMES, *shipped_json("sources")])
+DEFENCE = _Name("defence", lambda context: defence_names())
+PLAN = _Name("plan", lambda context: list_plans())
+CONFIG = _Name("config", _configs)

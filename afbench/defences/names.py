@@ -1,0 +1,112 @@
+"""Defences by name: what there is, the one setting of each and what it may be. Needs no torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from afbench.core import UsageError
+from afbench.naming import did_you_mean, resolve_name
+
+NONE, ANSM, NRP = "none", "ansm", "nrp"
+
+
+@dataclass(frozen=True)
+class Number:
+    """The one setting of a transform: its name, default, and what it may be."""
+
+    name: str
+    default: float
+    least: float
+    most: float
+    whole: bool = False
+    odd: bool = False
+    told: str = ""
+
+    def parse(self, defence: str, text: str) -> float:
+        """Read the setting.
+
+        Raises:
+            UsageError: if it is no number, or out of range.
+        """
+        try:
+            value = float(Fraction(text)) if text and len(text) < 40 and "e" not in text.lower() else math.nan
+        except (ValueError, ZeroDivisionError, OverflowError):
+            value = math.nan
+        wrong_kind = (self.whole and value % 1 != 0) or (self.odd and value % 2 != 1)
+        if wrong_kind or not self.least <= value <= self.most:  # NaN is in no range
+            told = self.told or f"from {self.least:g} to {self.most:g}"
+            raise UsageError(f"the {self.name} of {defence} must be {told}; found '{text}'")
+        return int(value) if self.whole else value
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A defence that is not trained: its setting, with the default as it is written, and its meaning."""
+
+    number: Number
+    default: str
+    summary: str
+
+
+TRANSFORMS: Mapping[str, Transform] = {
+    # 75 of libjpeg, with its 4:2:0 chroma, is what most software saves by default
+    "jpeg": Transform(
+        Number("quality", 75, 1, 100, whole=True), "75", "save and reload as JPEG, 4:2:0 chroma"
+    ),
+    "resize": Transform(
+        Number("factor", 0.75, 0.05, 1), "0.75", "shrink both sides by a factor and enlarge again"
+    ),
+    "random-resize-pad": Transform(
+        Number("factor", 0.8, 0.05, 1),
+        "0.8",
+        "shrink by a random factor, put it at a random place of a canvas, and take it back",
+    ),
+    "gaussian-noise": Transform(
+        Number("sigma", 4 / 255, 0, 1, told="from 0 to 1, e.g. 4/255"),
+        "4/255",
+        "add normal noise of standard deviation sigma",
+    ),
+    "median": Transform(
+        Number("side", 3, 1, 15, whole=True, odd=True, told="an odd number from 1 to 15"),
+        "3",
+        "the median of side x side pixels, each colour by itself",
+    ),
+    "bit-depth": Transform(Number("bits", 5, 1, 8, whole=True), "5", "round to 2**bits levels"),
+    "tv": Transform(Number("weight", 0.05, 0.001, 10), "0.05", "denoise by total variation (Chambolle)"),
+}
+
+
+def list_defences() -> dict[str, str]:
+    """Known defences as they are written, and what they do."""
+    transforms = {
+        f"{name}[:{entry.number.name.upper()}]": f"{entry.summary}; {entry.number.name} {entry.default} if omitted"
+        for name, entry in TRANSFORMS.items()
+    }
+    return {
+        NONE: "the localizer alone",
+        **transforms,
+        f"{ANSM}[:CHECKPOINT]": "a network that undoes attacks (`afbench train ansm`); the one that ships serves `reference`",
+        f"{NRP}:CHECKPOINT": "a purifier that `afbench train nrp` trained in feature space",
+    }
+
+
+def defence_names() -> list[str]:
+    """Known defences without their settings."""
+    return [NONE, *TRANSFORMS, ANSM, NRP]
+
+
+def split_defence(text: str) -> tuple[str, str | None]:
+    """Read ``NAME`` or ``NAME:SETTING``, the name in any case and by common aliases.
+
+    Raises:
+        UsageError: if the name is unknown.
+    """
+    asked, colon, setting = text.partition(":")
+    name = resolve_name("defence", asked, defence_names())
+    if name is None or (name == NONE and colon):
+        meant = did_you_mean("defence", asked, defence_names())
+        raise UsageError(f"defence '{text}' is unknown; {meant}known defences: {', '.join(list_defences())}")
+    return name, setting if colon else None
