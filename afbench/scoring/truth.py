@@ -245,6 +245,7 @@ def _weights(benchmark: Benchmark) -> dict[str, str]:
         behind = [defence.get(key) for key in ("name", "params", "weights_sha256")]
         if found.setdefault(name, weights) != weights or defences.setdefault(name, behind) != behind:
             raise AfbenchError(
-                f"'{benchmark.folder}' holds two networks as '{name}'; generate one of them with --localizer-name"
+                f"'{benchmark.folder}' holds two networks as '{name}' (`afbench verify` names the configs); part them with "
+                "`afbench export --to parquet --config NAME`"
             )
     return found

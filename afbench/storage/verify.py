@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from afbench.core import AfbenchError, UsageError
 from afbench.plan import canonical_json
 
+from .agreement import disagreements
 from .commit import json_bytes, sha256_file
 from .derived import beside_the_list, stale_derived
 from .manifests import (
@@ -114,7 +115,11 @@ def _check_contents(
     problems += [Problem(name, f"is not what follows from {TOP}") for name in stale_derived(folder)]
     problems += probe_shards(folder, _parquet(_rows_by_path(folder)), decode=decode is not None)
     yield from problems
-    if decode is not None and not problems:
+    if problems:
+        return
+    # configs that disagree are no less whole: their pixels are looked at all the same
+    yield from _check_agreement(benchmark)
+    if decode is not None:
         yield from check_pixels(benchmark, decode)
 
 
@@ -171,6 +176,14 @@ def _check_configs(benchmark: Benchmark, listing: Mapping[str, Any]) -> Iterator
     for name, manifest in benchmark.attacked.items():
         if hashlib.sha256(canonical_json(manifest["how"]).encode()).hexdigest() != manifest["config_hash"]:
             yield Problem(f"manifests/{name}.json", "says another 'how' than its config_hash is of")
+
+
+def _check_agreement(benchmark: Benchmark) -> Iterator[Problem]:
+    for one in disagreements({name: manifest["how"] for name, manifest in benchmark.attacked.items()}):
+        yield Problem(
+            f"manifests/{one.config}.json",
+            f"disagrees: {one}; part them with `afbench export --to parquet --config NAME`",
+        )
 
 
 def _parquet(rows: Mapping[str, int]) -> dict[str, int]:

@@ -21,10 +21,11 @@ from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
 from afbench.plan import RunPlan, canonical_json
+from afbench.storage.agreement import disagreements
 from afbench.storage.commit import sweep
 from afbench.storage.folder import commit_header, has_records, log_event, read_header
 from afbench.storage.locks import at_work, locked
-from afbench.storage.manifests import AUTHENTIC, CLEAN, TOP, WORK, excluded_samples, read_configs
+from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, TOP, WORK, excluded_samples, read_configs
 
 from .adaptive import behind, called, defence_of
 from .finalise import finalise
@@ -237,15 +238,29 @@ def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, di
 
 
 def _check_configs(out: Path, headers: Mapping[str, Mapping[str, Any]]) -> None:
-    finished = read_configs(out)
+    """Refuse configs that the folder holds made differently, and those that do not fit beside what it holds."""
+    present = _begun_configs(out) | {
+        name: manifest for name, manifest in read_configs(out).items() if name not in ORIGINALS
+    }
     for config, header in headers.items():
-        begun = read_header(out, config) if has_records(out, config=config) else None
-        before = finished.get(config) or begun
+        before = present.get(config)
         if before and before["config_hash"] != header["config_hash"]:
             changed = "; ".join(difference(before["how"], header["how"]))
             raise UsageError(
                 f"'{out}' holds config {config} made differently ({changed}); give another --out or --localizer-name"
             )
+    hows = {name: one["how"] for name, one in (present | dict(headers)).items()}
+    # what is there already stays usable, whatever it disagrees on
+    unfit = next((one for one in disagreements(hows) if one.config not in present), None)
+    if unfit:
+        raise UsageError(f"'{out}' cannot hold config {unfit.config}: {unfit}; {unfit.remedy}")
+
+
+def _begun_configs(out: Path) -> dict[str, Mapping[str, Any]]:
+    """Headers of configs of which a shard is committed and which are not published."""
+    names = sorted(path.parent.name for path in (out / WORK).glob("*/header.json"))
+    headers = {name: read_header(out, name) for name in names if has_records(out, config=name)}
+    return {name: header for name, header in headers.items() if header and "how" in header}
 
 
 def is_finished(out: Path, ready: Ready) -> bool:

@@ -1,0 +1,103 @@
+"""What the configs of one folder must agree on: a folder is one benchmark, and a name in it stands for one network.
+
+Per folder: the seed, and the size at which images are attacked. Per localizer, and whatever defence it stands behind: the
+network, its weights, threshold and resolution, and the arithmetic, since every config repeats what the localizer finds
+in the originals. Per name: the defence behind it. What may differ: the image format, which is lossless, the batch size, the
+device and the versions. The samples of a split are compared by ``check_splits`` when a run begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from afbench.core import AfbenchError
+from afbench.plan import canonical_json
+
+_NETWORK = ("architecture", "weights_sha256", "threshold", "resolution", "logit")
+_OPTIONS = {"seed": "--seed", "attack_at": "--attack-at", "precision": "--precision", "compile": "--compile"}
+_WORDS = {"weights_sha256": "weights", "attack_at": "attack-at"}
+
+
+class Fact(NamedTuple):
+    """Something that has one value for all configs of a ``scope``: a localizer's name, or "" for the whole folder."""
+
+    scope: str
+    key: str
+
+    def __str__(self) -> str:
+        word = _WORDS.get(self.key, self.key)
+        return f"{word} of '{self.scope}'" if self.scope else word
+
+
+class Disagreement(NamedTuple):
+    """A config with a value that no config before it has; ``other`` is the first of those."""
+
+    fact: Fact
+    config: str
+    value: str
+    other: str
+    other_value: str
+
+    def __str__(self) -> str:
+        return f"{self.fact} is {self.other_value} in config {self.other} and {self.value} in {self.config}"
+
+    @property
+    def remedy(self) -> str:
+        """What to ask for instead, so that the config can join."""
+        option = _OPTIONS.get(self.fact.key)
+        if option == "--compile":
+            option = "--compile" if self.other_value == "true" else "no --compile"
+        elif option:
+            option = f"{option} {self.other_value}"
+        choices = [*([option] if option else []), *(["another --localizer-name"] if self.fact.scope else [])]
+        return f"give {' or '.join([*choices, 'another --out'])}"
+
+
+def disagreements(hows: Mapping[str, Mapping[str, Any]]) -> Iterator[Disagreement]:
+    """Compare the ``how`` of every attacked config with those before it; each further value is named once.
+
+    Raises:
+        AfbenchError: if a ``how`` is damaged.
+    """
+    known: dict[Fact, dict[str, str]] = {}
+    for config, how in hows.items():
+        try:
+            facts = _facts(how)
+        except (KeyError, TypeError, AttributeError, ValueError):
+            raise AfbenchError(f"manifest of config {config} is damaged: see `afbench verify`") from None
+        for fact, value in facts.items():
+            values = known.setdefault(fact, {})
+            if values and value not in values:
+                other_value, other = next(iter(values.items()))
+                yield Disagreement(fact, config, _short(fact, value), other, _short(fact, other_value))
+            values.setdefault(value, config)
+
+
+def bare_name(how: Mapping[str, Any]) -> str:
+    """What configs call the localizer without its defence: of ``reference_jpeg_75``, ``reference``."""
+    name = str(how["localizer"]["name"])
+    defence = how.get("defence")
+    if defence is None:
+        return name
+    return name.rpartition("_" + str(defence["name"]).replace("-", "_"))[0] or name
+
+
+def _facts(how: Mapping[str, Any]) -> dict[Fact, str]:
+    localizer, bare = how["localizer"], bare_name(how)
+    # a key that an older version did not write says nothing
+    values: dict[Fact, Any] = {Fact("", key): how[key] for key in ("seed", "attack_at") if key in how}
+    values |= {Fact(bare, key): localizer[key] for key in _NETWORK if key in localizer}
+    values |= {Fact(bare, "precision"): how["precision"]} if "precision" in how else {}
+    values[Fact(bare, "compile")] = bool(how.get("compile"))
+    if "defence" in how:
+        # how an attack looks through it, and the seed of a random one, may differ
+        defence = {key: how["defence"].get(key) for key in ("name", "params", "weights_sha256")}
+        values[Fact(str(localizer["name"]), "defence")] = defence
+    return {
+        fact: value if isinstance(value, str) else canonical_json(value) for fact, value in values.items()
+    }
+
+
+def _short(fact: Fact, value: str) -> str:
+    return value[:12] if fact.key == "weights_sha256" else value
