@@ -22,8 +22,11 @@ BEGUN = "begun.json"
 RATIO = 200
 """A member of more than ``SMALL`` bytes may unfold to this many times what it takes in its archive."""
 SMALL = 64 * 1024
+PREDICTIONS = (".png", ".parquet")
+"""How files of predictions end."""
 HDF5 = b"\x89HDF\r\n\x1a\n"
 
+_ODD_KINDS = {"link": "is a link", "other": "is no plain file"}
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _CHUNK = 1 << 16
 
@@ -44,11 +47,13 @@ class Member:
 class Package:
     """What can be read of a submission; ``walk`` yields the members in the order that is cheap to read.
 
-    ``names`` has all that is there, also what was refused: it is not missing as well.
+    ``names`` has all that is there, also what was refused. ``refused`` are the names that a problem was noted for: what is
+    refused is not missing as well.
     """
 
     sizes: dict[str, int]
     names: frozenset[str]
+    refused: frozenset[str]
     walk: Callable[[], Iterator[Member]]
 
 
@@ -78,20 +83,21 @@ def open_package(
     try:
         container = _open_folder if path.is_dir() else _recognise(path)
         entries = _listed(container(path), max_members)
-    except Refused as refused:
-        problems.add(refused.code, path.name, refused.what)
-        return Package({}, frozenset(), lambda: iter(()))
-    accepted = _accept(entries, problems)
+    except Refused as problem:
+        problems.add(problem.code, path.name, problem.what)
+        return Package({}, frozenset(), frozenset(), lambda: iter(()))
+    accepted, refused = _accept(entries, problems)
     prefix = _prefix(accepted)
     sizes = {name.removeprefix(prefix): size for name, size in accepted.items()}
     names = [_plain(one.name).removeprefix(prefix) for one in entries]
-    _refuse_doubles(names, sizes, problems, is_sample)
+    refused = {name.removeprefix(prefix) for name in refused}
+    refused |= _refuse_doubles(names, sizes, problems, is_sample)
     if (total := sum(sizes.values())) > max_bytes:
         problems.add(
             "AF011", path.name, f"members claim {total} bytes together; this benchmark takes {max_bytes}"
         )
-        return Package({}, frozenset(), lambda: iter(()))
-    return Package(sizes, frozenset(names), lambda: _walk(container(path), sizes, prefix))
+        return Package({}, frozenset(), frozenset(), lambda: iter(()))
+    return Package(sizes, frozenset(names), frozenset(refused), lambda: _walk(container(path), sizes, prefix))
 
 
 def _listed(container: Container, max_members: int) -> list[Entry]:
@@ -175,29 +181,38 @@ def _plain(name: str) -> str:
     return name.rstrip("/")
 
 
-def _accept(entries: list[Entry], problems: Problems) -> dict[str, int]:
-    accepted = {}
+def _accept(entries: list[Entry], problems: Problems) -> tuple[dict[str, int], set[str]]:
+    """Sizes of the files that may be read, and the names of what a problem was noted for."""
+    accepted: dict[str, int] = {}
+    refused: set[str] = set()
     for entry in entries:
         name = _plain(entry.name)
         if entry.kind == "folder" and name in ("", "."):
             continue
-        if reason := _unsafe(name, entry.kind):
-            problems.add("AF010", entry.name, reason)
-        elif entry.kind not in ("file", "folder"):
-            problems.add("AF008", entry.name, entry.kind)
-        elif entry.size > SMALL and entry.size > RATIO * entry.packed:
-            problems.add("AF011", entry.name, f"{entry.packed} bytes claim to unfold to {entry.size}")
+        if problem := _problem(entry, name):
+            problems.add(problem.code, entry.name, problem.what)
+            refused.add(name)
         elif entry.kind == "file":
             accepted[name] = entry.size
-    return accepted
+    return accepted, refused
+
+
+def _problem(entry: Entry, name: str) -> Refused | None:
+    if reason := _unsafe(name, entry.kind):
+        return Refused("AF010", reason)
+    if entry.kind not in ("file", "folder"):
+        return Refused("AF008", entry.kind)
+    if entry.size > SMALL and entry.size > RATIO * entry.packed:
+        return Refused("AF011", f"{entry.packed} bytes claim to unfold to {entry.size}")
+    return None
 
 
 def _unsafe(name: str, kind: str) -> str | None:
     parts = name.split("/")
-    if kind == "link":
-        return "is a link"
-    if kind == "other":
-        return "is no plain file"
+    if reason := _ODD_KINDS.get(kind):
+        return reason
+    if kind == "folder" and name.lower().endswith(PREDICTIONS):
+        return "is a folder where a file belongs"
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name):
         return "is absolute or names a drive"
     if ".." in parts or ".." in name.split("\\"):
@@ -216,8 +231,9 @@ def _prefix(accepted: dict[str, int]) -> str:
 
 def _refuse_doubles(
     names: list[str], sizes: dict[str, int], problems: Problems, is_sample: Callable[[str], bool]
-) -> None:
-    """Names that are one on some file systems; folders count by their files."""
+) -> set[str]:
+    """Take names that are one on some file systems out of ``sizes`` and return them; folders count by their files."""
+    refused: set[str] = set()
     groups: dict[str, list[str]] = {}
     files = set(sizes)
     for name in names:
@@ -230,3 +246,5 @@ def _refuse_doubles(
             for name in set(group):
                 # which of them would be scored must not depend on the order in the archive
                 sizes.pop(name, None)
+            refused |= set(group)
+    return refused

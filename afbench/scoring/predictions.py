@@ -39,13 +39,17 @@ class Ranked(NamedTuple):
 
 @dataclass
 class Found:
-    """What a walk gathers: counts and probability figures by cell and sample, oddities, hashes by path, and paths not read."""
+    """What a walk gathers: counts of decoded masks and probability figures by cell and sample, oddities, and hashes by path.
+
+    ``claimed`` are the masks that were there, decoded or not; ``refused`` the paths of masks that a problem was noted for.
+    """
 
     counts: dict[Cell, dict[str, Counts]] = field(default_factory=dict)
+    claimed: set[tuple[Cell, str]] = field(default_factory=set)
     ranked: dict[Cell, dict[str, Ranked]] = field(default_factory=dict)
     odd: Problems = field(default_factory=Problems)
     hashes: dict[str, str] = field(default_factory=dict)
-    refused: frozenset[str] = frozenset()
+    refused: set[str] = field(default_factory=set)
 
     def content_sha256(self) -> str:
         """One hash of all predictions: paths and hashes in order of paths, whatever they were packed in."""
@@ -66,6 +70,11 @@ def place_of(path: str) -> Place | None:
     if len(parts) == 4 and path.endswith(".parquet") and parts[0] == "predictions":
         return Place("table", Cell(parts[1], parts[2], parts[3].removesuffix(".parquet")), "")
     return None
+
+
+def mask_path(cell: Cell, sample_id: str) -> str:
+    """Where the PNG of a mask belongs."""
+    return f"predictions/{cell}/{sample_id}.png"
 
 
 def is_sample(path: str, truth: Truth) -> bool:
@@ -97,7 +106,7 @@ def walk_predictions(
     Raises:
         AfbenchError: if the benchmark is damaged.
     """
-    found = Found()
+    found = Found(refused=set(package.refused))
     walk = _Walk(claims, truth, problems, found, advance)
     try:
         for member in package.walk():
@@ -106,12 +115,12 @@ def walk_predictions(
                     walk.visit(member)
                 except Refused as refused:
                     problems.add(refused.code, member.path, refused.what)
+                    found.refused.add(member.path)
     except Refused as refused:
         problems.add(refused.code, "the archive", refused.what)
     if claims.files is not None:
         absent = claims.files.keys() - package.names | claims.files.keys() & {MANIFEST}
         problems.extend("AF014", ((path, "is listed in files_sha256 but not there") for path in absent))
-    found.refused = package.names - found.hashes.keys()
     return found
 
 
@@ -190,18 +199,18 @@ class _Walk:
                 self._count(cell, sample_id, png)
             except Refused as refused:
                 self.problems.add(refused.code, f"{member.path}: {sample_id}", refused.what)
+                self.found.refused.add(mask_path(cell, sample_id))
 
     def _claim(self, cell: Cell, sample_id: str) -> None:
-        """Take a place before its mask is read: what is broken is not missing as well."""
-        counts = self.found.counts.setdefault(cell, {})
-        if sample_id in counts:
+        """Take a place before its mask is read: a second one is a double, even if the first is broken."""
+        if (cell, sample_id) in self.found.claimed:
             raise Refused("AF005", f"sample '{sample_id}' of {cell} is there twice")
-        counts[sample_id] = Counts(0, 0, 0, 0)
+        self.found.claimed.add((cell, sample_id))
 
     def _count(self, cell: Cell, sample_id: str, data: bytes) -> None:
         mask = read_mask(data, self.truth.shapes[cell.source, sample_id])
         counts = count_pixels(mask, self.truth.masks.read(cell.source, sample_id))
-        self.found.counts[cell][sample_id] = counts
+        self.found.counts.setdefault(cell, {})[sample_id] = counts
         self._note_oddities(f"{cell}/{sample_id}", counts)
         self.advance(1)
 
@@ -220,7 +229,10 @@ class _Walk:
 
 
 def note_missing(found: Found, claims: Claims, truth: Truth, problems: Problems) -> None:
-    """AF004 for every sample of the named localizers that has no mask; authentic images may be left out as a whole."""
+    """AF004 for every sample of the named localizers whose mask was not decoded, unless it was refused with another code.
+
+    Authentic images may be left out as a whole.
+    """
     for cell in wanted_cells(claims, truth):
         there = found.counts.get(cell, {})
         if cell.config == AUTHENTIC and not there:
@@ -230,7 +242,7 @@ def note_missing(found: Found, claims: Claims, truth: Truth, problems: Problems)
             (
                 (f"{cell}/{one}", "has no prediction")
                 for one in truth.cells[cell]
-                if one not in there and f"predictions/{cell}/{one}.png" not in found.refused
+                if one not in there and mask_path(cell, one) not in found.refused
             ),
         )
 

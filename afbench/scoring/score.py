@@ -112,7 +112,7 @@ def examine(
     found = walk_predictions(package, claims, truth, problems, advance)
     missing = Problems()
     note_missing(found, claims, truth, missing)
-    if not found.counts:
+    if not found.counts and not found.refused:
         problems.add("AF004", "predictions", "holds no prediction at all")
     if not partial:
         problems.merge(missing)
