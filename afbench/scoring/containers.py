@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import stat
 import tarfile
 import zipfile
@@ -16,7 +17,20 @@ from .problems import Refused
 
 MAX_READ = 1 << 27
 """Bytes one read may ask for: a zip's directory, or a long name in a tar, is never larger."""
+MAX_TAR_HEADER = 1 << 16
+"""Bytes of a long name or of a pax header in a tar."""
 _RATIO, _SMALL = 200, 1 << 20
+_EXTENDED = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+"""Types of headers of any length; the first three are pax."""
+_MOST_GLOBAL = 1 << 16
+"""Bytes of all global pax headers of a tar, which every member's header copies."""
+_DIGITS = re.compile(rb"[0-9]{64}")
 
 
 @dataclass(frozen=True)
@@ -39,21 +53,30 @@ class _Bounded(io.RawIOBase):
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, end: int | None = None) -> None:
         self._stream = stream
         self._end = end
+        self._ahead = b""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is not None and size > MAX_READ:
             raise Refused("AF011", f"a header asks for {size} bytes at once")
-        found: bytes = self._stream.read(MAX_READ if size is None or size < 0 else size)
-        self._check(self._stream.tell())
+        wanted = MAX_READ if size is None or size < 0 else size
+        ahead, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
+        found: bytes = ahead + self._stream.read(wanted - len(ahead))
+        self._check(self.tell())
         return found
+
+    def peek(self, size: int) -> bytes:
+        """What the next read gives; a gzip stream that goes back would begin again."""
+        self._ahead = self.read(size) + self._ahead
+        return self._ahead[:size]
 
     def seek(self, offset: int, whence: int = 0) -> int:
         if whence == 0:
             self._check(offset)
+        self._ahead = b""
         return self._stream.seek(offset, whence)
 
     def tell(self) -> int:
-        return self._stream.tell()
+        return self._stream.tell() - len(self._ahead)
 
     def seekable(self) -> bool:
         return True
@@ -126,11 +149,50 @@ def open_tar(path: Path) -> Container:
         yield from _tar_entries(bounded)
 
 
+class _BoundedHeader(tarfile.TarInfo):
+    """A tar header whose extended forms are read only where reading takes time in proportion to their length.
+
+    Before 3.11.10 Python searches pax headers in a time that grows with the square of their length.
+    """
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED:
+            if not 0 <= self.size <= MAX_TAR_HEADER:
+                raise Refused("AF011", f"a header of {self.size} bytes, at most {MAX_TAR_HEADER} are read")
+            if self.type in _EXTENDED[:3]:
+                assert isinstance(archive.fileobj, _Bounded)
+                _check_pax(archive.fileobj.peek(self.size))
+            if self.type == tarfile.XGLTYPE:
+                _count_global(archive, self.size)
+        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return found
+
+
+def _count_global(archive: tarfile.TarFile, size: int) -> None:
+    held = sum(len(key) + len(value) for key, value in archive.pax_headers.items())
+    if held + size > _MOST_GLOBAL:
+        raise Refused("AF011", f"global headers of more than {_MOST_GLOBAL} bytes")
+
+
+def _check_pax(header: bytes) -> None:
+    """Records of ``length keyword=value`` and nothing else."""
+    at = 0
+    while at < len(header):
+        digits = header[at : at + 8].partition(b" ")[0]
+        length = int(digits) if digits.isdigit() else 0
+        record = header[at : at + length]
+        if length < 5 or len(record) < length or not record.endswith(b"\n") or b"=" not in record:
+            raise Refused("AF008", "a pax header is damaged")
+        if _DIGITS.search(record):
+            raise Refused("AF011", "a pax header holds a number of more than 63 digits")
+        at += length
+
+
 def _tar_entries(stream: _Bounded) -> Container:
     archive: tarfile.TarFile | None = None
     while True:
         try:
-            archive = archive or tarfile.TarFile(fileobj=stream)
+            archive = archive or tarfile.TarFile(fileobj=stream, tarinfo=_BoundedHeader)
             member = archive.next()
             archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has read
         except Refused:

@@ -1,8 +1,11 @@
 """Packaging changes nothing, and no name or header of an archive makes anything be written or read elsewhere."""
 
+import gzip
+import io
 import os
 import shutil
 import tarfile
+import time
 import zipfile
 
 import pytest
@@ -116,6 +119,75 @@ def test_a_sparse_member_of_a_tar_is_refused(tmp_path):
     (tmp_path / "x.tar").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
     package, problems = opened(tmp_path / "x.tar")
     assert package.sizes == {} and problems.counts == {"AF010": 1}
+
+
+def tar_with(header_type, content):
+    """A tar.gz of one extended header before an empty member."""
+    header, member = tarfile.TarInfo("header"), tarfile.TarInfo("predictions/x.png")
+    header.type, header.size = header_type, len(content)
+    padded = content + bytes(-len(content) % 512)
+    tar = header.tobuf(tarfile.USTAR_FORMAT) + padded + member.tobuf(tarfile.USTAR_FORMAT) + bytes(1024)
+    return gzip.compress(tar)
+
+
+def record(keyword, value):
+    """A record of a pax header: it begins with its own length."""
+    rest = f" {keyword}={value}\n"
+    length = next(one for one in range(len(rest), len(rest) + 9) if len(str(one)) + len(rest) == one)
+    return f"{length}{rest}".encode()
+
+
+@pytest.mark.reliability("R6")
+@pytest.mark.parametrize(
+    ("header_type", "content", "code"),
+    [
+        # each took half a minute to hours before Python 3.11.10, from 200 bytes
+        (tarfile.XHDTYPE, b"0" * 10**6, "AF011"),
+        (tarfile.XHDTYPE, b"0" * 65_536, "AF008"),
+        (tarfile.XGLTYPE, b"2 " * 32_000 + b"=", "AF008"),
+        (tarfile.SOLARIS_XHDTYPE, record("comment", "0" * 60_000), "AF011"),
+        (tarfile.GNUTYPE_LONGNAME, b"x" * 10**6, "AF011"),
+        (tarfile.GNUTYPE_LONGLINK, b"x" * 10**6, "AF011"),
+    ],
+)
+def test_an_extended_header_that_takes_long_is_refused_before_it_is_searched(
+    tmp_path, header_type, content, code
+):
+    for name, data in (("x.tar.gz", tar_with(header_type, content)), ("x.tar", None)):
+        (tmp_path / name).write_bytes(data or gzip.decompress(tar_with(header_type, content)))
+        start = time.process_time()
+        package, problems = opened(tmp_path / name)
+        assert package.sizes == {} and problems.counts == {code: 1}
+        assert time.process_time() - start < 2
+
+
+def test_global_headers_do_not_add_up(tmp_path):
+    header = tarfile.TarInfo("header")
+    header.type = tarfile.XGLTYPE
+    tar = b""
+    for number in range(40):
+        content = record(f"k{number}", "x" * 4000)
+        header.size = len(content)
+        member = tarfile.TarInfo(f"{number}.png").tobuf(tarfile.USTAR_FORMAT)
+        tar += header.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % 512) + member
+    (tmp_path / "x.tar").write_bytes(tar + bytes(1024))
+    assert opened(tmp_path / "x.tar")[1].counts == {"AF011": 1}
+
+
+def test_pax_headers_as_python_and_git_write_them_are_read(tmp_path):
+    long, odd = "predictions/" + "x" * 200 + ".png", "predictions/\u00e9.png"
+    for suffix in ("", ".gz"):
+        path = tmp_path / f"x.tar{suffix}"
+        with tarfile.open(
+            path, f"w:{suffix[1:]}", format=tarfile.PAX_FORMAT, pax_headers={"comment": "a" * 40}
+        ) as tar:
+            for name in (long, odd, "predictions/plain.png"):
+                info = tarfile.TarInfo(name)
+                info.size, info.mtime = 3, 1_700_000_000.25
+                tar.addfile(info, io.BytesIO(b"abc"))
+        package, problems = opened(path)
+        assert package.sizes == {long: 3, "predictions/plain.png": 3} and problems.counts == {"AF010": 1}
+        assert [member.read(10) for member in package.walk()] == [b"abc", b"abc"]
 
 
 def test_what_is_not_there_is_a_usage_error(tmp_path):
