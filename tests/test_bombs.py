@@ -1,6 +1,7 @@
 """A stranger's benchmark: Parquet that fills the memory, shards of another config, manifests that point outside."""
 
 import io
+import json
 import resource
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from afbench.core import AfbenchError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage import probe
 from afbench.storage.commit import json_bytes, sha256_file
-from afbench.storage.manifests import TOP, read_json
+from afbench.storage.manifests import TOP, open_benchmark, read_json
 from afbench.storage.schema import CLEAN_COLUMNS, arrow_schema
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import LEVELS, verify
@@ -171,3 +172,16 @@ def test_a_path_that_leaves_the_folder_is_refused_by_name(
 def test_a_shard_of_another_config_is_found_even_where_every_hash_fits(bench: Path) -> None:
     _plant(bench, (bench / NOISE).read_bytes(), CLEAN)
     assert ["other columns" in problem.message for problem in verify(bench)] == [True]
+
+
+@pytest.mark.reliability("R6")
+@pytest.mark.parametrize("phi", ["1e-999999999", "1/0", "9" * 400, "-1/255", "nan", 10**400, [], True])
+def test_a_phi_that_would_take_hours_to_read_is_refused_by_its_manifest(bench: Path, phi: Any) -> None:
+    path = bench / "manifests" / "reference-noise-2.json"
+    content = read_json(path)
+    content["how"]["phi"] = phi
+    path.write_text(json.dumps(content))
+    start = time.process_time()
+    with pytest.raises(AfbenchError, match=r"reference-noise-2\.json' is damaged"):
+        open_benchmark(bench)
+    assert time.process_time() - start < 1

@@ -17,7 +17,7 @@ from .runplan import (
     read_plan,
 )
 from .serial import plan_as_json, plan_from_json
-from .settings import canonical_json, config_name, make_setting, max_levels, parse_phi
+from .settings import canonical_json, config_name, make_setting, max_levels, parse_phi, stored_phi
 
 __all__ = [
     "ATTACKS",
@@ -50,4 +50,5 @@ __all__ = [
     "require_catalogue",
     "settings_by_group",
     "shared_gradients",
+    "stored_phi",
 ]

@@ -18,6 +18,7 @@ LARGE_PHI = Fraction(1, 10)
 MOST_STEPS = 100_000
 _PHI = re.compile(r"[-+]?[0-9.]{1,40}(e[-+]?[0-9]{1,2})?(/[0-9.]{1,20})?", re.IGNORECASE)
 """What ``Fraction`` is asked to read: 1e-999999999 would keep it busy for hours."""
+_STORED_PHI = re.compile(r"[0-9.]{1,99}(/[0-9]{1,99})?")
 
 
 def make_setting(
@@ -77,6 +78,19 @@ def parse_phi(value: str | float, *, large_phi: bool = False) -> Fraction:
         raise UsageError(
             f"phi {value} is visible to anyone; did you mean {meant}? --large-phi runs it anyway"
         )
+    return phi
+
+
+def stored_phi(text: str | None) -> Fraction | None:
+    """Phi as a manifest has it: ``1/255``, or None without a bound.
+
+    Raises:
+        ValueError: if it is none; in a time that does not depend on what it claims.
+    """
+    if text is None:
+        return None
+    if not isinstance(text, str) or not _STORED_PHI.fullmatch(text) or not 0 <= (phi := Fraction(text)) <= 1:
+        raise ValueError(f"phi {ascii(text)[:60]} is no fraction from 0 to 1")
     return phi
 
 

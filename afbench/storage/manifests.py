@@ -7,12 +7,11 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from afbench.core import AfbenchError, UsageError
-from afbench.plan import ATTACKS
+from afbench.plan import ATTACKS, stored_phi
 
 SCHEMA_VERSION = 1
 TOP = "MANIFEST.json"
@@ -88,7 +87,7 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
             count_rows(manifest)
             config_order(manifest)
             found[str(manifest["config"])] = manifest
-        except (KeyError, TypeError, AttributeError, ValueError):
+        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError):
             raise AfbenchError(
                 f"manifest '{path}' is damaged: a key is missing or of the wrong type"
             ) from None
@@ -100,7 +99,7 @@ def config_order(manifest: Mapping[str, Any]) -> tuple[Any, ...]:
     if manifest["config"] in ORIGINALS:
         return 0, ORIGINALS.index(manifest["config"])
     how = manifest["how"]
-    strength = float(Fraction(how["phi"] or 0)), int(how["steps"])
+    strength = float(stored_phi(how["phi"]) or 0), int(how["steps"])
     return 1, how["localizer"]["name"], list(ATTACKS).index(how["attack"]), *strength, manifest["config"]
 
 
