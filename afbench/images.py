@@ -8,13 +8,14 @@ import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from afbench.core import BadSample, ByteImage
+from afbench.costly import refuse_costly, refuse_costly_tags
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +79,8 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
     EXIF rotation is not applied: masks are drawn on the stored pixels.
 
     Raises:
-        BadSample: ``unreadable``, ``too_large``, ``animated`` or ``unsupported_mode`` (transparency, CMYK, 16 bits).
+        BadSample: ``unreadable``, ``too_large``, ``too_costly``, ``animated`` or ``unsupported_mode`` (transparency,
+            CMYK, 16 bits).
     """
     picture, orientation = _open(data, max_pixels)
     if picture.mode not in EIGHT_BIT_MODES:
@@ -135,7 +137,17 @@ def _transparent(picture: Image.Image) -> bool:
     return int(np.asarray(picture.getchannel("A")).min()) < 255
 
 
+def _exif(picture: Image.Image) -> bytes:
+    """EXIF as Pillow would read it: from its own place, or from a PNG's text that ImageMagick writes."""
+    exif, text = picture.info.get("exif"), picture.info.get("Raw profile type exif")
+    if exif is None and isinstance(text, str):
+        with suppress(ValueError):
+            return bytes.fromhex("".join(text.split("\n")[3:]))
+    return exif if isinstance(exif, bytes) else b""
+
+
 def _orientation(picture: Image.Image) -> int | None:
+    refuse_costly_tags(_exif(picture))
     try:
         found = picture.getexif().get(_ORIENTATION_TAG)
     except Exception:  # damaged metadata of any kind says nothing, and is no reason to lose the pixels
@@ -157,24 +169,30 @@ def _load(picture: Image.Image) -> tuple[Image.Image, int | None]:
 
 
 def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int | None]:
+    with _readable():
+        refuse_costly(data)
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        if picture.width * picture.height > max_pixels:
+            raise BadSample("too_large", f"{picture.width}x{picture.height} is above {max_pixels} pixels")
+        # a phone's JPEG may carry a depth map or preview behind the photograph; that is no animation
+        if picture.format != "MPO" and (frames := _frames(picture)):
+            raise BadSample("animated", f"{frames} frames, expected 1")
+        # Pillow reads 16-bit colour as 8-bit without a word; only the raw mode of its decoder tells
+        if any("16" in str(part) for tile in picture.tile for part in _raw_modes(tile)):
+            raise BadSample("unsupported_mode", "16 bits a channel, expected 8")
+        return _load(picture)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn what damaged bytes make Pillow raise into a reason."""
     try:
         with no_warnings():  # of damaged metadata, and of a size our own limit is for
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            if picture.width * picture.height > max_pixels:
-                raise BadSample("too_large", f"{picture.width}x{picture.height} is above {max_pixels} pixels")
-            # a phone's JPEG may carry a depth map or preview behind the photograph; that is no animation
-            if picture.format != "MPO" and (frames := _frames(picture)):
-                raise BadSample("animated", f"{frames} frames, expected 1")
-            # Pillow reads 16-bit colour as 8-bit without a word; only the raw mode of its decoder tells
-            if any("16" in str(part) for tile in picture.tile for part in _raw_modes(tile)):
-                raise BadSample("unsupported_mode", "16 bits a channel, expected 8")
-            return _load(picture)
-    except BadSample:
-        raise
+            yield
     except UnidentifiedImageError:
         raise BadSample("unreadable", "no PNG, JPEG, TIFF, BMP or WebP") from None
     except Image.DecompressionBombError:
-        raise BadSample("too_large", f"above {max_pixels} pixels") from None
+        raise BadSample("too_large", "above the pixels that are decoded") from None
     except (
         OSError,
         ValueError,
@@ -188,6 +206,18 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int | None]:
         RuntimeError,
     ) as error:
         raise BadSample("unreadable", _stable(error)) from None
+
+
+def stated_pixels(data: bytes) -> int:
+    """How many pixels a picture has by its header; nothing is decoded.
+
+    Raises:
+        BadSample: ``unreadable``, ``too_large`` or ``too_costly``.
+    """
+    with _readable():
+        refuse_costly(data)
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        return picture.width * picture.height
 
 
 def _frames(picture: Image.Image) -> str:

@@ -238,7 +238,7 @@ def test_only_bad_sample_escapes_from_mutated_bytes(picture, save, data):
         try:
             found = read(bytes(content), max_pixels=100_000)
         except BadSample as problem:
-            assert problem.reason in ("unreadable", "too_large", "animated", "unsupported_mode")
+            assert problem.reason in ("unreadable", "too_large", "too_costly", "animated", "unsupported_mode")
         else:
             assert found.dtype == np.uint8 and found.ndim == (3 if read is decode_image else 2)
 

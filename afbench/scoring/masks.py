@@ -17,6 +17,8 @@ from afbench.images import MAX_PIXELS
 from .problems import Refused
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PICTURE = (b"IHDR", b"PLTE", b"tRNS", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND")
+"""Chunks that decide pixels."""
 _GREY = 0
 _KINDS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
 
@@ -55,7 +57,7 @@ def read_probability(data: bytes, shape: tuple[int, int]) -> ByteImage:
 
 def _decode(data: bytes, shape: tuple[int, int], depths: tuple[int, ...]) -> npt.NDArray[np.generic]:
     size = _check_header(data, shape, depths)
-    _check_chunks(data)
+    data = _picture_chunks(data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -79,9 +81,13 @@ def _decode(data: bytes, shape: tuple[int, int], depths: tuple[int, ...]) -> npt
         raise Refused("AF008", f"no readable PNG ({type(error).__name__})") from None
 
 
-def _check_chunks(data: bytes) -> None:
-    """A PNG that is whole: the decoder stops at its last row, and would take what follows, or does not, as it is."""
-    at, names = len(_SIGNATURE), []
+def _picture_chunks(data: bytes) -> bytes:
+    """A PNG without what is no picture: texts and profiles, of which a kilobyte may unfold to a megabyte.
+
+    Raises:
+        Refused: AF008 if it is not whole: a decoder stops at the last row and judges nothing behind it.
+    """
+    at, names, kept = len(_SIGNATURE), [], [_SIGNATURE]
     while at + 12 <= len(data):
         (length,) = struct.unpack(">I", data[at : at + 4])
         end = at + 8 + length
@@ -90,11 +96,14 @@ def _check_chunks(data: bytes) -> None:
         ):
             raise Refused("AF008", "is truncated, or a checksum in it is wrong")
         names.append(data[at + 4 : at + 8])
+        if names[-1] in _PICTURE:
+            kept.append(data[at : end + 4])
         at = end + 4
         if names[-1] == b"IEND":
             break
     if not names or names[-1] != b"IEND" or at != len(data) or names.count(b"IHDR") != 1:
         raise Refused("AF008", "does not end where a PNG ends")
+    return b"".join(kept)
 
 
 def _check_header(data: bytes, shape: tuple[int, int], depths: tuple[int, ...]) -> tuple[int, int]:

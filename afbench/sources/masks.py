@@ -39,7 +39,7 @@ class MaskRule:
         """A mask's bytes as uint8 ``(H, W)``: 255 where forged, else 0.
 
         Raises:
-            BadSample: ``unreadable``, ``too_large``, ``animated`` or ``unsupported_mode``, of the mask.
+            BadSample: ``unreadable``, ``too_large``, ``too_costly``, ``animated`` or ``unsupported_mode``, of the mask.
         """
         return np.where(self.forged(self.levels(data)), np.uint8(255), np.uint8(0))
 

@@ -53,8 +53,8 @@ def read_entry(root: Path, entry: Entry, options: SourceOptions) -> ReadEntry:
 
     Raises:
         BadSample: the entry's own problem, or ``missing_image``, ``missing_mask``, ``outside_root``, ``unreadable``,
-            ``too_large``, ``animated``, ``unsupported_mode``, ``size_mismatch``, ``rotated_mask``, ``empty_mask`` or
-            ``full_mask``.
+            ``too_large``, ``too_costly``, ``animated``, ``unsupported_mode``, ``size_mismatch``, ``rotated_mask``,
+            ``empty_mask`` or ``full_mask``.
     """
     if entry.problem:
         raise BadSample(entry.problem, entry.detail)

@@ -10,9 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from PIL import Image
-
-from afbench.core import Setting
+from afbench.core import BadSample, Setting
+from afbench.images import stated_pixels
 from afbench.plan import RunPlan, config_name, estimate
 from afbench.plan.cost import (
     Load,
@@ -31,6 +30,7 @@ from afbench.plan.cost import (
 from afbench.plan.estimate import WEBP_SHARE, BlockEstimate
 from afbench.sources.index import count_source
 from afbench.sources.listing import find_entries
+from afbench.sources.reading import read_bytes
 from afbench.storage.folder import check_folder
 from afbench.storage.manifests import read_configs
 
@@ -195,9 +195,8 @@ def _sizes(name: str, root: Path) -> list[int]:
     found = []
     for path in images[:: max(1, len(images) // SIZES_LOOKED_AT)]:
         try:
-            with Image.open(base / path) as image:
-                found.append(image.width * image.height)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            found.append(stated_pixels(read_bytes(base, path)))
+        except BadSample:
             continue
     return found
 

@@ -16,6 +16,7 @@ from afbench.sources.reading import read_entry
 REASONS = {
     "unreadable",
     "too_large",
+    "too_costly",
     "animated",
     "unsupported_mode",
     "size_mismatch",
