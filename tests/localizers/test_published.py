@@ -150,7 +150,8 @@ def test_fitting_eight_bits_is_the_authors_resize_and_nearly_the_differentiable_
     with torch.no_grad():
         localizer.logits(torch.from_numpy(image).permute(2, 0, 1)[None] / 255)
     exact = 255 * localizer.network.seen[0].permute(1, 2, 0).numpy()
-    assert np.abs(exact - found).max() <= 1.01  # Pillow rounds after each direction
+    most = 1.01 if name == "hdfnet" else 0.77  # docs/localizers.md; Pillow rounds after each direction
+    assert np.abs(exact - found).max() <= most
     assert stand_in(name, "input").fit(image) is image
 
 
