@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-if TYPE_CHECKING:
+if (
+    TYPE_CHECKING
+):  # the command line says what NumPy's libraries read when they are loaded, and imports this before
+    import numpy as np
+    import numpy.typing as npt
     from torch import Tensor
 
-ByteImage: TypeAlias = npt.NDArray[np.uint8]
+ByteImage: TypeAlias = "npt.NDArray[np.uint8]"
 """uint8 ``(H, W, 3)`` RGB, or uint8 ``(H, W)`` for a mask of 0 and 255."""
-FloatImage: TypeAlias = npt.NDArray[np.float32]
+FloatImage: TypeAlias = "npt.NDArray[np.float32]"
 
 
 class AfbenchError(Exception):

@@ -2,14 +2,18 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
+from contextlib import contextmanager, nullcontext
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from afbench.engine.beside import inline
 from afbench.plan import expand_attack
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
@@ -112,13 +116,50 @@ def test_time_inside_the_localizer_is_a_part_of_the_whole_run(part):
     assert 0 < float(pgd["% scoring passes"]) < 100 and fgsm["target"] == ""
 
 
-def test_rates_are_measured_for_every_batch_size_and_thread_count(part):
+def test_rates_are_measured_for_every_batch_size(part):
     scaling, clock = part("scaling"), part("clock").Clock()
     table = scaling.batches(sizes=[(32, 1), (32, 2)], repeats=1, clock=clock)
     assert [row[:2] for row in table.rows] == [["32", "1"], ["32", "2"]]
     assert all(float(row[2]) > 0 for row in table.rows)
-    (row,) = scaling.threads(counts=[1], side=32, images=1, repeats=1, clock=clock).rows
-    assert float(row[1]) > 0
+
+
+def test_rates_are_measured_for_every_setting_of_threads_beside_other_processes(part, monkeypatch):
+    threads = part("threads")
+    running = []
+
+    @contextmanager
+    def others(number):
+        running.append(number)
+        yield
+
+    monkeypatch.setattr(threads, "_process", lambda setting: nullcontext(SimpleNamespace(submit=inline)))
+    monkeypatch.setattr(threads, "_others", others)
+    table = threads.table(sizes=[(32, 1), (32, 2)], spinning=[0, 1], repeats=1)
+    assert [row[:3] for row in table.rows] == [
+        ["0", "32", "1"],
+        ["0", "32", "2"],
+        ["1", "32", "1"],
+        ["1", "32", "2"],
+    ]
+    assert running == [0, 1] and all(
+        float(row[name]) > 0 for row in cells(table) for name in threads.SETTINGS
+    )
+
+
+def test_a_setting_of_threads_is_the_only_one_in_its_process(part, monkeypatch):
+    threads = part("threads")
+    for name in threads.READ_BY_LIBRARIES:
+        monkeypatch.setenv(name, "1")
+    with threads._process({"OMP_WAIT_POLICY": "PASSIVE"}) as pool:
+        found = [pool.submit(os.getenv, name).result() for name in threads.READ_BY_LIBRARIES]
+    assert found == ["PASSIVE", None, None, None, None]
+    assert os.environ["OMP_WAIT_POLICY"] == "1"
+
+
+def test_processes_that_spin_are_gone_afterwards(part):
+    with part("threads")._others(2) as processes:
+        assert [process.poll() for process in processes] == [None, None]
+    assert all(process.returncode is not None for process in processes)
 
 
 def test_memory_is_that_of_a_whole_run(part, tmp_path):

@@ -12,6 +12,7 @@ import click
 
 from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError
+from afbench.cores import share_cores
 from afbench.version import __version__
 
 from .hints import NamingGroup, with_hint
@@ -73,6 +74,7 @@ def main() -> None:
     """Run the command line; what a user can mend is one line on stderr and an exit code."""
     signal.signal(signal.SIGTERM, _stop)
     keep_freed_memory()
+    share_cores()
     try:
         result: Any = cli(prog_name="afbench", standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)

@@ -5,13 +5,13 @@ Threads, not processes: Pillow, NumPy and SciPy let go of Python's lock while th
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 
+from afbench.cores import usable_cores
 from afbench.images import leave_warnings
 
 Submit = Callable[..., "Future[Any]"]
@@ -27,9 +27,8 @@ def inline(work: Callable[..., Any], *arguments: Any) -> Future[Any]:
 
 
 def default_threads() -> int:
-    """As many threads as there are processors this process may use, and not more than 16."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(MOST_WORKERS, allowed or 1)
+    """As many threads as there are cores this process may use, and not more than 16."""
+    return min(MOST_WORKERS, usable_cores())
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from afbench.core import Setting
+from afbench.cores import usable_cores
 from afbench.shipped import shipped_json
 
 from .estimate import expected_source, naive_gradients, queries, settings_by_group, shared_gradients
@@ -223,5 +223,5 @@ def expected_seconds(load: Load, device: str) -> Seconds | None:
         return None
     low, high = SHARE_OF_PEAK
     on_gpu = 1000 * PEAK_TERAFLOPS["fp32"] * (low * high) ** 0.5
-    rate = on_gpu if device.startswith("cuda") else CPU_GIGAFLOPS * (os.cpu_count() or 1)
+    rate = on_gpu if device.startswith("cuda") else CPU_GIGAFLOPS * usable_cores()
     return Seconds(counted / rate, load.images * load.kept * load.pixels * KEEP_SECONDS)

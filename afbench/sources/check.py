@@ -20,6 +20,7 @@ from types import ModuleType
 import numpy as np
 
 from afbench.core import AfbenchError, BadSample
+from afbench.cores import usable_cores
 
 from .entry import Entry, SourceOptions
 from .facts import SampleFacts
@@ -46,7 +47,7 @@ def check_entries(
         AfbenchError: if a process dies.
     """
     examine = partial(examine_entry, root, options)
-    workers = min(workers or min(8, _cores()), -(-len(entries) // CHUNK))
+    workers = min(workers or min(8, usable_cores()), -(-len(entries) // CHUNK))
     if len(entries) < MIN_POOLED or workers < 2 or multiprocessing.current_process().daemon:
         yield from map(examine, entries)
         return
@@ -132,11 +133,6 @@ def _hash(root: Path, path: str) -> str:
         return hashlib.sha256(read_bytes(root, path)).hexdigest()
     except BadSample:
         return ""
-
-
-def _cores() -> int:
-    """Cores this process may use, which inside a job are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from afbench.core import UsageError
+from afbench.cores import share_cores
 
 from .crew import Crew
 from .hands import Ended, Hands, last_line
@@ -73,6 +74,7 @@ def ray_hands(crew: Crew, device: str) -> Iterator[RayHands]:
 
 def _run(text: str) -> str:
     """The task; what it needs is imported where it runs."""
+    share_cores()
     from .worker import run_job
 
     return json.dumps(run_job(text))

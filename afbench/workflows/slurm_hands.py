@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from afbench.core import UsageError
+from afbench.cores import share_cores
 
 from .crew import Crew
 from .hands import Ended, Hands, last_line
@@ -25,6 +26,7 @@ class Resumable:
     """A job as submitit wants it: called in the job, and asked for what to queue when the job is preempted."""
 
     def __call__(self, text: str) -> dict[str, Any]:
+        share_cores()
         from .worker import run_job
 
         return run_job(text)

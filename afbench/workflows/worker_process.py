@@ -10,6 +10,8 @@ import threading
 import time
 from types import FrameType
 
+from afbench.cores import share_cores
+
 STOPPED = 3
 _GRACE_SECONDS = 30
 
@@ -22,6 +24,7 @@ def main() -> None:
     try:
         text = sys.stdin.readline()
         threading.Thread(target=_follow, daemon=True).start()
+        share_cores()
         from .worker import run_job  # seconds of imports, during which it can be stopped
 
         told = run_job(text)

@@ -54,28 +54,6 @@ def batches(*, sizes: Sequence[tuple[int, int]], repeats: int, clock: Clock) -> 
     )
 
 
-def threads(*, counts: Sequence[int], side: int, images: int, repeats: int, clock: Clock) -> Table:
-    """Gradients per second by torch's threads; always by the clock on the wall."""
-    wall = Clock(clock.device)
-    localizer = a_localizer("reference", clock.device)
-    setting = list(expand_attack("pgd", phi=["1/255"], params={"steps": 2}))
-    batch = as_batch(pictures(images, side), clock.device)
-    before = torch.get_num_threads()
-    rates: dict[int, list[float]] = {count: [] for count in counts}
-    try:
-        for _ in range(repeats + 1):
-            for count in counts:
-                torch.set_num_threads(count)
-                seconds = wall(lambda: attack(localizer, batch, setting, len(batch.image)))
-                rates[count].append(2 * images / seconds)
-    finally:
-        torch.set_num_threads(before)
-    rows = [[str(count), middle(own[1:])] for count, own in rates.items()]
-    return Table(
-        "Threads", ("threads", "gradients/s"), rows, f"PGD on `reference`, {images} images of {side}x{side}."
-    )
-
-
 def memory(*, numbers: Sequence[int], shard_size: int, clock: Clock) -> Table:
     """Peak memory of whole runs on more and more images, each in a process of its own."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:

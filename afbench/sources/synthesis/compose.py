@@ -1,5 +1,7 @@
 """Splicing, copy-move and removal: one forged image with its mask from one (seed, index)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,0 +1,84 @@
+"""How a process of ours shares a machine: threads that sleep while they wait, and no more of them than cores it may use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
+"""Settings of OpenMP libraries (GNU's and Intel's) for how a thread waits."""
+_COUNTS = (("OMP_NUM_THREADS", "MKL_NUM_THREADS"), ("OPENCV_FOR_THREADS_NUM",))
+"""Settings for how many threads there are; the first of each is the one that is made where none of them is."""
+_GROUPS = {
+    "": ("sys/fs/cgroup", "sys/fs/cgroup/unified"),
+    "cpu": ("sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct"),
+}
+"""Where control groups lie: those of version 2, whose name is empty, and those of version 1 that limit processors."""
+
+
+def share_cores() -> None:
+    """Set in the environment how the threads of libraries wait and how many there are, but for what a user has set.
+
+    Threads wait asleep: those that spin at a barrier, as they come, burn the time of those they wait for wherever the machine
+    has other work (docs/benchmarks). The libraries see by themselves which cores a process may run on; they do not see a
+    quota of processor time, so where there is one, it becomes their number of threads.
+
+    They read it when they are loaded: call this before NumPy and torch are imported. For processes of our own, not inside
+    somebody's notebook.
+    """
+    if not any(name in os.environ for name in _WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    cores = usable_cores()
+    if cores < _allowed_cores():
+        for names in _COUNTS:
+            if not any(name in os.environ for name in names):
+                os.environ[names[0]] = str(cores)
+
+
+def usable_cores(system: Path = Path("/")) -> int:
+    """Cores this process may use: those it may run on, and not more than its quota of processor time, rounded up.
+
+    ``system`` is where ``proc`` and ``sys`` lie.
+    """
+    quotas = (-(-quota // period) for quota, period in _quotas(system))
+    return max(1, min([_allowed_cores(), *quotas]))
+
+
+def _allowed_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _quotas(system: Path) -> Iterator[tuple[int, int]]:
+    """Microseconds of processor time in so many microseconds, of every control group around this process that has a limit."""
+    try:
+        lines = (system / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        for name in controllers.split(","):
+            for mount in _GROUPS.get(name, ()):
+                top = (system / mount).resolve()
+                inside = (top / group.lstrip("/")).resolve()
+                # also those around it; in a container the group may be named from outside, and only the top is there
+                for folder in (inside, *inside.parents):
+                    if folder.is_relative_to(top):
+                        yield from _quota(folder)
+
+
+def _quota(folder: Path) -> Iterator[tuple[int, int]]:
+    """The limit of one control group, if it has one: ``max 100000`` or ``150000 100000`` in version 2, -1 for none in 1."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        else:
+            quota, period = (
+                (folder / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
+            )
+        if int(quota) > 0 and int(period) > 0:
+            yield int(quota), int(period)
+    except (OSError, ValueError):  # no limit, or a file of another form
+        return
