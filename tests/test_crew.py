@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,6 +148,74 @@ def test_a_crew_that_cannot_be_is_refused_in_one_line_and_nothing_is_written(
     assert ran.code == 2 and ran.out == "" and not list(tmp_path.iterdir())
     (line,) = ran.err.splitlines()
     assert line.startswith("afbench: error: ") and told in line
+
+
+def _refuse(error: Exception) -> Callable[..., Any]:
+    def refuse(*arguments: Any, **named: Any) -> Any:
+        raise error
+
+    return refuse
+
+
+class _FakeRay(ModuleType):
+    """A Ray with room for one worker, whose parts are replaced by those that fail."""
+
+    def __init__(self, **failing: Callable[..., Any]) -> None:
+        super().__init__("ray")
+        task = SimpleNamespace(options=lambda name: SimpleNamespace(remote=lambda text: text))
+        parts: dict[str, Any] = {
+            "is_initialized": lambda: False,
+            "init": lambda **named: None,
+            "cluster_resources": lambda: {"CPU": 1.0},
+            "remote": lambda **named: lambda function: task,
+            "wait": lambda references, timeout: ([], references),
+            "cancel": lambda reference, force: None,
+            "shutdown": lambda: None,
+        }
+        self.__dict__.update(parts | failing)
+
+
+@pytest.mark.parametrize(
+    ("part", "code", "told"),
+    [
+        # what Ray raises for a raylet that is too slow: no class of its own, several lines
+        ("init", 2, "no Ray cluster at 'auto' (Exception: The current node timed out during startup."),
+        ("cluster_resources", 2, "the Ray cluster cannot be used (Exception: The current node"),
+        ("remote", 2, "the Ray cluster cannot be used (Exception: The current node"),
+        ("wait", 1, "the Ray cluster is gone (Exception: The current node"),
+    ],
+)
+def test_a_ray_that_does_not_start_or_ends_is_one_line(
+    afbench: Any, photographs: Path, monkeypatch: pytest.MonkeyPatch, part: str, code: int, told: str
+) -> None:
+    monkeypatch.setattr("afbench.workflows.crew.find_spec", lambda name: name)
+    error = Exception("The current node timed out during startup.\nThis could happen because ...")
+    shutdown = _refuse(RuntimeError("not connected")) if part == "wait" else lambda: None
+    fake = _FakeRay(**{part: _refuse(error), "shutdown": shutdown})
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    common = ("--localizer", "reference", "--attack", "fgsm", "--source", f"folder:{photographs}")
+    ran = afbench("generate", *common, "--out", "out", "--executor", "ray")
+    errors = [line for line in ran.err.splitlines() if "error:" in line]
+    assert ran.code == code and ran.out == "" and "Traceback" not in ran.err
+    assert len(errors) == 1 and errors[0].startswith(f"afbench: error: {told}")
+
+
+@pytest.mark.parametrize(("executor", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_package_that_cannot_be_imported_is_one_line(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=rf"--executor {executor} cannot import {package} \(.*Error: "):
+        generate_by(Crew(executor, 1, (), {"timeout_min": 5}), plan, tmp_path, OPTIONS)
+
+
+def test_a_worker_process_that_cannot_be_started_is_one_line(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_hands, "_COMMAND", ("/nowhere/python",))
+    with pytest.raises(AfbenchError, match=r"worker 0 on cpu does not start.*FileNotFoundError") as caught:
+        generate_by(Crew("local", 1), plan, tmp_path, OPTIONS)
+    assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("executor", "package"), [("ray", "ray"), ("slurm", "submitit")])

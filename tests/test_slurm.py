@@ -118,6 +118,18 @@ def test_what_submitit_cannot_do_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_an_sbatch_that_breaks_is_one_line(
+    plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(executor: Any, *arguments: Any) -> Any:
+        raise FileNotFoundError(2, "No such file or directory", "sbatch")
+
+    monkeypatch.setattr(submitit.AutoExecutor, "submit", broken)
+    with pytest.raises(UsageError, match=r"Slurm took no jobs \(FileNotFoundError: .*sbatch") as caught:
+        generate_by(HERE, plan, tmp_path, OPTIONS)
+    assert "\n" not in str(caught.value)
+
+
 def test_what_slurm_is_asked_for_and_refuses_is_told(
     plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

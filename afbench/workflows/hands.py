@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,24 @@ def run_jobs(
         watch()
         time.sleep(_POLL_SECONDS)
     return Done(reports, lost)
+
+
+@contextmanager
+def one_line(what: str, kind: type[AfbenchError] = UsageError) -> Iterator[None]:
+    """Turn whatever the library behind an executor raises into one line that begins with ``what``.
+
+    Of any class: Ray raises a bare ``Exception`` where a node does not start in time.
+
+    Raises:
+        AfbenchError: of the given kind; our own errors pass as they are.
+    """
+    try:
+        yield
+    except AfbenchError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or "no reason given"
+        raise kind(f"{what} ({type(error).__name__}: {reason})") from None
 
 
 def last_line(text: str) -> str:

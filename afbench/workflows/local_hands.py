@@ -13,7 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO
 
-from .hands import Ended, Hands, last_line
+from afbench.core import AfbenchError
+
+from .hands import Ended, Hands, last_line, one_line
 from .job import Job, job_as_text
 
 _COMMAND = (sys.executable, "-P", "-c", "from afbench.workflows.worker_process import main; main()")
@@ -44,15 +46,16 @@ def local_hands() -> Iterator[Hands]:
 
 
 def _start(job: Job) -> _Process:
-    answer, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
-    popen = subprocess.Popen(
-        _COMMAND,
-        stdin=subprocess.PIPE,
-        stdout=answer,
-        stderr=errors,
-        start_new_session=True,  # a Ctrl-C in the terminal is for this process, which then stops them
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
+    with one_line(f"{job.name} does not start; fewer --workers may", AfbenchError):
+        answer, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
+        popen = subprocess.Popen(
+            _COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=answer,
+            stderr=errors,
+            start_new_session=True,  # a Ctrl-C in the terminal is for this process, which then stops them
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
     assert popen.stdin
     with suppress(BrokenPipeError):
         popen.stdin.write(f"{job_as_text(job)}\n".encode())

@@ -7,14 +7,14 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from afbench.core import UsageError
+from afbench.core import AfbenchError, UsageError
 from afbench.cores import share_cores
 
 from .crew import Crew
-from .hands import Ended, Hands, last_line
+from .hands import Ended, Hands, last_line, one_line
 from .job import Job, job_as_text
 
 
@@ -31,10 +31,12 @@ def ray_hands(crew: Crew, device: str) -> Iterator[RayHands]:
     tasks; all are stopped at the end. If this process is killed, Ray stops them.
 
     Raises:
-        UsageError: if there is no such cluster, or it has not what a worker needs.
+        UsageError: if there is no such cluster, it does not start, or it has not what a worker needs.
+        AfbenchError: if it is gone while jobs run.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
+    with one_line("--executor ray cannot import ray"):
+        import ray
 
     needs = {
         "num_cpus": float(crew.params.get("num_cpus", 1)),
@@ -45,18 +47,21 @@ def ray_hands(crew: Crew, device: str) -> Iterator[RayHands]:
         _connect(ray, crew.params.get("address"))
     started: list[Any] = []
     try:
-        room = _room(ray.cluster_resources(), needs)
-        # a worker that died is started again by whoever counts how often, and says so
-        task = ray.remote(max_retries=0, **needs)(_run)
+        with one_line("the Ray cluster cannot be used"):
+            room = _room(ray.cluster_resources(), needs)
+            # a worker that died is started again by whoever counts how often, and says so
+            task = ray.remote(max_retries=0, **needs)(_run)
 
         def start(jobs: Sequence[Job]) -> list[Any]:
             for job in jobs:
-                started.append(task.options(name=job.name).remote(job_as_text(job)))
+                with one_line("the Ray cluster takes no task"):
+                    started.append(task.options(name=job.name).remote(job_as_text(job)))
             return started[len(started) - len(jobs) :]
 
         def ended(reference: Any) -> Ended | None:
-            if not ray.wait([reference], timeout=0)[0]:
-                return None
+            with one_line("the Ray cluster is gone", AfbenchError):
+                if not ray.wait([reference], timeout=0)[0]:
+                    return None
             try:
                 return Ended(json.loads(ray.get(reference)))
             except ray.exceptions.RayTaskError as error:
@@ -66,10 +71,12 @@ def ray_hands(crew: Crew, device: str) -> Iterator[RayHands]:
 
         yield RayHands(Hands(start, ended), room)
     finally:
-        for reference in started:
-            ray.cancel(reference, force=True)
+        with suppress(Exception):  # of a cluster that is gone, which has no tasks left either
+            for reference in started:
+                ray.cancel(reference, force=True)
         if ours:
-            ray.shutdown()
+            with suppress(Exception):
+                ray.shutdown()
 
 
 def _run(text: str) -> str:
@@ -83,9 +90,8 @@ def _run(text: str) -> str:
 def _connect(ray: Any, address: Any) -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UsageError(f"no Ray cluster at '{address or 'auto'}' ({last_line(str(error))})") from None
+        with one_line(f"no Ray cluster at '{address or 'auto'}'"):
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's own would end this process with another exit code

@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afbench.core import UsageError
 from afbench.cores import share_cores
 
 from .crew import Crew
-from .hands import Ended, Hands, last_line
+from .hands import Ended, Hands, last_line, one_line
 from .job import Job, job_as_text
 
 _TIMEOUTS = 100
@@ -49,28 +48,23 @@ def slurm_hands(crew: Crew, device: str, logs: Path, threads: int) -> Iterator[H
     Raises:
         UsageError: if there is no Slurm here, or a parameter is unknown.
     """
-    import submitit
+    with one_line("--executor slurm cannot import submitit"):
+        import submitit
 
     params = {"name": "afbench", "cpus_per_task": threads, **crew.params}
     if device.startswith("cuda"):
         params.setdefault("gpus_per_node", 1)
     cluster = str(params.pop("cluster", "slurm"))
     timeouts = params.pop("slurm_max_num_timeout", _TIMEOUTS)
-    try:
+    with one_line("--executor slurm cannot submit jobs"):
         executor = submitit.AutoExecutor(folder=logs / "%j", cluster=cluster, slurm_max_num_timeout=timeouts)
         executor.update_parameters(slurm_array_parallelism=crew.workers, **params)
-    except (RuntimeError, ValueError, TypeError, NameError, AssertionError) as error:
-        raise UsageError(
-            f"--executor slurm cannot submit jobs ({' '.join(str(error).split())[:300]})"
-        ) from None
     started: list[Any] = []
 
     def start(jobs: Sequence[Job]) -> list[Any]:
-        try:
-            with executor.batch():
-                submitted = [executor.submit(Resumable(), job_as_text(job)) for job in jobs]
-        except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedSubmissionError) as error:
-            raise UsageError(f"Slurm took no jobs ({' '.join(str(error).split())[:300]})") from None
+        # of any class: an `sbatch` that is not there is an OSError
+        with one_line("Slurm took no jobs"), executor.batch():
+            submitted = [executor.submit(Resumable(), job_as_text(job)) for job in jobs]
         started.extend(submitted)
         return submitted
 
