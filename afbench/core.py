@@ -37,6 +37,10 @@ class PartialError(AfbenchError):
     exit_code = 3
 
 
+class Stopped(KeyboardInterrupt):
+    """A Ctrl-C or SIGTERM, with what it leaves behind and what it costs."""
+
+
 class BadSample(Exception):
     """A sample that cannot be used: a reason from a fixed vocabulary, and what was found."""
 

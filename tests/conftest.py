@@ -13,6 +13,7 @@ from PIL import Image
 from afbench import cli
 from afbench.cli import main
 from afbench.core import ByteImage
+from afbench.engine.meter import Meter
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.workflows.generate import generate
 from afbench.workflows.request import Options
@@ -102,6 +103,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         plan = RunPlan("test", (Block(("reference",), (spec,), settings),), limit=limit)
         generate(plan, base / "out", Options(checkpoint="random", shard_size=2))
     return Made(base / "out", root)
+
+
+@pytest.fixture
+def on_gradients(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Any]], None]:
+    """Have a function called with the number of images, each time that an attack takes their gradients."""
+    real = Meter._see
+
+    def listen(call: Callable[[int], Any]) -> None:
+        def see(meter: Meter, gradient: torch.Tensor, images: int) -> None:
+            real(meter, gradient, images)
+            call(len(gradient))
+
+        monkeypatch.setattr(Meter, "_see", see)
+
+    return listen
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,7 @@ def test_an_image_that_does_not_come_back_from_its_bytes_is_never_stored(
 
 @pytest.mark.reliability("R1")
 def test_a_ctrl_c_while_images_are_encoded_loses_only_what_is_being_attacked(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_gradients: Callable[..., None]
 ) -> None:
     attacked: list[int] = []
     encoding = threading.Event()
@@ -110,10 +110,12 @@ def test_a_ctrl_c_while_images_are_encoded_loses_only_what_is_being_attacked(
             threading.Timer(0.05, encoding.set).start()
             raise KeyboardInterrupt
 
+    on_gradients(advance)
     with monkeypatch.context() as patch:
         patch.setattr(block, "_store", store)
         with pytest.raises(KeyboardInterrupt):
-            run(tmp_path / "out", 2, Hooks(advance=advance))
+            run(tmp_path / "out", 2)
+    on_gradients(lambda images: None)
     stored = {path.parent.name for path in (tmp_path / "out").glob("data/*/*.parquet")}
     assert stored == {"clean", "reference-fgsm-1", "reference-fgsm-2"}
     assert not list((tmp_path / "out").rglob("*.tmp.*"))

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from afbench.core import AfbenchError
+from afbench.core import AfbenchError, Stopped
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.storage.manifests import TOP, WORK
+from afbench.storage.manifests import TOP, WORK, read_json
 from afbench.storage.verify import verify
 from afbench.workflows.generate import generate
-from afbench.workflows.request import Hooks, Options
+from afbench.workflows.request import Options
 
 SETTINGS = (
     *expand_attack("fgsm", phi=["1/255", "2/255"]),
@@ -42,12 +43,12 @@ def _no_index_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 def run(photographs: Path) -> Callable[..., Any]:
     """Generate some settings in a folder; ``sources`` are folder and synthetic or one of them."""
 
-    def run(out: Path, settings: Any = SETTINGS, hooks: Hooks | None = None, sources: str = "folder") -> Any:
+    def run(out: Path, settings: Any = SETTINGS, sources: str = "folder") -> Any:
         specs = tuple(
             SourceSpec(one, str(photographs) if one == "folder" else None) for one in sources.split()
         )
         plan = RunPlan("test", (Block(("reference",), specs, tuple(settings)),), limit=3)
-        return generate(plan, out, Options(checkpoint="random", shard_size=2), hooks)
+        return generate(plan, out, Options(checkpoint="random", shard_size=2))
 
     return run
 
@@ -76,20 +77,30 @@ def _stop_at(number: int, real: Callable[..., Any], error: BaseException, *, aft
 @pytest.mark.reliability("R1")
 @pytest.mark.reliability("R12")
 @some_or_all
-def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard(
-    run: Any, tmp_path: Path, every: int
+def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard_and_says_how_much(
+    run: Any, tmp_path: Path, every: int, on_gradients: Callable[..., None]
 ) -> None:
     run(tmp_path / "whole")
-    expected, taken = _tree(tmp_path / "whole"), []
-    whole = run(tmp_path / "counted", hooks=Hooks(advance=taken.append)).gradients
+    expected, taken = _tree(tmp_path / "whole"), list[int]()
+    on_gradients(taken.append)
+    whole = run(tmp_path / "counted").gradients
+    files = len(list((tmp_path / "counted").glob("data/*/*.parquet")))
     for number in range(1, len(taken) + 1, every):
         out = tmp_path / str(number)
-        hook = _stop_at(number, lambda done: None, KeyboardInterrupt())
-        with pytest.raises(KeyboardInterrupt):
-            run(out, hooks=Hooks(advance=hook))
+        on_gradients(_stop_at(number, lambda done: None, KeyboardInterrupt()))
+        with pytest.raises(Stopped) as stopped:
+            run(out)
         assert not (out / TOP).exists()
-        resumed = run(out).gradients
-        assert whole - sum(taken[:number]) <= resumed <= whole - sum(taken[: number - 1]) + 8
+        kept = sum(read_json(path)["rows"] > 0 for path in (out / WORK).glob("*/*-[0-9]*.json"))
+        told = re.match(
+            r"([0-9]+) of ([0-9]+) shards are committed and kept, ([0-9]+) gradients of", str(stopped.value)
+        )
+        assert told and (int(told[1]), int(told[2])) == (kept, files)
+        lost = int(told[3])
+        on_gradients(lambda images: None)
+        # a launch that was interrupted is not counted where the interrupt hit before its count
+        assert sum(taken[: number - 1]) - lost <= whole - run(out).gradients <= sum(taken[:number]) - lost
+        assert lost <= 8
         assert _tree(out) == expected, number
 
 
@@ -158,11 +169,14 @@ def test_a_stop_while_records_are_dropped_is_cleaned_up_by_the_next_run(
 
 
 @pytest.mark.reliability("R1")
-def test_shards_and_records_that_do_not_fit_are_done_again(run: Any, tmp_path: Path) -> None:
+def test_shards_and_records_that_do_not_fit_are_done_again(
+    run: Any, tmp_path: Path, on_gradients: Callable[..., None]
+) -> None:
     run(tmp_path / "whole")
     out = tmp_path / "out"
+    on_gradients(_stop_at(12, lambda done: None, KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        run(out, hooks=Hooks(advance=_stop_at(12, lambda done: None, KeyboardInterrupt())))
+        run(out)
     clean, lost, cut, unrecorded, *_ = sorted(out.glob("data/*/folder-00000-*.parquet"))
     lost.unlink()
     cut.write_bytes(cut.read_bytes()[:-1])
@@ -174,13 +188,16 @@ def test_shards_and_records_that_do_not_fit_are_done_again(run: Any, tmp_path: P
 
 
 @pytest.mark.reliability("R1")
-def test_another_plan_finished_in_between_costs_an_unfinished_one_nothing(run: Any, tmp_path: Path) -> None:
+def test_another_plan_finished_in_between_costs_an_unfinished_one_nothing(
+    run: Any, tmp_path: Path, on_gradients: Callable[..., None]
+) -> None:
     both, late = "folder synthetic", tmp_path / "late"
     for settings in (SETTINGS[:1], SETTINGS[1:2]):
         run(tmp_path / "whole", settings, sources=both)
-    hook = _stop_at(5, lambda done: None, KeyboardInterrupt())  # in the second shard of the second source
+    # in the second shard of the second source
+    on_gradients(_stop_at(5, lambda done: None, KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
-        run(late, SETTINGS[:1], Hooks(advance=hook), both)
+        run(late, SETTINGS[:1], sources=both)
     run(late, SETTINGS[1:2])
     assert ["not finished" in problem.message for problem in verify(late)] == [True]
     assert run(late, SETTINGS[:1], sources=both).gradients == 1

@@ -12,7 +12,7 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage import failpoints
 from afbench.storage.verify import verify
 from afbench.workflows.generate import generate
-from afbench.workflows.request import Hooks, Options
+from afbench.workflows.request import Options
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -34,6 +34,7 @@ def test_memory_and_open_files_stay_flat(
     shards: int,
     disk: str,
     record_property: Callable[[str, object], None],
+    on_gradients: Callable[..., None],
 ) -> None:
     root = tmp_path / "photographs"
     mask = np.zeros((96, 96), np.uint8)
@@ -49,8 +50,8 @@ def test_memory_and_open_files_stay_flat(
     seen: list[tuple[int, int]] = []
     settings = tuple(expand_attack("fgsm", phi=["1/255"]))
     plan = RunPlan("test", (Block(("reference",), (SourceSpec("folder", str(root)),), settings),))
-    hooks = Hooks(advance=lambda gradients: seen.append((_resident(), _open_files())))
-    outcome = generate(plan, tmp_path / "out", Options(checkpoint="random", shard_size=1), hooks)
+    on_gradients(lambda images: seen.append((_resident(), _open_files())))
+    outcome = generate(plan, tmp_path / "out", Options(checkpoint="random", shard_size=1))
     assert outcome.shards_written == 2 * shards and len(seen) == shards
     warm = shards // 4  # by then everything that is kept is there
     grown = max(memory for memory, _ in seen[-warm:]) - max(memory for memory, _ in seen[:warm])

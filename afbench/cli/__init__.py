@@ -17,6 +17,7 @@ from afbench.version import __version__
 
 from .hints import NamingGroup, with_hint
 from .progress import quiet_option
+from .stopping import after_stop
 
 _COMMANDS = {
     "generate": "attack a source and store the benchmark",
@@ -80,8 +81,10 @@ def main() -> None:
         sys.exit(result if isinstance(result, int) else 0)
     except AfbenchError as error:
         _fail(str(error), error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        _fail("stopped; what `generate` committed is kept, and the same command goes on from there", 3)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        # click turns the one into the other, and keeps it as the cause
+        cause = error.__cause__ if isinstance(error, click.exceptions.Abort) else error
+        _fail(after_stop(cause, next(iter(sys.argv[1:]), None)), 3)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)

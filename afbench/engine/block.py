@@ -69,6 +69,7 @@ def run_settings(
     image_format: ImageFormat,
     on_gradients: OnGradients | None = None,
     on_queries: OnQueries | None = None,
+    on_judged: OnQueries = lambda images: None,
     on_halved: OnHalved = lambda size, images: None,
     launches: Mapping[tuple[int, int], int] = MappingProxyType({}),
     submit: Submit = inline,
@@ -89,6 +90,7 @@ def run_settings(
         image_format: how results are encoded.
         on_gradients: told how many image gradients were just taken.
         on_queries: told how many images were just looked at without a gradient, by an attack that takes none.
+        on_judged: told how many attacked images were just looked at.
         on_halved: told of a size (height, width) and the images per launch it starts again with.
         launches: images per launch for some sizes: as measured, or as a run that was halved ended with.
         submit: has images encoded and compared beside the next launch.
@@ -108,6 +110,7 @@ def run_settings(
         image_format=image_format,
         on_gradients=on_gradients,
         on_queries=on_queries,
+        on_judged=on_judged,
         on_halved=on_halved,
         launches=launches,
         submit=submit,
@@ -126,6 +129,7 @@ def start_settings(
     image_format: ImageFormat,
     on_gradients: OnGradients | None,
     on_queries: OnQueries | None,
+    on_judged: OnQueries,
     on_halved: OnHalved,
     launches: Mapping[tuple[int, int], int],
     submit: Submit,
@@ -175,7 +179,8 @@ def start_settings(
             launch //= 2
             on_halved(size, launch)
     after = {
-        setting: _judge_kept(localizer, samples, kept[setting], batch_size, device) for setting in settings
+        setting: _judge_kept(localizer, samples, kept[setting], batch_size, device, on_judged)
+        for setting in settings
     }
     return lambda: {
         setting: _rows(samples, before, kept[setting], after[setting], zero_pixels[setting])
@@ -225,13 +230,14 @@ def _judge_kept(
     kept: Sequence[_Kept | Failure],
     batch_size: int | None,
     device: str,
+    on_judged: OnQueries,
 ) -> list[Judged]:
     """What the localizer says of the images that are there, in their order."""
     done = [
         (one.image, sample.mask) for one, sample in zip(kept, samples, strict=True) if isinstance(one, _Kept)
     ]
     images, masks = [image for image, _ in done], [mask for _, mask in done]
-    return judge(localizer, images, masks, batch_size=batch_size, device=device)
+    return judge(localizer, images, masks, batch_size=batch_size, device=device, on_judged=on_judged)
 
 
 def _rows(

@@ -41,10 +41,12 @@ def judge(
     *,
     batch_size: int | None,
     device: str,
+    on_judged: Callable[[int], None] = lambda images: None,
 ) -> list[Judged]:
     """Localize 8-bit images of any sizes: forged where the probability is above the localizer's threshold.
 
-    ``batch_size`` None leaves it to ``launch_size``; launches that do not fit into memory are halved.
+    ``batch_size`` None leaves it to ``launch_size``; launches that do not fit into memory are halved. ``on_judged`` is
+    told how many images were just looked at.
 
     Raises:
         OutOfMemory: if an image does not fit by itself.
@@ -69,6 +71,7 @@ def judge(
     while waiting:
         rows = waiting.pop()
         if fits(partial(look, rows)):
+            on_judged(len(rows))
             continue
         if len(rows) == 1:
             height, width = images[rows[0]].shape[:2]

@@ -17,6 +17,8 @@ PEAK_TERAFLOPS: Mapping[str, float] = MappingProxyType({"fp32": 67.0, "tf32": 49
 """Dense peaks of an H100 or H200."""
 SHARE_OF_PEAK = (0.1, 0.5)
 """Between these lies what convolutional networks are seen to reach: how wide an uncalibrated figure is."""
+GPU_GIGAFLOPS = 1000 * PEAK_TERAFLOPS["fp32"] * (SHARE_OF_PEAK[0] * SHARE_OF_PEAK[1]) ** 0.5
+"""A second, in the middle of what an H100 or H200 reaches in fp32."""
 CPU_GIGAFLOPS = 30.0
 """Of one core a second, about."""
 KEEP_SECONDS = 70e-3 / 512**2
@@ -221,7 +223,5 @@ def expected_seconds(load: Load, device: str) -> Seconds | None:
     counted = gigaflops(load)
     if counted is None or load.images is None:
         return None
-    low, high = SHARE_OF_PEAK
-    on_gpu = 1000 * PEAK_TERAFLOPS["fp32"] * (low * high) ** 0.5
-    rate = on_gpu if device.startswith("cuda") else CPU_GIGAFLOPS * usable_cores()
+    rate = GPU_GIGAFLOPS if device.startswith("cuda") else CPU_GIGAFLOPS * usable_cores()
     return Seconds(counted / rate, load.images * load.kept * load.pixels * KEEP_SECONDS)

@@ -14,13 +14,15 @@ from typing import Any
 
 import torch
 
-from afbench.core import AfbenchError, UsageError
+from afbench.core import AfbenchError, Stopped, UsageError
 from afbench.engine import compute_precision
 from afbench.engine.beside import default_threads
 from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
 from afbench.plan import RunPlan, canonical_json
+from afbench.plan.cost import localizer_cost
+from afbench.plan.effort import effort_of
 from afbench.storage.agreement import disagreements
 from afbench.storage.commit import sweep
 from afbench.storage.folder import commit_header, has_records, log_event, read_header
@@ -29,12 +31,15 @@ from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, TOP, WORK, ex
 
 from .adaptive import behind, called, defence_of
 from .finalise import finalise
+from .headway import Headway
 from .provenance import config_hash, describe_config, difference, software
 from .request import Hooks, Options, Part, check_request, config_localizer, localizer_names
 from .retry import reopen_failed
 from .splits import Split, authentic_splits, check_splits, open_splits
 from .units import Unit, run_units
 from .work import Run, Task, stamp
+
+GOES_ON = "the same command goes on from there"
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ def generate(
         options.device,
         options.batch_size,
         options.image_format,
-        hooks.advance,
+        headway(ready, hooks),
         hooks.say,
         default_threads() if options.image_threads is None else options.image_threads,
         options.deterministic,
@@ -109,10 +114,16 @@ def generate(
                 _check_folder(out, ready)
                 units = _begin(run, ready)
                 ours = units[part.index :: part.count] if part else units
-                hooks.start(sum(one.gradients_left(out) for one in ours))
+                hooks.start(work_left(out, ready, ours))
                 stack.enter_context(at_work(out, same_plan, loose=loose))
-            with compute_precision(options.precision, options.device, deterministic=options.deterministic):
-                run_units(run, ours, loose=loose)
+            try:
+                with compute_precision(
+                    options.precision, options.device, deterministic=options.deterministic
+                ):
+                    run_units(run, ours, loose=loose)
+            except KeyboardInterrupt:
+                lost = f"{run.gradients - run.kept} gradients of unfinished ones are lost"
+                raise Stopped(f"{files_kept(out, ours)}, {lost}; {GOES_ON}") from None
             log_event(out, event="end", process=os.getpid(), gradients=run.gradients, shards=run.shards)
             # by each that was at work: what the first has published is not touched
             with locked(out, same_plan, loose=loose):
@@ -120,8 +131,26 @@ def generate(
     return outcome(out, ready, shards=run.shards, gradients=run.gradients, left=left)
 
 
-def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks) -> Ready:
+def headway(ready: Ready, hooks: Hooks) -> Headway:
+    """Counts work in gradients of the first localizer on the first source."""
+    return Headway(ready.tasks[0].effort.gradient, hooks.advance)
+
+
+def work_left(out: Path, ready: Ready, units: Sequence[Unit]) -> int:
+    """What units still take, as ``headway`` counts it."""
+    return int(sum(unit.seconds_left(out) for unit in units) / ready.tasks[0].effort.gradient)
+
+
+def files_kept(out: Path, units: Sequence[Unit]) -> str:
+    """How many shards of a run that was stopped are there, in words."""
+    made, wanted = sum(unit.files_made(out) for unit in units), sum(unit.files for unit in units)
+    return f"{made} of {wanted} shards are committed and kept"
+
+
+def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks, made_on: str | None = None) -> Ready:
     """Open the localizers and sources of a plan that ``check_request`` let pass; nothing is written into the folder.
+
+    ``made_on`` is the device that shards are cut for, where it is not the one of the options.
 
     Raises:
         UsageError: as ``generate`` does.
@@ -134,13 +163,15 @@ def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks) -> Ready:
         name: behind(bare, name, options.through_defence, device=options.device, seed=plan.seed)
         for name, bare in localizers.items()
     }
-    splits = open_splits(plan, out, options, localizers, hooks.index)
+    made_on = made_on or options.device
+    splits = open_splits(plan, out, options, localizers, hooks.index, made_on)
     tasks = [
         Task(
             attacked[name],
             called(options.localizer_name or config_localizer(name), attacked[name]),
             splits[source.name],
             block.settings,
+            effort_of(localizer_cost(name), splits[source.name].pixels, made_on),
         )
         for block in plan.blocks
         for name in block.localizers
@@ -294,8 +325,7 @@ def _begin(run: Run, ready: Ready) -> list[Unit]:
     """Fix how everything is made, and list the shards to look at, split by split."""
     run.published_at = stamp(run.out)
     told = software()
-    for split in ready.every_split:
-        commit_header(run.out, f"{split.originals}.{split.name}", split.identity())
+    commit_headers(run.out, ready)
     published = _published(run.out)
     for task in ready.tasks:
         for config in task.without(published).configs().values():
@@ -311,6 +341,12 @@ def _begin(run: Run, ready: Ready) -> list[Unit]:
         threads=torch.get_num_threads(),
     )
     return list_units(run.out, ready)
+
+
+def commit_headers(out: Path, ready: Ready) -> None:
+    """Fix what the splits are, and where their shards are cut."""
+    for split in ready.every_split:
+        commit_header(out, f"{split.originals}.{split.name}", split.identity())
 
 
 def list_units(out: Path, ready: Ready) -> list[Unit]:

@@ -67,7 +67,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Hooks:
-    """Where a caller listens: ``start(gradients)``, ``advance(gradients)``, ``say(line)``, ``index(files, of)``."""
+    """Where a caller listens: ``start(work)``, ``advance(work)``, ``say(line)``, ``index(files, of)``.
+
+    Work is in gradients; looks without one and the keeping of images count as their share, by the cost model of ``afbench plan``.
+    """
 
     start: Callable[[int], None] = lambda total: None
     advance: Callable[[int], None] = lambda done: None

@@ -12,14 +12,27 @@ from typing import Any
 
 import torch
 
-from afbench.core import PartialError, UsageError
+from afbench.core import PartialError, Stopped, UsageError
 from afbench.plan import RunPlan
 from afbench.storage.locks import locked
 from afbench.storage.manifests import LOG
 
 from .crew import Crew
 from .finalise import finalise
-from .generate import Outcome, fingerprint, generate, is_finished, list_units, outcome, prepare, retry
+from .generate import (
+    GOES_ON,
+    Outcome,
+    commit_headers,
+    files_kept,
+    fingerprint,
+    generate,
+    is_finished,
+    list_units,
+    outcome,
+    prepare,
+    retry,
+    work_left,
+)
 from .hands import Done, Hands, run_jobs
 from .job import Job
 from .request import Hooks, Options, Part, check_request
@@ -65,8 +78,9 @@ def generate_by(
     hooks = hooks or Hooks()
     check_request(plan, out, options)
     devices = _devices(crew, options.device)
-    # on the CPU: the GPUs are for the workers
-    ready = prepare(plan, out, replace(options, device="cpu"), hooks)
+    # on the CPU: the GPUs are for the workers, whose slowest decides where shards are cut
+    made_on = min(devices, default=options.device)
+    ready = prepare(plan, out, replace(options, device="cpu"), hooks, made_on)
     done = Done([], [])
     if options.retry_failed:
         retry(out, ready)
@@ -74,15 +88,20 @@ def generate_by(
         # workers of a cluster may have no locks in common with this machine
         loose, same_plan = crew.executor != "local", fingerprint(ready, options)
         with locked(out, same_plan, loose=loose):
+            commit_headers(out, ready)  # the workers cut their shards as these say
             units = list_units(out, ready)
         if _left(out, units):
-            with _at_work(crew, options.device, devices, out, units) as at:
-                jobs = _jobs(at, plan, out, replace(options, retry_failed=False), units)
-                hooks.start(sum(one.gradients_left(out) for one in units))
-                _tell_of_idle(crew.workers or len(devices), len(jobs), hooks)
-                watch = _follow_log(out / LOG / "run.jsonl", hooks)
-                done = run_jobs(at.hands, jobs, at_once=at.at_once, say=hooks.say, watch=watch)
-                watch()
+            try:
+                with _at_work(crew, options.device, devices, out, units) as at:
+                    jobs = _jobs(at, plan, out, replace(options, retry_failed=False), units)
+                    hooks.start(work_left(out, ready, units))
+                    _tell_of_idle(crew.workers or len(devices), len(jobs), hooks)
+                    watch = _follow_log(out / LOG / "run.jsonl", hooks)
+                    done = run_jobs(at.hands, jobs, at_once=at.at_once, say=hooks.say, watch=watch)
+                    watch()
+            except KeyboardInterrupt:  # by now the workers have committed what they could
+                lost = "what workers had begun of the others is lost"
+                raise Stopped(f"{files_kept(out, units)}, {lost}; {GOES_ON}") from None
         if not is_finished(out, ready):
             left = _left(out, list_units(out, ready))
             if left:
@@ -179,7 +198,7 @@ def _jobs(at: _At, plan: RunPlan, out: Path, options: Options, units: Sequence[U
 
 
 def _follow_log(path: Path, hooks: Hooks) -> Callable[[], None]:
-    """A call that tells what was logged since the last one: gradients taken, and lines said."""
+    """A call that tells what was logged since the last one: work done, and lines said."""
     seen = path.stat().st_size if path.exists() else 0
 
     def watch() -> None:
@@ -200,6 +219,6 @@ def _follow_log(path: Path, hooks: Hooks) -> Callable[[], None]:
 
 def _tell(entry: dict[str, Any], hooks: Hooks) -> None:
     if entry["event"] == "group":
-        hooks.advance(int(entry["passes"]))
+        hooks.advance(int(entry["work"]))
     elif entry["event"] == "said":
         hooks.say(str(entry["line"]))

@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from afbench.core import Localizer, Source, UsageError
-from afbench.plan import RunPlan
+from afbench.plan import RunPlan, SourceSpec, settings_by_group
+from afbench.plan.cost import KEEP_SECONDS, localizer_cost
+from afbench.plan.effort import CORES, effort_of, shard_size
+from afbench.plan.estimate import expected_source
 from afbench.sources import SourceOptions, open_source
 from afbench.storage.folder import has_records, read_header
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ids_sha256, read_configs
@@ -18,8 +21,6 @@ from afbench.storage.shards import cut_ids
 from .fitting import fit_source
 from .provenance import difference
 from .request import AttackAt, OnIndex, Options
-
-DEFAULT_SHARD_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,19 @@ class Split:
     def shards(self) -> list[Sequence[str]]:
         return cut_ids(self.source.ids, self.shard_size, self.source.pixels)
 
+    @cached_property
+    def pixels(self) -> int:
+        """Of an image, on average; what is published or usual where nobody looked."""
+        known = [self.source.pixels[one] for one in self.source.ids if self.source.pixels.get(one)]
+        if known:
+            return sum(known) // len(known)
+        return (expected_source(SourceSpec(self.name), None, {}) or (0, 512 * 512))[1]
+
+    @property
+    def keep_seconds(self) -> float:
+        """What it takes to encode one image and decode it again, by the cost model."""
+        return self.pixels * KEEP_SECONDS / CORES
+
     def identity(self) -> dict[str, Any]:
         """What must not change as long as a folder holds this split."""
         return {
@@ -56,10 +70,16 @@ class Split:
 
 
 def open_splits(
-    plan: RunPlan, out: Path, options: Options, localizers: Mapping[str, Localizer], on_index: OnIndex
+    plan: RunPlan,
+    out: Path,
+    options: Options,
+    localizers: Mapping[str, Localizer],
+    on_index: OnIndex,
+    made_on: str,
 ) -> dict[str, Split]:
     """Open every source of a plan, cut as the folder has it already where it does.
 
+    Else shards are cut so that about two minutes are at stake where they are ``made_on``: "cpu", "cuda" or such.
     ``on_index`` is told how many files of a source have been read for the first time, of how many.
 
     Raises:
@@ -79,10 +99,31 @@ def open_splits(
         )
         if options.attack_at == "model":
             source = fit_source(source, list(localizers.values()))
-        before = _held(out, name, CLEAN)
-        size = options.shard_size or (int(before["shard_size"]) if before else DEFAULT_SHARD_SIZE)
-        found[name] = Split(source, size, options.attack_at)
+        size = options.shard_size or _size_in_folder(out, source)
+        split = Split(source, size or 1, options.attack_at)
+        found[name] = split if size else replace(split, shard_size=_size_of(plan, split, made_on))
     return found
+
+
+def _size_in_folder(out: Path, source: Source) -> int | None:
+    """How a folder cuts a source already, or is about to: whoever comes second must do as the first."""
+    fixed = _held(out, source.name, CLEAN)
+    begun = read_header(out, f"{CLEAN}.{source.name}")
+    if fixed is None and begun and begun.get("ids_sha256") == ids_sha256(source.ids):
+        fixed = begun
+    return int(fixed["shard_size"]) if fixed else None
+
+
+def _size_of(plan: RunPlan, split: Split, made_on: str) -> int:
+    """By the sharing group that takes longest: each is committed by itself."""
+    seconds = [
+        effort_of(localizer_cost(name), split.pixels, made_on).of_group(group)
+        for block in plan.blocks
+        if split.name in [source.name for source in block.sources]
+        for name in block.localizers
+        for group in settings_by_group(block.settings).values()
+    ]
+    return shard_size(max(seconds, default=0.0), len(split.source.ids))
 
 
 def authentic_splits(splits: Mapping[str, Split]) -> dict[str, Split]:

@@ -14,7 +14,7 @@ from afbench.engine.beside import threads, writing
 from afbench.storage.locks import others_at_work, poll, unit
 
 from .splits import Split
-from .work import Beside, Run, Task, gradients_left, is_made, run_shard, start_reading
+from .work import Beside, Run, Task, files_made, is_made, run_shard, seconds_left, start_reading
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,22 @@ class Unit:
         """True if nothing of it is missing."""
         return is_made(out, self.split, self.number, self.tasks, originals_published=self.originals_published)
 
-    def gradients_left(self, out: Path) -> int:
-        """Image gradients (and queries) that it still takes."""
-        return sum(gradients_left(out, task, self.number) for task in self.tasks)
+    def seconds_left(self, out: Path) -> float:
+        """What is missing of it takes, by the cost model."""
+        return seconds_left(
+            out, self.split, self.number, self.tasks, originals_published=self.originals_published
+        )
+
+    @property
+    def files(self) -> int:
+        """How many files it is to have: of each config one."""
+        return (not self.originals_published) + sum(len(task.settings) for task in self.tasks)
+
+    def files_made(self, out: Path) -> int:
+        """How many of them are committed."""
+        return files_made(
+            out, self.split, self.number, self.tasks, originals_published=self.originals_published
+        )
 
 
 def run_units(run: Run, units: Sequence[Unit], *, loose: bool = False) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from afbench.core import AfbenchError, BadSample, Localizer, Sample, Setting, Source
+from afbench.core import AfbenchError, BadSample, Localizer, Sample, Setting, Source, UsageError
 from afbench.engine import OUT_OF_MEMORY, AttackedRow, Failure, Judged, judge, start_settings
 from afbench.engine.beside import Submit, Writer
 from afbench.engine.gpu_log import gpu_use
@@ -22,12 +22,14 @@ from afbench.engine.memory import is_out_of_memory
 from afbench.engine.precision import promised
 from afbench.engine.room import measured_launch
 from afbench.images import ImageFormat
-from afbench.plan import config_name, queries, settings_by_group, shared_gradients
+from afbench.plan import config_name, settings_by_group
+from afbench.plan.effort import Effort
 from afbench.storage.folder import commit_record, log_event, read_record
 from afbench.storage.manifests import TOP, ids_sha256
 from afbench.storage.shards import shard_path, write_shard
 
 from .adaptive import undefended
+from .headway import Headway, Piece
 from .launches import logged_launches
 from .rows import PixelHashes, attacked_row, clean_row, hash_sample
 from .splits import Split
@@ -40,47 +42,45 @@ _NO_MEMORY = (
 
 @dataclass(frozen=True)
 class Task:
-    """Settings of one localizer on one split; ``name`` is what configs call the localizer."""
+    """Settings of one localizer on one split; ``name`` is what configs call the localizer, ``effort`` what an image takes."""
 
     localizer: Localizer
     name: str
     split: Split
     settings: Sequence[Setting]
+    effort: Effort
 
     def configs(self) -> dict[Setting, str]:
         return {setting: config_name(self.name, setting) for setting in self.settings}
 
     def without(self, published: AbstractSet[tuple[str, str]]) -> Task:
         left = [one for one, config in self.configs().items() if (config, self.split.name) not in published]
-        return Task(self.localizer, self.name, self.split, left)
+        return replace(self, settings=left)
 
 
 @dataclass
 class Run:
-    """Where and how shards are made, and what has been done so far."""
+    """Where and how shards are made, and what has been done so far; ``kept`` are the gradients of what is committed."""
 
     out: Path
     seed: int
     device: str
     batch_size: int | None
     image_format: ImageFormat
-    on_gradients: Callable[[int], None]
+    headway: Headway
     say: Callable[[str], None]
     image_threads: int
     deterministic: bool
     compiled: bool
     shards: int = 0
     gradients: int = 0
+    kept: int = 0
     published_at: tuple[int, int] | None = None
     rooms: dict[tuple[str, tuple[int, int]], int] = field(default_factory=dict)
 
     def is_published(self) -> bool:
         """True if another process has published what this run began with, and so removed the records."""
         return stamp(self.out) != self.published_at
-
-    def advance(self, gradients: int) -> None:
-        self.gradients += gradients
-        self.on_gradients(gradients)
 
 
 def stamp(out: Path) -> tuple[int, int] | None:
@@ -92,12 +92,31 @@ def stamp(out: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def gradients_left(out: Path, task: Task, number: int) -> int:
-    """Image gradients (and queries of attacks that take none) of what is missing of a shard of a task."""
-    return sum(
-        len(task.split.shards[number]) * (shared_gradients(group) + sum(map(queries, group)))
-        for group in _missing_groups(out, task, number)
-    )
+def stored_record(out: Path, config: str, split: Split, number: int) -> dict[str, Any] | None:
+    """The record of a committed shard, or None if it is to be made.
+
+    Raises:
+        UsageError: if it holds other samples, since a process that no lock reaches cuts the split elsewhere.
+    """
+    record = read_record(out, config, split.name, number)
+    if record and record["ids_sha256"] != ids_sha256(split.shards[number]):
+        raise UsageError(
+            f"'{out}' holds other samples in '{record['path']}' than this process would put there: another one cuts "
+            f"shards elsewhere; give all of them the same --shard-size"
+        )
+    return record
+
+
+def seconds_left(
+    out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
+) -> float:
+    """What is missing of a shard takes, by the cost model."""
+    groups = [(task, group) for task in tasks for group in _missing_groups(out, task, number)]
+    judged = {task.name: task.effort.forward for task, _ in groups}
+    each = sum(judged.values()) + sum(task.effort.of_group(group) for task, group in groups)
+    if not originals_published and stored_record(out, split.originals, split, number) is None:
+        each += split.keep_seconds
+    return len(split.shards[number]) * each
 
 
 @dataclass(frozen=True)
@@ -112,8 +131,17 @@ def is_made(
     out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
 ) -> bool:
     """True if ``run_shard`` would find nothing to do."""
-    stored = originals_published or read_record(out, split.originals, split.name, number) is not None
+    stored = originals_published or stored_record(out, split.originals, split, number) is not None
     return stored and not any(_missing_groups(out, task, number) for task in tasks)
+
+
+def files_made(
+    out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
+) -> int:
+    """How many of the files of a shard are committed."""
+    configs = [config for task in tasks for config in task.configs().values()]
+    wanted = [*configs, *([] if originals_published else [split.originals])]
+    return sum(stored_record(out, config, split, number) is not None for config in wanted)
 
 
 def start_reading(split: Split, number: int, submit: Submit) -> list[Future[Sample | BadSample]]:
@@ -139,7 +167,7 @@ def run_shard(
     missing = [(task, group) for task in tasks for group in _missing_groups(run.out, task, number)]
     samples, excluded = _samples(split.shards[number], reading)
     hashing = {sample.sample_id: beside.submit(hash_sample, sample) for sample in samples}
-    if not originals_published and read_record(run.out, split.originals, split.name, number) is None:
+    if not originals_published and stored_record(run.out, split.originals, split, number) is None:
         rows = [
             beside.submit(_clean_row, sample, split.name, run.image_format, hashing[sample.sample_id])
             for sample in samples
@@ -148,6 +176,7 @@ def run_shard(
         def write() -> None:
             done = [one.result() for one in rows]
             _commit(run, split.originals, split, number, done, excluded, together=())
+            run.headway.did(split.keep_seconds * len(split.shards[number]))
 
         beside.writer.put(write)
     for one in excluded:
@@ -155,13 +184,24 @@ def run_shard(
     before: dict[str, list[Judged]] = {}
     for task, group in missing:
         if task.name not in before:
-            images, masks = [sample.image for sample in samples], [sample.mask for sample in samples]
-            with _told_of_memory():
-                # also of attacks through a defence: every RP refers to the bare localizer on the originals
-                before[task.name] = judge(
-                    undefended(task.localizer), images, masks, batch_size=run.batch_size, device=run.device
-                )
+            before[task.name] = _judge_originals(run, task, number, samples)
         _run_group(run, task, group, number, samples, before[task.name], excluded, hashing, beside)
+
+
+def _judge_originals(run: Run, task: Task, number: int, samples: Sequence[Sample]) -> list[Judged]:
+    """Also of attacks through a defence: every RP refers to the bare localizer on the originals."""
+    piece = Piece(run.headway.did, task.effort.forward * len(task.split.shards[number]))
+    with _told_of_memory():
+        judged = judge(
+            undefended(task.localizer),
+            [sample.image for sample in samples],
+            [sample.mask for sample in samples],
+            batch_size=run.batch_size,
+            device=run.device,
+            on_judged=lambda images: piece.add(images * task.effort.forward),
+        )
+    piece.finish()
+    return judged
 
 
 def _run_group(
@@ -177,17 +217,19 @@ def _run_group(
 ) -> None:
     started, threads = time.monotonic(), torch.get_num_threads()
     halved: dict[tuple[int, int], int] = {}
-    passes = 0
+    gradients = looks = 0
+    piece = Piece(run.headway.did, task.effort.of_group(group) * len(task.split.shards[number]))
 
-    def on_gradients(number: int) -> None:
-        nonlocal passes
-        passes += number
-        run.advance(number)
+    def on_gradients(images: int) -> None:
+        nonlocal gradients
+        gradients += images
+        run.gradients += images
+        piece.add(images * task.effort.gradient)
 
-    def on_queries(number: int) -> None:
-        nonlocal passes
-        passes += number
-        run.on_gradients(number)
+    def on_queries(images: int) -> None:
+        nonlocal looks
+        looks += images
+        piece.add(images * task.effort.forward)
 
     def on_halved(size: tuple[int, int], images: int) -> None:
         halved[size] = images
@@ -208,6 +250,7 @@ def _run_group(
             image_format=run.image_format,
             on_gradients=on_gradients,
             on_queries=on_queries,
+            on_judged=lambda images: piece.add(images * task.effort.forward),
             on_halved=on_halved,
             launches=launches,
             submit=beside.submit,
@@ -220,6 +263,8 @@ def _run_group(
         _refuse_none(done)
         hashes = {sample_id: one.result() for sample_id, one in hashing.items()}
         wrote = _write_group(run, task, group, number, done, excluded, hashes)
+        run.kept += gradients
+        piece.finish()
         log_event(
             run.out,
             event="group",
@@ -235,7 +280,8 @@ def _run_group(
             halved=[[*size, images] for size, images in halved.items()],
             deterministic=run.deterministic,
             threads=threads,
-            passes=passes,
+            passes=gradients + looks,
+            work=run.headway.unlogged(),
             seconds=round(time.monotonic() - started, 3),
             **use,
         )
@@ -257,7 +303,7 @@ def _write_group(
     wrote = []
     for setting, results in done.items():
         config = configs[setting]
-        if read_record(run.out, config, split.name, number):
+        if stored_record(run.out, config, split, number):
             continue
         rows = [
             attacked_row(one, setting, task.localizer, task.name, split.name, hashes)
@@ -316,7 +362,7 @@ def _missing_groups(out: Path, task: Task, number: int) -> list[list[Setting]]:
     return [
         group
         for group in settings_by_group(task.settings).values()
-        if any(read_record(out, configs[setting], task.split.name, number) is None for setting in group)
+        if any(stored_record(out, configs[setting], task.split, number) is None for setting in group)
     ]
 
 
