@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from afbench.report.sheet import _CELL, _GAP, _HEAD, _LABEL, COLUMNS, GAIN, SheetRow, contact_sheet
-from afbench.report.tables import figure, stats_rows, stats_table, text_table
+from afbench.report.tables import figure, stats_rows, stats_table
+from afbench.report.text import text_table
 
 
 @pytest.fixture

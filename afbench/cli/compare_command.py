@@ -7,12 +7,15 @@ from pathlib import Path
 
 import click
 
+from .tables import table_width, wide_option
+
 
 @click.command("compare", epilog="Example: afbench compare scores/none scores/jpeg")
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
-def command(first: Path, second: Path, as_json: bool) -> None:
+@wide_option
+def command(first: Path, second: Path, as_json: bool, wide: bool) -> None:
     """Compare two score folders image by image: F1 and RP, first minus second, and whether they tie.
 
     FIRST and SECOND are of one dataset version and the same images. The 95 % intervals are a bootstrap over images, paired by
@@ -24,4 +27,4 @@ def command(first: Path, second: Path, as_json: bool) -> None:
 
     scores = read_score(first), read_score(second)
     found = comparison_json(*scores, compare(*scores))
-    click.echo(json.dumps(found, indent=2) if as_json else differences_table(found))
+    click.echo(json.dumps(found, indent=2) if as_json else differences_table(found, table_width(wide)))

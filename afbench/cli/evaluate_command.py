@@ -10,6 +10,7 @@ import click
 
 from .names import DEFENCE, LOCALIZER
 from .progress import deferred_bar, quiet_option
+from .tables import table_width, wide_option
 
 
 @click.command(
@@ -62,6 +63,7 @@ from .progress import deferred_bar, quiet_option
     "--batch-size", type=click.IntRange(1), help="Images per launch. Default: as many as suit their size."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print figures and gates as JSON on stdout.")
+@wide_option
 @quiet_option
 def command(
     data: Path,
@@ -76,6 +78,7 @@ def command(
     device: str,
     batch_size: int | None,
     as_json: bool,
+    wide: bool,
 ) -> int:
     """Print F1 and RP per source and attack, with and without defences, against attacks that know them or not.
 
@@ -117,6 +120,6 @@ def command(
     if as_json:
         click.echo(json.dumps(files.evaluation_json(records, gates), indent=2, allow_nan=False))
     else:
-        click.echo(evaluation_table(records))
-        click.echo("\n" + gate_table([files.gate_json(one) for one in gates]))
+        click.echo(evaluation_table(records, table_width(wide)))
+        click.echo("\n" + gate_table([files.gate_json(one) for one in gates], table_width(wide)))
     return int(sweep and any(one.passed is False for one in gates))

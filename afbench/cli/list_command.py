@@ -6,9 +6,13 @@ import json
 
 import click
 
+from afbench.defences import list_defences
 from afbench.localizers.load import list_localizers
 from afbench.plan import ATTACKS, list_plans
+from afbench.report.text import fold_line
 from afbench.shipped import shipped_json
+
+from .tables import table_width, wide_option
 
 _BUILT_IN = {
     "demo": "120 fixed forgeries on free photographs, embedded",
@@ -20,11 +24,14 @@ _BUILT_IN = {
 
 @click.command("list", epilog="Example: afbench list attacks")
 @click.argument(
-    "what", type=click.Choice(["all", "attacks", "localizers", "sources", "plans"]), default="all"
+    "what",
+    type=click.Choice(["all", "attacks", "localizers", "sources", "defences", "plans"]),
+    default="all",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def command(what: str, as_json: bool) -> None:
-    """Print the attacks, localizers, sources and plans this version knows."""
+@wide_option
+def command(what: str, as_json: bool, wide: bool) -> None:
+    """Print the attacks, localizers, sources, defences and plans this version knows."""
     published = shipped_json("sources")
     found = {
         "attacks": {
@@ -39,6 +46,7 @@ def command(what: str, as_json: bool) -> None:
                 for name, row in published.items()
             },
         },
+        "defences": list_defences(),
         "plans": list_plans(),
     }
     chosen = found if what == "all" else {what: found[what]}
@@ -49,4 +57,4 @@ def command(what: str, as_json: bool) -> None:
         click.echo(f"{title}:")
         width = max(map(len, entries), default=0)
         for name, summary in entries.items():
-            click.echo(f"  {name:<{width}} {summary}")
+            click.echo(fold_line(f"  {name:<{width}} {summary}", table_width(wide), " " * (width + 3)))

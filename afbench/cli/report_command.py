@@ -9,12 +9,15 @@ import click
 
 from afbench.core import UsageError
 
+from .tables import table_width, wide_option
+
 
 @click.command("report", epilog="Example: afbench report --paper afbench-out/demo")
 @click.argument("folders", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--paper", is_flag=True, help="Put the figures beside the ANSM paper's Tables III to VI.")
 @click.option("--json", "as_json", is_flag=True, help="Print the records as JSON.")
-def command(folders: tuple[Path, ...], paper: bool, as_json: bool) -> None:
+@wide_option
+def command(folders: tuple[Path, ...], paper: bool, as_json: bool, wide: bool) -> None:
     """Put what was measured beside what was published.
 
     Of FOLDERS, benchmarks fill the undefended figures and scores the defended ones. Figures the paper contradicts itself in are marked
@@ -26,4 +29,4 @@ def command(folders: tuple[Path, ...], paper: bool, as_json: bool) -> None:
     from afbench.workflows.paper import beside_the_paper
 
     records = beside_the_paper(folders)
-    click.echo(json.dumps(records, indent=2) if as_json else paper_table(records))
+    click.echo(json.dumps(records, indent=2) if as_json else paper_table(records, table_width(wide)))

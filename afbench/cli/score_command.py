@@ -11,6 +11,7 @@ import click
 from afbench.core import UsageError
 
 from .progress import deferred_bar, quiet_option
+from .tables import table_width, wide_option
 
 
 @click.command("score", epilog="Example: afbench score submission --data afbench-out/demo --out score")
@@ -25,6 +26,7 @@ from .progress import deferred_bar, quiet_option
     help="Folder of score.json files in which the same predictions must not be yet.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the score, or the problems, as JSON.")
+@wide_option
 @quiet_option
 def command(
     submission: Path,
@@ -34,6 +36,7 @@ def command(
     partial: bool,
     board: Path | None,
     as_json: bool,
+    wide: bool,
 ) -> int:
     """Check a submission (a folder, .zip or .tar), count its masks against the truth, and say what it is worth.
 
@@ -73,5 +76,5 @@ def command(
     elif validate_only:
         click.echo(f"{submission}: valid, {told['masks']} masks")
     else:
-        click.echo(score_table(told))
+        click.echo(score_table(told, table_width(wide)))
     return 0

@@ -7,14 +7,19 @@ from pathlib import Path
 
 import click
 
+from .tables import table_width, wide_option
+
 
 @click.command("stats", epilog="Example: afbench stats afbench-out/demo")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def command(folder: Path, as_json: bool) -> None:
+@wide_option
+def command(folder: Path, as_json: bool, wide: bool) -> None:
     """Print F1 before and after, RP, the all-ones baseline, PSNR and SSIM for every config and source."""
     from afbench.report.tables import stats_rows, stats_table
     from afbench.storage.manifests import open_benchmark
 
     configs = open_benchmark(folder).configs
-    click.echo(json.dumps(stats_rows(configs), indent=2) if as_json else stats_table(configs))
+    click.echo(
+        json.dumps(stats_rows(configs), indent=2) if as_json else stats_table(configs, table_width(wide))
+    )

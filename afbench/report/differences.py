@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .tables import figure, text_table
+from .tables import figure
+from .text import fold_line, text_table
 
 _HEAD = (
     *("localizer", "attack", "images"),
@@ -14,7 +15,7 @@ _HEAD = (
 )
 
 
-def differences_table(comparison: Mapping[str, Any]) -> str:
+def differences_table(comparison: Mapping[str, Any], width: int | None = None) -> str:
     """What ``afbench.scoring.compare`` found, as an aligned table; a tie is where the interval holds 0."""
     body = [
         [
@@ -26,8 +27,13 @@ def differences_table(comparison: Mapping[str, Any]) -> str:
         ]
         for row in comparison["attacks"]
     ]
-    head = f"first  {comparison['first']}\nsecond {comparison['second']}\ndataset {comparison['dataset_version']}"
-    return f"{head}\n\n{text_table(_HEAD, body)}"
+    lines = (
+        f"first  {comparison['first']}",
+        f"second {comparison['second']}",
+        f"dataset {comparison['dataset_version']}",
+    )
+    table = text_table(_HEAD, body, together=(1, 5, 5), width=width)
+    return "\n".join([*(fold_line(line, width) for line in lines), "", table])
 
 
 def _cells(row: Mapping[str, Any], digits: int) -> list[str]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from .paper import ATTACKS, LOCALIZERS, SOURCES
-from .tables import figure, text_table
+from .tables import figure
+from .text import fold_line, text_table
 
 _NAMES = {
     **ATTACKS,
@@ -45,7 +46,7 @@ def columns_of(records: Sequence[Record]) -> list[Column]:
     ]
 
 
-def evaluation_table(records: Sequence[Record]) -> str:
+def evaluation_table(records: Sequence[Record], width: int | None = None) -> str:
     """Aligned text: F1 and RP in percent of the bare localizer's F1 on the originals; ``-`` where nothing was measured."""
     columns = columns_of(records)
     head = ["source", "attack", "images"]
@@ -58,7 +59,8 @@ def evaluation_table(records: Sequence[Record]) -> str:
         body.append([source, _name(attack), str(images)])
         for column in columns:
             body[-1] += _cells(cells.get(column), attack)
-    return "\n".join([text_table(head, body), *_notes(records)])
+    table = text_table(head, body, together=(1, *[2] * len(columns)), width=width)
+    return "\n".join([table, *(fold_line(note, width) for note in _notes(records))])
 
 
 def evaluation_csv(records: Sequence[Record]) -> str:

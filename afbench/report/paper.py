@@ -12,7 +12,8 @@ import pandas as pd
 from afbench.plan import PAPER_PHI, PAPER_STEPS
 from afbench.shipped import shipped
 
-from .tables import figure, text_table
+from .tables import figure
+from .text import fold_line, text_table
 
 LOCALIZERS = {"mvss": "MVSS-Net", "ifosn": "IF-OSN", "hdfnet": "HDF-Net", "code": "CoDE"}
 SOURCES = {"columbia": "Columbia", "casia_v1": "CASIAv1", "imd20": "IMD20", "misd": "MISD"}
@@ -256,16 +257,17 @@ def _record(row: PaperRow, measured: Measured | None) -> dict[str, Any]:
     }
 
 
-def paper_table(records: Sequence[Mapping[str, Any]]) -> str:
+def paper_table(records: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
     """The records as aligned text, one block per table of the paper."""
     blocks = []
     for table in ("III", "IV", "V", "VI"):
         body = [_cells(record) for record in records if record["table"] == table]
         where = "per source" if table == "III" else f"all images of {', '.join(POOLED)}"
-        blocks.append(f"Table {table}: {where}, mean over intensities\n{text_table(_HEAD, body)}")
+        title = fold_line(f"Table {table}: {where}, mean over intensities", width)
+        blocks.append(f"{title}\n{text_table(_HEAD, body, together=(3, 3, 1, 1, 1), width=width)}")
     flagged = sum(record["contradictory"] for record in records)
     note = f"! {flagged} pairs where the paper contradicts itself; no difference is taken" if flagged else ""
-    return "\n\n".join([*blocks, note]).rstrip()
+    return "\n\n".join([*blocks, fold_line(note, width)]).rstrip()
 
 
 _HEAD = (

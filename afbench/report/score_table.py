@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .tables import figure, text_table
+from .tables import figure
+from .text import fold_line, text_table
 
 _HEAD = ["localizer", "images of", "images", "F1", "95 % of F1", "RP %", "95 % of RP", "undef"]
 
 
-def score_table(score: Mapping[str, Any]) -> str:
-    """The aggregates of a score.json as an aligned table, and its warnings."""
+def score_table(score: Mapping[str, Any], width: int | None = None) -> str:
+    """The aggregates of a score.json as an aligned table, and its warnings, folded to ``width``."""
     body = [
         _row(localizer, label, figures)
         for localizer, found in score["aggregates"].items()
@@ -22,13 +23,13 @@ def score_table(score: Mapping[str, Any]) -> str:
             *found["per_attack"].items(),
         )
     ]
-    lines = [text_table(_HEAD, body)]
+    lines = [text_table(_HEAD, body, together=(1, 2, 2, 1), width=width)]
     lines += [f"warning {one}" for one in score["warnings"]]
     if not score["rankable"]:
         lines.append(
             f"partial: {score.get('missing', 'some')} predictions are missing, so this cannot be ranked"
         )
-    return "\n".join(lines)
+    return "\n".join([lines[0], *(fold_line(line, width) for line in lines[1:])])
 
 
 def _row(localizer: str, label: str, figures: Mapping[str, Any]) -> list[str]:

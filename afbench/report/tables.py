@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
+
+from .text import text_table
 
 FIGURES = ("n", "f1_clean", "f1_adv", "rp", "f1_all_ones", "psnr", "ssim", "linf", "unchanged", "n_undefined")
 _HEADS = ("images", "F1 orig", "F1 att", "RP %", "all-ones", "PSNR", "SSIM", "max lvl", "unchgd", "undef")
@@ -27,8 +29,8 @@ def stats_rows(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]
     ]
 
 
-def stats_table(configs: Mapping[str, Mapping[str, Any]]) -> str:
-    """The same as an aligned text table."""
+def stats_table(configs: Mapping[str, Mapping[str, Any]], width: int | None = None) -> str:
+    """The same as an aligned text table, folded to ``width`` columns where it is given."""
     head = ["config", "source", *_HEADS]
     body = [
         [
@@ -38,22 +40,9 @@ def stats_table(configs: Mapping[str, Mapping[str, Any]]) -> str:
         ]
         for row in stats_rows(configs)
     ]
-    return text_table(head, body)
+    return text_table(head, body, width=width)
 
 
 def figure(value: float | None, digits: int) -> str:
     """A number with fixed digits, ``-`` where it is undefined."""
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def text_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """Align columns: the first two to the left, numbers to the right."""
-    widths = [max(len(row[column]) for row in [head, *body]) for column in range(len(head))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in [head, *body]
-    ]
-    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,116 @@
+"""Aligned text tables, in one piece or folded to the width of a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from textwrap import wrap
+
+WIDTH = 80
+"""Columns of a terminal that nobody widened."""
+
+Row = Sequence[str]
+
+
+def text_table(
+    head: Row,
+    body: Sequence[Row],
+    *,
+    labels: int = 2,
+    together: Sequence[int] = (),
+    width: int | None = None,
+) -> str:
+    """Align columns: labels to the left, numbers to the right.
+
+    A table wider than ``width`` is folded, and loses nothing: what is the same in every row is said once below, the other
+    columns stand in several tables one below the other, and labels that leave no room for numbers get lines of their own.
+
+    Args:
+        head: what stands above each column.
+        body: the rows.
+        labels: how many columns lead as labels.
+        together: sizes of the groups of columns behind the labels that are not torn apart; each for itself if omitted.
+        width: most letters of a line; None for one table, however wide.
+    """
+    groups = _groups(labels, len(head), together)
+    whole = _aligned(head, body, labels, [column for group in groups for column in group])
+    if width is None or max(map(len, whole)) <= width:
+        return "\n".join(whole)
+    constant = [column for column in range(len(head)) if _is_constant(head, body, column)]
+    if set(range(labels)) <= set(constant):
+        constant.remove(0)
+    names = [column for column in range(labels) if column not in constant]
+    groups = [[column for column in group if column not in constant] for group in groups]
+    folded = _folded([list(head), *map(list, body)], names, [group for group in groups if group], width)
+    same = ", ".join(f"{head[column]} {body[0][column]}" for column in constant)
+    return "\n".join([*folded, *([fold_line(f"in every row: {same}", width)] if same else [])])
+
+
+def fold_line(line: str, width: int | None, indent: str = "  ") -> str:
+    """Break a sentence, and if need be a word, to lines of ``width`` letters; the later ones are indented."""
+    if width is None or len(line) <= width:
+        return line
+    return "\n".join(wrap(line, width, subsequent_indent=indent, break_on_hyphens=False))
+
+
+def _groups(labels: int, columns: int, together: Sequence[int]) -> list[list[int]]:
+    sizes = together or [1] * (columns - labels)
+    starts = [labels + sum(sizes[:number]) for number in range(len(sizes))]
+    return [list(range(start, start + size)) for start, size in zip(starts, sizes, strict=True)]
+
+
+def _is_constant(head: Row, body: Sequence[Row], column: int) -> bool:
+    """Whether the column can be said in one line: the same in all rows, under a title that stands there once."""
+    return len(body) > 1 and len({row[column] for row in body}) == 1 and head.count(head[column]) == 1
+
+
+def _aligned(head: Row, body: Sequence[Row], labels: int, columns: Sequence[int]) -> list[str]:
+    shown = [*range(labels), *columns]
+    rows = [[row[column] for column in shown] for row in (head, *body)]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(shown))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if place < labels else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return [line.rstrip() for line in lines]
+
+
+def _folded(rows: list[list[str]], names: list[int], groups: list[list[int]], width: int) -> list[str]:
+    """Tables one below the other; or, beside long labels, a line of labels above the numbers of every row."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    beside = sum(widths[column] + 2 for column in names)
+    broadest = max((_breadth(group, widths) for group in groups), default=0)
+    if beside + broadest <= width:
+        panels = _panels(groups, widths, width - beside) or [[]]
+        tables = []
+        for panel in panels:
+            chosen = [[row[column] for column in (*names, *panel)] for row in rows]
+            tables.append(
+                _aligned(chosen[0], chosen[1:], len(names), range(len(names), len(names) + len(panel)))
+            )
+        return [line for number, table in enumerate(tables) for line in ([""] * (number > 0) + table)]
+    panels = _panels(groups, widths, width - 2)
+    lines = []
+    for row in rows:
+        lines.append(fold_line("  ".join(row[column] for column in names), width, ""))
+        for panel in panels:
+            numbers = "  ".join(row[column].rjust(widths[column]) for column in panel)
+            lines.append(fold_line(f"  {numbers}".rstrip(), width))
+    return [line for text in lines for line in text.split("\n")]
+
+
+def _panels(groups: list[list[int]], widths: list[int], room: int) -> list[list[int]]:
+    """Put as many groups side by side as there is room for; one that is broader stands alone."""
+    panels: list[list[int]] = []
+    for group in groups:
+        if panels and _breadth([*panels[-1], *group], widths) <= room:
+            panels[-1] += group
+        else:
+            panels.append(list(group))
+    return panels
+
+
+def _breadth(columns: Sequence[int], widths: Sequence[int]) -> int:
+    return sum(widths[column] for column in columns) + 2 * (len(columns) - 1)
