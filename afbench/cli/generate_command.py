@@ -198,6 +198,8 @@ def command(
             f"{source}: {terms}. {folder} holds its pixels, also in the attacked images: keep it to yourself",
             err=True,
         )
+    for line in outcome.warnings:
+        click.echo(f"warning: {line}", err=True)
     if as_json:
         told = {
             "folder": str(outcome.folder),
@@ -207,6 +209,7 @@ def command(
             "excluded": dict(outcome.excluded),
             "restricted": dict(outcome.restricted),
             "shards_left": outcome.shards_left,
+            "warnings": list(outcome.warnings),
         }
         click.echo(json.dumps(told, indent=2))
         return

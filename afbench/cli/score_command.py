@@ -43,6 +43,7 @@ def command(
     Every problem is named at once, with its code. Exit code 1 if there is one; nothing is written then.
     """
     from afbench.report.score_table import score_table
+    from afbench.report.weak import weak_images
     from afbench.scoring.problems import InvalidSubmission
     from afbench.scoring.score import examine, score
 
@@ -52,11 +53,12 @@ def command(
         with ExitStack() as stack:
             bar = deferred_bar(stack, "score", "img")
             if validate_only:
-                told = examine(
+                examined = examine(
                     submission, data, partial=partial, board=board, start=bar.start, advance=bar.advance
-                ).as_json()
+                )
+                told, images = examined.as_json(), examined.per_image
             else:
-                told = score(
+                scored = score(
                     submission,
                     data,
                     out=out,
@@ -64,13 +66,16 @@ def command(
                     board=board,
                     start=bar.start,
                     advance=bar.advance,
-                ).score
+                )
+                told, images = scored.score, scored.per_image
     except InvalidSubmission as invalid:
         click.echo(
             json.dumps(invalid.as_json(), indent=2) if as_json else "\n".join(invalid.problems.lines())
         )
         click.echo(f"{submission}: invalid", err=True)
         return 1
+    for line in weak_images(images):
+        click.echo(f"warning: {line}", err=True)
     if as_json:
         click.echo(json.dumps(told, indent=2))
     elif validate_only:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from afbench.storage.summary import finds_nothing, rp_mark
+
 from .text import text_table
 
 FIGURES = ("n", "f1_clean", "f1_adv", "rp", "f1_all_ones", "psnr", "ssim", "linf", "unchanged", "n_undefined")
@@ -22,6 +24,7 @@ def stats_rows(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]
             "source": source,
             "untrained": manifest["how"]["localizer"]["untrained"],
             **split["summary"],
+            "finds_nothing": finds_nothing(split["summary"]["f1_clean"], split["summary"].get("f1_all_ones")),
         }
         for name, manifest in configs.items()
         for source, split in manifest["splits"].items()
@@ -36,11 +39,23 @@ def stats_table(configs: Mapping[str, Mapping[str, Any]], width: int | None = No
         [
             row["config"] + UNTRAINED * row["untrained"],
             row["source"],
-            *(figure(row[key], _DIGITS.get(key, 0)) for key in FIGURES),
+            *(_figure(row, key) for key in FIGURES),
         ]
         for row in stats_rows(configs)
     ]
     return text_table(head, body, width=width)
+
+
+def _figure(row: Mapping[str, Any], key: str) -> str:
+    if key == "rp":
+        return rp_figure(row["rp"], row["f1_clean"], row.get("f1_all_ones"))
+    return figure(row.get(key), _DIGITS.get(key, 0))
+
+
+def rp_figure(rp: float | None, f1_original: float | None, f1_all_ones: float | None) -> str:
+    """RP for a table: ``-`` where it is a ratio to 0.000, with ``!`` where the originals are below all-ones masks."""
+    mark = rp_mark(f1_original, f1_all_ones)
+    return "-" if rp is None or mark == "-" else f"{rp:.1f}{mark}"
 
 
 def figure(value: float | None, digits: int) -> str:

@@ -11,6 +11,7 @@ from afbench.shipped import shipped, shipped_json
 
 from .manifests import AUTHENTIC, ORIGINALS, PROMISES, count_rows, excluded_samples, promised_levels
 from .rights import pixel_rights
+from .summary import rp_mark
 
 Configs = Mapping[str, Mapping[str, Any]]
 
@@ -25,6 +26,11 @@ _FIGURES = (
     "PSNR dB",
     "SSIM",
     "max level",
+)
+
+_WEAK = (
+    "! F1 on the originals is below that of masks that call every pixel forged: the localizer finds nothing there, and RP says "
+    "nothing of the attack."
 )
 
 
@@ -57,13 +63,17 @@ def figures_table(configs: Configs) -> str:
             if "summary" in split:
                 shown = name + " (untrained)" * manifest["how"]["localizer"]["untrained"]
                 rows.append([shown, source, *_cells(split["summary"])])
-    return _table(_FIGURES, rows, words=2)
+    table = _table(_FIGURES, rows, words=2)
+    weak = any(row[5].endswith("!") for row in rows)
+    return f"{table}\n\n{_WEAK}" if weak else table
 
 
 def _cells(summary: Mapping[str, Any]) -> list[str]:
     digits = {"f1_clean": 3, "f1_adv": 3, "rp": 1, "f1_all_ones": 3, "psnr": 1, "ssim": 4}
-    figures = [_figure(summary[key], places) for key, places in digits.items()]
-    return [str(summary["n"]), *figures, str(summary["linf"])]
+    figures = {key: _figure(summary[key], places) for key, places in digits.items()}
+    mark = rp_mark(summary["f1_clean"], summary["f1_all_ones"])
+    figures["rp"] = "-" if mark == "-" else figures["rp"] + mark
+    return [str(summary["n"]), *figures.values(), str(summary["linf"])]
 
 
 def _figure(value: float | None, digits: int) -> str:
@@ -113,6 +123,7 @@ def _made(configs: Configs) -> str:
     for manifest in (one for name, one in configs.items() if name not in ORIGINALS):
         how = manifest["how"]
         told = {"threshold": "-", "weights_sha256": "-", "architecture": "-", **how["localizer"]}
+        told["architecture"] = f"{told['architecture']}{' (untrained)' * bool(told.get('untrained'))}"
         keys = ("name", "architecture", "weights_sha256", "threshold")
         row = (
             *(str(told[key]) for key in keys),

@@ -23,6 +23,7 @@ from afbench.localizers.compiled import compile_forward
 from afbench.plan import RunPlan, canonical_json
 from afbench.plan.cost import localizer_cost
 from afbench.plan.effort import effort_of
+from afbench.report.weak import weak_configs
 from afbench.storage.agreement import disagreements
 from afbench.storage.commit import sweep
 from afbench.storage.folder import commit_header, has_records, log_event, read_header
@@ -46,8 +47,9 @@ GOES_ON = "the same command goes on from there"
 class Outcome:
     """What a run did: configs asked for, shards it wrote, gradients it took, excluded samples by reason.
 
-    ``restricted`` are the terms of sources that forbid sharing their pixels, which the folder holds. ``shards_left`` is not
-    zero where other parts have not made theirs: then nothing is published yet, and nothing known of ``excluded``.
+    ``restricted`` are the terms of sources that forbid sharing their pixels, which the folder holds. ``warnings`` say where
+    a localizer finds nothing in the originals. ``shards_left`` is not zero where other parts have not made theirs: then
+    nothing is published yet, and nothing known of ``excluded`` or ``warnings``.
     """
 
     folder: Path
@@ -57,6 +59,7 @@ class Outcome:
     excluded: Mapping[str, int]
     restricted: Mapping[str, str]
     shards_left: int = 0
+    warnings: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -203,7 +206,10 @@ def outcome(out: Path, ready: Ready, *, shards: int, gradients: int, left: int =
         if split.source.redistribution == "forbidden"
     }
     excluded = {} if left else _excluded(out, ready.headers)
-    return Outcome(out, list(ready.headers), shards, gradients, excluded, restricted, left)
+    asked = {} if left else {name: one for name, one in read_configs(out).items() if name in ready.headers}
+    return Outcome(
+        out, list(ready.headers), shards, gradients, excluded, restricted, left, weak_configs(asked)
+    )
 
 
 def _publish(run: Run, units: Sequence[Unit], part: Part | None) -> int:
