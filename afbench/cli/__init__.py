@@ -15,6 +15,7 @@ from afbench.core import AfbenchError
 from afbench.cores import share_cores
 from afbench.version import __version__
 
+from .echo import echo
 from .hints import NamingGroup, with_hint
 from .progress import quiet_option
 from .stopping import after_stop
@@ -100,7 +101,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"afbench: error: {' '.join(message.split())}", err=True)
+    echo(f"afbench: error: {' '.join(message.split())}", err=True)
     sys.exit(code)
 
 

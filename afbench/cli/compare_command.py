@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .echo import echo
 from .tables import table_width, wide_option
 
 
@@ -27,4 +28,4 @@ def command(first: Path, second: Path, as_json: bool, wide: bool) -> None:
 
     scores = read_score(first), read_score(second)
     found = comparison_json(*scores, compare(*scores))
-    click.echo(json.dumps(found, indent=2) if as_json else differences_table(found, table_width(wide)))
+    echo(json.dumps(found, indent=2) if as_json else differences_table(found, table_width(wide)))

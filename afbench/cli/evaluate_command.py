@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .echo import echo
 from .names import DEFENCE, LOCALIZER
 from .progress import deferred_bar, quiet_option
 from .tables import table_width, wide_option
@@ -118,8 +119,8 @@ def command(
     if picture is not None:
         files.write_picture(picture, evaluation_figure(opened))
     if as_json:
-        click.echo(json.dumps(files.evaluation_json(records, gates), indent=2, allow_nan=False))
+        echo(json.dumps(files.evaluation_json(records, gates), indent=2, allow_nan=False))
     else:
-        click.echo(evaluation_table(records, table_width(wide)))
-        click.echo("\n" + gate_table([files.gate_json(one) for one in gates], table_width(wide)))
+        echo(evaluation_table(records, table_width(wide)))
+        echo("\n" + gate_table([files.gate_json(one) for one in gates], table_width(wide)))
     return int(sweep and any(one.passed is False for one in gates))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .echo import echo
 from .names import CONFIG
 from .progress import deferred_bar, quiet_option
 
@@ -59,7 +60,7 @@ def command(
         )
     for source, word in done.restricted.items():
         held = "its originals are left out" if source in done.withheld else f"{out} holds its pixels"
-        click.echo(f"{source}: redistribution is {word}; {held}", err=True)
+        echo(f"{source}: redistribution is {word}; {held}", err=True)
     if as_json:
         told = {
             "folder": str(done.folder),
@@ -71,8 +72,8 @@ def command(
             "restricted": dict(done.restricted),
             "withheld": list(done.withheld),
         }
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
         return
-    click.echo(
+    echo(
         f"{done.images} images of {len(done.configs)} configs in {out}: {done.files} files, {done.bytes} bytes"
     )

@@ -12,6 +12,7 @@ import click
 from afbench.workflows.crew import EXECUTORS, read_crew, read_part
 from afbench.workflows.request import Hooks, Options, check_request
 
+from .echo import echo
 from .names import DEFENCE
 from .options import build_plan, default_out, plan_options
 from .plan_command import echo_plan
@@ -194,12 +195,12 @@ def command(
         hooks = Hooks(*deferred_bar(stack, plan.name, "grad"), counted_bar(stack, "index", "image"))
         outcome = generate_as(crew or part, plan, folder, options, hooks)
     for source, terms in outcome.restricted.items():
-        click.echo(
+        echo(
             f"{source}: {terms}. {folder} holds its pixels, also in the attacked images: keep it to yourself",
             err=True,
         )
     for line in outcome.warnings:
-        click.echo(f"warning: {line}", err=True)
+        echo(f"warning: {line}", err=True)
     if as_json:
         told = {
             "folder": str(outcome.folder),
@@ -211,16 +212,16 @@ def command(
             "shards_left": outcome.shards_left,
             "warnings": list(outcome.warnings),
         }
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
         return
-    click.echo(
+    echo(
         f"{len(outcome.configs)} configs in {folder} ({outcome.shards_written} shards written, {outcome.gradients} gradients)"
     )
     if part and outcome.shards_left:
-        click.echo(
+        echo(
             f"part {part.index} of {part.count} is done; {outcome.shards_left} shards of other parts are missing, and the last part publishes {folder}"
         )
         return
     for reason, number in outcome.excluded.items():
-        click.echo(f"excluded: {number} {reason}")
-    click.echo(f'next: afbench stats {folder}; datasets.load_dataset("{folder}", "{outcome.configs[0]}")')
+        echo(f"excluded: {number} {reason}")
+    echo(f'next: afbench stats {folder}; datasets.load_dataset("{folder}", "{outcome.configs[0]}")')

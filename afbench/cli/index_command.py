@@ -12,6 +12,7 @@ from afbench.core import AfbenchError, PartialError, UsageError
 from afbench.naming import resolve_name, unknown_name
 from afbench.shipped import shipped_json
 
+from .echo import echo
 from .names import SOURCE
 from .progress import counted_bar, quiet_option
 
@@ -98,7 +99,7 @@ def command(
     text = index_text(index)
     if out is not None:
         commit_bytes(out, text.encode())
-    click.echo(text if as_json else _table(index), nl=not as_json)
+    echo(text if as_json else _table(index), nl=not as_json)
     _judge(index, expect_count)
 
 
@@ -143,14 +144,14 @@ def _judge(index: Index, expect_count: int | None) -> None:
     if summary.expected is not None and summary.paired != summary.expected:
         used = manifest.get("count_in_paper", summary.paired)
         paper = "" if used == summary.paired else f" (the ANSM paper used {used})"
-        click.echo(
+        echo(
             f"afbench: warning: {summary.paired} forged images with masks were found, the published release of "
             f"{index.source} has {summary.expected}{paper}",
             err=True,
         )
     authentic = sum(one.label == "authentic" for one in index.samples)
     if index.options.authentic and authentic != manifest.get("count_authentic", authentic):
-        click.echo(
+        echo(
             f"afbench: warning: {authentic} authentic images were found, the published release of "
             f"{index.source} has {manifest['count_authentic']}",
             err=True,

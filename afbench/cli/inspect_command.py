@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import yaml
 
+from .echo import echo
 from .names import CONFIG
 
 
@@ -26,6 +27,6 @@ def command(folder: Path, config: str | None, sample: str | None, as_json: bool)
 
     found = inspect(folder, config=config, sample_id=sample)
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        echo(json.dumps(found, indent=2))
     else:
-        click.echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=120).rstrip())
+        echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=120).rstrip())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from .echo import echo
 from .progress import advancing, progress_bar, quiet_option
 
 
@@ -27,6 +28,4 @@ def command(scores: tuple[Path, ...], out: Path) -> None:
 
     with progress_bar("read", "score") as bar:
         made = publish_leaderboard(scores, out, advance=advancing(bar))
-    click.echo(
-        f"submissions {made.submissions}, ranked {made.ranked}, boards {made.boards}: {out / 'index.html'}"
-    )
+    echo(f"submissions {made.submissions}, ranked {made.ranked}, boards {made.boards}: {out / 'index.html'}")

@@ -12,6 +12,7 @@ from afbench.plan import ATTACKS, list_plans
 from afbench.report.text import fold_line
 from afbench.shipped import shipped_json
 
+from .echo import echo
 from .tables import table_width, wide_option
 
 _BUILT_IN = {
@@ -51,10 +52,10 @@ def command(what: str, as_json: bool, wide: bool) -> None:
     }
     chosen = found if what == "all" else {what: found[what]}
     if as_json:
-        click.echo(json.dumps(chosen, indent=2))
+        echo(json.dumps(chosen, indent=2))
         return
     for title, entries in chosen.items():
-        click.echo(f"{title}:")
+        echo(f"{title}:")
         width = max(map(len, entries), default=0)
         for name, summary in entries.items():
-            click.echo(fold_line(f"  {name:<{width}} {summary}", table_width(wide), " " * (width + 3)))
+            echo(fold_line(f"  {name:<{width}} {summary}", table_width(wide), " " * (width + 3)))

@@ -25,6 +25,7 @@ from afbench.plan import (
     read_plan,
 )
 
+from .echo import echo
 from .names import ATTACK, LOCALIZER, PLAN, SOURCE
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -150,7 +151,7 @@ def _sources_at_hand() -> tuple[str, ...]:
 
     found = tuple(find_sources())
     if found:
-        click.echo(f"no --source given: using {', '.join(found)} of AFBENCH_DATA", err=True)
+        echo(f"no --source given: using {', '.join(found)} of AFBENCH_DATA", err=True)
         return found
     if where := os.environ.get(DATA_VARIABLE):
         names = ", ".join(name for name in LAYOUTS if name not in ("folder", "list"))
@@ -158,7 +159,7 @@ def _sources_at_hand() -> tuple[str, ...]:
             f"no --source given, and {DATA_VARIABLE} is '{where}', which has no folder of a known source ({names}); "
             "give --source, for example --source demo"
         )
-    click.echo("no --source given: using the embedded demo forgeries", err=True)
+    echo("no --source given: using the embedded demo forgeries", err=True)
     return ("demo",)
 
 

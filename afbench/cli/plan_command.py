@@ -12,6 +12,7 @@ from afbench.plan import RunPlan
 from afbench.plan.cost import localizer_cost, suggested_batch
 from afbench.workflows.outlook import Outlook, as_json, look_ahead, open_loads
 
+from .echo import echo
 from .options import build_plan, default_out, plan_options
 
 if TYPE_CHECKING:
@@ -64,9 +65,9 @@ def echo_plan(
     """Print a plan's figures; touches nothing but the listings of roots."""
     seen = look_ahead(plan, out or default_out(plan), speeds=speeds, device=device)
     if json_wanted:
-        click.echo(json.dumps(as_json(plan, seen), indent=2))
+        echo(json.dumps(as_json(plan, seen), indent=2))
         return
-    click.echo(
+    echo(
         f"plan {plan.name}, seed {plan.seed}"
         + (f", first {plan.limit} samples of each source" if plan.limit else "")
     )
@@ -75,18 +76,18 @@ def echo_plan(
             f"{name} ({count if count is not None else '?'} expected)"
             for name, count in block.sources.items()
         )
-        click.echo(f"\nlocalizers          {', '.join(block.localizers)}")
-        click.echo(f"sources             {sources}")
-        click.echo(f"configs             {block.configs} ({block.settings} settings each)")
-        click.echo(f"adversarial images  {_number(block.adversarial_images)}")
-        click.echo(
+        echo(f"\nlocalizers          {', '.join(block.localizers)}")
+        echo(f"sources             {sources}")
+        echo(f"configs             {block.configs} ({block.settings} settings each)")
+        echo(f"adversarial images  {_number(block.adversarial_images)}")
+        echo(
             f"gradients per image {block.gradients_naive} one setting at a time, {block.gradients_shared} shared"
         )
-        click.echo(f"gradients in all    {_number(block.gradients_total)}")
-        click.echo(f"disk                {_size(block.disk_bytes)}")
-    click.echo()
+        echo(f"gradients in all    {_number(block.gradients_total)}")
+        echo(f"disk                {_size(block.disk_bytes)}")
+    echo()
     for label, figure in _totals(seen, device):
-        click.echo(f"{label:19} {figure}")
+        echo(f"{label:19} {figure}")
 
 
 def _calibrated(plan: RunPlan, out: Path, device: str, precision: str) -> dict[str, Speed]:
@@ -97,7 +98,7 @@ def _calibrated(plan: RunPlan, out: Path, device: str, precision: str) -> dict[s
         open_loads(plan, out),
         device=device,
         precision=precision,
-        say=lambda line: click.echo(line, err=True),
+        say=lambda line: echo(line, err=True),
     )
 
 

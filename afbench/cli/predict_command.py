@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .echo import echo
 from .names import DEFENCE, LOCALIZER
 from .progress import deferred_bar, quiet_option
 
@@ -97,5 +98,5 @@ def command(
             start=bar.start,
             advance=bar.advance,
         )
-    click.echo(f"{localized} images localized into {out}")
-    click.echo(f"next: afbench score {out} --data {data} --out score")
+    echo(f"{localized} images localized into {out}")
+    echo(f"next: afbench score {out} --data {data} --out score")

@@ -8,6 +8,7 @@ import click
 
 from afbench.core import UsageError
 
+from .echo import echo
 from .names import CONFIG
 
 
@@ -60,4 +61,4 @@ def command(
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(target, "PNG")
-    click.echo(str(target))
+    echo(str(target))

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 import click
 from tqdm import tqdm
 
+from afbench.untrusted import visible
+
 F = TypeVar("F", bound=Callable[..., Any])
 _QUIET = f"{__name__}.quiet"
 
@@ -84,7 +86,7 @@ def deferred_bar(stack: ExitStack, description: str, unit: str) -> Bar:
         bars[-1].update(number)
 
     def say(line: str) -> None:
-        bars[-1].write(line, file=sys.stderr)
+        bars[-1].write(visible(line), file=sys.stderr)
 
     return Bar(start, advance, say)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from .echo import echo
 from .progress import is_quiet, progress_bar, quiet_option
 
 
@@ -75,12 +76,12 @@ def command(
             "files": dict(upload.files),
             "url": url,
         }
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
         return
     for path, size in upload.files.items():
-        click.echo(f"{size:>14} {path}")
-    click.echo(
+        echo(f"{size:>14} {path}")
+    echo(
         f"{upload.folder}: {len(upload.files)} files, {upload.bytes} bytes, {'private' if private else 'public'}, "
         f"{'gated: readers must ask for access' if upload.gated else 'not gated'}"
     )
-    click.echo(f"uploaded to {url}" if url else f"nothing was uploaded; --yes uploads it to {upload.repo}")
+    echo(f"uploaded to {url}" if url else f"nothing was uploaded; --yes uploads it to {upload.repo}")

@@ -9,6 +9,7 @@ import click
 
 from afbench.core import UsageError
 
+from .echo import echo
 from .tables import table_width, wide_option
 
 
@@ -29,4 +30,4 @@ def command(folders: tuple[Path, ...], paper: bool, as_json: bool, wide: bool) -
     from afbench.workflows.paper import beside_the_paper
 
     records = beside_the_paper(folders)
-    click.echo(json.dumps(records, indent=2) if as_json else paper_table(records, table_width(wide)))
+    echo(json.dumps(records, indent=2) if as_json else paper_table(records, table_width(wide)))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .echo import echo
 from .progress import progress_bar, quiet_option
 
 
@@ -53,11 +54,11 @@ def command(
             folder, row, alone=alone, recipe=Recipe(localizer, checkpoint, device), advance=bar.update
         )
     if as_json:
-        click.echo(json.dumps(asdict(done), indent=2))
+        echo(json.dumps(asdict(done), indent=2))
     elif done.identical:
-        click.echo(f"{row}: identical, {done.of} values (image sha256 {done.image_sha256[:16]})")
+        echo(f"{row}: identical, {done.of} values (image sha256 {done.image_sha256[:16]})")
     else:
-        click.echo(
+        echo(
             f"{row}: differs by up to {done.levels} levels in {done.values} of {done.of} values ({done.differs})"
         )
     return 0 if done.identical else 1

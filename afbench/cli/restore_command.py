@@ -10,6 +10,7 @@ import click
 
 from afbench.plan import parse_source
 
+from .echo import echo
 from .names import SOURCE
 from .progress import deferred_bar, quiet_option
 
@@ -58,15 +59,15 @@ def command(
             "identical": done.identical,
             "missing": [one._asdict() for one in done.missing],
         }
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
     else:
         for one in done.missing[:50]:
-            click.echo(f"{one.source} {one.sample_id}: {one.reason} ({one.detail})")
+            echo(f"{one.source} {one.sample_id}: {one.reason} ({one.detail})")
         if len(done.missing) > 50:
-            click.echo(f"... and {len(done.missing) - 50} more")
+            echo(f"... and {len(done.missing) - 50} more")
         for reason, count in done.reasons.items():
-            click.echo(f"missing: {count} {reason}")
-        click.echo(
+            echo(f"missing: {count} {reason}")
+        echo(
             f"{done.images} images in {out}; {done.identical} of {done.shards} shards are byte for byte the original's"
         )
     return 3 if done.missing else 0

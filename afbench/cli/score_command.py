@@ -10,6 +10,7 @@ import click
 
 from afbench.core import UsageError
 
+from .echo import echo
 from .progress import deferred_bar, quiet_option
 from .tables import table_width, wide_option
 
@@ -69,17 +70,15 @@ def command(
                 )
                 told, images = scored.score, scored.per_image
     except InvalidSubmission as invalid:
-        click.echo(
-            json.dumps(invalid.as_json(), indent=2) if as_json else "\n".join(invalid.problems.lines())
-        )
-        click.echo(f"{submission}: invalid", err=True)
+        echo(json.dumps(invalid.as_json(), indent=2) if as_json else "\n".join(invalid.problems.lines()))
+        echo(f"{submission}: invalid", err=True)
         return 1
     for line in weak_images(images):
-        click.echo(f"warning: {line}", err=True)
+        echo(f"warning: {line}", err=True)
     if as_json:
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
     elif validate_only:
-        click.echo(f"{submission}: valid, {told['masks']} masks")
+        echo(f"{submission}: valid, {told['masks']} masks")
     else:
-        click.echo(score_table(told, table_width(wide)))
+        echo(score_table(told, table_width(wide)))
     return 0

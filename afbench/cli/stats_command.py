@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .echo import echo
 from .tables import table_width, wide_option
 
 
@@ -25,8 +26,6 @@ def command(folder: Path, as_json: bool, wide: bool) -> None:
     from afbench.storage.manifests import open_benchmark
 
     configs = open_benchmark(folder).configs
-    click.echo(
-        json.dumps(stats_rows(configs), indent=2) if as_json else stats_table(configs, table_width(wide))
-    )
+    echo(json.dumps(stats_rows(configs), indent=2) if as_json else stats_table(configs, table_width(wide)))
     for line in weak_configs(configs):
-        click.echo(f"warning: {line}", err=True)
+        echo(f"warning: {line}", err=True)

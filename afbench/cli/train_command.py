@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from .echo import echo
 from .hints import NamingGroup
 from .names import CONFIG, LOCALIZER
 from .progress import deferred_bar, quiet_option
@@ -130,6 +131,6 @@ def ansm(
         )
     tell(card, out, as_json)
     if not as_json:
-        click.echo(
+        echo(
             f"next: afbench predict --data {data} --localizer {localizer} --defence ansm:{out} --out submission"
         )

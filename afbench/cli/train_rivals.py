@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from .echo import echo
 from .names import ATTACK, CONFIG, LOCALIZER
 from .progress import deferred_bar, quiet_option
 
@@ -117,7 +118,7 @@ def hardened(
         )
     tell(card, out, as_json)
     if task == "localize" and not as_json:
-        click.echo(
+        echo(
             f"next: afbench generate --localizer {localizer} --checkpoint {out / 'best.safetensors'} --attack pgd --out attacked"
         )
 
@@ -176,7 +177,7 @@ def nrp(
         )
     tell(card, out, as_json)
     if not as_json:
-        click.echo(
+        echo(
             f"next: afbench predict --data {data} --localizer {localizer} --defence nrp:{out} --out submission"
         )
 
@@ -184,11 +185,11 @@ def nrp(
 def tell(card: dict[str, Any], out: Path, as_json: bool) -> None:
     """Print the card of a training, or the line that says where its best checkpoint is."""
     if as_json:
-        click.echo(json.dumps(card, indent=2, sort_keys=True))
+        echo(json.dumps(card, indent=2, sort_keys=True))
         return
-    click.echo(
+    echo(
         f"best of {card['stage']}: validation loss {card['validation_loss']:.4g}, in {out / 'best.safetensors'}"
     )
     for name, before in card.get("accuracy", {}).get("before", {}).items():
         after = card["accuracy"]["after"][name]
-        click.echo(f"{name}: {after}" if name == "images" else f"{name}: {before:.3f} -> {after:.3f}")
+        echo(f"{name}: {after}" if name == "images" else f"{name}: {before:.3f} -> {after:.3f}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from .echo import echo
 from .names import SOURCE
 from .progress import advancing, progress_bar, quiet_option
 
@@ -87,7 +88,7 @@ def command(
             "problems": [asdict(problem) for problem in problems],
             **told,
         }
-        click.echo(json.dumps(found, indent=2))
+        echo(json.dumps(found, indent=2))
     else:
         counted = f"{checked.rows if unit == 'row' else checked.files} {unit}s"
         _echo(folder, counted, [f"{problem.path}: {problem.message}" for problem in problems], told)
@@ -99,14 +100,14 @@ def _echo(folder: Path, checked: str, problems: list[str], told: dict[str, objec
         words = what.replace("_", " ")
         if isinstance(value, dict):
             for name, reason in value.items():
-                click.echo(f"{words}: {name}: {reason}")
+                echo(f"{words}: {name}: {reason}")
         elif isinstance(value, list):
             for name in value:
-                click.echo(f"{words}: {name}")
+                echo(f"{words}: {name}")
         else:
-            click.echo(f"{words}: {value} rows")
+            echo(f"{words}: {value} rows")
     for line in problems[:50]:
-        click.echo(line)
+        echo(line)
     if len(problems) > 50:
-        click.echo(f"... and {len(problems) - 50} more")
-    click.echo(f"{folder}: {checked} checked, {len(problems)} problems")
+        echo(f"... and {len(problems) - 50} more")
+    echo(f"{folder}: {checked} checked, {len(problems)} problems")

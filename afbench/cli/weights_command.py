@@ -10,6 +10,7 @@ import click
 from afbench.folders import weights_folder
 from afbench.localizers.weights import list_weights, remove_weights
 
+from .echo import echo
 from .hints import NamingGroup
 from .names import LOCALIZER, PUBLISHED
 
@@ -28,9 +29,9 @@ def list_command(as_json: bool) -> None:
     """Print where each localizer's weights are published, and which are here."""
     rows = list_weights()
     if as_json:
-        click.echo(json.dumps({"folder": str(weights_folder()), "weights": rows}, indent=2))
+        echo(json.dumps({"folder": str(weights_folder()), "weights": rows}, indent=2))
         return
-    click.echo(f"folder: {weights_folder()}")
+    echo(f"folder: {weights_folder()}")
     for row in rows:
         here = row["registered"]
         state = (
@@ -38,12 +39,10 @@ def list_command(as_json: bool) -> None:
             if here
             else row["problem"] or "not registered"
         )
-        click.echo(f"\n{row['name']}  {row['title']}: {state}")
-        click.echo(
-            f"  file     {row['file']}, about {row['megabytes']} MB, sha256 {row['sha256'] or 'not known'}"
-        )
-        click.echo(f"  where    {row['where']}")
-        click.echo(f"  licence  {row['licence']}")
+        echo(f"\n{row['name']}  {row['title']}: {state}")
+        echo(f"  file     {row['file']}, about {row['megabytes']} MB, sha256 {row['sha256'] or 'not known'}")
+        echo(f"  where    {row['where']}")
+        echo(f"  licence  {row['licence']}")
 
 
 @command.command("add", epilog="Example: afbench weights add mvss mvssnet_casia.pt")
@@ -58,8 +57,8 @@ def add_command(name: str, file: Path, overwrite: bool) -> None:
     from afbench.localizers.register import add_weights
 
     found = add_weights(name, file, overwrite=overwrite)
-    click.echo(f"{name}: registered as {found.path} (weights {found.weights_sha256[:12]})")
-    click.echo(f"next: afbench generate --localizer {name} --attack fgsm --limit 4")
+    echo(f"{name}: registered as {found.path} (weights {found.weights_sha256[:12]})")
+    echo(f"next: afbench generate --localizer {name} --attack fgsm --limit 4")
 
 
 @command.command("remove", epilog="Example: afbench weights remove mvss")
@@ -67,7 +66,7 @@ def add_command(name: str, file: Path, overwrite: bool) -> None:
 def remove_command(name: str) -> None:
     """Delete the registered weights of localizer NAME; your own file stays."""
     removed = remove_weights(name)
-    click.echo(f"{name}: {'removed' if removed else 'nothing was registered'}")
+    echo(f"{name}: {'removed' if removed else 'nothing was registered'}")
 
 
 @command.command("check", epilog="Example: afbench weights check reference")
@@ -91,8 +90,8 @@ def check_command(name: str, checkpoint: str | None, device: str, as_json: bool)
     for one in check_localizer(load_localizer(name, checkpoint, device=device), device=device):
         findings.append(one)
         if not as_json:
-            click.echo(f"{'ok    ' if one.passed else 'BROKEN'}  {one.name}: {one.detail}")
+            echo(f"{'ok    ' if one.passed else 'BROKEN'}  {one.name}: {one.detail}")
     if as_json:
         told = {one.name: {"passed": one.passed, "detail": one.detail} for one in findings}
-        click.echo(json.dumps(told, indent=2))
+        echo(json.dumps(told, indent=2))
     return 0 if all(one.passed for one in findings) else 1
