@@ -18,8 +18,8 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.report.evaluation import columns_of, evaluation_csv, evaluation_latex, evaluation_table
 from afbench.report.gate_table import gate_table
 from afbench.scoring.score import score
-from afbench.workflows import evaluate as workflow
 from afbench.workflows import gates as gates_workflow
+from afbench.workflows import predict as predict_workflow
 from afbench.workflows.evaluate import ADAPTIVE, OBLIVIOUS, Evaluation, Side, evaluate, open_evaluation
 from afbench.workflows.evaluation_records import evaluation_records
 from afbench.workflows.gates import gates_of_benchmark, sweep_gates
@@ -148,8 +148,8 @@ def test_the_noise_control_is_what_generate_would_have_made(benchmark, found, tm
 
 def test_each_image_is_decoded_once_however_many_defences_look(benchmark, monkeypatch):
     seen = []
-    real = workflow.decode_stored
-    monkeypatch.setattr(workflow, "decode_stored", lambda data: seen.append(data) or real(data))
+    real = predict_workflow.decode_stored
+    monkeypatch.setattr(predict_workflow, "decode_stored", lambda data: seen.append(data) or real(data))
     started, done = [], []
     opened = open_evaluation(benchmark, localizer="reference", defences=["bit-depth", "jpeg", "resize"])
     evaluate(opened, start=started.append, advance=done.append)

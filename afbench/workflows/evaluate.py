@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from afbench.core import AfbenchError, BadSample, ByteImage, Localizer, Sample, UsageError
+from afbench.core import AfbenchError, ByteImage, Localizer, Sample, UsageError
 from afbench.defences import Purifier, load_defence
 from afbench.engine import AttackedRow, judge, localize, run_settings
-from afbench.images import decode_stored
+from afbench.engine.beside import Submit, default_threads, threads
 from afbench.localizers import load_localizer
 from afbench.metrics import Counts, count_pixels, f1
 from afbench.plan import make_setting
@@ -23,7 +23,7 @@ from afbench.scoring.truth import Baseline, Cell, ConfigFacts, Truth, open_truth
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, Benchmark, count_rows, open_benchmark
 
 from .adaptive import adaptive_configs, defended_name, require_oblivious
-from .predict import read_batches
+from .predict import decoded_batches
 from .request import config_localizer
 
 OBLIVIOUS, ADAPTIVE = "oblivious", "adaptive"
@@ -135,21 +135,22 @@ def evaluate(
     every = [*originals, *oblivious, *(name for names in adaptive.values() for name in names)]
     start(sum(count_rows(benchmark.configs[name]) * (2 if noise and name == CLEAN else 1) for name in every))
     found = {(one.label, side): Found() for one in opened.purifiers for side in (OBLIVIOUS, ADAPTIVE)}
-    for config in (*originals, *oblivious):
-        for source, ids, images in _images(benchmark, config):
-            cell = Cell(opened.name, source, config)
-            for purifier in opened.purifiers:
-                _count(opened, purifier, cell, ids, images, found[purifier.label, OBLIVIOUS])
-            advance(len(ids))
-            if noise and config == CLEAN:
-                truth = _control(opened, truth, cell, ids, images, found)
+    with threads(default_threads()) as submit:
+        for config in (*originals, *oblivious):
+            for source, ids, images in _images(benchmark, config, submit):
+                cell = Cell(opened.name, source, config)
+                for purifier in opened.purifiers:
+                    _count(opened, purifier, cell, ids, images, found[purifier.label, OBLIVIOUS])
                 advance(len(ids))
-    for purifier in opened.purifiers:
-        for config in adaptive[purifier.label]:
-            for source, ids, images in _images(benchmark, config):
-                cell = Cell(defended_name(opened.name, purifier), source, config)
-                _count(opened, purifier, cell, ids, images, found[purifier.label, ADAPTIVE])
-                advance(len(ids))
+                if noise and config == CLEAN:
+                    truth = _control(opened, truth, cell, ids, images, found)
+                    advance(len(ids))
+        for purifier in opened.purifiers:
+            for config in adaptive[purifier.label]:
+                for source, ids, images in _images(benchmark, config, submit):
+                    cell = Cell(defended_name(opened.name, purifier), source, config)
+                    _count(opened, purifier, cell, ids, images, found[purifier.label, ADAPTIVE])
+                    advance(len(ids))
     sides = [
         Side(one.label, side, per_image_table(found[one.label, side], truth), one.trained_on)
         for one in opened.purifiers
@@ -159,16 +160,12 @@ def evaluate(
     return Evaluation(benchmark.folder, opened.name, sides, _all_ones(opened))
 
 
-def _images(benchmark: Benchmark, config: str) -> Iterable[tuple[str, list[str], list[ByteImage]]]:
+def _images(
+    benchmark: Benchmark, config: str, submit: Submit
+) -> Iterator[tuple[str, list[str], list[ByteImage]]]:
     for source in benchmark.configs[config]["splits"]:
-        for rows in read_batches(benchmark, config, source):
-            try:
-                images = [decode_stored(row["image"]) for row in rows]
-            except BadSample as problem:
-                raise AfbenchError(
-                    f"'{benchmark.folder}' is damaged: {problem}; see `afbench verify {benchmark.folder}`"
-                ) from None
-            yield source, [str(row["sample_id"]) for row in rows], images
+        for rows in decoded_batches(benchmark, config, source, submit):
+            yield source, rows.ids, rows.images
 
 
 def _count(

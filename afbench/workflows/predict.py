@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import date
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -15,6 +17,7 @@ from PIL import Image
 from afbench.core import AfbenchError, BadSample, ByteImage, FloatImage, UsageError
 from afbench.defences import Purifier, load_defence
 from afbench.engine import localize
+from afbench.engine.beside import Submit, default_threads, threads
 from afbench.images import decode_stored
 from afbench.localizers import load_localizer
 from afbench.scoring.archive import BEGUN, MANIFEST
@@ -111,24 +114,35 @@ def predict(
         return 0
     start(sum(count_rows(benchmark.configs[config]) for config in configs))
     done = 0
-    for config in configs:
-        for split in benchmark.configs[config]["splits"]:
-            for rows in read_batches(benchmark, config, split):
-                missing = {
-                    path: row["image"]
-                    for row in rows
-                    if not _is_there(
-                        out, path := _path(how["name"], split, config, row["sample_id"]), probabilities
+    written: dict[str, str] = {}
+    writing: list[Future[dict[str, str]]] = []
+    with threads(default_threads()) as submit:
+        for config in configs:
+            for split in benchmark.configs[config]["splits"]:
+
+                def is_missing(sample_id: str, split: str = split, config: str = config) -> bool:
+                    return not _is_there(out, _path(how["name"], split, config, sample_id), probabilities)
+
+                for rows in decoded_batches(benchmark, config, split, submit, wanted=is_missing):
+                    paths = [_path(how["name"], split, config, sample_id) for sample_id in rows.ids]
+                    maps = localize(
+                        network, rows.images, defence=purifier.apply, batch_size=batch_size, device=device
                     )
-                }
-                images = [_decoded(data, image) for image in missing.values()]
-                maps = localize(network, images, defence=purifier.apply, batch_size=batch_size, device=device)
-                paths = list(missing)
-                for number, probability in maps:
-                    _write(out, paths[number], probability, network.threshold, probabilities)
-                advance(len(rows))
-                done += len(missing)
-    files = {path.relative_to(out).as_posix(): sha256_file(path) for path in sorted(out.rglob("*.png"))}
+                    before, writing = writing, []
+                    for number, probability in maps:
+                        writing.append(
+                            submit(_write, out, paths[number], probability, network.threshold, probabilities)
+                        )
+                    for future in before:  # so that what waits to be written does not grow
+                        written.update(future.result())
+                    advance(rows.read)
+                    done += len(paths)
+        for future in writing:
+            written.update(future.result())
+    files = {
+        path: written.get(path) or sha256_file(out / path)
+        for path in sorted(found.relative_to(out).as_posix() for found in out.rglob("*.png"))
+    }
     commit_json(out / MANIFEST, {**manifest, "files_sha256": files})
     (out / BEGUN).unlink()
     return done
@@ -197,11 +211,43 @@ def _begin(out: Path, manifest: Mapping[str, Any]) -> bool:
     return found.name == BEGUN
 
 
-def read_batches(benchmark: Benchmark, config: str, split: str) -> Iterator[list[dict[str, Any]]]:
-    """Ids and encoded images of a config's rows, some at a time."""
-    rows = read_rows(benchmark.folder, shard_paths(benchmark.configs[config], split), ("sample_id", "image"))
-    while batch := list(islice(rows, _ROWS_AT_ONCE)):
-        yield batch
+class DecodedRows(NamedTuple):
+    """Ids and images of some rows of a config, out of ``read`` that were looked at."""
+
+    ids: list[str]
+    images: list[ByteImage]
+    read: int
+
+
+def decoded_batches(
+    benchmark: Benchmark,
+    config: str,
+    split: str,
+    submit: Submit,
+    *,
+    wanted: Callable[[str], bool] = lambda sample_id: True,
+) -> Iterator[DecodedRows]:
+    """Decode a config's rows, those whose id is ``wanted``, some at a time; the next are decoded while these are looked at.
+
+    Raises:
+        AfbenchError: if an image is damaged.
+    """
+    columns = ("sample_id", "image")
+    rows = read_rows(benchmark.folder, shard_paths(benchmark.configs[config], split), columns)
+
+    def start() -> Callable[[], DecodedRows] | None:
+        batch = list(islice(rows, _ROWS_AT_ONCE))
+        if not batch:
+            return None
+        chosen = [row for row in batch if wanted(str(row["sample_id"]))]
+        decoding = [submit(_decoded, benchmark.folder, row["image"]) for row in chosen]
+        ids = [str(row["sample_id"]) for row in chosen]
+        return lambda: DecodedRows(ids, [future.result() for future in decoding], len(batch))
+
+    following = start()
+    while current := following:
+        following = start()
+        yield current()
 
 
 def _decoded(data: Path, image: bytes) -> ByteImage:
@@ -225,16 +271,20 @@ def _is_there(out: Path, path: str, probabilities: bool) -> bool:
     return all((out / kind / path).is_file() for kind in kinds)
 
 
-def _write(out: Path, path: str, probability: FloatImage, threshold: float, probabilities: bool) -> None:
+def _write(
+    out: Path, path: str, probability: FloatImage, threshold: float, probabilities: bool
+) -> dict[str, str]:
+    """Write what a localizer found in an image; gives the sha256 of every file, by its path in the submission."""
     mask = Image.fromarray(np.where(probability > threshold, np.uint8(255), np.uint8(0))).convert("1")
+    pictures = {f"predictions/{path}": mask}
     if probabilities:
         levels = np.rint(probability * 255).astype(np.uint8)
-        _save(Image.fromarray(levels), out / "probs" / path)
-    _save(mask, out / "predictions" / path)
+        pictures = {f"probs/{path}": Image.fromarray(levels), **pictures}
+    return {name: _save(picture, out / name) for name, picture in pictures.items()}
 
 
-def _save(picture: Image.Image, path: Path) -> None:
-    """Write a PNG that is there whole or not at all; it can be made again, so nothing waits for the disk."""
+def _save(picture: Image.Image, path: Path) -> str:
+    """Write a PNG that is there whole or not at all, and give its sha256; it can be made again, so nothing waits for the disk."""
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=False)
     temporary = path.with_suffix(".part")
@@ -247,3 +297,4 @@ def _save(picture: Image.Image, path: Path) -> None:
         raise AfbenchError(
             f"cannot write '{path}': {error.strerror or error}; run again to go on from here"
         ) from None
+    return hashlib.sha256(stream.getvalue()).hexdigest()
