@@ -338,7 +338,7 @@ def test_the_kernel_of_pifgsmpp_differs_between_colours() -> None:
         ("torchattacks:", "lacks a name"),
         (
             "torchattacks:TGPD",
-            r"torchattacks 3.5.1 has no attack 'TGPD'; did you mean TPGD\? known names: BIM",
+            r"torchattacks 3.5.1 has no attack 'TGPD'; did you mean TPGD or EOTPGD\? known names: BIM",
         ),
         ("torchattacks:BIM:steps", "expected param=value, e.g. steps=20; found 'steps'"),
         ("torchattacks:BIM:steps=2:steps=3", "gives parameter steps twice"),

@@ -1,51 +1,132 @@
-"""Progress is for the eye: every command says and makes the same with its bars off."""
+"""Progress is for the eye: every command says the same with its bars off, and as JSON what docs/json.md lists."""
 
 import importlib
+import io
+import json
 import os
+import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import click
+import pytest
 
-from afbench.cli import cli
+from afbench.cli import cli, main
 from afbench.storage.verify import check_benchmark
 
 WALK = (
+    "plan --localizer reference --attack fgsm",
+    "list",
     "index folder --root ROOT --full",
     "generate --localizer reference --attack fgsm --phi 1/255 --source folder:ROOT --limit 2 --out B",
+    "stats B",
+    "inspect B",
     "verify B",
-    "verify B --fast --json",
-    "verify B --deep --json",
+    "verify B --deep",
+    "verify B --repair",
     "reproduce B --row reference-fgsm-1/folder/photo.0",
+    "preview B",
     "export B --to hdf5 --residuals-only --out archive",
     "restore archive --source folder:ROOT --out restored",
     "predict --data B --localizer reference --out submission --date 2026-01-01",
     "score submission --data B --out score",
+    "compare score score",
     "leaderboard score --out site",
     "evaluate --data B --localizer reference --defence median",
+    "report --paper B",
     "push B --to user/name --i-may-share",
     "train hardened --data B --localizer reference --method at --epochs 1 --crop 32 --out trained",
+    "weights list",
+    "weights remove mvss",
 )
+SHOWS_NOTHING = ("plan", "list", "stats", "inspect", "preview", "compare", "report", "weights")
+LISTS = ("stats", "report")
 
 
-def _walk(afbench, root, *more):
+def _run(line, root, *more):
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr("sys.argv", ["afbench", *line.replace("ROOT", str(root)).split(), *more])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    assert not stop.value.code, err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def walked(made, tmp_path_factory):
+    """What every command says: as text with its bars, and as JSON without."""
     answers = {}
-    for line in WALK:
-        ran = afbench(*line.replace("ROOT", str(root)).split(), *more)
-        assert ran.code == 0, ran.err
-        answers[line] = ran
+    for mode in ("shown", "quiet"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(tmp_path_factory.mktemp(mode))
+            answers[mode] = {
+                line: _run(
+                    line,
+                    made.root,
+                    "--json",
+                    *(["--quiet"] if mode == "quiet" and not line.startswith(SHOWS_NOTHING) else []),
+                )
+                for line in WALK
+            }
     return answers
 
 
-def test_every_command_says_the_same_with_its_bars_off(made, afbench, monkeypatch, tmp_path):
-    shown = _walk(afbench, made.root)
-    (tmp_path / "quiet").mkdir()
-    monkeypatch.chdir(tmp_path / "quiet")
-    silent = _walk(afbench, made.root, "--quiet")
-    assert {line: ran.out for line, ran in silent.items()} == {line: ran.out for line, ran in shown.items()}
-    assert any("%|" in ran.err for ran in shown.values())
-    assert not [ran.err for ran in silent.values() if "%|" in ran.err or "it/s" in ran.err]
+def test_every_command_says_the_same_with_its_bars_off(walked):
+    for line in WALK:
+        assert _lasting(walked["quiet"][line][0]) == _lasting(walked["shown"][line][0]), line
+        assert "%|" not in walked["quiet"][line][1] and "it/s" not in walked["quiet"][line][1]
+    assert any("%|" in err for _, err in walked["shown"].values())
+
+
+def _lasting(text):
+    """An answer without what another run changes by itself: dates, times, free space and hashes of them."""
+    return re.sub(r'"(date|added|submitted|fingerprint|free_bytes|id)": [^,\n]*', "", text)
+
+
+def _documented():
+    """Keys by command, as docs/json.md lists them: in backticks, before any text in brackets."""
+    text = (Path(__file__).parent.parent / "docs" / "json.md").read_text(encoding="utf-8")
+    rows, stats = text.split("## `stats`")
+    keys = {}
+    for commands, told in re.findall(r"^\| (`.*?) \| (.*) \|$", rows, re.MULTILINE):
+        plain = re.sub(r"\(.*?\)|; .*", "", told)
+        for command in re.findall(r"`(.*?)`", commands):
+            keys[command] = set(re.findall(r"`(\w+)`", plain))
+    keys["stats"] = {
+        key
+        for row in re.findall(r"^\| (`.*?) \|", stats, re.MULTILINE)
+        for key in re.findall(r"`(\w+)`", row)
+    }
+    return keys
+
+
+def test_every_json_answer_has_the_keys_that_the_document_lists(walked):
+    keys = _documented()
+    for line, (out, _) in walked["shown"].items():
+        name, *arguments = line.split()
+        found = json.loads(out)
+        if name in LISTS:
+            assert isinstance(found, list)
+            found = found[0]
+        options = [option for option in ("--deep", "--repair") if option in arguments]
+        command = " ".join([name, *options, *(arguments[:1] if name == "weights" else [])])
+        told = keys[command] | (keys[name] if options else set())
+        if name == "score":
+            assert {"aggregates", "rankable", "warnings"} <= found.keys()
+        else:
+            assert set(found) == told, command
+
+
+def test_stats_say_what_a_config_is_without_its_name(afbench, made):
+    rows = json.loads(afbench("stats", made.folder, "--json").out)
+    row = next(row for row in rows if row["config"] == "reference-fgsm-3" and row["source"] == "folder")
+    assert (row["localizer"], row["architecture"], row["untrained"]) == ("reference", "reference", True)
+    assert (row["attack"], row["phi"], row["phi_255"], row["defence"]) == ("fgsm", "1/85", 3.0, None)
+    row = next(row for row in rows if row["config"] == "reference-cw-2")
+    assert (row["phi"], row["phi_255"], row["steps"], row["params"]["lr"]) == (None, None, 2, 1e-3)
 
 
 def test_verify_counts_rows_without_a_bar(made):

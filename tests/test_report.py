@@ -13,7 +13,8 @@ def configs():
     """Two attacked configs, one with figures that are undefined, and the originals."""
     figures = {"n": 36, "f1_clean": 0.81249, "f1_adv": 0.05, "rp": 6.15, "f1_all_ones": 0.2}
     figures |= {"psnr": 48.13, "ssim": 0.99912, "linf": 1, "unchanged": 0, "n_undefined": 2}
-    how = {"localizer": {"untrained": False}}
+    localizer = {"name": "x", "architecture": "x", "weights_sha256": "0" * 64, "untrained": False}
+    how = {"localizer": localizer, "attack": "pgd", "phi": "1/255", "steps": 10, "params": {}}
     nothing = dict.fromkeys(figures, None) | {"n": 0}
     return {
         "clean": {"splits": {"demo": {"shards": []}}},
@@ -36,7 +37,8 @@ def test_there_is_a_row_for_every_attacked_config_and_source(configs):
 
 
 def test_untrained_weights_are_said_in_the_table(configs):
-    configs["x-cw-250"]["how"] = {"localizer": {"untrained": True}}
+    how = configs["x-cw-250"]["how"]
+    configs["x-cw-250"]["how"] = {**how, "localizer": {**how["localizer"], "untrained": True}}
     assert [row["untrained"] for row in stats_rows(configs)] == [False, True, True]
     assert "x-cw-250 (untrained)" in stats_table(configs) and "pgd-1 (untrained)" not in stats_table(configs)
 

@@ -72,7 +72,8 @@ def test_a_long_line_is_folded_with_an_indent_and_a_long_word_is_broken():
 def test_stats_fit(name):
     summary = {"n": 1200, "f1_clean": 0.81249, "f1_adv": 0.05, "rp": 116.15, "f1_all_ones": 0.2}
     summary |= {"psnr": 48.13, "ssim": 0.99912, "linf": 255, "unchanged": 0, "n_undefined": 2}
-    how = {"localizer": {"untrained": True}}
+    localizer = {"name": name, "architecture": name, "weights_sha256": "0" * 64, "untrained": True}
+    how = {"localizer": localizer, "attack": "pgd", "phi": "1/255", "steps": 10, "params": {}}
     configs = {
         f"{name}-{attack}": {
             "how": how,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -18,8 +19,9 @@ from .progress import advancing, progress_bar, quiet_option
     required=True,
     help="Folder of the site. Its pages are replaced one by one; files of others stay.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 @quiet_option
-def command(scores: tuple[Path, ...], out: Path) -> None:
+def command(scores: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Make a static site of score folders, or of folders of them: a ranked table, and a page per submission.
 
     Needs no server: open index.html. One board per dataset version, one table per localizer.
@@ -28,4 +30,7 @@ def command(scores: tuple[Path, ...], out: Path) -> None:
 
     with progress_bar("read", "score") as bar:
         made = publish_leaderboard(scores, out, advance=advancing(bar))
+    if as_json:
+        echo(json.dumps({"site": str(out / "index.html"), **made._asdict()}, indent=2))
+        return
     echo(f"submissions {made.submissions}, ranked {made.ranked}, boards {made.boards}: {out / 'index.html'}")

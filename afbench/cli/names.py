@@ -11,6 +11,7 @@ from click.shell_completion import CompletionItem
 
 from afbench.defences.names import defence_names
 from afbench.localizers import known_localizers, require_known
+from afbench.naming import resolve_name
 from afbench.plan import CLASSES, OWN, SOURCE_NAMES, list_plans
 from afbench.shipped import shipped_json
 
@@ -48,7 +49,11 @@ def _configs(context: click.Context) -> list[str]:
 
 
 LOCALIZER = _Name("localizer", lambda context: known_localizers(), require_known)
-PUBLISHED = _Name("localizer", lambda context: known_localizers()[1:], require_known)
+PUBLISHED = _Name(
+    "localizer",
+    lambda context: list(shipped_json("localizers")),
+    lambda text: resolve_name("localizer", text, shipped_json("localizers")) or text,
+)
 ATTACK = _Name("attack", lambda context: [*OWN, *(f"torchattacks:{name}" for name in CLASSES.values())])
 SOURCE = _Name("source", lambda context: [*SOURCE_NAMES, *shipped_json("sources")])
 DEFENCE = _Name("defence", lambda context: defence_names())

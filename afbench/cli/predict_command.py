@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -55,6 +56,7 @@ from .progress import deferred_bar, quiet_option
 @click.option(
     "--batch-size", type=click.IntRange(1), help="Images per launch. Default: as many as suit their size."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @quiet_option
 def command(
     data: Path,
@@ -71,6 +73,7 @@ def command(
     probabilities: bool,
     device: str,
     batch_size: int | None,
+    as_json: bool,
 ) -> None:
     """Run a localizer behind a defence over a benchmark, and write the submission that `afbench score` takes.
 
@@ -98,5 +101,8 @@ def command(
             start=bar.start,
             advance=bar.advance,
         )
+    if as_json:
+        echo(json.dumps({"folder": str(out), "images": localized}, indent=2))
+        return
     echo(f"{localized} images localized into {out}")
     echo(f"next: afbench score {out} --data {data} --out score")

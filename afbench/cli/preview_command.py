@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -37,6 +38,7 @@ from .names import CONFIG
     type=click.Path(path_type=Path, dir_okay=False),
     help="PNG to write. Default: FOLDER/log/preview.png.",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print where the sheet is, and its size, as JSON.")
 def command(
     folder: Path,
     configs: tuple[str, ...],
@@ -45,6 +47,7 @@ def command(
     checkpoint: str | None,
     localizer: str | None,
     out: Path | None,
+    as_json: bool,
 ) -> None:
     """Write a PNG contact sheet: original, attacked, noise x40, mask, and what was found before and after."""
     target = out or folder / "log" / "preview.png"
@@ -61,4 +64,5 @@ def command(
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(target, "PNG")
-    echo(str(target))
+    made = {"picture": str(target), "width": sheet.width, "height": sheet.height}
+    echo(json.dumps(made, indent=2) if as_json else str(target))

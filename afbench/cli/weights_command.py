@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -49,7 +50,8 @@ def list_command(as_json: bool) -> None:
 @click.argument("name", type=PUBLISHED)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace other weights of this name.")
-def add_command(name: str, file: Path, overwrite: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print what was registered as JSON.")
+def add_command(name: str, file: Path, overwrite: bool, as_json: bool) -> None:
     """Check FILE, a checkpoint as its authors release it, and keep it for localizer NAME.
 
     For pscc FILE is the folder with its three files. Nothing in a file is run.
@@ -57,15 +59,22 @@ def add_command(name: str, file: Path, overwrite: bool) -> None:
     from afbench.localizers.register import add_weights
 
     found = add_weights(name, file, overwrite=overwrite)
+    if as_json:
+        echo(json.dumps({**asdict(found), "path": str(found.path)}, indent=2))
+        return
     echo(f"{name}: registered as {found.path} (weights {found.weights_sha256[:12]})")
     echo(f"next: afbench generate --localizer {name} --attack fgsm --limit 4")
 
 
 @command.command("remove", epilog="Example: afbench weights remove mvss")
 @click.argument("name", type=PUBLISHED)
-def remove_command(name: str) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print whether anything was removed as JSON.")
+def remove_command(name: str, as_json: bool) -> None:
     """Delete the registered weights of localizer NAME; your own file stays."""
     removed = remove_weights(name)
+    if as_json:
+        echo(json.dumps({"name": name, "removed": removed}, indent=2))
+        return
     echo(f"{name}: {'removed' if removed else 'nothing was registered'}")
 
 

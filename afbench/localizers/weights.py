@@ -10,6 +10,7 @@ from typing import Any
 
 from afbench.core import UsageError
 from afbench.folders import weights_folder
+from afbench.naming import did_you_mean
 from afbench.shipped import shipped_json
 
 
@@ -94,6 +95,7 @@ def require_registrable(name: str) -> None:
     """
     published = shipped_json("localizers")
     if name not in published:
+        meant = did_you_mean("localizer", name, published)
         raise UsageError(
-            f"'{name}' is no published localizer; weights can be added for: {', '.join(published)}"
+            f"'{name}' is no published localizer; {meant}weights can be added for: {', '.join(published)}"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 from afbench.storage.summary import finds_nothing, rp_mark
@@ -17,12 +18,12 @@ _DIGITS = {"f1_clean": 3, "f1_adv": 3, "rp": 1, "f1_all_ones": 3, "psnr": 1, "ss
 
 
 def stats_rows(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row per attacked config and source, with the figures of its manifest."""
+    """One row per attacked config and source: what was done, so that no name need be parsed, and the manifest's figures."""
     return [
         {
             "config": name,
             "source": source,
-            "untrained": manifest["how"]["localizer"]["untrained"],
+            **_done(manifest["how"]),
             **split["summary"],
             "finds_nothing": finds_nothing(split["summary"]["f1_clean"], split["summary"].get("f1_all_ones")),
         }
@@ -30,6 +31,22 @@ def stats_rows(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]
         for source, split in manifest["splits"].items()
         if "summary" in split
     ]
+
+
+def _done(how: Mapping[str, Any]) -> dict[str, Any]:
+    localizer, phi = how["localizer"], how["phi"]
+    return {
+        "localizer": localizer["name"],
+        "architecture": localizer["architecture"],
+        "weights_sha256": localizer["weights_sha256"],
+        "untrained": localizer["untrained"],
+        "defence": how["defence"]["name"] if "defence" in how else None,
+        "attack": how["attack"],
+        "phi": phi,
+        "phi_255": None if phi is None else float(255 * Fraction(phi)),
+        "steps": how["steps"],
+        "params": dict(how["params"]),
+    }
 
 
 def stats_table(configs: Mapping[str, Mapping[str, Any]], width: int | None = None) -> str:

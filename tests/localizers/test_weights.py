@@ -87,7 +87,7 @@ def test_other_weights_need_overwrite_and_the_same_do_not(afbench, folder, quick
 @pytest.mark.parametrize(
     ("name", "file", "told"),
     [
-        ("mvs", "w.pt", "'mvs' is no published localizer; weights can be added for: code, hdfnet, ifosn"),
+        ("mvs", "w.pt", "'mvs' is no published localizer; did you mean mvss? weights can be added for: code"),
         ("reference", "w.pt", "'reference' is no published localizer"),
         ("../up", "w.pt", "'../up' is no published localizer"),
         ("code", "none.pt", "checkpoint 'none.pt' does not exist"),
