@@ -61,6 +61,8 @@ def test_jobs_one_of_which_is_killed_make_the_bytes_of_one_process(
     generate(plan, tmp_path / "serial", OPTIONS)
     assert said[0].startswith("part 0 of 1 died (job ") and said[0].endswith("; starting it again")
     assert _tree(tmp_path / "jobs") == _tree(tmp_path / "serial") and done.gradients == 3
+    logs = [path.name for path in (tmp_path / "jobs" / "log" / "slurm").iterdir()]
+    assert any(name.endswith("_log.out") for name in logs) and not any("%" in name for name in logs)
 
 
 @pytest.mark.slow  # on a machine that is very busy, submitit's local controller has been slower than the deadline
@@ -98,6 +100,27 @@ def _asleep(place: str) -> None:
 def test_a_preempted_job_is_queued_again_as_it_was() -> None:
     again = slurm_hands.Resumable().checkpoint("the job")
     assert (again.function, again.args) == (slurm_hands.Resumable(), ("the job",))
+
+
+@pytest.mark.parametrize(("cluster", "folder"), [("slurm", "%j"), ("local", "."), ("debug", ".")])
+def test_only_slurm_is_given_a_folder_for_each_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: str, folder: str
+) -> None:
+    """Submitit's other clusters would also make one that is really called %j."""
+    asked = []
+
+    def executor(**options: Any) -> None:
+        asked.append(options["folder"])
+        raise RuntimeError("stop here")
+
+    monkeypatch.setattr(submitit, "AutoExecutor", executor)
+    crew = Crew("slurm", 1, (), {"cluster": cluster})
+    with (
+        pytest.raises(UsageError, match="stop here"),
+        slurm_hands.slurm_hands(crew, "cpu", tmp_path, 1),
+    ):
+        pass
+    assert asked == [tmp_path / folder]
 
 
 @pytest.mark.parametrize(

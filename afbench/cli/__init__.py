@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError
 from afbench.cores import share_cores
+from afbench.crash import crash_line, place_of
 from afbench.version import __version__
 
 from .echo import echo
@@ -60,6 +62,16 @@ class _LazyGroup(NamingGroup):
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.ClickException:
+            raise
+        except Exception:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            raise
+
 
 @click.group(
     cls=_LazyGroup,
@@ -68,7 +80,10 @@ class _LazyGroup(NamingGroup):
 )
 @click.version_option(__version__, prog_name="afbench")
 @quiet_option
-def cli() -> None:
+@click.option(
+    "--debug", is_flag=True, help="Show the traceback of an error; stands before the command's name."
+)
+def cli(debug: bool) -> None:
     """Anti-forensics benchmarks: attack forgery localizers, store what a forger would publish, check it."""
 
 
@@ -85,7 +100,7 @@ def main() -> None:
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         # click turns the one into the other, and keeps it as the cause
         cause = error.__cause__ if isinstance(error, click.exceptions.Abort) else error
-        _fail(after_stop(cause, next(iter(sys.argv[1:]), None)), 3)
+        _fail(after_stop(cause, next((word for word in sys.argv[1:] if not word.startswith("-")), None)), 3)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
@@ -97,7 +112,9 @@ def main() -> None:
     except MemoryError:
         _fail("out of memory; lower --batch-size or --shard-size", 1)
     except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or ''}", 1)
+        _fail(f"{error.strerror or error}: {error.filename or ''}{place_of(error)}", 1)
+    except Exception as error:  # of a user's own code, of a library, or a fault of ours
+        _fail(f"{crash_line(error)}; `afbench --debug COMMAND ...` shows the traceback", 1)
 
 
 def _fail(message: str, code: int) -> None:

@@ -15,7 +15,10 @@ NONE, ANSM, NRP = "none", "ansm", "nrp"
 
 @dataclass(frozen=True)
 class Number:
-    """The one setting of a transform: its name, default, and what it may be."""
+    """The one setting of a transform: its name, default, and what it may be.
+
+    ``of_range``: it is a share of the [0, 1] range, and labels count it in levels of 255, as phi.
+    """
 
     name: str
     default: float
@@ -23,6 +26,7 @@ class Number:
     most: float
     whole: bool = False
     odd: bool = False
+    of_range: bool = False
     told: str = ""
 
     def parse(self, defence: str, text: str) -> float:
@@ -65,7 +69,7 @@ TRANSFORMS: Mapping[str, Transform] = {
         "shrink by a random factor, put it at a random place of a canvas, and take it back",
     ),
     "gaussian-noise": Transform(
-        Number("sigma", 4 / 255, 0, 1, told="from 0 to 1, e.g. 4/255"),
+        Number("sigma", 4 / 255, 0, 1, of_range=True, told="from 0 to 1, e.g. 4/255"),
         "4/255",
         "add normal noise of standard deviation sigma",
     ),

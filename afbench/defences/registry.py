@@ -70,7 +70,7 @@ def load_defence(text: str, *, localizer: str | None = None, device: str = "cpu"
     value = number.default if setting is None else number.parse(name, setting)
     value = int(value) if number.whole else value
     params: dict[str, Param] = {number.name: value}
-    label = f"{name}-{255 * value if number.name == 'sigma' else value:.6g}"
+    label = f"{name}-{255 * value if number.of_range else value:.6g}"
     if isinstance(entry, _Fixed):
         return Purifier(
             name,

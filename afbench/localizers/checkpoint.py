@@ -3,9 +3,11 @@
 import argparse
 import hashlib
 import pickle
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -13,37 +15,59 @@ from torch import Tensor, nn
 
 from afbench.core import UsageError
 
+from .file_kind import other_kind
+
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Guess = Callable[[Mapping[str, Tensor]], str]
 
+_NESTS = ("state_dict", "model_state_dict", "model_dict", "model", "net")
+"""Keys under which training scripts keep the weights beside other things."""
+_DEEPEST = 4
+"""How many nests are opened one in another."""
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+"""What DataParallel, torch.compile and Lightning put before every name."""
+
+
+class _Ignored:
+    """Stands in for a value of numpy or a path beside the weights: takes anything, keeps nothing, runs nothing."""
+
+    def __new__(cls, *args: object) -> "_Ignored":
+        return object.__new__(cls)
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+_IGNORED = (
+    "numpy.dtype",
+    "numpy.ndarray",
+    *(
+        f"numpy.{core}.multiarray.{name}"  # of numpy 1 and 2
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+)
+
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict; ``{"state_dict": ...}`` nesting is opened.
+    """Read a state dict under bare names.
 
-    Beside tensors an argparse Namespace may stand in the file, as training scripts leave it: it holds values, no code.
+    Nesting (``state_dict``, ``model_state_dict``, ``model_dict``, ``model``, ``net``) is opened, and the ``module.``,
+    ``_orig_mod.`` and ``model.`` that wrappers put before every name are taken off. What else training scripts leave beside the
+    weights, an argparse Namespace, numbers of numpy, an optimizer's state, is passed over; nothing in a file is run.
 
     Raises:
-        UsageError: if the file is missing, damaged, holds anything but tensors, or would run code.
+        UsageError: if the file is missing, damaged, another kind of file, holds anything but tensors, or would run code.
     """
     if not path.is_file():
         raise UsageError(f"checkpoint '{path}' does not exist; give the path of a file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-            warnings.simplefilter("ignore")  # of unusual pickles; what is wrong is said in one line
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UsageError(
-            f"checkpoint '{path}' was not opened: it is no PyTorch file of plain tensors, and unpickling anything else "
-            "could run code; save its state_dict as safetensors"
-        ) from None
-    except Exception as error:  # damaged bytes make the unpickler fail in any way
-        raise UsageError(
-            f"checkpoint '{path}' cannot be read: {' '.join(str(error).split())[:120] or type(error).__name__}"
-        ) from None
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    content = _content(path)
+    state = _opened(path, content)
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
@@ -51,6 +75,71 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UsageError(
             f"checkpoint '{path}' holds no state dict of tensors; found {ascii(keys)[1:-1][:120]}"
         )
+    return _bare(state)
+
+
+def _content(path: Path) -> Any:
+    """What is in a file, read without running any of it."""
+    try:
+        if kind := other_kind(path):
+            raise UsageError(f"checkpoint '{path}' {kind}")
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        harmless = [argparse.Namespace, *((_Ignored, name) for name in _IGNORED)]
+        with warnings.catch_warnings(), torch.serialization.safe_globals(harmless):  # type: ignore[arg-type]
+            warnings.simplefilter("ignore")  # of unusual pickles; what is wrong is said in one line
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except UsageError:
+        raise
+    except pickle.UnpicklingError as error:
+        name = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
+        what = (
+            f"it holds '{name[1]}' (a whole pickled network, or an object beside the weights)" if name else ""
+        )
+        raise UsageError(
+            f"checkpoint '{path}' was not opened: {what or 'it is no PyTorch file of plain tensors'}, and unpickling "
+            "anything else could run code; where it was made, save the weights alone: "
+            "torch.save(network.state_dict(), 'weights.pth')"
+        ) from None
+    except Exception as error:  # damaged bytes make the unpickler fail in any way
+        raise UsageError(
+            f"checkpoint '{path}' cannot be read: {' '.join(str(error).split())[:120] or type(error).__name__}"
+        ) from None
+
+
+def _opened(path: Path, content: Any) -> Any:
+    """What lies under the nesting of a training script.
+
+    Raises:
+        UsageError: if weights lie in two places.
+    """
+    for _ in range(_DEEPEST):
+        nests = [name for name in _NESTS if isinstance(content, Mapping) and _may_nest(content.get(name))]
+        if not nests:
+            break
+        if len(nests) > 1:
+            raise UsageError(
+                f"checkpoint '{path}' holds weights in several places ({', '.join(nests)}); save the right ones alone: "
+                f"torch.save(checkpoint['{nests[0]}'], 'weights.pth')"
+            )
+        content = content[nests[0]]
+    return content
+
+
+def _may_nest(value: Any) -> bool:
+    """True for what holds tensors, or another nest; settings under a name such as ``model`` hold neither."""
+    return isinstance(value, Mapping) and (
+        any(isinstance(one, Tensor) for one in value.values()) or any(name in value for name in _NESTS)
+    )
+
+
+def _bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same under names without what wrappers put before every one of them, in any order and number."""
+    while state:
+        wrapper = next((one for one in _WRAPPERS if all(name.startswith(one) for name in state)), None)
+        if wrapper is None:
+            break
+        state = {name.removeprefix(wrapper): value for name, value in state.items()}
     return dict(state)
 
 

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from afbench.core import Localizer
+from afbench.crash import crash_line
 
 from .checkpoint import state_sha256
 from .own import wrong_description
 
-SIZES = ((64, 64), (64, 96))
+SIZES = ((64, 64), (64, 96), (75, 53))
+"""Square, wide, and tall with odd sides: photographs have any size."""
 TOLERANCE = 1e-3
 """Of logits in float32, relative to their largest value, between a batch and its images alone."""
 
@@ -50,6 +52,7 @@ def check_localizer(
         "images independent of their batch": lambda: _independent(localizer, images[0]),
         "a forward changes nothing": lambda: _unchanged(localizer, images[0]),
         "logits are no probabilities": lambda: _logits(localizer, images),
+        "gradient at every border": lambda: _borders(localizer, images),
     }
     for name, check in checks.items():
         yield _tried(name, check)
@@ -59,7 +62,7 @@ def _tried(name: str, check: Callable[[], tuple[bool, str]]) -> Finding:
     try:
         passed, detail = check()
     except (Exception, SystemExit) as error:  # anything may happen in code that is not ours
-        passed, detail = False, f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        passed, detail = False, crash_line(error)
     return Finding(name, passed, detail)
 
 
@@ -125,6 +128,23 @@ def _gradient(localizer: Localizer, image: Tensor) -> tuple[bool, str]:
     (slope,) = torch.autograd.grad(localizer.logits(leaf).sum(), leaf)
     share = float((slope != 0).any(dim=1).float().mean())
     return bool(torch.isfinite(slope).all()) and share > 0, f"{100 * share:.0f} % of pixels have one"
+
+
+def _borders(localizer: Localizer, images: list[Tensor]) -> tuple[bool, str]:
+    """A network that crops, and fills up its output, never reads a border: no attack can use it, nothing there is found."""
+    for image in images:
+        leaf = image.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(localizer.logits(leaf).sum(), leaf)
+        read = (slope != 0).flatten(0, 1).any(dim=0)
+        lines = {"top": read[0], "bottom": read[-1], "left": read[:, 0], "right": read[:, -1]}
+        unread = [side for side, line in lines.items() if not bool(line.any())]
+        if unread:
+            height, width = read.shape
+            return (
+                False,
+                f"the {unread[0]} line of an image of {height}x{width} has none; resize or pad, do not crop",
+            )
+    return True, f"at {', '.join('{}x{}'.format(*image.shape[-2:]) for image in images)}"
 
 
 def _independent(localizer: Localizer, image: Tensor) -> tuple[bool, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from afbench.core import Localizer, UsageError
+from afbench.core import AfbenchError, Localizer, UsageError
+from afbench.crash import crash_line
 
 from .checkpoint import state_sha256
+from .saving import save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class OwnLocalizer:
         """Both in one pass through the network."""
         logits = self.logits(image)
         return torch.sigmoid(logits), logits
+
+    def save_checkpoint(self, path: str | Path) -> Path:
+        """Write the network's state dict to a new file; your ``build`` must take it."""
+        return save_checkpoint(self.network, path)
 
 
 def as_localizer(
@@ -90,15 +95,16 @@ def load_own(name: str, checkpoint: str | None, device: str) -> Localizer:
         build = getattr(importlib.import_module(module_name), function)
     except (Exception, SystemExit) as error:  # importing runs code that is not ours
         raise UsageError(
-            f"localizer '{name}' cannot be imported ({_first_line(error)}); expected module:function, importable "
+            f"localizer '{name}' cannot be imported ({crash_line(error)}); expected module:function, importable "
             f"from {Path.cwd()}"
-        ) from None
+        ) from error
     try:
         localizer = build(checkpoint, device)
+    except AfbenchError:
+        raise
     except (Exception, SystemExit) as error:
-        again = f"import {module_name} as m; m.{function}({checkpoint!r}, {device!r})"
         raise UsageError(
-            f"localizer '{name}' failed ({_first_line(error)}); see where with: python -c {shlex.quote(again)}"
+            f"localizer '{name}' failed ({crash_line(error)}); `afbench --debug COMMAND ...` shows the traceback"
         ) from error
     lacking = [part for part in _NEEDED if not hasattr(localizer, part)]
     if lacking:
@@ -124,7 +130,3 @@ def wrong_description(localizer: Localizer) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", str(localizer.weights_sha256)):
         return f"weights_sha256 must be 64 hex digits; found {localizer.weights_sha256!r}"
     return ""
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".splitlines()[0][:200]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import cv2
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from afbench.core import ByteImage
 
+from .saving import save_checkpoint
 from .taps import collect
 
 Resolution = Literal["official", "input"]
@@ -120,6 +122,10 @@ class PublishedLocalizer:
     def features(self, image: Tensor, third: str = "middle") -> list[Tensor]:
         """Feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""
         return collect(self.network, self.recipe.thirds[third], lambda: self._answer(image))
+
+    def save_checkpoint(self, path: str | Path) -> Path:
+        """Write the weights to a new file under the names of the release; ``afbench weights add`` takes it."""
+        return save_checkpoint(self.network, path)
 
     def unread_pixels(self, height: int, width: int) -> int:
         """Pixels of an image that the resize never reads: no attack can use them, and noise there changes nothing."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +16,7 @@ from afbench.folders import weights_folder
 
 from .checkpoint import state_sha256
 from .load import filled_network
+from .saving import replacing
 from .weights import Registered, registered, require_registrable
 
 
@@ -47,7 +45,7 @@ def add_weights(name: str, file: Path, *, overwrite: bool = False) -> Registered
     _make_folder()
     try:
         # both are written before either takes its place, the weights first
-        with _replacing(weights_folder() / f"{name}.json") as record, _replacing(found.path) as weights:
+        with replacing(weights_folder() / f"{name}.json") as record, replacing(found.path) as weights:
             save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
             record.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
     except SafetensorError as error:
@@ -73,14 +71,3 @@ def file_sha256(path: Path) -> str:
         return digest.hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when all went well, and is gone otherwise."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

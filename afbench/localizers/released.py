@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch import Tensor
@@ -13,15 +13,14 @@ from .checkpoint import read_state
 
 PSCC_PARTS = ("HRNet", "NLCDetection", "DetectionHead")
 """The files PSCC-Net is released in; each holds one part of the network."""
-_WRAPPER = "module."
 _DETECTOR, _ONLINE_NOISE = "det_net.", "osn_net."
 
 
 def released_state(name: str, path: Path) -> dict[str, Tensor]:
     """Read a released checkpoint, or one of ours, under the names the network uses.
 
-    Opened on the way: ``state_dict`` nesting, the ``module.`` of DataParallel, IF-OSN's ``det_net.`` (its ``osn_net.``
-    entries are of another network and dropped), PSCC-Net's three files in a folder, at any depth.
+    Opened on the way: nesting and wrappers, as ``read_state`` does, IF-OSN's ``det_net.`` (its ``osn_net.`` entries are of another
+    network and dropped), PSCC-Net's three files in a folder, at any depth.
 
     Raises:
         UsageError: if a file is missing, damaged or unsafe.
@@ -30,11 +29,11 @@ def released_state(name: str, path: Path) -> dict[str, Tensor]:
         return {
             f"{part}.{key}": value
             for part in PSCC_PARTS
-            for key, value in _unwrapped(read_state(_only(path, f"{part}.pth"))).items()
+            for key, value in read_state(_only(path, f"{part}.pth")).items()
         }
     if path.is_dir():
         raise UsageError(f"checkpoint '{path}' is a folder; localizer '{name}' is released as one file")
-    state = _unwrapped(read_state(path))
+    state = read_state(path)
     if name == "ifosn" and _all_start(state, (_DETECTOR, _ONLINE_NOISE)):
         return {
             key.removeprefix(_DETECTOR): value
@@ -42,12 +41,6 @@ def released_state(name: str, path: Path) -> dict[str, Tensor]:
             if not key.startswith(_ONLINE_NOISE)
         }
     return state
-
-
-def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    if _all_start(state, (_WRAPPER,)):
-        return {key.removeprefix(_WRAPPER): value for key, value in state.items()}
-    return dict(state)
 
 
 def _all_start(names: Iterable[str], prefixes: tuple[str, ...]) -> bool:

@@ -56,8 +56,10 @@ def slurm_hands(crew: Crew, device: str, logs: Path, threads: int) -> Iterator[H
         params.setdefault("gpus_per_node", 1)
     cluster = str(params.pop("cluster", "slurm"))
     timeouts = params.pop("slurm_max_num_timeout", _TIMEOUTS)
+    # elsewhere submitit also makes a folder that is really called %j
+    folder = logs / "%j" if cluster == "slurm" else logs
     with one_line("--executor slurm cannot submit jobs"):
-        executor = submitit.AutoExecutor(folder=logs / "%j", cluster=cluster, slurm_max_num_timeout=timeouts)
+        executor = submitit.AutoExecutor(folder=folder, cluster=cluster, slurm_max_num_timeout=timeouts)
         executor.update_parameters(slurm_array_parallelism=crew.workers, **params)
     started: list[Any] = []
 

@@ -8,9 +8,11 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from types import FrameType
 
 from afbench.cores import share_cores
+from afbench.crash import crash_line
 
 STOPPED = 3
 _GRACE_SECONDS = 30
@@ -30,6 +32,9 @@ def main() -> None:
         told = run_job(text)
     except KeyboardInterrupt:
         sys.exit(STOPPED)
+    except Exception as error:
+        traceback.print_exc()
+        sys.exit(crash_line(error))  # the last line is what the command that started it shows
     answer.write(json.dumps(told))
     answer.close()
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from afbench.core import UsageError
-from afbench.defences import list_defences, load_defence
+from afbench.defences import list_defences, load_defence, names, registry
 
 NAMES = [text.partition("[")[0].removesuffix(":CHECKPOINT") for text in list_defences()]
 SIZES = [(24, 40), (33, 21), (64, 64)]
@@ -163,3 +163,16 @@ def test_settings_are_read_as_people_write_them():
     assert load_defence("gaussian-noise:8/255").label == "gaussian-noise-8"
     assert load_defence("jpeg").label == "jpeg-75" and load_defence("jpeg:60").params == {"quality": 60}
     assert load_defence("resize:1/2").label == "resize-0.5"
+
+
+def test_a_label_counts_levels_only_where_the_setting_says_it_is_a_share_of_the_range(monkeypatch):
+    """Whatever the setting is called: a blur's sigma is in pixels."""
+    numbers = {
+        "blur": names.Number("sigma", 1, 0, 9),
+        "dither": names.Number("step", 2 / 255, 0, 1, of_range=True),
+    }
+    for name, number in numbers.items():
+        monkeypatch.setitem(names.TRANSFORMS, name, names.Transform(number, "", ""))
+        monkeypatch.setitem(registry._TABLE, name, registry._Fixed(lambda image, **setting: image, "exact"))
+    labels = [load_defence(text).label for text in ("blur:1", "blur:0.5", "dither", "dither:1/255")]
+    assert labels == ["blur-1", "blur-0.5", "dither-2", "dither-1"]

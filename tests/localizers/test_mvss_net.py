@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from fill import fill
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from afbench.localizers.nets.mvss import ChannelAttention, ConstrainedConv, MvssNet, PositionAttention
@@ -170,7 +170,10 @@ def test_frozen_noise_filters_give_the_same_answer(thawed):
         thawed.freeze_bayar()
         assert torch.equal(thawed(image), expected)
     frozen = thawed.constrain_conv
-    assert type(frozen) is nn.Conv2d and not frozen.weight.requires_grad
+    assert torch.equal(frozen.kernel, kernel) and not (
+        frozen.kernel.requires_grad or frozen.weight.requires_grad
+    )
+    assert thawed.state_dict().keys() == PUBLISHED.keys()
     filters = frozen.weight.view(3, 25)
     assert (filters[:, 12] == -1).all()
     taps = torch.cat([filters[:, :12], filters[:, 13:]], dim=1)

@@ -33,6 +33,7 @@ PROMISES = [
     "images independent of their batch",
     "a forward changes nothing",
     "logits are no probabilities",
+    "gradient at every border",
 ]
 
 
@@ -98,6 +99,24 @@ class Failing(EdgeNet):
         raise RuntimeError("no such layer\nin this network")
 
 
+class Even(EdgeNet):
+    """Halves and doubles the image, which loses a line of an odd one."""
+
+    def forward(self, image):
+        whole = super().forward(image)
+        half = nn.functional.interpolate(nn.functional.avg_pool2d(whole, 2), scale_factor=2)
+        return whole + half
+
+
+class Cropped(EdgeNet):
+    """Drops what is no multiple of 16, and fills up its answer with zeros."""
+
+    def forward(self, image):
+        height, width = (side - side % 16 for side in image.shape[-2:])
+        logits = super().forward(image[..., :height, :width])
+        return nn.functional.pad(logits, (0, image.shape[-1] - width, 0, image.shape[-2] - height))
+
+
 class Own:
     """A localizer made by hand."""
 
@@ -154,11 +173,13 @@ def test_a_sound_localizer_keeps_every_promise():
     ("localizer", "expected"),
     [
         (lambda: Own(Small().eval().requires_grad_(False)), {*PROMISES[1:3]}),
-        (lambda: Own(Rectangular().eval().requires_grad_(False)), {*PROMISES[1:3]}),
+        (lambda: Own(Rectangular().eval().requires_grad_(False)), {*PROMISES[1:3], PROMISES[10]}),
         (dropping, {PROMISES[4], PROMISES[7]}),
         (lambda: as_localizer(Careless(), name="x"), {PROMISES[4], PROMISES[7]}),
-        (lambda: as_localizer(Detached(), name="x"), {PROMISES[6]}),
-        (lambda: as_localizer(Hidden(), name="x"), {PROMISES[6]}),
+        (lambda: as_localizer(Detached(), name="x"), {PROMISES[6], PROMISES[10]}),
+        (lambda: as_localizer(Hidden(), name="x"), {PROMISES[6], PROMISES[10]}),
+        (lambda: as_localizer(Even(), name="x"), {*PROMISES[1:3], *PROMISES[9:]}),
+        (lambda: as_localizer(Cropped(), name="x"), {PROMISES[10]}),
         (lambda: as_localizer(Coupled(), name="x"), {PROMISES[7]}),
         (lambda: as_localizer(Counting(), name="x"), {PROMISES[8]}),
         (lambda: Own(EdgeNet().eval()), {PROMISES[5]}),
@@ -174,6 +195,18 @@ def test_a_sound_localizer_keeps_every_promise():
 )
 def test_a_broken_promise_is_found_and_no_other_one(localizer, expected):
     assert broken(localizer()) == expected
+
+
+def test_the_checks_say_where_an_error_comes_from_and_which_border_is_not_read():
+    details = {one.name: one.detail for one in check_localizer(as_localizer(Even(), name="x"))}
+    line = inspect.getsourcelines(Even.forward)[1] + 3
+    told = details["logits at the image's size"]
+    assert told.startswith("RuntimeError: The size of tensor a (53) must match the size of tensor b (52)")
+    assert told.endswith(f", at {__file__}:{line} in forward")
+    details = {one.name: one.detail for one in check_localizer(as_localizer(Cropped(), name="x"))}
+    assert details["gradient at every border"] == (
+        "the bottom line of an image of 75x53 has none; resize or pad, do not crop"
+    )
 
 
 def test_a_batch_norm_left_in_training_mode_is_found_and_as_localizer_mends_it():
@@ -246,13 +279,19 @@ def test_weights_check_of_a_broken_module_ends_with_1_and_names_the_promise(afbe
     code = SOUND.replace("return self.convolution(image - 0.5)", "return self.convolution(image.detach())")
     name = f"{module(code)}:build"
     ran = afbench("weights", "check", name)
-    assert ran.code == 1 and [line for line in ran.out.splitlines() if not line.startswith("ok ")] == [
-        "BROKEN  gradient at the image: RuntimeError: element 0 of tensors does not require grad and does not have a grad_fn"
+    assert ran.code == 1
+    why = "RuntimeError: element 0 of tensors does not require grad and does not have a grad_fn"
+    assert [line for line in ran.out.splitlines() if not line.startswith("ok ")] == [
+        f"BROKEN  gradient at the image: {why}",
+        f"BROKEN  gradient at every border: {why}",
     ]
     ran = afbench("weights", "check", name, "--json")
     told = json.loads(ran.out)
     assert ran.code == 1 and list(told) == PROMISES
-    assert [promise for promise, one in told.items() if not one["passed"]] == ["gradient at the image"]
+    assert [promise for promise, one in told.items() if not one["passed"]] == [
+        "gradient at the image",
+        "gradient at every border",
+    ]
 
 
 def test_weights_check_of_the_reference_ends_with_0(afbench):
@@ -279,7 +318,7 @@ GENERATE = ("--attack", "fgsm", "--phi", "1/255", "--limit", "1")
             "cannot be imported (ModuleNotFoundError: No module named 'nowhere",
         ),
         ("def build(:", "build", "cannot be imported (SyntaxError: "),
-        ("1 / 0", "build", "cannot be imported (ZeroDivisionError: division by zero)"),
+        ("1 / 0", "build", "cannot be imported (ZeroDivisionError: division by zero, at "),
         ("print(undefined)", "build", "cannot be imported (NameError: "),
         ("raise OSError(2, 'No file', 'w.pt')", "build", "cannot be imported (FileNotFoundError: "),
         ("x = 1", "build", "cannot be imported (AttributeError: module '"),
@@ -382,6 +421,44 @@ def test_an_own_checkpoint_reaches_build_and_a_chosen_name_the_configs(
     expected = EdgeNet()
     expected.load_state_dict(state)
     assert how["localizer"]["weights_sha256"] == as_localizer(expected, name="x").weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("part", "code"),
+    [
+        ("forward", SOUND.replace("return self.convolution(image - 0.5)", "raise KeyError('layer 9')")),
+        (
+            "logits",
+            f"{SOUND}\n\nclass Mine:\n    name, threshold, weights_sha256 = 'mine', 0.5, '0' * 64\n"
+            "    def logits(self, image):\n        raise KeyError('layer 9')\n    probability = logits\n\n"
+            "def build(checkpoint, device):\n    return Mine()\n",
+        ),
+        ("build", SOUND.replace("network = EdgeNet()", "raise KeyError('layer 9')")),
+    ],
+)
+def test_an_error_of_the_users_own_code_is_one_line_with_its_place(
+    afbench, module, photographs, tmp_path, part, code
+):
+    name = module(code)
+    line = next(number for number, text in enumerate(code.splitlines(), 1) if "layer 9" in text)
+    arguments = (
+        "generate",
+        "--localizer",
+        f"{name}:build",
+        *GENERATE,
+        "--source",
+        photographs,
+        "--out",
+        "out",
+    )
+    ran = afbench(*arguments)
+    *_, told = ran.err.splitlines()
+    assert ran.code == (2 if part == "build" else 1) and "Traceback" not in ran.err
+    assert f"KeyError: 'layer 9', at {tmp_path / name}.py:{line} in {part}" in told
+    assert told.endswith("`afbench --debug COMMAND ...` shows the traceback")
+    ran = afbench("--debug", *arguments)
+    assert "Traceback (most recent call last)" in ran.err and "KeyError: 'layer 9'\n" in ran.err
+    assert ran.err.splitlines()[-1] == told
 
 
 def test_a_plan_counts_an_own_localizer_without_importing_it(afbench, module, tmp_path):

@@ -198,7 +198,9 @@ def test_an_object_beside_the_weights_is_refused_and_not_made(weightless, tmp_pa
     else:
         content["state_dict"]["mu.7.bias"] = guest
     torch.save(content, tmp_path / "w.pth")
-    assert "could run code; save its state_dict as safetensors" in refusal("code", tmp_path / "w.pth")
+    told = refusal("code", tmp_path / "w.pth")
+    assert f"it holds '{'posix.mkdir' if foreign is Bomb else f'{__name__}.Foreign'}' (" in told
+    assert "could run code; where it was made, save the weights alone" in told
     assert not (tmp_path / "boom").exists()
 
 

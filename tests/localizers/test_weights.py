@@ -92,7 +92,7 @@ def test_other_weights_need_overwrite_and_the_same_do_not(afbench, folder, quick
         ("../up", "w.pt", "'../up' is no published localizer"),
         ("code", "none.pt", "checkpoint 'none.pt' does not exist"),
         ("code", "random", "checkpoint 'random' does not exist"),
-        ("code", "text.pt", "checkpoint 'text.pt' was not opened"),
+        ("code", "text.pt", "checkpoint 'text.pt' is a text file; give the file of the weights"),
         ("code", "w.pt", "is of another network"),
         ("code", ".", "checkpoint '.' is a folder"),
         ("pscc", ".", "HRNet.pth is missing"),
@@ -142,7 +142,7 @@ def test_weights_that_changed_after_they_were_added_are_refused(afbench, folder,
     save_file(network(seed=2).state_dict(), folder / "code.safetensors")
     ran = afbench("generate", "--localizer", "code", "--attack", "fgsm", "--limit", "1")
     assert ran.code == 2 and "the weights registered for 'code' changed since they were added" in ran.err
-    (folder / "code.safetensors").write_bytes(b"damaged")
+    (folder / "code.safetensors").write_bytes(b"\xffdamaged")
     with pytest.raises(UsageError, match="cannot be read"):
         load_localizer("code")
     assert load_localizer("code", str(released(tmp_path, seed=2))).name == "code"

@@ -58,10 +58,9 @@ class MvssNet(nn.Module):
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=True)
 
     def freeze_bayar(self) -> None:
-        """Replace ``constrain_conv`` by a plain fixed convolution, so that a long attack normalises only once.
+        """Replace ``constrain_conv`` by one of fixed filters, so that a long attack normalises only once.
 
-        Load the weights first: afterwards the state dict has ``constrain_conv.weight`` instead of ``.kernel``.
-        A second call changes nothing.
+        Load the weights first. The state dict keeps its names. A second call changes nothing.
 
         Raises:
             ValueError: if the taps of a filter sum to zero, within rounding, or are not finite.
@@ -138,8 +137,8 @@ class ConstrainedConv(nn.Module):
         centre = taps.new_full((3, 1), -1.0)
         return torch.cat([taps[:, :12], centre, taps[:, 12:]], dim=1).view(3, 1, 5, 5)
 
-    def frozen(self) -> nn.Conv2d:
-        """A convolution with these filters as its weights, without gradient."""
+    def frozen(self) -> "FrozenConv":
+        """A convolution with these filters as they are now, without gradient."""
         taps = self.kernel.detach()[0]
         # a sum below this is nothing but the rounding of its 24 terms
         rounding = 24 * torch.finfo(taps.dtype).eps * taps.abs().sum(dim=-1)
@@ -150,9 +149,21 @@ class ConstrainedConv(nn.Module):
                 f"constrain_conv.kernel: the 24 taps of filter {first} must have a finite sum other than zero to be "
                 f"divided by; found {float(taps[first].sum()):g}; use a checkpoint of a trained network"
             )
-        convolution = nn.Conv2d(1, 3, 5, padding=2, bias=False, device="meta")  # draws no random weights
-        convolution.weight = nn.Parameter(self.filters().detach(), requires_grad=False)
-        return convolution
+        return FrozenConv(taps[None], self.filters().detach())
+
+
+class FrozenConv(nn.Module):
+    """The same with filters that were normalised once; ``kernel`` is what a checkpoint holds."""
+
+    weight: Tensor
+
+    def __init__(self, kernel: Tensor, filters: Tensor) -> None:
+        super().__init__()
+        self.kernel = nn.Parameter(kernel, requires_grad=False)
+        self.register_buffer("weight", filters, persistent=False)
+
+    def forward(self, gray: Tensor) -> Tensor:
+        return F.conv2d(gray, self.weight, padding=2)
 
 
 class DualAttentionHead(nn.Module):
