@@ -154,7 +154,10 @@ def test_a_bad_option_is_one_line_and_nothing_is_written(afbench, tmp_path, comm
         ((*GENERATE, "--checkpoint", "none.pt"), "checkpoint 'none.pt' does not exist"),
         ((*GENERATE, "--checkpoint", "bomb.pt"), "could run code"),
         ((*GENERATE, "--checkpoint", "other.safetensors"), "is of another network"),
-        ((*GENERATE, "--checkpoint", "file"), "checkpoint 'file' is a text file; give the file of the weights"),
+        (
+            (*GENERATE, "--checkpoint", "file"),
+            "checkpoint 'file' is a text file; give the file of the weights",
+        ),
         ((*GENERATE, "--device", "toaster"), "device 'toaster' cannot be used"),
         ((*GENERATE, "--batch-size", "0"), "--batch-size and --shard-size must be at least 1"),
         ((*GENERATE, "--shard-size", "-1"), "--batch-size and --shard-size must be at least 1"),
