@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from afbench.report.differences import differences_table
 from afbench.report.evaluation import evaluation_table
 from afbench.report.gate_table import gate_table
-from afbench.report.paper import compare_with_paper, paper_table, undefended_figures
+from afbench.report.measured import undefended_figures
+from afbench.report.paper import compare_with_paper
+from afbench.report.paper_table import paper_table
 from afbench.report.score_table import score_table
 from afbench.report.tables import stats_table
 from afbench.report.text import WIDTH, fold_line, text_table
@@ -136,9 +138,12 @@ def test_scores_fit(name):
 @every_name
 def test_the_report_beside_the_paper_fits(name):
     summary = {"n": 920, "n_undefined": 0, "f1_clean": 0.5, "f1_adv": 0.1}
-    manifest = {"how": {"localizer": {"untrained": False}}, "splits": {"casia_v1": {"summary": summary}}}
-    figures = undefended_figures(name, {"mvss-fgsm-1": manifest})
-    assert_fits(paper_table(compare_with_paper([figures], []), WIDTH))
+    network = {"name": "mvss", "architecture": "mvss", "weights_sha256": "0" * 64, "untrained": False}
+    how = {"attack": "fgsm", "localizer": network}
+    manifest = {"how": how, "splits": {"casia_v1": {"summary": summary}, name: {"summary": summary}}}
+    figures, notes = undefended_figures(name, {"mvss-fgsm-1": manifest})
+    assert figures and len(notes) == 2
+    assert_fits(paper_table(compare_with_paper(figures, []), notes, WIDTH))
 
 
 def test_list_fits_and_wide_puts_every_entry_in_one_line(afbench):

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-import pandas as pd
-
 from afbench.plan import PAPER_PHI, PAPER_STEPS
 from afbench.shipped import shipped
-
-from .tables import figure
-from .text import fold_line, text_table
 
 LOCALIZERS = {"mvss": "MVSS-Net", "ifosn": "IF-OSN", "hdfnet": "HDF-Net", "code": "CoDE"}
 SOURCES = {"columbia": "Columbia", "casia_v1": "CASIAv1", "imd20": "IMD20", "misd": "MISD"}
@@ -43,13 +38,18 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Measured:
-    """A mean over images and over ``settings`` of the paper's intensities; RP in percent of the same images."""
+    """A mean over images and over ``settings`` of the paper's intensities; RP in percent of the same images.
+
+    ``by`` names the benchmark or the submission, and what it calls the network where that is another name.
+    """
 
     by: str
     f1: float
     rp: float | None
     images: int
     settings: int
+    weights_sha256: str
+    attack_at: str
 
 
 @dataclass(frozen=True)
@@ -67,96 +67,11 @@ class PaperRow:
     contradictory: bool
 
 
-@dataclass(frozen=True)
-class DefendedScore:
-    """What the report needs of one score."""
-
-    submission_id: str
-    defence: Mapping[str, Any]
-    per_image: pd.DataFrame
-
-
 def settings_of(attack: str) -> tuple[str, ...]:
     """The paper's intensities of an attack, as configs name them; the originals have one, nameless."""
     if attack == "clean":
         return ("",)
     return tuple(map(str, PAPER_STEPS)) if attack == "cw" else tuple(phi.split("/")[0] for phi in PAPER_PHI)
-
-
-def undefended_figures(by: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[Cell, Measured]:
-    """Average the summaries of a benchmark's manifests; other intensities or parameters are not the paper's.
-
-    Figures of untrained weights are left out: they mean nothing.
-    """
-    rows = []
-    for name, manifest in configs.items():
-        paper = _paper_config(name)
-        if paper is None or manifest["how"]["localizer"]["untrained"]:
-            continue
-        for source, split in manifest["splits"].items():
-            summary = split.get("summary") or {}
-            if summary.get("f1_adv") is None or source not in SOURCES:
-                continue
-            images = summary["n"] - summary["n_undefined"]
-            common = {
-                "localizer": paper[0],
-                "source": source,
-                "images": images,
-                "before": summary["f1_clean"],
-            }
-            rows.append({**common, "attack": paper[1], "setting": name, "f1": summary["f1_adv"]})
-            rows.append({**common, "attack": "clean", "setting": "", "f1": summary["f1_clean"]})
-    if not rows:
-        return {}
-    table = pd.DataFrame(rows).drop_duplicates(["localizer", "source", "attack", "setting"])
-    table["f1"] *= table["images"]
-    table["before"] *= table["images"]
-    return _averages(by, table, ["localizer", "source", "attack"])
-
-
-def defended_figures(score: DefendedScore) -> dict[Cell, Measured]:
-    """Average the images of a score: per source, and those of POOLED together where all three are there."""
-    table = score.per_image.copy()
-    paper = [_paper_config(name) for name in table["config"]]
-    wanted = [
-        source in SOURCES and localizer in LOCALIZERS and (config == "clean" or found is not None)
-        for found, localizer, source, config in zip(
-            paper, table["localizer"], table["source"], table["config"], strict=True
-        )
-    ]
-    table = table[wanted]
-    below = 2 * table["tp"] + table["fp"] + table["fn"]
-    table = table.assign(f1=(2 * table["tp"]).where(below > 0) / below, before=table["f1_original"], images=1)
-    table = table.assign(setting=table["config"]).dropna(subset=["f1", "before"])
-    found = _averages(score.submission_id, table, ["localizer", "source", "attack"])
-    pooled = table[table["source"].isin(POOLED)]
-    sources = pooled.groupby(["localizer", "attack"])["source"].nunique()
-    whole = {key for key, count in sources.items() if count == len(POOLED)}
-    keep = [key in whole for key in zip(pooled["localizer"], pooled["attack"], strict=True)]
-    return found | _averages(score.submission_id, pooled[keep].assign(source=""), list(Cell._fields))
-
-
-def _averages(by: str, table: pd.DataFrame, keys: Sequence[str]) -> dict[Cell, Measured]:
-    if table.empty:
-        return {}
-    sums = table.groupby(list(keys)).agg(
-        f1=("f1", "sum"), before=("before", "sum"), rows=("images", "sum"), settings=("setting", "nunique")
-    )
-    found = {}
-    for key, row in sums[sums["rows"] > 0].iterrows():
-        rp = 100.0 * row["f1"] / row["before"] if row["before"] else None
-        settings = int(row["settings"])
-        images = round(row["rows"] / settings)
-        found[Cell(*map(str, key))] = Measured(by, float(row["f1"] / row["rows"]), rp, images, settings)
-    return found
-
-
-def _paper_config(name: str) -> tuple[str, str] | None:
-    """(localizer, attack) of a config of the paper's grid; None for other intensities or parameters."""
-    localizer, _, rest = name.partition("-")
-    attack, _, setting = rest.partition("-")
-    known = localizer in LOCALIZERS and attack in ATTACKS and attack != "clean"
-    return (localizer, attack) if known and setting in settings_of(attack) else None
 
 
 def paper_rows() -> list[PaperRow]:
@@ -220,14 +135,17 @@ def ansm_variants(defence: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 
 def compare_with_paper(
-    benchmarks: Iterable[Mapping[Cell, Measured]], scores: Iterable[DefendedScore]
+    undefended: Sequence[Mapping[Cell, Measured]],
+    defended: Sequence[tuple[Mapping[Cell, Measured], set[tuple[str, str]]]],
 ) -> list[dict[str, Any]]:
     """One record per printed pair and measurement; ``measured`` is None where nobody measured.
 
     ``difference`` is measured minus printed, None where either is missing or the paper contradicts itself.
+
+    Args:
+        undefended: figures of bare networks.
+        defended: figures behind a defence, and the rows of Tables IV to VI it stands for, as ``ansm_variants`` gives them.
     """
-    undefended = list(benchmarks)
-    defended = [(defended_figures(score), ansm_variants(score.defence)) for score in scores]
     records = []
     for row in paper_rows():
         place = Cell(row.localizer, row.source, row.attack)
@@ -255,54 +173,3 @@ def _record(row: PaperRow, measured: Measured | None) -> dict[str, Any]:
         "measured": None if measured is None else asdict(measured),
         "difference": difference,
     }
-
-
-def paper_table(records: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
-    """The records as aligned text, one block per table of the paper."""
-    blocks = []
-    for table in ("III", "IV", "V", "VI"):
-        body = [_cells(record) for record in records if record["table"] == table]
-        where = "per source" if table == "III" else f"all images of {', '.join(POOLED)}"
-        title = fold_line(f"Table {table}: {where}, mean over intensities", width)
-        blocks.append(f"{title}\n{text_table(_HEAD, body, together=(3, 3, 1, 1, 1), width=width)}")
-    flagged = sum(record["contradictory"] for record in records)
-    note = f"! {flagged} pairs where the paper contradicts itself; no difference is taken" if flagged else ""
-    return "\n\n".join([*blocks, fold_line(note, width)]).rstrip()
-
-
-_HEAD = (
-    "row",
-    "noise",
-    "F1 paper",
-    "F1",
-    "diff",
-    "RP paper",
-    "RP",
-    "diff",
-    "settings",
-    "images",
-    "measured by",
-)
-
-
-def _cells(record: Mapping[str, Any]) -> list[str]:
-    measured, difference = record["measured"] or {}, record["difference"] or {}
-    what = record["variant"] or ("with ANSM" if record["defended"] else "without")
-    mark = "!" if record["contradictory"] else ""
-    return [
-        " ".join(filter(None, (record["localizer"], record["source"], what))),
-        record["attack"],
-        figure(record["f1"], 3) + mark,
-        figure(measured.get("f1"), 3),
-        _signed(difference.get("f1"), 3),
-        figure(record["rp"], 1) + mark,
-        figure(measured.get("rp"), 1),
-        _signed(difference.get("rp"), 1),
-        f"{measured['settings']}/{record['settings_of_paper']}" if measured else "-",
-        figure(measured.get("images"), 0),
-        measured.get("by", "-"),
-    ]
-
-
-def _signed(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:+.{digits}f}"

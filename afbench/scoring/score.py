@@ -42,9 +42,13 @@ _NO_MAP = Ranked(math.nan, math.nan)
 
 @dataclass(frozen=True)
 class Examined:
-    """A valid submission, counted: one row of ``per_image`` per mask; ``missing`` masks if it is partial."""
+    """A valid submission, counted: one row of ``per_image`` per mask; ``missing`` masks if it is partial.
+
+    ``localizers`` say what each one is that the submission stands before, as the benchmark's manifests record it.
+    """
 
     manifest: Mapping[str, Any]
+    localizers: Mapping[str, Mapping[str, Any]]
     per_image: pd.DataFrame
     warnings: list[dict[str, Any]]
     content_sha256: str
@@ -124,6 +128,7 @@ def examine(
     note_baselines(found, truth)
     return Examined(
         claims.manifest,
+        {name: truth.localizers[name] for name in claims.localizers},
         per_image_table(found, truth),
         _warnings(found.odd),
         content,
@@ -157,6 +162,7 @@ def score(
     found = {
         "schema_version": SCHEMA_VERSION,
         **{key: told[key] for key in (*ABOUT, "dataset")},
+        "localizers": dict(examined.localizers),
         "content_sha256": examined.content_sha256,
         "afbench_version": __version__,
         "dataset_version": examined.dataset_version,

@@ -17,6 +17,7 @@ from afbench.core import AfbenchError, BadSample
 from afbench.images import decode_stored
 from afbench.metrics import Counts
 from afbench.storage.commit import sha256_file
+from afbench.storage.identity import identity_of
 from afbench.storage.manifests import ORIGINALS, TOP, Benchmark, open_benchmark, read_json, shard_paths
 from afbench.storage.shards import read_rows
 
@@ -92,13 +93,17 @@ class Masks:
 
 @dataclass(frozen=True)
 class Truth:
-    """A benchmark opened for scoring; ``cells`` hold the baselines of their samples by id."""
+    """A benchmark opened for scoring; ``cells`` hold the baselines of their samples by id.
+
+    ``localizers`` say by name what each one is.
+    """
 
     name: str
     version: str
     manifest_sha256: str
     weights: Mapping[str, str]
     untrained: frozenset[str]
+    localizers: Mapping[str, Mapping[str, Any]]
     facts: Mapping[str, ConfigFacts]
     cells: Mapping[Cell, Mapping[str, Baseline]]
     shapes: Mapping[Key, tuple[int, int]]
@@ -155,6 +160,10 @@ def _open(benchmark: Benchmark) -> Truth:
             for one in benchmark.attacked.values()
             if one["how"]["localizer"]["untrained"]
         ),
+        localizers={
+            str(one["how"]["localizer"]["name"]): identity_of(one["how"])
+            for one in benchmark.attacked.values()
+        },
         facts={
             **dict.fromkeys(ORIGINALS, CLEAN),
             **{name: _facts(one["how"]) for name, one in benchmark.attacked.items()},

@@ -4,30 +4,54 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from afbench.core import UsageError
-from afbench.report.paper import DefendedScore, compare_with_paper, undefended_figures
+from afbench.core import AfbenchError, UsageError
+from afbench.report.measured import DefendedScore, defended_figures, undefended_figures
+from afbench.report.paper import ansm_variants, compare_with_paper
 from afbench.scoring.reading import SCORE, read_score
 from afbench.storage.manifests import TOP, open_benchmark
 
 
-def beside_the_paper(folders: Sequence[Path]) -> list[dict[str, Any]]:
+class BesidePaper(NamedTuple):
+    """A record per printed pair and measurement, and lines on which networks these are and what was left out."""
+
+    records: list[dict[str, Any]]
+    notes: list[str]
+
+
+def beside_the_paper(folders: Sequence[Path]) -> BesidePaper:
     """Fill the undefended figures from benchmarks and the defended ones from scores.
 
     Raises:
         UsageError: if a folder is neither.
         AfbenchError: if one is damaged.
     """
-    benchmarks, scores = [], []
+    undefended, defended, notes = [], [], []
     for folder in folders:
         if (folder / TOP).is_file():
-            name = folder.resolve().name
-            benchmarks.append(undefended_figures(name, open_benchmark(folder).configs))
+            try:
+                found = undefended_figures(folder.resolve().name, open_benchmark(folder).configs)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise AfbenchError(
+                    f"'{folder}' is damaged ({type(error).__name__}: {error}); see `afbench verify`"
+                ) from None
+            undefended += found.figures
         elif (folder / SCORE).is_file():
             score = read_score(folder)
             about = score.about
-            scores.append(DefendedScore(about["submission_id"], about["defence"], score.per_image))
+            found = defended_figures(
+                DefendedScore(
+                    about["submission_id"],
+                    about["defence"],
+                    score.per_image,
+                    about.get("localizers", {}),
+                    about["attack_knowledge"],
+                )
+            )
+            variants = ansm_variants(about["defence"])
+            defended += [(figures, variants) for figures in found.figures]
         else:
             raise UsageError(f"'{folder}' is neither a benchmark ({TOP}) nor a score ({SCORE})")
-    return compare_with_paper(benchmarks, scores)
+        notes += found.notes
+    return BesidePaper(compare_with_paper(undefended, defended), notes)

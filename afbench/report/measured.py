@@ -1,0 +1,187 @@
+"""What of benchmarks and scores may stand beside the ANSM paper's figures, and what may not, with the reason.
+
+The paper's networks are known by the architecture and weights that manifests record, never by what a config calls them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from afbench.shipped import shipped_json
+from afbench.storage.identity import describe_identity, identity_of
+
+from .paper import ATTACKS, LOCALIZERS, POOLED, SOURCES, Cell, Measured, settings_of
+
+WHOLE = 0.95
+"""Least share of the images the paper counts in a source: a few that cannot be read move no mean, a ``--limit`` does."""
+
+
+class Comparable(NamedTuple):
+    """Figures that may stand beside the paper's, one mapping per network, and lines on what was left out or differs."""
+
+    figures: list[dict[Cell, Measured]]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class DefendedScore:
+    """What the report needs of one score; ``localizers`` are their identities by label."""
+
+    submission_id: str
+    defence: Mapping[str, Any]
+    per_image: pd.DataFrame
+    localizers: Mapping[str, Mapping[str, Any]]
+    attack_knowledge: str = "oblivious"
+
+
+def undefended_figures(by: str, configs: Mapping[str, Mapping[str, Any]]) -> Comparable:
+    """Average the summaries of a benchmark's manifests, over the paper's networks, settings and sources alone."""
+    left_out: dict[str, list[str]] = defaultdict(list)
+    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    identities: dict[str, Mapping[str, Any]] = {}
+    for name, manifest in configs.items():
+        if "how" not in manifest:
+            continue  # originals
+        identity, attack = identity_of(manifest["how"]), str(manifest["how"]["attack"])
+        label = str(manifest["how"]["localizer"]["name"])
+        reason = _why_not(identity) or _why_not_setting(name, label, attack)
+        if reason:
+            left_out[reason].append(name)
+            continue
+        key = f"{label} {identity['weights_sha256']}"
+        identities[key] = {**identity, "label": label}
+        for source, split in manifest["splits"].items():
+            summary = split.get("summary") or {}
+            if summary.get("f1_adv") is None:
+                continue
+            if reason := _why_not_source(source, summary["n"]):
+                left_out[reason].append(name)
+                continue
+            common = {"source": source, "images": summary["n"] - summary["n_undefined"]}
+            common["before"] = summary["f1_clean"]
+            rows[key].append({**common, "attack": attack, "setting": name, "f1": summary["f1_adv"]})
+            rows[key].append({**common, "attack": "clean", "setting": "", "f1": summary["f1_clean"]})
+    figures = []
+    for key, found in rows.items():
+        table = pd.DataFrame(found).drop_duplicates(["source", "attack", "setting"])
+        table[["f1", "before"]] = table[["f1", "before"]].mul(table["images"], axis=0)
+        figures.append(_averages(by, table, identities[key]))
+    return Comparable(figures, [*_networks(by, identities, rows), *_left_out(by, left_out)])
+
+
+def defended_figures(score: DefendedScore) -> Comparable:
+    """Average the images of a score: per source, and those of POOLED together where all three are there."""
+    by, left_out = score.submission_id, defaultdict[str, list[str]](list)
+    figures, identities = [], {}
+    for label, table in score.per_image.groupby("localizer", sort=True):
+        identity = score.localizers.get(str(label))
+        reason = (
+            "the score does not say which network it is of; score the submission again"
+            if identity is None
+            else _why_not(identity)
+        )
+        if score.attack_knowledge != "oblivious":
+            reason = "its attacks know the defence, the paper's do not"
+        if reason or identity is None:
+            left_out[reason].append(str(label))
+            continue
+        kept = []
+        for (source, config, attack), images in table.groupby(["source", "config", "attack"], sort=True):
+            reason = "" if config == "clean" else _why_not_setting(config, str(label), attack)
+            reason = reason or _why_not_source(str(source), len(images))
+            if config == "authentic":
+                continue
+            if reason:
+                left_out[reason].append(str(config))
+            else:
+                kept.append(images)
+        if kept:
+            identities[str(label)] = {**identity, "label": str(label)}
+            figures.append(_of_images(by, pd.concat(kept), identities[str(label)]))
+    return Comparable(figures, [*_networks(by, identities, identities), *_left_out(by, left_out)])
+
+
+def _of_images(by: str, table: pd.DataFrame, identity: Mapping[str, Any]) -> dict[Cell, Measured]:
+    below = 2 * table["tp"] + table["fp"] + table["fn"]
+    table = table.assign(f1=(2 * table["tp"]).where(below > 0) / below, before=table["f1_original"], images=1)
+    table = table.assign(setting=table["config"]).dropna(subset=["f1", "before"])
+    pooled = table[table["source"].isin(POOLED)]
+    sources = pooled.groupby("attack")["source"].nunique()
+    whole = pooled[pooled["attack"].isin(sources[sources == len(POOLED)].index)]
+    return _averages(by, table, identity) | _averages(by, whole.assign(source=""), identity)
+
+
+def _averages(by: str, table: pd.DataFrame, identity: Mapping[str, Any]) -> dict[Cell, Measured]:
+    if table.empty:
+        return {}
+    sums = table.groupby(["source", "attack"]).agg(
+        f1=("f1", "sum"), before=("before", "sum"), rows=("images", "sum"), settings=("setting", "nunique")
+    )
+    found = {}
+    for (source, attack), row in sums[sums["rows"] > 0].iterrows():
+        rp = 100.0 * row["f1"] / row["before"] if row["before"] else None
+        settings = int(row["settings"])
+        found[Cell(identity["architecture"], str(source), str(attack))] = Measured(
+            _called(by, identity),
+            float(row["f1"] / row["rows"]),
+            rp,
+            round(row["rows"] / settings),
+            settings,
+            identity["weights_sha256"],
+            identity["attack_at"],
+        )
+    return found
+
+
+def _called(by: str, identity: Mapping[str, Any]) -> str:
+    return by if identity["label"] == identity["architecture"] else f"{by} '{identity['label']}'"
+
+
+def _why_not(identity: Mapping[str, Any]) -> str:
+    """Why figures of a network are none of the paper's; "" if they may be."""
+    if identity["architecture"] not in LOCALIZERS:
+        return f"the network is {identity['architecture']}, which the paper does not have"
+    if identity["untrained"]:
+        return "the weights are untrained"
+    if identity["resolution"] != "official":
+        return f"the network's own resize is left out (resolution {identity['resolution']})"
+    return "the attacks went through a defence" if identity["through_defence"] else ""
+
+
+def _why_not_setting(config: str, label: str, attack: str) -> str:
+    if attack not in ATTACKS or attack == "clean":
+        return f"attack {attack} is not in the paper"
+    paper = {f"{label}-{attack}-{setting}" for setting in settings_of(attack)}
+    return "" if config in paper else "not the paper's intensities and parameters"
+
+
+def _why_not_source(source: str, images: int) -> str:
+    if source not in SOURCES:
+        return f"source {source} is not in the paper"
+    count = int(shipped_json("sources")[source]["count_in_paper"])
+    return "" if images >= WHOLE * count else f"{source} has {images} images, the paper {count}"
+
+
+def _networks(by: str, identities: Mapping[str, Mapping[str, Any]], used: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for identity in (identity for key, identity in identities.items() if key in used):
+        line = f"{by}: '{identity['label']}' is {LOCALIZERS[identity['architecture']]}, {describe_identity(identity)}"
+        if identity["attack_at"] != "model":
+            line += f"; attacked at {identity['attack_at']} size, in the paper at the network's"
+        lines.append(line)
+    return lines
+
+
+def _left_out(by: str, reasons: Mapping[str, Sequence[str]]) -> list[str]:
+    """One line per reason, with the first of what it left out."""
+    lines = []
+    for reason, names in reasons.items():
+        different = list(dict.fromkeys(names))
+        more = f" and {len(different) - 2} more" if len(different) > 2 else ""
+        lines.append(f"left out of {by}: {', '.join(different[:2])}{more}: {reason}")
+    return lines

@@ -1,0 +1,34 @@
+"""What a config attacked, whatever it calls it: a name is a label that ``--localizer-name`` sets, never an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def identity_of(how: Mapping[str, Any]) -> dict[str, Any]:
+    """The network a config attacked and how, as its manifest records them.
+
+    Raises:
+        KeyError, TypeError: if the manifest is damaged.
+    """
+    localizer = how["localizer"]
+    return {
+        "architecture": str(localizer.get("architecture", "unknown")),
+        "weights_sha256": str(localizer["weights_sha256"]),
+        "threshold": localizer.get("threshold"),
+        "resolution": str(localizer.get("resolution", "official")),
+        "untrained": bool(localizer["untrained"]),
+        "attack_at": str(how.get("attack_at", "native")),
+        "through_defence": "defence" in how,
+    }
+
+
+def describe_identity(identity: Mapping[str, Any]) -> str:
+    """``network mvss, weights 0123456789ab``, and what is unusual about it."""
+    parts = [f"network {identity['architecture']}", f"weights {identity['weights_sha256'][:12]}"]
+    if identity["untrained"]:
+        parts.append("untrained")
+    if identity["resolution"] != "official":
+        parts.append(f"resolution {identity['resolution']}")
+    return ", ".join(parts)
