@@ -128,6 +128,8 @@ def assert_refused(ran, told, root, before):
         ((*PLAN, "--colour", "red"), "--colour"),
         (("--plan", "demo", "--limit", "0"), "limit must be at least 1"),
         (("--plan", "demo", "--attack", "fgsm"), "--plan already names"),
+        (("--plan", "demo", "--only", "mvss"), "plan 'demo' has no 'mvss'"),
+        ((*PLAN, "--only", "mvss"), "--only takes a part of a --plan"),
         (("--plan", "dmeo"), "no file and no shipped plan; did you mean demo? shipped plans: ansm-"),
         (("--plan", "bad.yaml"), "'phy' was unexpected"),
         (("--plan", "demo", "--source", "folder:x"), "plan 'demo' has no source 'folder'"),

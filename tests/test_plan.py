@@ -17,6 +17,7 @@ from afbench.plan import (
     make_setting,
     max_levels,
     naive_gradients,
+    narrow_plan,
     parse_phi,
     parse_source,
     read_plan,
@@ -296,3 +297,39 @@ def test_the_same_config_in_two_blocks_is_refused(refusal):
     assert "reference on demo with fgsm-1 is asked for in two blocks" in refusal(
         "name: two\nblocks:\n" + block * 2
     )
+
+
+def test_the_plan_of_the_document_runs_whole_and_in_part(afbench, tmp_path):
+    text = (Path(__file__).parent.parent / "docs" / "plan.md").read_text(encoding="utf-8")
+    (written,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "pilot.yaml").write_text(written)
+    plan = read_plan("pilot.yaml")
+    assert plan.name == "pilot" and plan.limit == 2 and len(plan.blocks[0].settings) == 4
+    limited = ("generate", "--plan", "pilot.yaml", "--checkpoint", "random", "--limit", "1", "--quiet")
+    part = afbench(*limited, "--only", "fgsm,BIM")
+    assert part.code == 0 and part.out.startswith("3 configs in afbench-out/pilot"), part.err
+    assert afbench(*limited).out.startswith("4 configs in afbench-out/pilot")
+
+
+def test_a_plan_is_narrowed_by_names_of_any_kind():
+    plan = read_plan("ansm-table3")
+    (block,) = narrow_plan(plan, ["mvss,CASIAv1"]).blocks
+    assert block.localizers == ("mvss",) and [source.name for source in block.sources] == ["casia_v1"]
+    assert len(block.settings) == 20
+    assert len(narrow_plan(plan, ["C&W", "code"]).blocks[0].settings) == 5
+    assert narrow_plan(plan, ["casia_v2"]).blocks == plan.blocks[1:]
+    assert narrow_plan(plan, ["fgsm"]).name == plan.name
+
+
+@pytest.mark.parametrize(
+    ("only", "told"),
+    [
+        ("mvs", "plan 'ansm-table3' has no 'mvs'; did you mean mvss.*localizers mvss, ifosn"),
+        ("coverage", "has no 'coverage'"),
+        ("mvss,,pgd", "has no ''"),
+        ("casia_v2,pgd", "no block of plan 'ansm-table3' holds all of casia_v2,pgd"),
+    ],
+)
+def test_a_plan_is_not_narrowed_to_what_it_has_not(only, told):
+    with pytest.raises(UsageError, match=told):
+        narrow_plan(read_plan("ansm-table3"), [only])

@@ -44,8 +44,9 @@ class _Name(click.ParamType):  # type: ignore[type-arg]
 
 def _configs(context: click.Context) -> list[str]:
     """The configs of the folder that stands on the command line, by the names of its manifests."""
-    folder = context.params.get("folder") or context.params.get("data")
-    return sorted(path.stem for path in Path(folder).glob("manifests/*.json")) if folder else []
+    # of a line that is not finished click keeps what is no option apart
+    folders = (context.params.get("folder"), context.params.get("data"), *context.args)
+    return sorted(path.stem for folder in folders if folder for path in Path(folder).glob("manifests/*.json"))
 
 
 LOCALIZER = _Name("localizer", lambda context: known_localizers(), require_known)
@@ -57,5 +58,6 @@ PUBLISHED = _Name(
 ATTACK = _Name("attack", lambda context: [*OWN, *(f"torchattacks:{name}" for name in CLASSES.values())])
 SOURCE = _Name("source", lambda context: [*SOURCE_NAMES, *shipped_json("sources")])
 DEFENCE = _Name("defence", lambda context: defence_names())
+PART = _Name("part", lambda context: [*known_localizers(), *SOURCE_NAMES, *shipped_json("sources"), *OWN])
 PLAN = _Name("plan", lambda context: list_plans())
 CONFIG = _Name("config", _configs)

@@ -20,13 +20,14 @@ from afbench.plan import (
     SourceSpec,
     check_plan,
     expand_attack,
+    narrow_plan,
     parse_attack,
     parse_source,
     read_plan,
 )
 
 from .echo import echo
-from .names import ATTACK, LOCALIZER, PLAN, SOURCE
+from .names import ATTACK, LOCALIZER, PART, PLAN, SOURCE
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,7 +37,14 @@ _PLAN_OPTIONS = (
         "plan_name",
         type=PLAN,
         metavar="NAME|PATH",
-        help="A shipped plan or a YAML file, instead of the options below.",
+        help="A shipped plan or a YAML file (docs/plan.md), instead of the options below.",
+    ),
+    click.option(
+        "--only",
+        multiple=True,
+        type=PART,
+        metavar="NAME[,NAME...]",
+        help="Of --plan: these localizers, sources and attacks, e.g. mvss,casia_v1; repeat.",
     ),
     click.option(
         "--localizer",
@@ -101,6 +109,7 @@ def plan_options(function: F) -> F:
 def build_plan(
     *,
     plan_name: str | None,
+    only: Sequence[str],
     localizers: Sequence[str],
     attacks: Sequence[str],
     phi: Sequence[str],
@@ -129,7 +138,10 @@ def build_plan(
             limit=plan.limit if limit is None else limit,
             seed=plan.seed if seed is None else seed,
         )
-        return _checked(plan)
+        plan = _checked(plan)
+        return narrow_plan(plan, only) if only else plan
+    if only:
+        raise UsageError("--only takes a part of a --plan; here name it with --localizer, --source, --attack")
     if not localizers or not attacks:
         raise UsageError(
             "give --localizer and --attack, or --plan; for example: afbench generate --localizer reference --attack fgsm"

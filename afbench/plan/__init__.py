@@ -5,6 +5,7 @@ from .catalogue import CLASSES, require_catalogue
 from .entry import Attack
 from .estimate import BlockEstimate, estimate, naive_gradients, queries, settings_by_group, shared_gradients
 from .names import parse_attack
+from .narrow import narrow_plan
 from .runplan import (
     SOURCE_NAMES,
     Block,
@@ -40,6 +41,7 @@ __all__ = [
     "make_setting",
     "max_levels",
     "naive_gradients",
+    "narrow_plan",
     "parse_attack",
     "parse_phi",
     "parse_source",
