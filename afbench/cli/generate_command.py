@@ -189,6 +189,7 @@ def command(
     crew = read_crew(executor, workers, devices, executor_params)
     part = read_part(shard_index, num_shards, crew, options)
     check_request(plan, folder, options)
+    from afbench.storage.folder import is_pattern
     from afbench.workflows.scale_out import generate_as
 
     with ExitStack() as stack:
@@ -224,4 +225,5 @@ def command(
         return
     for reason, number in outcome.excluded.items():
         echo(f"excluded: {number} {reason}")
-    echo(f'next: afbench stats {folder}; datasets.load_dataset("{folder}", "{outcome.configs[0]}")')
+    reader = "afbench.load" if is_pattern(folder) else "datasets.load_dataset"
+    echo(f'next: afbench stats {folder}; {reader}("{folder}", "{outcome.configs[0]}")')

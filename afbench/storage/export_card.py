@@ -79,7 +79,8 @@ def _what(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: Sequenc
     if form == "webdataset":
         return (
             "One tar per config and shard; a sample is `.png`, `.mask.png`, `.original.png` (of attacked images) and `.json`. "
-            "A dot in a sample's name is written `~`; `.json` has the name itself.\n\n"
+            "A dot in a sample's name is written `~`, and a name that begins with `__` has a `+` before it; `.json` has the name "
+            "itself.\n\n"
             f'```python\nfrom datasets import load_dataset\n\nrows = load_dataset("PATH/TO/THIS/FOLDER", "{attacked}", split="{split}")\n```'
         )
     if form == "imagefolder":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -22,6 +23,11 @@ def check_folder(folder: Path) -> None:
     Raises:
         UsageError: if it is a file, holds something else, or cannot be written.
     """
+    if is_pattern(folder) and not (folder.is_dir() and _is_ours(folder)):
+        raise UsageError(
+            f"--out '{folder.absolute()}': a path with * ? [ ] or :: is a pattern to `datasets`, which would find nothing there, or "
+            "the rows of other folders too; give another folder"
+        )
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out '{folder}' is a file; give a folder")
     if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
@@ -33,6 +39,11 @@ def check_folder(folder: Path) -> None:
         raise UsageError(f"--out '{folder}' lies below a file, '{nearest}'; give another folder")
     if not os.access(nearest, os.W_OK | os.X_OK) or os.statvfs(nearest).f_flag & os.ST_RDONLY:
         raise UsageError(f"--out '{folder}' cannot be written: no permission in '{nearest}'")
+
+
+def is_pattern(folder: Path) -> bool:
+    """True if ``datasets.load_dataset`` takes the path of a folder for a pattern, or for two."""
+    return bool(re.search(r"[*?\[\]]|::", str(folder.absolute())))
 
 
 def _is_ours(folder: Path) -> bool:

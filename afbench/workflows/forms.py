@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -61,8 +62,7 @@ def webdataset_files(shard: Shard) -> dict[str, bytes]:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for row in shard.rows:
-            # what follows the first dot is the kind of a member; a dot of the id gives way to a sign no id has
-            key = row["sample_id"].replace(".", "~")
+            key = member_key(row["sample_id"])
             facts = {name: row[name] for name in scalar_columns(shard.config)}
             members = {"png": _png(row), "mask.png": row["mask"]}
             if shard.config not in ORIGINALS:
@@ -73,6 +73,23 @@ def webdataset_files(shard: Shard) -> dict[str, bytes]:
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
     return {shard.record["path"].removesuffix(".parquet") + ".tar": stream.getvalue()}
+
+
+def member_key(sample_id: str) -> str:
+    """What the members of a sample are called in a tar, with signs that no id has in place of what readers stumble over.
+
+    What follows the first dot is the kind of a member; and what begins with ``__`` webdataset and `datasets` pass over.
+    """
+    key = sample_id.replace(".", "~")
+    return f"+{key}" if key.startswith("__") else key
+
+
+def samples_read(path: Path) -> int:
+    """How many samples ``datasets`` finds in a tar."""
+    import datasets
+
+    rows = datasets.load_dataset("webdataset", data_files=[str(path)], split="train", streaming=True)
+    return sum(1 for _ in rows.decode(False))
 
 
 def _png(row: Mapping[str, Any]) -> bytes:
