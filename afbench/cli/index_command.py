@@ -86,7 +86,7 @@ def command(
         with ExitStack() as stack:
             index = build_index(
                 source,
-                root or default_root(source),
+                root or default_root(source, "--root {root}"),
                 options,
                 workers=workers,
                 full=full,

@@ -53,7 +53,8 @@ def command(
     """Check every file's size and hash and every row's count. Exit code 1 if anything is bad."""
     if fast and deep:
         raise click.UsageError("--fast and --deep are two ways to check; give one of them")
-    from afbench.storage.verify import check_benchmark, holds_rows, rows_to_check
+    from afbench.storage.manifests import holds_rows
+    from afbench.storage.verify import check_benchmark, rows_to_check
 
     told: dict[str, object] = {}
     if repair:

@@ -54,8 +54,8 @@ def open_source(
     return open_indexed(name, root or default_root(name), options, limit, pin=pin, on_progress=on_progress)
 
 
-def default_root(name: str) -> Path:
-    """Where ``AFBENCH_DATA`` holds a source.
+def default_root(name: str, option: str = "--source {name}:{root}") -> Path:
+    """Where ``AFBENCH_DATA`` holds a source; ``option`` is how a message says to give another root.
 
     Raises:
         UsageError: if the source is unknown, or is not there.
@@ -67,11 +67,13 @@ def default_root(name: str) -> Path:
     if name in found:
         return found[name]
     if name in _OWN:
-        raise UsageError(f"source '{name}' needs its root: --source {name}:PATH with {layout.EXPECTS}")
+        raise UsageError(
+            f"source '{name}' needs its root: {option.format(name=name, root='PATH')} with {layout.EXPECTS}"
+        )
     where = os.environ.get(DATA_VARIABLE)
     looked = f", which is '{where}' and has none" if where else ""
     raise UsageError(
-        f"source '{name}' is read from your own copy: --source {name}:ROOT, or a folder '{name}' in "
+        f"source '{name}' is read from your own copy: {option.format(name=name, root='ROOT')}, or a folder '{name}' in "
         f"{DATA_VARIABLE}{looked}; expected {layout.EXPECTS}"
     )
 

@@ -52,6 +52,11 @@ def open_benchmark(folder: Path) -> Benchmark:
         AfbenchError: if a manifest is damaged or names a path outside the folder.
     """
     require_benchmark(folder)
+    if not holds_rows(folder):
+        raise UsageError(
+            f"'{folder}' is an export: plain pictures, without the rows of a benchmark, which this command reads; give "
+            f"the benchmark it was made of. `afbench verify {folder}` checks it, `datasets.load_dataset` reads it"
+        )
     configs = read_configs(folder)
     if CLEAN not in configs:
         raise AfbenchError(f"'{folder}' is damaged: manifests/clean.json is missing; see `afbench verify`")
@@ -69,6 +74,11 @@ def require_benchmark(folder: Path) -> None:
             "; a run there is not finished: run `afbench generate` again" if (folder / WORK).is_dir() else ""
         )
         raise UsageError(f"'{folder}' is no benchmark: {TOP} is missing{hint}")
+
+
+def holds_rows(folder: Path) -> bool:
+    """False for what was exported as plain pictures, whose manifests tell where they come from and of no shard."""
+    return (folder / "manifests").is_dir() or not (folder / "provenance").is_dir()
 
 
 def read_configs(folder: Path) -> dict[str, dict[str, Any]]:

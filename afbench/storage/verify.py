@@ -24,6 +24,7 @@ from .manifests import (
     WORK,
     Benchmark,
     count_rows,
+    holds_rows,
     open_benchmark,
     read_json,
     require_benchmark,
@@ -40,7 +41,6 @@ __all__ = [
     "Problem",
     "check_benchmark",
     "check_files",
-    "holds_rows",
     "rows_to_check",
     "verify",
 ]
@@ -204,11 +204,6 @@ def _rows_if_readable(folder: Path) -> dict[str, int]:
         return _rows_by_path(folder)
     except (AfbenchError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
         return {}  # what is wrong is found by who reads on
-
-
-def holds_rows(folder: Path) -> bool:
-    """False for what was exported as plain pictures, whose manifests tell where they come from and of no shard."""
-    return (folder / "manifests").is_dir() or not (folder / "provenance").is_dir()
 
 
 def rows_to_check(folder: Path) -> int:
