@@ -1,5 +1,7 @@
 """Lists of images and masks as three communities write them: no line is guessed at."""
 
+import csv
+import io
 import json
 import re
 from contextlib import suppress
@@ -168,9 +170,113 @@ def test_absolute_names_of_another_machine_are_refused_with_the_first(tmp_path):
     (tmp_path / "list.json").write_text(json.dumps([["/mnt/casia/a.png", "/mnt/casia/m.png"]]))
     for root in (tmp_path, tmp_path / "list.json"):
         with pytest.raises(
-            UsageError, match=r"paths are absolute \(first: '/mnt/casia/a.png'\); make them rel"
+            UsageError, match=r"paths are absolute \(first: '/mnt/casia/a.png'\), and no end.*; make them rel"
         ):
             find_entries("list", root)
+
+
+@pytest.mark.parametrize("by_path", [False, True])
+@pytest.mark.parametrize("far", ["/mnt/casia", "/", "C:\\data", "\\\\host\\share"])
+def test_absolute_names_of_another_machine_are_read_below_the_root_where_their_tails_are_there(
+    tmp_path, far, by_path
+):
+    for name in ("Tp/a.png", "Tp/b.png", "Gt/a.png", "Gt/b.png", "b.png"):
+        put_picture(tmp_path / name)
+    step = "\\" if "\\" in far else "/"
+    rows = [[step.join((far.rstrip("/"), folder, f"{name}.png")) for folder in ("Tp", "Gt")] for name in "ab"]
+    rows.append([step.join((far.rstrip("/"), "Tp", "c.png")), "/etc/passwd"])
+    (tmp_path / "list.json").write_text(json.dumps(rows))
+    root = tmp_path / "list.json" if by_path else tmp_path
+    entries = {one.sample_id: one for one in find_entries("list", root).entries}
+    assert pairs({name: entries[name] for name in ("Tp__a", "Tp__b")}) == {
+        ("Tp/a.png", "Gt/a.png", "forged", ""),
+        ("Tp/b.png", "Gt/b.png", "forged", ""),
+    }
+    assert entries["Tp__c"].problem == "missing_image"
+
+
+def test_images_and_masks_of_another_machine_may_have_lain_in_two_places():
+    text = "/a/img/x/1.png,/b/gt/x/1.png\n/a/img/2.png,/b/gt/2.png\n/c/3.png,/b/gt/3.png"
+    files = ("x/1.png", "2.png", "3.png", "gt/x/1.png", "gt/2.png", "gt/3.png")
+    assert pairs(read(text, files)) == {
+        ("x/1.png", "gt/x/1.png", "forged", ""),
+        ("2.png", "gt/2.png", "forged", ""),
+        (None, "forged", "outside_root"),  # one prefix for a column: /c/ is another
+    }
+
+
+@pytest.mark.parametrize("name", ["/mnt/../../etc/passwd", "/mnt/x/../../../secret.png", "C:/../secret.png"])
+def test_the_tail_of_an_absolute_name_never_leads_out_of_the_root(tmp_path, name):
+    put_picture(tmp_path / "secret.png")
+    put_picture(tmp_path / "data/a.png")
+    rows = [["/mnt/a.png", name], [name, "/mnt/a.png"]]
+    (tmp_path / "data/list.json").write_text(json.dumps([*rows, ["a.png", "a.png"]]))
+    entries = find_entries("list", tmp_path / "data").entries
+    assert all(path in (None, "a.png") for one in entries for path in (one.image, *one.masks))
+
+
+TWO_COLUMNS = "Tp/a.jpg{0}Gt/a_gt.png\nTp/b.tif{0}Gt/b_gt.png\nAu/c.jpg{0}None"
+
+
+@pytest.mark.parametrize("separator", [" ", "   ", "\t", ",", ", "])
+@pytest.mark.parametrize("header", ["", "image{0}mask\n", "image_path{0}mask_path\n", "Filename{0}GT\n"])
+def test_two_columns_are_a_list_with_any_separator_and_header(separator, header):
+    assert pairs(read((header + TWO_COLUMNS).format(separator))) == WHOLE
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",image_path,mask_path\n0,Tp/a.jpg,Gt/a_gt.png\n1,Tp/b.tif,Gt/b_gt.png\n2,Au/c.jpg,None",
+        "\timage\tmask\n0\tTp/a.jpg\tGt/a_gt.png\n1\tTp/b.tif\tGt/b_gt.png\n2\tAu/c.jpg\tNone",
+        "Unnamed: 0,label,mask,img\n7,1,Gt/a_gt.png,Tp/a.jpg\n8,1,Gt/b_gt.png,Tp/b.tif\n9,0,,Au/c.jpg",
+        "mask\timage\tsplit\nGt/a_gt.png\tTp/a.jpg\t1\nGt/b_gt.png\tTp/b.tif\t1\nNone\tAu/c.jpg\t0",
+        '"image","mask"\n"Tp/a.jpg","Gt/a_gt.png"\n"Tp/b.tif","Gt/b_gt.png"\n"Au/c.jpg","None"',
+        "0,Tp/a.jpg,Gt/a_gt.png\n1,Tp/b.tif,Gt/b_gt.png\n2,Au/c.jpg,None",
+    ],
+)
+def test_columns_are_found_by_their_names_beside_an_index_and_others(text):
+    assert pairs(read(text)) == WHOLE
+
+
+@pytest.mark.parametrize("header", ["", "image,mask\n", "id,image,mask\n"])
+def test_quoted_fields_may_hold_commas_spaces_and_quotes(header):
+    files = ("a, b.png", "m ,1.png", 'c"d.png', "e.png")
+    text = header + '"a, b.png","m ,1.png"\n"c""d.png",e.png\n'
+    if header.startswith("id"):
+        text = text.replace('\n"', '\n1,"')
+    assert pairs(read(text, files)) == {
+        ("a, b.png", "m ,1.png", "forged", ""),
+        ('c"d.png', "e.png", "forged", ""),
+    }
+
+
+def test_two_columns_with_spaces_in_names_are_split_where_the_files_are_there():
+    files = ("my cat.png", "my mask.png", "b.png")
+    assert pairs(read("my cat.png my mask.png", files)) == {("my cat.png", "my mask.png", "forged", "")}
+    assert read("b.png m.png\nmy cat.png x y.png", files)["line-2"].problem == "ambiguous_line"
+    tabbed = read("my cat.png\tno such.png", files)["my_cat-" + sample_id("my cat")[-8:]]
+    assert (tabbed.problem, tabbed.detail) == ("missing_mask", "line 1 names 'no such.png'")
+
+
+def test_a_third_column_that_a_header_does_not_call_label_is_none():
+    files = ("a.png", "m.png")
+    assert pairs(read("image,mask,fold\na.png,m.png,0", files)) == {("a.png", "m.png", "forged", "")}
+
+
+@given(st.lists(st.tuples(*[st.text("ab ,\"'é\t", min_size=1, max_size=5)] * 2), min_size=1, max_size=4))
+def test_what_the_csv_module_writes_below_a_header_is_read_back(names):
+    names = [
+        (f"i{number}{image.strip()}.png", f"m{number}{mask.strip()}.png")
+        for number, (image, mask) in enumerate(names)
+    ]
+    stream = io.StringIO()
+    csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(
+        [("", "image_path", "mask_path"), *((n, *pair) for n, pair in enumerate(names))]
+    )
+    assert pairs(read(stream.getvalue(), [name for pair in names for name in pair])) == {
+        (image, mask, "forged", "") for image, mask in names
+    }
 
 
 def test_npz_masks_are_read_as_such():
@@ -213,9 +319,14 @@ def test_the_highest_list_is_meant_and_two_of_them_are_refused():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "list 'l.txt' is empty; expected 'image mask label', 'image,mask[,jpg]' or JSON"),
+        ("", "list 'l.txt' is empty; expected 'image mask [label]', 'image,mask[,jpg]' or JSON"),
         ("\n \r\n", "is empty"),
-        ("\n a.png m.png\n", "line 2: expected 'image mask label', 'image,mask[,jpg]' or JSON [["),
+        ("\n a.png\n", "line 2: expected 'image mask [label]', 'image,mask[,jpg]' or JSON [["),
+        ("a.png m.png\nb.png m.png 1", "line 2: expected 'image mask' as in its first line, found 'b.png m.png 1'"),
+        ("image,mask\na.png,", "line 2: expected 'image,mask' as in its first line, found 'a.png,'"),
+        ("image,mask,label\na.png,m.png,real", "line 2: expected 'image,mask,label' as in its first line"),
+        ("mask,image\nm.png,a.png,b.png", "line 2: expected 'mask,image' as in its first line"),
+        ("image_path,forged_image,mask", "several columns of images ('image_path' and 'forged_image'); keep one"),
         ("a.png m.png one", "line 1: expected"),
         ("a.png m.png -1", "line 1: expected"),
         ("a.png m.png 1\n\nb.png m.png", "line 3: expected 'image mask label' as in its first line, found 'b.png m"),

@@ -1,17 +1,24 @@
-"""The three ways lists of images and masks are written, told apart by their first line, to the pairs each may mean.
+"""The ways lists of images and masks are written, told apart by their first line, to the pairs each may mean.
 
-``image mask label`` (separated by spaces, label above 0 is forged), ``image,mask``, ``image,mask,label`` or
-``image,mask,jpg`` (another copy of the image, not used), perhaps below a header ``image,mask``, and JSON ``[[image, mask], ...]``. ``None`` and ``Negative`` stand for no mask.
+``image mask`` or ``image mask label`` (separated by spaces or tabs, label above 0 is forged), ``image,mask``,
+``image,mask,label`` or ``image,mask,jpg`` (another copy of the image, not used) with fields in quotes or not, and JSON
+``[[image, mask], ...]``. A header line may name the columns, which then may come in any order, beside others.
+``None`` and ``Negative`` stand for no mask.
 """
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 from afbench.core import UsageError
+from afbench.sources.names import SUFFIXES
+
+from .list_header import Columns, read_header
 
 NO_MASK = ("none", "negative")
 MAX_READINGS = 100
@@ -19,10 +26,12 @@ MAX_READINGS = 100
 
 _LABEL = re.compile(r"[0-9]{1,9}")
 _SPACED = re.compile(r"\S.*[ \t]\S+[ \t]+[0-9]{1,9}")
-_HEADER = re.compile(r"\s*image\s*,\s*mask\s*(,.*)?", re.IGNORECASE)
+_NAME = "|".join(map(re.escape, (*SUFFIXES, ".npz")))
+_PAIR = re.compile(rf".*({_NAME})[ \t]+(.*({_NAME})|none|negative)", re.IGNORECASE)
+_QUOTED = re.compile(r'(^|,)\s*"')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 """What JSON can write and no file can be named."""
-_FORMS = "expected 'image mask label', 'image,mask[,jpg]' or JSON [[image, mask or \"Negative\"], ...]"
+_FORMS = "expected 'image mask [label]', 'image,mask[,jpg]' or JSON [[image, mask or \"Negative\"], ...]"
 
 
 class Reading(NamedTuple):
@@ -44,6 +53,9 @@ class Line(NamedTuple):
     label: int | None
 
 
+_ReadLine = Callable[[str, str], Line | None]
+
+
 def read_lines(name: str, text: str) -> list[Line]:
     """Every line of a list, in order; empty lines are none.
 
@@ -54,55 +66,124 @@ def read_lines(name: str, text: str) -> list[Line]:
     if name.lower().endswith(".json") or re.match(r"\s*\[\s*[\[\]]", text):
         return _json_entries(name, text)
     # str.splitlines would also split at characters that names may hold
-    numbered = [(number, line.strip()) for number, line in enumerate(re.split(r"\r\n|\n|\r", text), start=1)]
-    numbered = [(number, line) for number, line in numbered if line]
-    if numbered and _HEADER.fullmatch(numbered[0][1]):
-        numbered = numbered[1:]
+    lines = enumerate(re.split(r"\r\n|\n|\r", text), start=1)
+    numbered = [(number, line.strip(" ")) for number, line in lines if line.strip()]
+    columns = read_header(name, _split(numbered[0][1])) if numbered else None
+    separator = _separator(numbered[0][1]) if columns else None
+    if separator != "\t":  # there a first field may be empty
+        numbered = [(number, line.strip()) for number, line in numbered]
+    header = numbered.pop(0)[1] if columns else ""
     if not numbered:
         raise UsageError(f"list {name!r} is empty; {_FORMS}")
-    number, first = numbered[0]
-    if _SPACED.fullmatch(first):
-        read: Callable[[str, str], Line | None] = _spaced
-    elif "," in first:
-        read = _comma
+    if columns:
+        read: _ReadLine = partial(_row, columns, separator)
+        form = header.strip()[:120]
     else:
-        raise UsageError(f"list {name!r} line {number}: {_FORMS}, found {first[:120]!r}")
-    return [_required(name, f"line {number}", line, read) for number, line in numbered]
+        read, form = _form_of(name, *numbered[0])
+    return [_required(name, f"line {number}", line, read, form) for number, line in numbered]
 
 
-def _required(name: str, where: str, line: str, read: Callable[[str, str], Line | None]) -> Line:
+def _form_of(name: str, number: int, first: str) -> tuple[_ReadLine, str]:
+    """How to read a list without a header by its first line, and what that form is called."""
+    if _SPACED.fullmatch(first):
+        return _spaced, "image mask label"
+    # a comma may belong to a name, where what stands before it is none
+    before, comma, _ = first.partition(",")
+    if _PAIR.fullmatch(first) and not (comma and before.lower().endswith(SUFFIXES)):
+        return _paired, "image mask"
+    if "," in first:
+        return _comma, "image,mask[,jpg]"
+    raise UsageError(f"list {name!r} line {number}: {_FORMS}, found {first[:120]!r}")
+
+
+def _required(name: str, where: str, line: str, read: _ReadLine, form: str) -> Line:
     found = read(where, line)
     if found is None:
-        form = "image mask label" if read is _spaced else "image,mask[,jpg]"
         raise UsageError(
             f"list {name!r} {where}: expected '{form}' as in its first line, found {line[:120]!r}"
         )
     return found
 
 
+def _separator(line: str) -> str | None:
+    """What splits a header: a comma or a tab where it has one, else None for spaces."""
+    return next((one for one in (",", "\t") if one in line), None)
+
+
+def _split(line: str) -> list[str]:
+    separator = _separator(line)
+    return _fields(line, separator) if separator else line.split()
+
+
+def _fields(line: str, separator: str) -> list[str]:
+    """Fields of a line, out of their quotes where those are well-formed."""
+    if '"' in line:
+        try:
+            return next(csv.reader([line], delimiter=separator, strict=True, skipinitialspace=True))
+        except (csv.Error, StopIteration):
+            pass
+    return line.split(separator)
+
+
+def _row(columns: Columns, separator: str | None, where: str, line: str) -> Line | None:
+    """A line below a header. Names without quotes may hold separators: then their files decide, as without a header."""
+    fields = _fields(line, separator) if separator else line.split()
+    plain: Line | None = None
+    if columns.in_order and not (separator and _QUOTED.search(line)):
+        spaced = _paired if columns.label is None else _spaced
+        plain = _comma(where, line) if separator == "," else spaced(where, line)
+    if len(fields) != columns.count:
+        return plain
+    image, mask = (fields[at].strip() for at in (columns.image, columns.mask))
+    label = fields[columns.label].strip() if columns.label is not None else ""
+    if not image or (columns.label is not None and not _LABEL.fullmatch(label)):
+        return None
+    if not mask and not label:  # nothing says whether this is authentic, or lacks its mask
+        return None
+    readings = [_reading(image, mask or NO_MASK[0]), *(plain.readings if plain else ())]
+    return Line(where, tuple(dict.fromkeys(readings)), certain=True, label=int(label) if label else None)
+
+
 def _spaced(where: str, line: str) -> Line | None:
     if not _SPACED.fullmatch(line):
         return None
     pair, label = line.rsplit(maxsplit=1)
-    gaps = list(re.finditer(r"[ \t]+", pair))
+    return _at_gaps(where, pair, int(label))
+
+
+def _paired(where: str, line: str) -> Line | None:
+    if not _PAIR.fullmatch(line):
+        return None
+    return _at_gaps(where, line, None)
+
+
+def _at_gaps(where: str, pair: str, label: int | None) -> Line:
+    """Every way to split an image from a mask: at the only tab, or else at any gap."""
+    gaps = list(re.finditer(r" *\t *", pair) if pair.count("\t") == 1 else re.finditer(r"[ \t]+", pair))
     readings = tuple(_reading(pair[: gap.start()], pair[gap.end() :]) for gap in gaps[:MAX_READINGS])
-    return Line(where, readings if len(gaps) <= MAX_READINGS else (), len(gaps) == 1, int(label))
+    return Line(where, readings if len(gaps) <= MAX_READINGS else (), len(gaps) == 1, label)
 
 
 def _comma(where: str, line: str) -> Line | None:
-    fields = line.split(",")
+    quoted = bool(_QUOTED.search(line))
+    fields = _fields(line, ",") if quoted else line.split(",")
     if len(fields) < 2 or not all(field.strip() for field in fields[:2]):
         return None
     if len(fields) > MAX_READINGS // 2:
         return Line(where, (), certain=False, label=None)
     label = int(fields.pop()) if len(fields) > 2 and _LABEL.fullmatch(fields[-1].strip()) else None
-    # the last field may be the other copy of the image, or belong to a mask's name that holds commas
-    whole = [
-        _reading(",".join(fields[:middle]), ",".join(fields[middle:end]))
-        for end in (len(fields) - 1, len(fields))
-        for middle in range(1, end)
-    ]
-    return Line(where, tuple(whole), certain=len(fields) <= 3, label=label)
+    if quoted:
+        whole = [_reading(fields[0], fields[1])]
+    else:
+        # the last field may be the other copy of the image, or belong to a mask's name that holds commas
+        whole = [
+            _reading(",".join(fields[:middle]), ",".join(fields[middle:end]))
+            for end in (len(fields) - 1, len(fields))
+            for middle in range(1, end)
+        ]
+    if len(fields) > 2 and _LABEL.fullmatch(fields[0].strip()):  # rows may be counted
+        whole.append(_reading(fields[1], fields[2]))
+    return Line(where, tuple(dict.fromkeys(whole)), certain=quoted or len(fields) <= 3, label=label)
 
 
 def _json_entries(name: str, text: str) -> list[Line]:

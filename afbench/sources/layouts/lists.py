@@ -1,7 +1,7 @@
 """A user's own list of images and masks, in any of the three forms of ``list_text``.
 
-Names are relative to the list's folder or, if none of its images is there, to the folder above. A line is never
-guessed at: if it can be split in several ways, the one way whose files are all there is meant, or it is excluded.
+Names are relative to the list's folder or, if none of its images is there, to the folder above; absolute ones of
+another machine where their tails are there. A line is never guessed at: if it can be split in several ways, the one way whose files are all there is meant, or it is excluded.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +21,11 @@ from afbench.sources.names import relative_stem, sample_id
 from .files import settle, some
 from .list_text import Line, Reading, read_lines
 from .places import Places, place
+from .reroot import ABSOLUTE, foreign_prefix, without_prefix
 
-EXPECTS = "one list (.txt, .csv or .json) of 'image mask label', 'image,mask[,jpg]' or [[image, mask], ...]"
-SUFFIXES = (".txt", ".csv", ".lst", ".json")
+EXPECTS = "one list (.txt, .csv or .json) of 'image mask [label]', 'image,mask[,jpg]' or [[image, mask], ...]"
+SUFFIXES = (".txt", ".csv", ".tsv", ".lst", ".json")
 
-_ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 _NO_LIST = re.compile(r"(readme|licen[cs]e|terms|citation|changelog)\b.*", re.IGNORECASE)
 
 
@@ -54,7 +55,8 @@ def entries_of(
 ) -> list[Entry]:
     """What one list names; paths are those of the files below the root, or at least in the folders it names.
 
-    Absolute names that begin with the root's own path are read as relative.
+    Absolute names are read as relative where they begin with the root's own path, or where their tails, behind a
+    prefix that they have in common, are below the root.
 
     Raises:
         UsageError: if the list is malformed, or none of its images is there.
@@ -62,24 +64,39 @@ def entries_of(
     lines = read_lines(list_path, read_text(list_path))
     files = Places(paths)
     base = _base(list_path, lines, files, root)
-    return _merge([(line, _entry(line, base, files)) for line in _relative(lines, root, base)])
+    there = partial(_is_there, base, files)
+    return _merge([(line, _entry(line, base, files)) for line in _relative(lines, root, base, there)])
 
 
-def _relative(lines: Sequence[Line], root: Path | None, base: str) -> Sequence[Line]:
-    """The lines with absolute names below a folder made relative to it."""
-    if root is None:
+def _is_there(base: str, files: Places, name: str) -> bool:
+    return _found(base, name, files) is not None
+
+
+def _relative(
+    lines: Sequence[Line], root: Path | None, base: str, there: Callable[[str], bool]
+) -> Sequence[Line]:
+    """The lines with absolute names below a folder made relative to it; ``there`` tells of a relative name whether it
+    is a file."""
+    if root is not None:
+        folder = root / base
+        for path in dict.fromkeys((folder.absolute(), folder.resolve())):
+            own = f"{path.as_posix().rstrip('/')}/"
+            lines = _renamed(lines, own, own)
+    images, masks = _images(lines), _masks(lines)
+    return _renamed(lines, foreign_prefix(images, there), foreign_prefix(masks, there))
+
+
+def _renamed(lines: Sequence[Line], of_images: str, of_masks: str) -> Sequence[Line]:
+    """The lines with a prefix taken off the names of images, and another off those of masks."""
+    if not of_images and not of_masks:
         return lines
-    folder = root / base
-    prefixes = tuple(f"{path.as_posix().rstrip('/')}/" for path in (folder.absolute(), folder.resolve()))
-
-    def below(name: str) -> str:
-        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
-        return name[len(prefix) :]
-
     return [
         line._replace(
             readings=tuple(
-                Reading(below(one.image), None if one.mask is None else below(one.mask))
+                Reading(
+                    without_prefix(one.image, of_images),
+                    None if one.mask is None else without_prefix(one.mask, of_masks),
+                )
                 for one in line.readings
             )
         )
@@ -91,16 +108,25 @@ def _images(lines: Sequence[Line]) -> list[str]:
     return [reading.image for line in lines for reading in line.readings]
 
 
+def _masks(lines: Sequence[Line]) -> list[str]:
+    return [reading.mask for line in lines for reading in line.readings if reading.mask]
+
+
 def _base(list_path: str, lines: Sequence[Line], files: Places, root: Path | None) -> str:
     folder = list_path.rpartition("/")[0]
-    tried = {base: _images(_relative(lines, root, base)) for base in (folder, folder.rpartition("/")[0])}
+    tried = {
+        base: _images(_relative(lines, root, base, partial(_is_there, base, files)))
+        for base in (folder, folder.rpartition("/")[0])
+    }
     for base, images in tried.items():
         if any(_found(base, image, files) for image in images):
             return base
     inside = [image for base, images in tried.items() for image in images if place(base, image)]
-    if not inside and (images := _images(lines)) and all(map(_ABSOLUTE.match, images)):
+    if not inside and (images := _images(lines)) and all(map(ABSOLUTE.match, images)):
         raise UsageError(
-            f"list {list_path!r}: its paths are absolute (first: {images[0][:200]!r}); make them relative to the list"
+            f"list {list_path!r}: its paths are absolute (first: {images[0][:200]!r}), and no end of them is a file "
+            "below the list's folder or the one above; make them relative to it, or put the list into the folder of the "
+            "images"
         )
     if not inside:
         return folder
@@ -199,7 +225,8 @@ def open_list(file: Path, text: str) -> OpenList:
     here = file.absolute()
     lines = read_lines(here.name, text)
     for root in (here.parent, here.parent.parent):
-        readings = [reading for line in _relative(lines, root, "") for reading in line.readings]
+        there = partial(_is_below, root)
+        readings = [reading for line in _relative(lines, root, "", there) for reading in line.readings]
         names = [name for reading in readings for name in reading if name]
         folders = {path.rpartition("/")[0] for name in names if (path := place("", name))}
         paths = [path for folder in sorted(folders) for path in _files_in(root, folder)]
@@ -207,6 +234,14 @@ def open_list(file: Path, text: str) -> OpenList:
         if any(_found("", reading.image, files) for reading in readings):
             return OpenList(root, here.relative_to(root).as_posix(), sorted(paths))
     return OpenList(here.parent, here.name, [])
+
+
+def _is_below(root: Path, name: str) -> bool:
+    path = place("", name)
+    try:
+        return path is not None and (root / path).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _files_in(root: Path, folder: str) -> list[str]:
