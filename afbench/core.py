@@ -66,6 +66,34 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """How pixels of a user's copy are read where its files need it; the defaults leave every hash as it is.
+
+    ``mask_threshold``: the grey level (0 to 254) above which a mask counts as white. ``mask_nonzero``: whatever is not
+    black counts as white. ``ignore_alpha``: drop transparency instead of refusing it.
+
+    Raises:
+        UsageError: if two of them contradict each other.
+    """
+
+    mask_threshold: int | None = None
+    mask_nonzero: bool = False
+    ignore_alpha: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mask_threshold is not None and self.mask_nonzero:
+            raise UsageError(
+                "--mask-threshold and --mask-nonzero are two ways to read a mask; give one of them"
+            )
+        if self.mask_threshold is not None and not 0 <= self.mask_threshold <= 254:
+            raise UsageError(f"--mask-threshold must be from 0 to 254; found {self.mask_threshold}")
+
+    def as_json(self) -> dict[str, Any]:
+        """What differs from the defaults."""
+        return {key: value for key, value in vars(self).items() if value is not None and value is not False}
+
+
+@dataclass(frozen=True)
 class Source:
     """A list of sample ids and a way to read one; ``read`` raises ``BadSample``.
 
@@ -73,7 +101,9 @@ class Source:
     ``terms`` says who may share the pixels;
     ``redistribution`` the same in one word: ``allowed``, ``unclear`` or ``forbidden``. ``authentic`` are ids of images
     nobody forged, for false-positive rates; they are not among ``ids``. ``pixels`` says how large the images are, by id,
-    where that is known before they are read; it decides only where shards are cut.
+    where that is known before they are read; it decides only where shards are cut. ``layout`` is the source that the
+    user's copy is read as, where ``name`` is the user's own; ``files`` are names of images, by id, that their id cannot
+    spell; ``notes`` are lines to tell the user.
     """
 
     name: str
@@ -86,6 +116,10 @@ class Source:
     authentic: Sequence[str] = ()
     authentic_sha256: str = ""
     pixels: Mapping[str, int] = field(default_factory=dict)
+    layout: str = ""
+    read_options: ReadOptions = ReadOptions()
+    files: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,20 @@ from PIL import Image, UnidentifiedImageError
 
 from afbench.core import BadSample, ByteImage
 from afbench.costly import refuse_costly, refuse_costly_tags
+from afbench.signatures import signature
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
+_FORMATS = "PNG, JPEG, TIFF, BMP or WebP"
 MAX_PIXELS = 64_000_000
 """Largest image that is decoded, in pixels; a header that claims more is refused before decoding."""
 WEBP_SIDE = 16_383
 """Longest side WebP can hold."""
 
+TRANSPARENT = "with transparency"
+"""What the detail of a picture says that was refused for its alpha alone."""
 EIGHT_BIT_MODES = ("1", "L", "LA", "P", "RGB", "RGBA")
 
 _ORIENTATION_TAG = 274
@@ -73,22 +77,22 @@ class Decoded(NamedTuple):
     orientation: int | None
 
 
-def decode(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Decoded:
+def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, ignore_alpha: bool = False) -> Decoded:
     """Decode an 8-bit grey, palette or RGB picture to uint8 ``(H, W, 3)`` RGB; a fully opaque alpha is dropped.
 
-    EXIF rotation is not applied: masks are drawn on the stored pixels.
+    EXIF rotation is not applied: masks are drawn on the stored pixels. ``ignore_alpha`` drops any alpha and leaves the
+    colours as they are stored.
 
     Raises:
-        BadSample: ``unreadable``, ``too_large``, ``too_costly``, ``animated`` or ``unsupported_mode`` (transparency,
-            CMYK, 16 bits).
+        BadSample: ``unreadable``, ``unsupported_format``, ``too_large``, ``too_costly``, ``animated`` or
+            ``unsupported_mode`` (transparency, CMYK, 16 bits).
     """
     picture, orientation = _open(data, max_pixels)
     if picture.mode not in EIGHT_BIT_MODES:
         raise BadSample("unsupported_mode", f"mode {picture.mode}, expected 8-bit RGB or grey")
     with no_warnings():  # of palettes with transparency
-        if _transparent(picture):
-            told = f"mode {picture.mode} with transparency, expected opaque pixels"
-            raise BadSample("unsupported_mode", told)
+        if not ignore_alpha and (seen := _transparency(picture)):
+            raise BadSample("unsupported_mode", f"mode {picture.mode} {TRANSPARENT} ({seen})")
         return Decoded(np.asarray(picture.convert("RGB")), picture.mode, orientation)
 
 
@@ -97,25 +101,27 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
     return decode(data, max_pixels=max_pixels).pixels
 
 
-def decode_mask_colours(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
+def decode_mask_colours(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, ignore_alpha: bool = False
+) -> ByteImage:
     """Decode a mask to uint8 ``(H, W, 3)`` RGB, for those that speak in colours.
 
     Raises:
         BadSample: as ``decode``, with the word mask in its detail.
     """
     try:
-        return decode_image(data, max_pixels=max_pixels)
+        return decode(data, max_pixels=max_pixels, ignore_alpha=ignore_alpha).pixels
     except BadSample as problem:
         raise BadSample(problem.reason, f"mask {problem.detail}") from None
 
 
-def decode_mask_levels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
+def decode_mask_levels(data: bytes, *, max_pixels: int = MAX_PIXELS, ignore_alpha: bool = False) -> ByteImage:
     """Decode a mask to its grey levels, uint8 ``(H, W)``.
 
     Raises:
         BadSample: as ``decode``, with the word mask in its detail.
     """
-    colours = decode_mask_colours(data, max_pixels=max_pixels)
+    colours = decode_mask_colours(data, max_pixels=max_pixels, ignore_alpha=ignore_alpha)
     return np.asarray(Image.fromarray(colours).convert("L"))
 
 
@@ -129,12 +135,16 @@ def decode_mask(data: bytes, *, threshold: int = 127, max_pixels: int = MAX_PIXE
     return np.where(grey > threshold, np.uint8(255), np.uint8(0))
 
 
-def _transparent(picture: Image.Image) -> bool:
+def _transparency(picture: Image.Image) -> str:
+    """What is not opaque of a picture; "" if all of it is."""
     if "A" not in picture.getbands():
         if "transparency" not in picture.info:
-            return False
+            return ""
         picture = picture.convert("RGBA")
-    return int(np.asarray(picture.getchannel("A")).min()) < 255
+    alpha = np.asarray(picture.getchannel("A"))
+    if int(alpha.min()) == 255:
+        return ""
+    return f"alpha down to {alpha.min()} in {np.mean(alpha < 255):.1%} of its pixels, expected 255 in all"
 
 
 def _exif(picture: Image.Image) -> bytes:
@@ -171,7 +181,7 @@ def _load(picture: Image.Image) -> tuple[Image.Image, int | None]:
 def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int | None]:
     with _readable():
         refuse_costly(data)
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        picture = _identify(data)
         if picture.width * picture.height > max_pixels:
             raise BadSample("too_large", f"{picture.width}x{picture.height} is above {max_pixels} pixels")
         # a phone's JPEG may carry a depth map or preview behind the photograph; that is no animation
@@ -183,6 +193,20 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int | None]:
         return _load(picture)
 
 
+def _identify(data: bytes) -> Image.Image:
+    """Open a picture, or say what the file is instead."""
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        format_name, what = signature(data)
+        if format_name:
+            told = f"{format_name}, expected {_FORMATS}; convert it to PNG in its own size"
+            raise BadSample("unsupported_format", told) from None
+        if what:
+            raise BadSample("unreadable", f"{what}, expected {_FORMATS}") from None
+        raise
+
+
 @contextmanager
 def _readable() -> Iterator[None]:
     """Turn what damaged bytes make Pillow raise into a reason."""
@@ -190,7 +214,7 @@ def _readable() -> Iterator[None]:
         with no_warnings():  # of damaged metadata, and of a size our own limit is for
             yield
     except UnidentifiedImageError:
-        raise BadSample("unreadable", "no PNG, JPEG, TIFF, BMP or WebP") from None
+        raise BadSample("unreadable", f"no {_FORMATS}") from None
     except Image.DecompressionBombError:
         raise BadSample("too_large", "above the pixels that are decoded") from None
     except (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+from afbench.core import ReadOptions
 
 Label = Literal["forged", "authentic"]
 OnMismatch = Literal["exclude", "resize-nearest"]
@@ -34,12 +36,24 @@ class SourceOptions:
     """Choices a source leaves to its user; recorded in its index.
 
     ``on_mismatch``: what to do with a mask of another size than its image. ``invert``: swap forged and authentic in
-    every mask. ``authentic``: list authentic images too.
+    every mask. ``authentic``: list authentic images too. ``read``: how pixels are read.
     """
 
     on_mismatch: OnMismatch = "exclude"
     invert: bool = False
     authentic: bool = False
+    read: ReadOptions = ReadOptions()  # noqa: RUF009 - frozen
+
+    def as_json(self) -> dict[str, Any]:
+        """The form of an index, which names how pixels are read only where that is not the default."""
+        own = {"on_mismatch": self.on_mismatch, "invert": self.invert, "authentic": self.authentic}
+        return own | self.read.as_json()
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> SourceOptions:
+        """The inverse of ``as_json``."""
+        own = {key: value[key] for key in ("on_mismatch", "invert", "authentic")}
+        return SourceOptions(**own, read=ReadOptions(**{key: value[key] for key in value.keys() - own}))
 
 
 Layout: TypeAlias = Callable[[Sequence[str]], list[Entry]]

@@ -125,7 +125,7 @@ class Index:
             "afbench_version": __version__,
             "source": self.source,
             "root": self.root,
-            "options": vars(self.options),
+            "options": self.options.as_json(),
             "sha256": self.sha256,
             "summary": vars(self.summary),
             "samples": [sample_json(one) for one in self.samples],
@@ -145,7 +145,7 @@ class Index:
             raise UsageError(f"{told}: {where}: {ascii(problem.message)[1:-1][:200]}")
         samples = [sample_from_json(row) for row in value["samples"]]
         _check_samples(value["source"], samples, told)
-        index = Index(value["source"], value["root"], SourceOptions(**value["options"]), samples)
+        index = Index(value["source"], value["root"], SourceOptions.from_json(value["options"]), samples)
         if index.sha256 != value["sha256"]:
             raise UsageError(f"{told} was changed after it was made: its sha256 is another; make it again")
         return index
@@ -157,7 +157,7 @@ def samples_sha256(source: str, options: SourceOptions, samples: Sequence[Sample
         {key: fact for key, fact in vars(one).items() if key not in _NOT_HASHED} | {"masks": len(one.mask)}
         for one in samples
     ]
-    told = {"source": source, "options": vars(options), "samples": rows}
+    told = {"source": source, "options": options.as_json(), "samples": rows}
     return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

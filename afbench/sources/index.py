@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from afbench.core import AfbenchError, BadSample, Sample, Source, UsageError
+from afbench.images import pixel_sha256
 from afbench.shipped import shipped_json
 
 from .check import check_entries
@@ -18,6 +19,7 @@ from .index_cache import Kept, Stamps, cache_path, entry_key, keep, read_kept, r
 from .layouts import load_layout
 from .layouts.known import explain
 from .listing import find_entries, list_files
+from .masks import rule_for
 from .reading import CANNOT_READ, read_entry
 
 __all__ = ["Index", "build_index", "count_source", "list_files", "open_indexed"]
@@ -56,6 +58,8 @@ def build_index(
     entries = [entry for entry in every if options.authentic or entry.label == "forged"]
     if not entries:
         raise UsageError(f"source {name}: only authentic images in '{given}', which count with --authentic")
+    for rule in sorted({entry.rule for entry in entries if entry.masks and entry.label == "forged"}):
+        rule_for(rule, options.read)  # refuses options that say nothing of masks such as these
     started = time.time_ns()
     stamps = {entry.sample_id: stamps_of(base, entry) for entry in entries}
     path = cache_path(name, given.resolve(), options) if cache else None
@@ -69,7 +73,8 @@ def build_index(
                 on_progress(done, len(missing))
     finally:  # what was read before Ctrl-C need not be read again
         keep(path, _kept(entries, stamps, before | facts), started)
-    samples = _without_duplicates(explain((facts[entry.sample_id] for entry in entries), name))
+    checked = explain((facts[entry.sample_id] for entry in entries), name)
+    samples = _without_duplicates(_without_contradictions(checked, partial(_mask_of, base, options)))
     return Index(name, str(base), options, samples)
 
 
@@ -87,6 +92,35 @@ def _kept(
 def _may_pass(facts: SampleFacts) -> bool:
     """Whether a file was not read for want of memory or by the system's fault, which may be over the next time."""
     return facts.reason == "unreadable" and (CANNOT_READ in facts.detail or "MemoryError" in facts.detail)
+
+
+def _without_contradictions(
+    samples: Sequence[SampleFacts], mask_of: Callable[[SampleFacts], str]
+) -> list[SampleFacts]:
+    """Exclude all forged samples of one image file whose masks differ: nothing says which of them is right."""
+    by_image: dict[str, list[SampleFacts]] = {}
+    for one in samples:
+        if one.included and one.label == "forged":
+            by_image.setdefault(one.image_sha256, []).append(one)
+    excluded: dict[str, SampleFacts] = {}
+    for same in by_image.values():
+        if len({one.mask_sha256 for one in same}) < 2:
+            continue
+        masks = {one.id: mask_of(one) for one in same}  # one mask may be stored in two ways
+        for one in same:
+            other = next((name for name, mask in masks.items() if mask != masks[one.id]), None)
+            if other is not None:
+                told = f"the same image as {other}, with another mask"
+                excluded[one.id] = replace(one, status="excluded", reason="contradicting_masks", detail=told)
+    return [excluded.get(one.id, one) for one in samples]
+
+
+def _mask_of(base: Path, options: SourceOptions, facts: SampleFacts) -> str:
+    """Tells one mask from another by what it marks."""
+    try:
+        return pixel_sha256(read_entry(base, facts.entry(), options).sample.mask)
+    except BadSample:  # changed since a moment ago
+        return facts.mask_sha256
 
 
 def _without_duplicates(samples: Sequence[SampleFacts]) -> list[SampleFacts]:

@@ -16,7 +16,7 @@ from .layouts import load_layout
 from .layouts.files import settle, some
 from .layouts.lists import entries as in_folder
 from .layouts.lists import entries_of, open_list
-from .names import sample_id
+from .names import sample_id, without_copies
 from .reading import read_bytes
 
 MAX_TEXT_BYTES = 2**26
@@ -96,7 +96,9 @@ def find_entries(name: str, root: Path) -> Found:
         base, (paths, links) = root, _list_root(name, root, layout.EXPECTS)
         read_text = partial(_read_text, name, root)
         entries = (
-            in_folder(paths, read_text, root=root) if name == "list" else layout.entries(paths, read_text)
+            in_folder(paths, read_text, root=root)
+            if name == "list"
+            else layout.entries(without_copies(paths), read_text)
         )
     if not any(entry.image for entry in entries):
         raise UsageError(f"source {name}: nothing of it in '{root}'; {_told(layout.EXPECTS, base, links)}")

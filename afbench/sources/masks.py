@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from afbench.core import BadSample, ByteImage
+from afbench.core import BadSample, ByteImage, ReadOptions, UsageError
 from afbench.images import MAX_PIXELS, decode_mask_colours, decode_mask_levels, no_warnings
 
-Polarity = Literal["white", "black", "green", "nonzero"]
+Polarity = Literal["white", "black", "green", "green or white", "nonzero"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class MaskRule:
     name: str
     polarity: Polarity
     summary: str
-    levels: Callable[[bytes], ByteImage]
+    levels: Callable[..., ByteImage]
     forged: Callable[[ByteImage], npt.NDArray[np.bool_]]
     undecided: int | None = None
 
@@ -59,13 +59,13 @@ The colours of the release are 200 and 255; JPEG moves flat colours by a few lev
 """
 
 
-def hue_levels(data: bytes) -> ByteImage:
+def hue_levels(data: bytes, *, ignore_alpha: bool = False) -> ByteImage:
     """Columbia's coloured masks as grey: 255 where green, 0 where red, 128 where neither.
 
     Bright and regular shades say how near the seam lies, not what is forged, and JPEG mixes both colours along it:
     the stronger of the two decides, which favours neither side, while a fixed threshold on green would widen it.
     """
-    colours = decode_mask_colours(data)
+    colours = decode_mask_colours(data, ignore_alpha=ignore_alpha)
     red, green, blue = (colours[..., channel] for channel in range(3))
     stronger = np.maximum(red, green)
     coloured = stronger - np.minimum(stronger, blue) >= HUE_LEVELS
@@ -73,6 +73,21 @@ def hue_levels(data: bytes) -> ByteImage:
     levels[coloured & (green > red)] = 255
     levels[coloured & (red > green)] = 0
     return levels
+
+
+def hue_or_grey_levels(data: bytes, *, ignore_alpha: bool = False) -> ByteImage:
+    """``hue_levels``; of a mask without a single pixel of either hue, which says nothing by hue, grey above 127."""
+    levels = hue_levels(data, ignore_alpha=ignore_alpha)
+    if (levels != 128).any():
+        return levels
+    grey = decode_mask_levels(data, ignore_alpha=ignore_alpha)
+    return np.where(grey > 127, np.uint8(255), np.uint8(0))
+
+
+def nonzero_levels(data: bytes, *, ignore_alpha: bool = False) -> ByteImage:
+    """255 where any channel is above 0, else 0; blue of level 1 has grey 0 and is not black."""
+    colours = decode_mask_colours(data, ignore_alpha=ignore_alpha)
+    return np.where(colours.any(axis=-1), np.uint8(255), np.uint8(0))
 
 
 NPZ_KEY = "arr_0"
@@ -133,6 +148,57 @@ _ALL = (
     # so that a copy someone has inverted and read by ``white`` gives the same mask to the pixel
     MaskRule("black_at_0", "black", "grey below 128 is forged", decode_mask_levels, partial(_below, 128)),
     MaskRule("green", "green", "green is forged, red is not", hue_levels, partial(_above, 128), 128),
+    # copies of Columbia whose masks somebody has redrawn in grey
+    MaskRule(
+        "green_or_white",
+        "green or white",
+        "green is forged, red is not; without any hue, grey above 127 is",
+        hue_or_grey_levels,
+        partial(_above, 128),
+        128,
+    ),
     MaskRule("npz", "nonzero", f"{NPZ_KEY} above 0 is forged", npz_levels, partial(_above, 127)),
 )
 MASK_RULES: Mapping[str, MaskRule] = MappingProxyType({rule.name: rule for rule in _ALL})
+
+
+def rule_for(name: str, read: ReadOptions) -> MaskRule:
+    """A rule by name, with what the user says of their copy's masks; which side is forged stays the rule's own.
+
+    Raises:
+        UsageError: if the rule reads no grey levels, which an option was given for.
+    """
+    rule = MASK_RULES[name]
+    if (read.mask_threshold is not None or read.mask_nonzero) and not (name == "npz" and read.mask_nonzero):
+        if rule.levels is not decode_mask_levels:
+            option = "--mask-nonzero" if read.mask_nonzero else "--mask-threshold"
+            raise UsageError(f"{option} is for grey masks; here {rule.summary}")
+        rule = _by_grey(rule, read)
+    if read.ignore_alpha and name != "npz":
+        rule = replace(rule, levels=partial(rule.levels, ignore_alpha=True))
+    return rule
+
+
+def _by_grey(rule: MaskRule, read: ReadOptions) -> MaskRule:
+    white = rule.polarity == "white"
+    if read.mask_nonzero:
+        side = partial(_above, 127) if white else partial(_below, 128)
+        summary = f"what is {'not ' if white else ''}black is forged"
+        return replace(rule, summary=summary, levels=nonzero_levels, forged=side)
+    threshold = int(read.mask_threshold or 0)
+    side = partial(_above, threshold) if white else partial(_below, threshold + 1)
+    return replace(rule, summary=f"grey {'above' if white else 'up to'} {threshold} is forged", forged=side)
+
+
+def advice(rule: MaskRule, levels: Sequence[ByteImage]) -> str:
+    """What may read masks that one side has wholly to itself; "" where nothing does."""
+    lowest = min(int(part.min()) for part in levels)
+    highest = max(int(part.max()) for part in levels)
+    if rule.name == "green" and lowest == highest == 128:
+        return "it has no hue; a grey mask is read from a folder 'mask', named like its image"
+    if rule.levels is not decode_mask_levels or lowest == highest:
+        return ""
+    told = f"its grey levels are {lowest} to {highest}"
+    if lowest == 0:
+        return f"{told}: --mask-nonzero takes what is not black for white"
+    return f"{told}: --mask-threshold {(lowest + highest) // 2} parts them in the middle"

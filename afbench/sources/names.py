@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
+FOREIGN_SUFFIXES = (".gif", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".npy")
+"""Of pictures and arrays that are not read; a layout lists them, so that each is excluded by name."""
 
 
 def sample_id(stem: str) -> str:
@@ -21,11 +24,21 @@ def sample_id(stem: str) -> str:
 
 
 def is_picture(path: str) -> bool:
-    """Whether a file is a picture by its suffix, and not hidden nor left behind by a Macintosh archive."""
+    """Whether a file is a picture by its suffix, read or not, and not hidden nor left behind by a Macintosh archive."""
     parts = path.split("/")
-    return path.lower().endswith(SUFFIXES) and not any(
+    return path.lower().endswith((*SUFFIXES, *FOREIGN_SUFFIXES)) and not any(
         part.startswith(".") or part == "__MACOSX" for part in parts
     )
+
+
+def without_copies(paths: Sequence[str]) -> list[str]:
+    """The paths without pictures of foreign formats beside one of their name that can be read."""
+    readable = {relative_stem(path).lower() for path in paths if path.lower().endswith((*SUFFIXES, ".npz"))}
+    return [
+        path
+        for path in paths
+        if not (path.lower().endswith(FOREIGN_SUFFIXES) and relative_stem(path).lower() in readable)
+    ]
 
 
 def stem(path: str) -> str:

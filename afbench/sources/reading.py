@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -11,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from afbench.core import BadSample, ByteImage, Sample
-from afbench.images import decode
+from afbench.images import TRANSPARENT, decode
 
 from .entry import Entry, SourceOptions
-from .masks import MASK_RULES, MaskRule
+from .masks import MaskRule, advice, rule_for
 
 MAX_BYTES = 2**30
 """Largest file that is read."""
@@ -53,8 +54,8 @@ def read_entry(root: Path, entry: Entry, options: SourceOptions) -> ReadEntry:
 
     Raises:
         BadSample: the entry's own problem, or ``missing_image``, ``missing_mask``, ``outside_root``, ``unreadable``,
-            ``too_large``, ``too_costly``, ``animated``, ``unsupported_mode``, ``size_mismatch``, ``rotated_mask``,
-            ``empty_mask`` or ``full_mask``.
+            ``unsupported_format``, ``too_large``, ``too_costly``, ``animated``, ``unsupported_mode``, ``size_mismatch``,
+            ``rotated_mask``, ``empty_mask`` or ``full_mask``.
     """
     if entry.problem:
         raise BadSample(entry.problem, entry.detail)
@@ -62,9 +63,18 @@ def read_entry(root: Path, entry: Entry, options: SourceOptions) -> ReadEntry:
         raise BadSample("missing_image", entry.detail or "a mask without its image")
     if entry.label == "forged" and not entry.masks:
         raise BadSample("missing_mask", entry.detail or "no mask of its name")
-    data = read_bytes(root, entry.image)
+    try:
+        return _read_files(root, entry, entry.image, options)
+    except BadSample as problem:
+        if problem.reason == "unsupported_mode" and TRANSPARENT in problem.detail:
+            raise BadSample(problem.reason, f"{problem.detail}; --ignore-alpha drops it") from None
+        raise
+
+
+def _read_files(root: Path, entry: Entry, image_path: str, options: SourceOptions) -> ReadEntry:
+    data = read_bytes(root, image_path)
     image_sha256 = hashlib.sha256(data).hexdigest()
-    image, mode, orientation = decode(data)
+    image, mode, orientation = decode(data, ignore_alpha=options.read.ignore_alpha)
     del data  # a file may be as large as its pixels
     height, width = image.shape[:2]
     if entry.label == "authentic":
@@ -115,13 +125,15 @@ def _below(root: Path, relative: str) -> Path:
 
 
 def _read_masks(root: Path, entry: Entry, options: SourceOptions, size: tuple[int, int]) -> _Mask:
-    rule = MASK_RULES[entry.rule]
+    rule = rule_for(entry.rule, options.read)
     forged = np.zeros(size, np.bool_)
     digests, shares, resized = [], [], False
+    every: list[ByteImage] = []
     for path in entry.masks:
         data = read_bytes(root, path)
         digests.append(hashlib.sha256(data).hexdigest())
         levels = rule.levels(data)
+        every.append(levels)
         shares.append(float(np.mean((levels > 0) & (levels < 255))))
         part = rule.forged(levels)
         if options.invert and rule.undecided is not None:
@@ -131,7 +143,7 @@ def _read_masks(root: Path, entry: Entry, options: SourceOptions, size: tuple[in
         forged |= part
     if options.invert:
         forged = ~forged
-    _check(forged, rule, options)
+    _check(forged, every, rule, options)
     sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     mask = np.where(forged, np.uint8(255), np.uint8(0))
     return _Mask(mask, sha256, resized, float(np.mean(shares)))
@@ -149,9 +161,10 @@ def _fit(part: np.ndarray, size: tuple[int, int], options: SourceOptions) -> np.
     return np.asarray(levels.resize((width, height), Image.Resampling.NEAREST)) > 0
 
 
-def _check(forged: np.ndarray, rule: MaskRule, options: SourceOptions) -> None:
-    said = f"{rule.summary}{', inverted' if options.invert else ''}"
-    if not forged.any():
-        raise BadSample("empty_mask", f"no pixel is forged ({said})")
-    if forged.all():
-        raise BadSample("full_mask", f"every pixel is forged ({said})")
+def _check(forged: np.ndarray, levels: Sequence[ByteImage], rule: MaskRule, options: SourceOptions) -> None:
+    if forged.any() and not forged.all():
+        return
+    reason, what = ("full_mask", "every") if forged.any() else ("empty_mask", "no")
+    hint = advice(rule, levels)
+    told = f"{what} pixel is forged ({rule.summary}{', inverted' if options.invert else ''})"
+    raise BadSample(reason, f"{told}; {hint}" if hint else told)

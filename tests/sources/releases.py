@@ -11,7 +11,7 @@ from PIL import Image
 from afbench.core import BadSample
 from afbench.sources.entry import SourceOptions
 from afbench.sources.layouts import load_layout
-from afbench.sources.names import sample_id
+from afbench.sources.names import sample_id, without_copies
 from afbench.sources.reading import read_bytes, read_entry
 
 SIZE = (48, 32)
@@ -93,7 +93,7 @@ def text_reader(root: Path) -> Callable[[str], str]:
 
 def survey(source: str, root: Path, options: SourceOptions = SourceOptions()) -> Expected:  # noqa: B008 frozen
     """Read a whole release as ``Expected`` says it should come out."""
-    entries = load_layout(source).entries(listing(root), text_reader(root))
+    entries = load_layout(source).entries(without_copies(listing(root)), text_reader(root))
     assert [entry.sample_id for entry in entries] == sorted({entry.sample_id for entry in entries})
     found = Expected([], {}, [], {})
     for entry in entries:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from releases import build_columbia, edge_mask, listing, photograph, put, survey
+from releases import build_columbia, edge_mask, half_mask, listing, photograph, put, survey
 
+from afbench.core import BadSample
 from afbench.sources.entry import SourceOptions
 from afbench.sources.layouts import columbia
 from afbench.sources.reading import read_entry
@@ -51,3 +52,40 @@ def test_one_splice_in_two_files_is_ambiguous(tmp_path):
     put(tmp_path, "4cam_splc/4cam_splc/canong3_canonxt_sub_01.bmp", photograph(2))
     put(tmp_path, "4cam_splc/edgemask/canong3_canonxt_sub_01_edgemask.jpg", edge_mask())
     assert survey("columbia", tmp_path).excluded == {"canong3_canonxt_sub_01": "ambiguous_name"}
+
+
+@pytest.mark.parametrize("ending", ["", "_gt", "_mask"])
+@pytest.mark.parametrize("mode", ["grey", "hue"])
+def test_masks_of_a_folder_mask_are_read_by_hue_or_where_they_have_none_by_grey(tmp_path, ending, mode):
+    name = "canong3_canonxt_sub_01"
+    put(tmp_path, f"4cam_splc/{name}.tif", photograph(1))
+    mask = half_mask(share=0.5).transpose(0) if mode == "grey" else edge_mask()
+    put(tmp_path, f"mask/{name}{ending}.jpg", mask)
+    put(tmp_path, f"mask/canonxt_38_sub_06{ending}.jpg", half_mask())
+    put(tmp_path, "4cam_auth/canonxt_38_sub_06.tif", photograph(2))
+    found = survey("columbia", tmp_path)
+    assert (found.included, found.excluded, found.authentic) == ([name], {}, ["canonxt_38_sub_06"])
+    read = only(tmp_path, name)
+    assert not read.sample.mask[:, :23].any() and (read.sample.mask[:, 25:] == 255).all()
+
+
+def test_masks_of_the_release_count_where_redrawn_ones_lie_beside_them(tmp_path):
+    expected = build_columbia(tmp_path)
+    put(tmp_path, f"mask/{expected.included[0]}.jpg", half_mask())
+    put(tmp_path, "mask/canong3_canonxt_sub_29.jpg", half_mask())
+    assert survey("columbia", tmp_path) == expected._replace(
+        excluded={**expected.excluded, "canong3_canonxt_sub_29": "missing_image"}
+    )
+    (entry,) = (
+        one for one in columbia.entries(listing(tmp_path), str) if one.sample_id == expected.included[0]
+    )
+    assert entry.rule == "green" and "edgemask" in entry.masks[0]
+
+
+def test_a_grey_mask_under_the_name_of_a_coloured_one_says_where_it_belongs(tmp_path):
+    put(tmp_path, "4cam_splc/canong3_canonxt_sub_01.tif", photograph(1))
+    put(tmp_path, "4cam_splc/edgemask/canong3_canonxt_sub_01_edgemask.jpg", half_mask())
+    with pytest.raises(
+        BadSample, match=r"empty_mask: .*it has no hue; a grey mask is read from a folder 'mask'"
+    ):
+        only(tmp_path, "canong3_canonxt_sub_01")

@@ -1,11 +1,13 @@
 """A user's own folders: paired by relative stem, never by order; any layout of names comes back as it was."""
 
+import io
 import re
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from releases import half_mask, photograph, put, survey
+from releases import encoded, half_mask, photograph, put, put_bytes, survey
 
 from afbench.sources.layouts import LAYOUTS, folder, load_layout
 from afbench.sources.names import is_picture, sample_id, stem
@@ -169,3 +171,82 @@ def test_every_layout_can_be_loaded_and_says_what_it_looks_for(name):
     assert layout.EXPECTS and "\n" not in layout.EXPECTS
     assert layout.entries([], str) == []
     assert layout.entries(["notes.md", "photo.png", ".git/config"], str) == []
+
+
+@pytest.mark.parametrize("above", ["", "data/"])
+@pytest.mark.parametrize("images", ["input", "forged", "forgery", "Tampered", "fake", "probe", "fake_img"])
+@pytest.mark.parametrize("masks", ["gt", "mask", "masks", "groundtruth"])
+def test_images_are_found_by_other_names_beside_masks(above, images, masks):
+    pairs = found(f"{above}{images}/a.jpg", f"{above}{masks}/a_gt.png", f"{above}real/a.jpg")
+    (one,) = pairs.values()
+    assert (one.image, one.masks, one.problem) == (
+        f"{above}{images}/a.jpg",
+        (f"{above}{masks}/a_gt.png",),
+        "",
+    )
+
+
+def test_names_such_as_fake_mean_nothing_where_images_have_masks():
+    pairs = (
+        "fake/images/a.png",
+        "fake/masks/a.png",
+        "probe/images/b.png",
+        "probe/masks/b.png",
+        "input/c.png",
+    )
+    assert problems(*pairs) == {"fake__a": "", "probe__b": ""}
+    assert problems("Tp/a.png", "Gt/a.png", "fake/b.png", "input/a.png") == {"a": ""}
+
+
+def test_masks_beside_their_images_are_told_by_what_stands_behind_the_stem():
+    pairs = found(
+        "a.png", "a_GT.png", "b 1.jpg", "b 1_mask.PNG", "c.png", "d_mask.png", "sub/a.tif", "sub/a_gt.png"
+    )
+    assert {one.image: one.masks for one in pairs.values() if not one.problem} == {
+        "a.png": ("a_GT.png",),
+        "b 1.jpg": ("b 1_mask.PNG",),
+        "sub/a.tif": ("sub/a_gt.png",),
+    }
+    reasons = {name: one.problem for name, one in pairs.items() if one.problem}
+    assert reasons == {"c": "missing_mask", "d_mask": "missing_image"}
+    assert problems("party_mask.png", "party_mask_gt.png") == {"party_mask": ""}
+    assert problems("images/a.png", "images/a_mask.png") == {"images__a": ""}
+
+
+def test_pictures_without_any_mask_are_no_source():
+    assert entries("a.png", "b.png") == []
+
+
+def test_pictures_in_formats_that_are_not_read_are_excluded_by_their_own_name(tmp_path):
+    for number, suffix in enumerate(("jfif", "jpe", "png")):
+        put_bytes(
+            tmp_path,
+            f"images/good-{suffix}.{suffix}",
+            encoded(photograph(number), "PNG" if suffix == "png" else "JPEG"),
+        )
+        put_bytes(
+            tmp_path,
+            f"masks/good-{suffix}.{suffix}",
+            encoded(half_mask(), "PNG" if suffix == "png" else "JPEG"),
+        )
+    array = io.BytesIO()
+    np.save(array, np.zeros((32, 48)))
+    foreign = {
+        "gif": encoded(photograph(3), "GIF"),
+        "npy": array.getvalue(),
+        "jp2": b"\0\0\0\x0cjP  \r\n\x87\n",
+        "avif": b"\0\0\0\x1cftypavif",
+    }
+    for suffix, data in foreign.items():
+        put_bytes(tmp_path, f"images/image-{suffix}.{suffix}", data)
+        put(tmp_path, f"masks/image-{suffix}.png", half_mask())
+        put(tmp_path, f"images/mask-{suffix}.png", photograph(4))
+        put_bytes(tmp_path, f"masks/mask-{suffix}.{suffix}", data)
+    put(tmp_path, "images/thumbnail.png", photograph(5))
+    put_bytes(tmp_path, "images/thumbnail.gif", foreign["gif"])
+    put(tmp_path, "masks/thumbnail.png", half_mask())
+    found = survey("folder", tmp_path)
+    assert found.included == ["good-jfif", "good-jpe", "good-png", "thumbnail"]
+    assert found.excluded == {
+        f"{what}-{suffix}": "unsupported_format" for what in ("image", "mask") for suffix in foreign
+    }

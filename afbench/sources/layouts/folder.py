@@ -1,4 +1,4 @@
-"""A user's own images and masks: ``images`` and ``masks`` side by side, paired by relative stem, never by order."""
+"""A user's own images and masks: in folders side by side, or in one; paired by relative stem, never by order."""
 
 from __future__ import annotations
 
@@ -7,14 +7,30 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from afbench.sources.entry import Entry
-from afbench.sources.names import is_picture, sample_id
+from afbench.sources.names import is_picture, relative_stem, sample_id
 from afbench.sources.names import stem as stem_of
 
 from .files import is_mask_folder, settle
 
-EXPECTS = "images/*.png (or .jpg, .tif, .bmp, .webp) and masks/ with the same stems, with _mask or _gt behind or not"
+EXPECTS = (
+    "images/*.png (or forged/, tampered/, fake/, input/, probe/; or .jpg, .tif, .bmp, .webp) and masks/ (or gt/, groundtruth/) "
+    "with the same stems, with _mask or _gt behind or not; or x.png beside x_mask.png or x_gt.png"
+)
 
 IMAGE_FOLDERS = ("images", "image", "tp")
+FORGED_FOLDERS = (
+    "input",
+    "inputs",
+    "forged",
+    "forgery",
+    "forgeries",
+    "tampered",
+    "fake",
+    "fakes",
+    "fake_img",
+    "probe",
+)
+"""Looked for where no folder is called as ``IMAGE_FOLDERS`` and has masks: below one of those they may mean anything."""
 
 MASK_ENDINGS = ("_mask", "_gt", "")
 """A mask carries the stem of its image, with or without one of these behind it."""
@@ -28,11 +44,14 @@ class _Stems(NamedTuple):
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
-    """Pair every image below ``images`` with the mask of the same relative stem below ``masks``.
+    """Pair every image with the mask of the same relative stem.
 
     An image without a mask, a mask without an image, and names that cannot be told apart keep their reason.
     """
-    images, masks = _stems(paths)
+    every = [_stems(paths, IMAGE_FOLDERS), _stems(paths, FORGED_FOLDERS), _beside(paths)]
+    whole = [one for one in every if one.images and one.masks]
+    # without any mask at all, what has images says best what is missing
+    images, masks = next(iter([*whole, *(one for one in every[:2] if one.images), _Stems({}, {})]))
     found: list[Entry] = []
     matches = _matches(images, masks)
     for stem, same in images.items():
@@ -85,10 +104,10 @@ def _entry(stem: str, images: list[str], masks: list[str]) -> Entry:
     return Entry(known_as, images[0], (masks[0],), rule=rule, group=known_as)
 
 
-def _stems(paths: Sequence[str]) -> _Stems:
+def _stems(paths: Sequence[str], image_folders: Sequence[str]) -> _Stems:
     """What lies in folders of images and of masks, of the highest level that has either; in ``images`` and ``masks``
     alone where folders of these names are there."""
-    found = [one for path in sorted(set(paths)) if (one := _place(path))]
+    found = [one for path in sorted(set(paths)) if (one := _place(path, image_folders))]
     highest = min((len(one.above) for one in found), default=0)
     found = [one for one in found if len(one.above) == highest]
     plain = {(one.above, one.folder) for one in found if one.folder in ("images", "masks")}
@@ -102,6 +121,23 @@ def _stems(paths: Sequence[str]) -> _Stems:
     return stems
 
 
+def _beside(paths: Sequence[str]) -> _Stems:
+    """Images whose masks lie in the same folder, told by ``_mask`` or ``_gt`` behind the image's own stem."""
+    every: dict[str, list[str]] = {}
+    for path in sorted(set(paths)):
+        if is_picture(path):
+            every.setdefault(relative_stem(path), []).append(path)
+    stems = _Stems({}, {})
+    folded = {stem.lower() for stem in every}
+    for stem, same in every.items():
+        low = stem.lower()
+        ending = next((one for one in MASK_ENDINGS[:2] if low.endswith(one)), None)
+        masked = any(low + one in folded for one in MASK_ENDINGS[:2])
+        of_mask = ending is not None and (low.removesuffix(ending) in folded or not masked)
+        (stems.masks if of_mask else stems.images)[stem] = same
+    return stems
+
+
 class _Place(NamedTuple):
     """A picture or mask: the folders above the folder of its kind, that folder in lower case, and its stem below."""
 
@@ -111,10 +147,10 @@ class _Place(NamedTuple):
     below: tuple[str, ...]
 
 
-def _place(path: str) -> _Place | None:
+def _place(path: str, image_folders: Sequence[str]) -> _Place | None:
     *folders, _ = path.split("/")
     names = [folder.lower() for folder in folders]
-    at = next((at for at, name in enumerate(names) if name in IMAGE_FOLDERS or is_mask_folder(name)), None)
+    at = next((at for at, name in enumerate(names) if name in image_folders or is_mask_folder(name)), None)
     if at is None:
         return None
     archive = is_mask_folder(names[at]) and path.lower().endswith(".npz")

@@ -1,0 +1,190 @@
+"""Masks that need a word of their user: never read by guesswork, with the option named that reads them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from releases import half_mask, photograph, put
+
+from afbench.core import BadSample, ReadOptions, UsageError
+from afbench.images import TRANSPARENT
+from afbench.sources.entry import Entry, SourceOptions
+from afbench.sources.facts import Index, index_text
+from afbench.sources.index import build_index
+from afbench.sources.masks import MASK_RULES, rule_for
+from afbench.sources.reading import read_entry
+
+HALF = np.asarray(half_mask(share=0.5))
+
+
+def levels(white, black=0):
+    """The half mask in other levels."""
+    return Image.fromarray(np.where(HALF > 0, np.uint8(white), np.uint8(black)))
+
+
+def coloured(colour):
+    """The half mask in a colour on black."""
+    return Image.fromarray(np.where(HALF[..., None] > 0, np.uint8(colour), np.uint8(0)))
+
+
+def palette():
+    """Indices 0 and 1, of which the second is a dark red."""
+    picture = Image.fromarray((HALF > 0).astype(np.uint8), "P")
+    picture.putpalette([0, 0, 0, 128, 0, 0])
+    return picture
+
+
+def framed(alpha=220, size=(48, 32)):
+    """An image whose border of one pixel is not opaque."""
+    picture = photograph(1, size)
+    opacity = np.full(size[::-1], 255, np.uint8)
+    opacity[[0, -1]] = opacity[:, [0, -1]] = alpha
+    picture.putalpha(Image.fromarray(opacity))
+    return picture
+
+
+def read(root, mask, options=ReadOptions(), *, image=None, rule="white", invert=False):  # noqa: B008 frozen
+    put(root, "i.png", image or photograph(1))
+    put(root, "m.png", mask)
+    entry = Entry("i", "i.png", ("m.png",), rule=rule)
+    return read_entry(root, entry, SourceOptions(invert=invert, read=options)).sample
+
+
+MASKS = {
+    "0 and 1": levels(1),
+    "palette": palette(),
+    "red": coloured([255, 0, 0]),
+    "blue of one level": coloured([0, 0, 1]),
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_what_is_not_black_is_forged_where_the_user_says_so(tmp_path, name):
+    with pytest.raises(BadSample, match="empty_mask"):
+        read(tmp_path, MASKS[name])
+    np.testing.assert_array_equal(read(tmp_path, MASKS[name], ReadOptions(mask_nonzero=True)).mask, HALF)
+    inverted = read(tmp_path, MASKS[name], ReadOptions(mask_nonzero=True), invert=True)
+    np.testing.assert_array_equal(inverted.mask, 255 - HALF)
+
+
+@pytest.mark.parametrize(
+    ("mask", "rule", "advice"),
+    [
+        (levels(1), "white", r"empty_mask: .*grey levels are 0 to 1: --mask-nonzero takes"),
+        (levels(120, 100), "white", r"empty_mask: .*grey levels are 100 to 120: --mask-threshold 110 parts"),
+        (levels(250, 200), "white", r"full_mask: .*grey levels are 200 to 250: --mask-threshold 225 parts"),
+        (levels(1), "black", r"full_mask: .*--mask-nonzero takes"),
+        (levels(0), "white", r"empty_mask: no pixel is forged \(grey above 127 is forged\)$"),
+    ],
+)
+def test_the_reason_names_the_option_that_reads_the_mask_and_that_option_reads_it(
+    tmp_path, mask, rule, advice
+):
+    with pytest.raises(BadSample, match=advice) as refusal:
+        read(tmp_path, mask, rule=rule)
+    words = str(refusal.value).split()
+    options = ReadOptions(
+        mask_nonzero="--mask-nonzero" in words,
+        mask_threshold=int(words[words.index("--mask-threshold") + 1])
+        if "--mask-threshold" in words
+        else None,
+    )
+    if options != ReadOptions():
+        forged = read(tmp_path, mask, options, rule=rule).mask
+        np.testing.assert_array_equal(forged, HALF if rule == "white" else 255 - HALF)
+
+
+@pytest.mark.parametrize("rule", ["white", "white_above_0", "white_above_10", "black", "black_at_0"])
+@pytest.mark.parametrize("threshold", [0, 127, 254])
+def test_a_threshold_says_what_counts_as_white_and_the_rule_which_side_is_forged(rule, threshold):
+    grey = np.arange(256, dtype=np.uint8)
+    chosen = rule_for(rule, ReadOptions(mask_threshold=threshold))
+    white = grey > threshold
+    np.testing.assert_array_equal(chosen.forged(grey), white if rule.startswith("white") else ~white)
+    assert str(threshold) in chosen.summary
+
+
+def test_without_options_every_rule_is_the_one_it_was():
+    assert all(rule_for(name, ReadOptions()) is rule for name, rule in MASK_RULES.items())
+
+
+def test_options_about_grey_are_refused_where_masks_speak_otherwise():
+    for rule, options in (
+        ("green", ReadOptions(mask_nonzero=True)),
+        ("green", ReadOptions(mask_threshold=9)),
+        ("npz", ReadOptions(mask_threshold=9)),
+    ):
+        with pytest.raises(UsageError, match="is for grey masks; here"):
+            rule_for(rule, options)
+    assert rule_for("npz", ReadOptions(mask_nonzero=True, ignore_alpha=True)) is MASK_RULES["npz"]
+    with pytest.raises(UsageError, match="give one of them"):
+        ReadOptions(mask_threshold=1, mask_nonzero=True)
+    with pytest.raises(UsageError, match="from 0 to 254; found 255"):
+        ReadOptions(mask_threshold=255)
+
+
+@pytest.mark.parametrize("alpha", [0, 220, 245, 254])
+def test_alpha_is_refused_with_its_share_and_dropped_where_the_user_says_so(tmp_path, alpha):
+    image = framed(alpha)
+    refused = rf"{TRANSPARENT} \(alpha down to {alpha} in 10.2% of its pixels.*; --ignore-alpha drops it"
+    with pytest.raises(BadSample, match=refused):
+        read(tmp_path, levels(255), image=image)
+    sample = read(tmp_path, levels(255), ReadOptions(ignore_alpha=True), image=image)
+    np.testing.assert_array_equal(sample.image, np.asarray(image)[..., :3])
+
+
+def test_the_alpha_of_a_mask_is_dropped_too(tmp_path):
+    mask = levels(255).convert("LA")
+    mask.putalpha(levels(255))
+    with pytest.raises(BadSample, match=r"unsupported_mode: mask mode LA.*--ignore-alpha"):
+        read(tmp_path, mask)
+    np.testing.assert_array_equal(read(tmp_path, mask, ReadOptions(ignore_alpha=True)).mask, HALF)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two images with masks of 0 and 1, the second with a frame that is not opaque."""
+    put(tmp_path / "mine", "images/a.png", photograph(1))
+    put(tmp_path / "mine", "images/b.png", framed())
+    for name in "ab":
+        put(tmp_path / "mine", f"masks/{name}.png", levels(1))
+    return tmp_path / "mine"
+
+
+READ = ReadOptions(mask_nonzero=True, ignore_alpha=True)
+
+
+def test_an_index_records_the_options_and_defaults_leave_it_as_it_was(folder):
+    plain = build_index("folder", folder, SourceOptions(), cache=False)
+    assert set(plain.to_json()["options"]) == {"on_mismatch", "invert", "authentic"}
+    index = build_index("folder", folder, SourceOptions(read=READ), cache=False)
+    assert index.summary.included == 2 and plain.summary.included == 0
+    value = json.loads(index_text(index))
+    assert value["options"]["mask_nonzero"] is value["options"]["ignore_alpha"] is True
+    again = Index.from_json(value)
+    assert again.options.read == READ and again.sha256 == index.sha256 != plain.sha256
+
+
+def test_the_fingerprint_of_a_source_without_options_is_the_one_of_earlier_versions():
+    index = Index("folder", "/data", SourceOptions(), [])
+    assert index.sha256 == "184968e9947b17824a1d38f864f6d45603c9055d42ce5a32d3dd4261cb1e393e"
+
+
+def test_an_image_that_comes_twice_with_contradicting_masks_is_excluded_under_both_names(tmp_path):
+    for name, mask in (
+        ("a", half_mask()),
+        ("b", half_mask(share=0.5)),
+        ("c", half_mask()),
+        ("d", half_mask()),
+    ):
+        put(tmp_path, f"images/{name}.png", photograph(1 if name != "d" else 2))
+        put(tmp_path, f"masks/{name}.{'bmp' if name == 'c' else 'png'}", mask)
+    put(tmp_path, "images/e.png", photograph(2))
+    put(tmp_path, "masks/e.bmp", half_mask())
+    index = build_index("folder", tmp_path, SourceOptions(), cache=False)
+    found = {one.id: (one.reason, one.detail) for one in index.samples}
+    assert found["a"] == found["c"] == ("contradicting_masks", "the same image as b, with another mask")
+    assert found["b"] == ("contradicting_masks", "the same image as a, with another mask")
+    # one mask in two files contradicts nothing
+    assert found["d"] == ("", "") and found["e"] == ("duplicate_content", "the same file as d")
