@@ -92,6 +92,20 @@ class ReadOptions:
         """What differs from the defaults."""
         return {key: value for key, value in vars(self).items() if value is not None and value is not False}
 
+    @staticmethod
+    def from_json(value: Any) -> ReadOptions:
+        """The inverse of ``as_json``, of what a manifest or index says.
+
+        Raises:
+            AfbenchError: if it says something else.
+        """
+        kinds = {"mask_threshold": int, "mask_nonzero": bool, "ignore_alpha": bool}
+        if not isinstance(value, Mapping) or any(
+            type(one) is not kinds.get(key) for key, one in value.items()
+        ):
+            raise AfbenchError(f"how pixels are read is said in no known way: {ascii(value)[:120]}")
+        return ReadOptions(**value)
+
 
 @dataclass(frozen=True)
 class Source:

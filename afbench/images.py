@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from afbench.core import BadSample, ByteImage
 from afbench.costly import refuse_costly, refuse_costly_tags
@@ -193,7 +193,7 @@ def _open(data: bytes, max_pixels: int) -> tuple[Image.Image, int | None]:
         return _load(picture)
 
 
-def _identify(data: bytes) -> Image.Image:
+def _identify(data: bytes) -> ImageFile.ImageFile:
     """Open a picture, or say what the file is instead."""
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)

@@ -193,7 +193,11 @@ def command(
     from afbench.workflows.scale_out import generate_as
 
     with ExitStack() as stack:
-        hooks = Hooks(*deferred_bar(stack, plan.name, "grad"), counted_bar(stack, "index", "image"))
+
+        def warn(line: str) -> None:
+            click.echo(f"afbench: warning: {line}", err=True)
+
+        hooks = Hooks(*deferred_bar(stack, plan.name, "grad"), counted_bar(stack, "index", "image"), warn)
         outcome = generate_as(crew or part, plan, folder, options, hooks)
     for source, terms in outcome.restricted.items():
         echo(

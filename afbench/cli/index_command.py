@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from afbench.core import AfbenchError, PartialError, UsageError
+from afbench.core import AfbenchError, PartialError, ReadOptions, UsageError
 from afbench.naming import resolve_name, unknown_name
 from afbench.shipped import shipped_json
 
 from .echo import echo
 from .names import SOURCE
 from .progress import counted_bar, quiet_option
+from .read_options import read_options
 
 if TYPE_CHECKING:
     from afbench.sources.facts import Index
@@ -46,6 +47,7 @@ FIRST_IDS = 3
     help="What to do with a mask of another size than its image.",
 )
 @click.option("--invert-masks", is_flag=True, help="Swap forged and authentic in every mask.")
+@read_options
 @click.option("--authentic", is_flag=True, help="List authentic images too.")
 @click.option(
     "--expect-count",
@@ -68,6 +70,9 @@ def command(
     full: bool,
     on_mismatch: str,
     invert_masks: bool,
+    mask_threshold: int | None,
+    mask_nonzero: bool,
+    ignore_alpha: bool,
     authentic: bool,
     expect_count: int | None,
     workers: int | None,
@@ -81,7 +86,8 @@ def command(
     source = _indexed_source(source)
     if out is not None and (out.suffix.lower() != ".json" or not out.absolute().parent.is_dir()):
         raise UsageError(f"--out must be a .json file in a folder that exists; found '{out}'")
-    options = SourceOptions(on_mismatch, invert_masks, authentic)  # type: ignore[arg-type]
+    read = ReadOptions(mask_threshold, mask_nonzero, ignore_alpha)
+    options = SourceOptions(on_mismatch, invert_masks, authentic, read)  # type: ignore[arg-type]
     try:
         with ExitStack() as stack:
             index = build_index(
@@ -132,15 +138,32 @@ def _table(index: Index) -> str:
     width = max(map(len, summary.excluded), default=0)
     for reason, number in summary.excluded.items():
         ids = [one.id for one in index.samples if one.reason == reason]
+        advised = next((one for one in index.samples if one.reason == reason and " --" in one.detail), None)
         more = ", ..." if len(ids) > FIRST_IDS else ""
         lines.append(f"  {reason:<{width}}  {number:>5}  {', '.join(ids[:FIRST_IDS])}{more}")
+        lines += [f"    {advised.id}: {advised.detail}"] if advised else []
+    if shares := summary.mask_shares:
+        lines.append(
+            f"masks     {shares['min']:.1%} to {shares['max']:.1%} forged, median {shares['median']:.1%}; "
+            f"{shares['above_50']} above 50 %, {shares['above_95']} above 95 %"
+        )
     # what a plan pins, whether or not authentic images are asked for
     return "\n".join([*lines, f"sha256    {index.without_authentic().sha256}"])
 
 
+def _why(index: Index) -> str:
+    """The first exclusion of each reason, in full: what to do stands there."""
+    first = {one.reason: one for one in reversed(index.samples) if not one.included}
+    return "; ".join(f"{one.id}: {reason}, {one.detail}" for reason, one in sorted(first.items())[:FIRST_IDS])
+
+
 def _judge(index: Index, expect_count: int | None) -> None:
-    """Warn where the copy is not as large as the release; fail where it is not what the user counts on."""
+    """Warn of what looks wrong; fail where nothing can be used, or the copy is not what the user counts on."""
+    from afbench.sources.notes import index_notes
+
     summary, manifest = index.summary, shipped_json("sources").get(index.source, {})
+    for note in index_notes(index):
+        click.echo(f"afbench: warning: {note}", err=True)
     if summary.expected is not None and summary.paired != summary.expected:
         used = manifest.get("count_in_paper", summary.paired)
         paper = "" if used == summary.paired else f" (the ANSM paper used {used})"
@@ -156,6 +179,8 @@ def _judge(index: Index, expect_count: int | None) -> None:
             f"{index.source} has {manifest['count_authentic']}",
             err=True,
         )
+    if not summary.included and not summary.authentic:
+        raise AfbenchError(f"{index.source}: not one sample can be used ({_why(index)})")
     if expect_count is not None and summary.included != expect_count:
         raise AfbenchError(
             f"{index.source}: {summary.included} forged samples are included, expected {expect_count} (--expect-count)"

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from afbench.core import UsageError
+from afbench.core import ReadOptions, UsageError
 from afbench.localizers import require_known
 from afbench.plan import (
     ATTACKS,
@@ -28,6 +28,8 @@ from afbench.plan import (
 
 from .echo import echo
 from .names import ATTACK, LOCALIZER, PART, PLAN, SOURCE
+from .plan_sources import map_sources, read_sources
+from .read_options import read_options
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,9 +88,16 @@ _PLAN_OPTIONS = (
         "sources",
         type=SOURCE,
         multiple=True,
-        metavar="NAME[:ROOT]",
-        help="Where forged images come from: a name, with the folder of your copy or its index; repeat. Default: what AFBENCH_DATA holds, else demo.",
+        metavar="[OWN=]NAME[:ROOT]",
+        help="Where forged images come from: a name, with the folder of your copy or its index, e.g. casia_v1:DIR, or under a name of your own, e.g. phones=folder:DIR; repeat. Default: what AFBENCH_DATA holds, else demo.",
     ),
+    click.option(
+        "--terms",
+        multiple=True,
+        metavar="[NAME=]TEXT",
+        help="Terms of use of a folder or list of your own, for its card and manifest; repeat with the names of several.",
+    ),
+    read_options,
     click.option("--limit", type=int, metavar="N", help="Take the first N samples of each source."),
     click.option(
         "--seed", type=int, metavar="N", help="Of synthetic forgeries and every random draw. Default: 0."
@@ -116,6 +125,10 @@ def build_plan(
     steps: Sequence[str],
     params: Sequence[str],
     sources: Sequence[str],
+    terms: Sequence[str],
+    mask_threshold: int | None,
+    mask_nonzero: bool,
+    ignore_alpha: bool,
     limit: int | None,
     seed: int | None,
     large_phi: bool,
@@ -125,6 +138,7 @@ def build_plan(
     Raises:
         UsageError: for anything unknown, out of range or contradictory.
     """
+    read = ReadOptions(mask_threshold, mask_nonzero, ignore_alpha)
     if plan_name:
         if localizers or attacks or phi or steps or params:
             raise UsageError(
@@ -138,7 +152,7 @@ def build_plan(
             limit=plan.limit if limit is None else limit,
             seed=plan.seed if seed is None else seed,
         )
-        plan = _checked(plan)
+        plan = _checked(read_sources(plan, read, terms))
         return narrow_plan(plan, only) if only else plan
     if only:
         raise UsageError("--only takes a part of a --plan; here name it with --localizer, --source, --attack")
@@ -149,7 +163,8 @@ def build_plan(
     specs = tuple(parse_source(text) for text in sources or _sources_at_hand())
     settings = _settings(attacks, phi, steps, _parse_params(params), large_phi)
     names = re.sub(r"[^A-Za-z0-9._-]", "_", "-".join([*localizers, *(source.name for source in specs)]))
-    return _checked(RunPlan(names, (Block(tuple(localizers), specs, settings),), seed or 0, limit))
+    plan = RunPlan(names, (Block(tuple(localizers), specs, settings),), seed or 0, limit)
+    return _checked(read_sources(plan, read, terms))
 
 
 def _sources_at_hand() -> tuple[str, ...]:
@@ -227,17 +242,18 @@ def _with_roots(plan: RunPlan, given: Sequence[SourceSpec]) -> RunPlan:
             raise UsageError(
                 f"plan '{plan.name}' has no source '{name}'; its sources: {', '.join(sorted(names))}"
             )
-    blocks = tuple(
-        replace(
-            block,
-            sources=tuple(
-                replace(source, root=roots[source.name].root) if source.name in roots else source
-                for source in block.sources
-            ),
-        )
-        for block in plan.blocks
-    )
-    return replace(plan, blocks=blocks)
+
+    def rooted(source: SourceSpec) -> SourceSpec:
+        given = roots.get(source.name)
+        if given is None:
+            return source
+        if given.read_as != source.read_as:
+            raise UsageError(
+                f"plan '{plan.name}' reads source '{source.name}' as {source.read_as}; found {given.read_as}"
+            )
+        return replace(source, root=given.root)
+
+    return map_sources(plan, rooted)
 
 
 def default_out(plan: RunPlan) -> Path:

@@ -16,6 +16,8 @@ from .runplan import (
     list_plans,
     parse_source,
     read_plan,
+    with_read_options,
+    with_terms,
 )
 from .serial import plan_as_json, plan_from_json
 from .settings import canonical_json, config_name, make_setting, max_levels, parse_phi, stored_phi
@@ -53,4 +55,6 @@ __all__ = [
     "settings_by_group",
     "shared_gradients",
     "stored_phi",
+    "with_read_options",
+    "with_terms",
 ]

@@ -121,7 +121,7 @@ def expected_source(
 
     ``pixels`` holds what was seen of a user's own copies; published or assumed ones fill the rest.
     """
-    published = shipped_json("sources").get(source.name)
+    published = shipped_json("sources").get(source.read_as)
     if published:
         count, each = int(published["count"]), int(published["typical_pixels"])
         count = counts.get(source.name, count)

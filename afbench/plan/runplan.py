@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 from jsonschema import Draft202012Validator
 
-from afbench.core import Setting, UsageError
+from afbench.core import ReadOptions, Setting, UsageError
 from afbench.naming import did_you_mean, resolve_name, unknown_name
 from afbench.shipped import shipped, shipped_json
 
@@ -22,6 +23,8 @@ from .settings import make_setting
 
 SOURCE_NAMES = ("synthetic", "demo", "folder", "list")
 """Sources this version can read; manifests/sources describes published ones."""
+READ_KEYS = {"mask_threshold", "mask_nonzero", "ignore_alpha"}
+"""What a plan may say of how a source's pixels are read."""
 SEED_LIMIT = 2**32
 """Seeds are below this; what the shipped weights were trained on lies above."""
 
@@ -30,12 +33,21 @@ SEED_LIMIT = 2**32
 class SourceSpec:
     """A source by name, with the user's own copy (a folder, or an index of it) where it needs one.
 
-    ``sha256`` pins what ``afbench index`` printed: another copy is refused.
+    ``sha256`` pins what ``afbench index`` printed: another copy is refused. ``layout`` is the source it is read as where
+    ``name`` is the user's own, ``terms`` are those of the user's own images, and ``read`` says how pixels are read.
     """
 
     name: str
     root: str | None = None
     sha256: str | None = None
+    layout: str = ""
+    terms: str = ""
+    read: ReadOptions = ReadOptions()  # noqa: RUF009 - frozen
+
+    @property
+    def read_as(self) -> str:
+        """The source whose layout the root has."""
+        return self.layout or self.name
 
 
 @dataclass(frozen=True)
@@ -137,10 +149,12 @@ def _expand(raw: Mapping[str, Any], large_phi: bool) -> RunPlan:
     return check_plan(RunPlan(raw["name"], blocks, int(raw.get("seed", 0)), limit))
 
 
-def _read_source(raw: str | Mapping[str, str]) -> SourceSpec:
+def _read_source(raw: str | Mapping[str, Any]) -> SourceSpec:
     if isinstance(raw, str):
         return parse_source(raw)
-    return replace(parse_source(raw["source"]), sha256=raw["sha256"])
+    read = ReadOptions(**{key: raw[key] for key in READ_KEYS & raw.keys()})
+    spec = with_read_options(parse_source(raw["source"]), read)
+    return with_terms(replace(spec, sha256=raw.get("sha256")), raw.get("terms", ""))
 
 
 def expand_attack(
@@ -172,11 +186,14 @@ def expand_attack(
 
 
 def parse_source(text: str) -> SourceSpec:
-    """Read ``NAME`` or ``NAME:ROOT``; names in any case and by common aliases, as ``CASIA1``.
+    """Read ``NAME``, ``NAME:ROOT`` or ``OWN=NAME:ROOT``; names in any case and by common aliases, as ``CASIA1``.
 
     Raises:
-        UsageError: if the name is unknown, or a root is missing or not taken.
+        UsageError: if the name is unknown, the user's own is not legal, or a root is missing or not taken.
     """
+    own, equals, rest = text.partition("=")
+    if equals and ":" not in own:
+        return _renamed(own, parse_source(rest))
     asked, _, root = text.partition(":")
     known = (*SOURCE_NAMES, *shipped_json("sources"))
     name = resolve_name("source", asked, known)
@@ -188,6 +205,48 @@ def parse_source(text: str) -> SourceSpec:
     if name in ("synthetic", "demo") and root:
         raise UsageError(f"source '{name}' takes no root; found '{root}'")
     return SourceSpec(name, root or None)
+
+
+def _renamed(own: str, spec: SourceSpec) -> SourceSpec:
+    """A source under a name of the user's, which becomes a split's name, a file's, and what ``datasets`` is asked for."""
+    if spec.name in ("synthetic", "demo"):
+        raise UsageError(
+            f"source '{spec.name}' comes with afbench and keeps its name; found '{own}={spec.name}'"
+        )
+    if not re.fullmatch(r"[a-z0-9_]{1,60}", own):
+        raise UsageError(f"the name of a source must be 1 to 60 of a-z, 0-9 and _; found '{own[:80]}'")
+    if own == "all" or (own in (*SOURCE_NAMES, *shipped_json("sources")) and own != spec.name):
+        raise UsageError(f"the name '{own}' has another meaning; give '{spec.name}' another name")
+    return spec if own == spec.name else replace(spec, name=own, layout=spec.read_as)
+
+
+def with_terms(spec: SourceSpec, terms: str) -> SourceSpec:
+    """A user's own source with its terms of use.
+
+    Raises:
+        UsageError: if the source has terms already, or these are no line of text.
+    """
+    if not terms:
+        return spec
+    if spec.read_as not in ("folder", "list"):
+        raise UsageError(
+            f"source '{spec.name}' has terms of its own; --terms is for a folder or list of yours"
+        )
+    if len(terms) > 500 or not terms.isprintable() or not terms.strip():
+        raise UsageError("--terms must be one line of at most 500 printable characters")
+    return replace(spec, terms=terms.strip())
+
+
+def with_read_options(spec: SourceSpec, read: ReadOptions) -> SourceSpec:
+    """A source read as the user says.
+
+    Raises:
+        UsageError: if the source comes with afbench.
+    """
+    if read != ReadOptions() and spec.name in ("synthetic", "demo"):
+        names = ", ".join(f"--{key.replace('_', '-')}" for key in read.as_json())
+        raise UsageError(f"{names}: source '{spec.name}' comes with afbench and needs no such option")
+    return replace(spec, read=read)
 
 
 def check_plan(plan: RunPlan) -> RunPlan:
@@ -208,7 +267,8 @@ def check_plan(plan: RunPlan) -> RunPlan:
         ):
             doubled = sorted({name for name in names if names.count(name) > 1})
             if doubled:
-                raise UsageError(f"{what} '{doubled[0]}' is asked for twice")
+                named = f"; name each: --source NAME={doubled[0]}:ROOT" if what == "source" else ""
+                raise UsageError(f"{what} '{doubled[0]}' is asked for twice{named}")
     _check_blocks(plan.blocks)
     return plan
 
@@ -223,7 +283,11 @@ def _check_blocks(blocks: Sequence[Block]) -> None:
             if before.root != source.root:
                 raise UsageError(
                     f"source '{source.name}' is asked for with two roots, {before.root} and {source.root}; "
-                    "make one benchmark of each"
+                    f"name each: --source NAME={source.read_as}:ROOT"
+                )
+            if replace(before, sha256=None) != replace(source, sha256=None):
+                raise UsageError(
+                    f"source '{source.name}' is read in two ways; ask for it alike in every block"
                 )
             if before.sha256 != source.sha256:
                 raise UsageError(f"source '{source.name}' is pinned in two ways; pin it alike in every block")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
-from afbench.core import Setting
+from afbench.core import ReadOptions, Setting
 
 from .runplan import Block, RunPlan, SourceSpec
 
@@ -34,12 +34,16 @@ def plan_from_json(told: Mapping[str, Any]) -> RunPlan:
     blocks = tuple(
         Block(
             tuple(block["localizers"]),
-            tuple(SourceSpec(**source) for source in block["sources"]),
+            tuple(_source_from_json(source) for source in block["sources"]),
             tuple(_setting_from_json(setting) for setting in block["settings"]),
         )
         for block in told["blocks"]
     )
     return RunPlan(told["name"], blocks, told["seed"], told["limit"])
+
+
+def _source_from_json(told: Mapping[str, Any]) -> SourceSpec:
+    return SourceSpec(**{**told, "read": ReadOptions(**told["read"])})
 
 
 def _setting_as_json(setting: Setting) -> dict[str, Any]:

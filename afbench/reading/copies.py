@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from afbench.core import AfbenchError, BadSample, ByteImage, Sample, Source, UsageError
+from afbench.core import AfbenchError, BadSample, ByteImage, ReadOptions, Sample, Source, UsageError
 from afbench.images import pixel_sha256
 from afbench.sources import SourceOptions, open_source
 from afbench.storage.manifests import AUTHENTIC, CLEAN
@@ -76,10 +76,19 @@ def open_copies(
     for name, root in roots.items():
         if name not in known:
             raise UsageError(f"the archive has no source '{name}'; its sources: {', '.join(known)}")
-        options = SourceOptions(authentic=name in authentic)
+        part = next(manifest["splits"][name] for manifest in configs.values() if name in manifest["splits"])
+        part = configs[CLEAN]["splits"].get(name, part)
+        options = SourceOptions(authentic=name in authentic, read=ReadOptions.from_json(part.get("read", {})))
         # the one source without an end; of the others every sample is there to be found
         limit = configs[CLEAN]["splits"][name]["samples"] if name == "synthetic" else None
-        found[name] = open_source(name, root, seed=min(seeds, default=0), limit=limit, options=options)
+        found[name] = open_source(
+            name,
+            root,
+            seed=min(seeds, default=0),
+            limit=limit,
+            options=options,
+            layout=str(part.get("layout", "")),
+        )
     return found
 
 

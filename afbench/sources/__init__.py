@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from afbench.core import Source, UsageError
@@ -24,11 +25,13 @@ def open_source(
     options: SourceOptions = SourceOptions(),  # noqa: B008 - frozen
     pin: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
+    layout: str = "",
+    terms: str = "",
 ) -> Source:
     """Open a source by name; its samples are read later, one by one.
 
     Args:
-        name: ``demo``, ``synthetic``, a published dataset, ``folder`` or ``list``.
+        name: ``demo``, ``synthetic``, a published dataset, ``folder`` or ``list``; or the user's own, with a ``layout``.
         root: the folder of the user's own copy, or an index file made of it; for a published dataset its folder in
             ``AFBENCH_DATA`` if None.
         seed: of synthetic forgeries.
@@ -36,6 +39,8 @@ def open_source(
         options: how a root is read.
         pin: the sha256 the index must have.
         on_progress: told how many files of a root have been read for the first time, of how many.
+        layout: the source that the root is read as, where ``name`` is another.
+        terms: of a user's own images.
     Raises:
         UsageError: if the source is unknown, its root does not hold what it should, or it is not the one pinned.
     """
@@ -51,7 +56,13 @@ def open_source(
         return open_synthetic(seed, limit)
     from .index import open_indexed
 
-    return open_indexed(name, root or default_root(name), options, limit, pin=pin, on_progress=on_progress)
+    read_as = layout or name
+    source = open_indexed(
+        read_as, root or default_root(read_as), options, limit, pin=pin, on_progress=on_progress
+    )
+    if read_as != name:
+        source = replace(source, name=name, layout=read_as)
+    return replace(source, terms=terms) if terms else source
 
 
 def default_root(name: str, option: str = "--source {name}:{root}") -> Path:

@@ -53,7 +53,9 @@ class SourceOptions:
     def from_json(value: Mapping[str, Any]) -> SourceOptions:
         """The inverse of ``as_json``."""
         own = {key: value[key] for key in ("on_mismatch", "invert", "authentic")}
-        return SourceOptions(**own, read=ReadOptions(**{key: value[key] for key in value.keys() - own}))
+        return SourceOptions(
+            **own, read=ReadOptions.from_json({key: value[key] for key in value.keys() - own})
+        )
 
 
 Layout: TypeAlias = Callable[[Sequence[str]], list[Entry]]

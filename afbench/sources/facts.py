@@ -75,6 +75,8 @@ class Summary:
 
     ``included`` and ``authentic`` are the forged and the authentic samples that can be used. ``paired`` counts forged
     images that have a mask, whatever came of them: what the published count ``expected`` (None if unknown) counts.
+    ``mask_shares`` are ``min``, ``median`` and ``max`` of the shares of forged pixels, and how many lie ``above_50`` and
+    ``above_95`` per cent; {} without masks.
     """
 
     included: int
@@ -82,6 +84,7 @@ class Summary:
     excluded: dict[str, int]
     paired: int
     expected: int | None
+    mask_shares: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class Index:
             excluded=dict(sorted(Counter(one.reason for one in self.samples if not one.included).items())),
             paired=sum(one.label == "forged" and bool(one.image and one.mask) for one in self.samples),
             expected=int(published["count"]) if published else None,
+            mask_shares=_mask_shares(self.samples),
         )
 
     def without_authentic(self) -> Index:
@@ -149,6 +153,19 @@ class Index:
         if index.sha256 != value["sha256"]:
             raise UsageError(f"{told} was changed after it was made: its sha256 is another; make it again")
         return index
+
+
+def _mask_shares(samples: Sequence[SampleFacts]) -> dict[str, float]:
+    shares = sorted(one.mask_fraction for one in samples if one.included and one.mask_fraction is not None)
+    if not shares:
+        return {}
+    return {
+        "min": shares[0],
+        "median": shares[len(shares) // 2],
+        "max": shares[-1],
+        "above_50": sum(share > 0.5 for share in shares),
+        "above_95": sum(share > 0.95 for share in shares),
+    }
 
 
 def samples_sha256(source: str, options: SourceOptions, samples: Sequence[SampleFacts]) -> str:

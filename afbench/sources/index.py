@@ -20,6 +20,7 @@ from .layouts import load_layout
 from .layouts.known import explain
 from .listing import find_entries, list_files
 from .masks import rule_for
+from .notes import index_notes, unspelt
 from .reading import CANNOT_READ, read_entry
 
 __all__ = ["Index", "build_index", "count_source", "list_files", "open_indexed"]
@@ -202,6 +203,9 @@ def open_indexed(
         authentic=[one.id for one in authentic],
         authentic_sha256=samples_sha256(name, plain, authentic) if authentic else "",
         pixels={one.id: (one.width or 0) * (one.height or 0) for one in (*forged, *authentic)},
+        read_options=index.options.read,
+        files={one.id: name for one in (*forged, *authentic) if one.included and (name := unspelt(one))},
+        notes=index_notes(index),
     )
 
 
@@ -238,9 +242,10 @@ def _with_options(index: Index, options: SourceOptions, path: Path) -> Index:
     if options.authentic and not index.options.authentic:
         raise UsageError(f"index '{path}' was made without --authentic; make it again with it")
     plain = SourceOptions()
-    for key in ("on_mismatch", "invert"):
+    for key in ("on_mismatch", "invert", "read"):
         if getattr(options, key) not in (getattr(plain, key), getattr(index.options, key)):
-            raise UsageError(f"index '{path}' was made with another {key.replace('_', ' ')}; make it again")
+            what = "way to read pixels" if key == "read" else key.replace("_", " ")
+            raise UsageError(f"index '{path}' was made with another {what}; make it again")
     return index if options.authentic else index.without_authentic()
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import PIL
 
-from afbench import images
+from afbench import images, signatures
 from afbench.folders import cache_folder
 from afbench.version import __version__
 
@@ -46,7 +46,7 @@ def cache_path(name: str, root: Path, options: SourceOptions) -> Path | None:
     Where the code that reads a file is another, or its decoder, all is read anew.
     """
     code = hashlib.sha256()
-    for module in (images, masks, reading, check):
+    for module in (images, signatures, masks, reading, check):
         code.update(Path(str(module.__file__)).read_bytes())
     told = [name, os.fsencode(root).hex(), asdict(options), __version__, PIL.__version__]
     key = hashlib.sha256(json.dumps([*told, code.hexdigest()]).encode()).hexdigest()

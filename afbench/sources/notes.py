@@ -1,4 +1,5 @@
-"""What an index makes suspicious though every sample of it can be used: said aloud, never acted on."""
+"""What an index tells beside its samples: names that an id cannot spell, and what is suspicious though it can be used, said aloud and
+never acted on."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ def index_notes(index: Index) -> list[str]:
     """One line for each thing to look at."""
     forged = [one for one in index.samples if one.included and one.label == "forged"]
     crossing = _crossing_stems(forged) if index.source == "list" else ""
-    return [note for note in (crossing, _white_masks(forged)) if note]
+    return [note for note in (crossing, _white_masks(index)) if note]
 
 
 def _crossing_stems(forged: Sequence[SampleFacts]) -> str:
@@ -42,27 +43,20 @@ def _plain(path: str) -> str:
     return re.sub(r"[\W_]+", "-", plain).strip("-")
 
 
-def _white_masks(forged: Sequence[SampleFacts]) -> str:
+def _white_masks(index: Index) -> str:
     """Masks whose sides are the other way round are nearly white, and no single one proves it."""
-    shares = index_shares(forged)
-    if shares is None or not (shares["above_95"] or 2 * shares["above_50"] > len(forged)):
+    included, shares = index.summary.included, index.summary.mask_shares
+    if not shares or not (shares["above_95"] or 2 * shares["above_50"] > included):
         return ""
     return (
-        f"{shares['above_50']} of {len(forged)} masks mark more than half of their image as forged, {shares['above_95']} "
-        "of them more than 95 %; where black is forged, --invert-masks of `afbench index` swaps the sides"
+        f"{shares['above_50']} of {included} masks mark more than half of their image as forged, {shares['above_95']} "
+        "of them more than 95 %; where black is forged, `afbench index --invert-masks` swaps the sides"
     )
 
 
-def index_shares(samples: Sequence[SampleFacts]) -> dict[str, float] | None:
-    """Least, middle and largest share of forged pixels among forged samples that can be used, and how many lie above
-    50 % and 95 %; None without any."""
-    shares = sorted(one.mask_fraction for one in samples if one.included and one.mask_fraction is not None)
-    if not shares:
-        return None
-    return {
-        "min": shares[0],
-        "median": shares[len(shares) // 2],
-        "max": shares[-1],
-        "above_50": sum(share > 0.5 for share in shares),
-        "above_95": sum(share > 0.95 for share in shares),
-    }
+def unspelt(facts: SampleFacts) -> str:
+    """The file of an image as the user named it, where the sample's id has other letters instead; else ""."""
+    image = facts.image or ""
+    if re.fullmatch(r"[A-Za-z0-9._/-]*", image):
+        return ""
+    return image.encode("utf-8", "backslashreplace").decode()

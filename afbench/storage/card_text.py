@@ -163,7 +163,7 @@ def _sources(configs: Configs) -> str:
             f"{sum(shard['rows'] for shard in split['shards'])} of {split['samples']}",
             str(split["terms"]),
             str(split.get("redistribution", "unclear")),
-            str(known.get(name, {}).get("citation", "-")),
+            str(known.get(split.get("layout", name), {}).get("citation", "-")),
         ]
         for config in ORIGINALS
         for name, split in configs.get(config, {"splits": {}})["splits"].items()

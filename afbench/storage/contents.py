@@ -135,11 +135,16 @@ def _provenance(benchmark: Benchmark, found: Found) -> dict[str, Any]:
         found.split
     ]
     part = manifest["splits"][found.split]
-    shard = {key: value for key, value in found.shard.items() if key != "excluded"}
+    shard = {key: value for key, value in found.shard.items() if key not in ("excluded", "files")}
+    sample_id = found.row["sample_id"]
+    file = next(
+        (one["files"][sample_id] for one in original["shards"] if sample_id in one.get("files", {})), None
+    )
     told: dict[str, Any] = {
         "row": {key: value for key, value in found.row.items() if key not in ("image", "mask")},
         "bytes": {key: len(found.row[key]) for key in ("image", "mask") if found.row.get(key)},
         "shard": shard,
+        **({"file": file} if file else {}),
         "source": {key: value for key, value in original.items() if key != "shards"},
         "listed_in": TOP,
     }

@@ -100,10 +100,16 @@ def _what(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: Sequenc
     if withheld:
         told += (
             f"\n\nThe originals and masks of {', '.join(withheld)} are not here. With your own copy: `afbench restore "
-            f"THIS_FOLDER {' '.join(f'--source {name}:ROOT' for name in withheld)} --out FOLDER` puts the images together, "
+            f"THIS_FOLDER {' '.join(_source_option(configs, name) for name in withheld)} --out FOLDER` puts the images together, "
             "and checks every original by the hash of its pixels."
         )
     return told
+
+
+def _source_option(configs: Mapping[str, Mapping[str, Any]], name: str) -> str:
+    """What reads a source again, also one that its user has named."""
+    layout = configs[CLEAN]["splits"].get(name, {}).get("layout")
+    return f"--source {name}={layout}:ROOT" if layout else f"--source {name}:ROOT"
 
 
 def _sources(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:

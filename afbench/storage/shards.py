@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ class ShardRecord:
 
     ``together`` are the configs that were attacked in the same launches, which in float32 decide single levels:
     with it, ``image_format`` and the batch size in ``log/`` the shard can be made again. ``determinism`` is the level promised
-    for that: L0, L1 or L2; "" for originals, and where nobody wrote it down.
+    for that: L0, L1 or L2; "" for originals, and where nobody wrote it down. ``files`` are names that images had in their
+    source, by sample id, where the id cannot spell them; of originals only.
     """
 
     path: str
@@ -45,11 +46,13 @@ class ShardRecord:
     together: Sequence[str] = ()
     image_format: str = "webp"
     determinism: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        told = asdict(self)
         # absent, not empty, where there is none: so what was recorded before there was one stays as it was
-        return told if self.determinism else {key: told[key] for key in told if key != "determinism"}
+        return {
+            key: value for key, value in asdict(self).items() if value or key not in ("determinism", "files")
+        }
 
 
 def shard_path(config: str, split: str, number: int, count: int) -> str:

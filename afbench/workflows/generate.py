@@ -182,6 +182,9 @@ def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks, made_on: s
     ]
     ready = Ready(tasks, splits, authentic_splits(splits), _headers(tasks, plan.seed, options))
     _check_folder(out, ready)
+    for split in splits.values():
+        for note in split.source.notes:
+            hooks.warn(f"source {split.name}: {note}")
     return ready
 
 

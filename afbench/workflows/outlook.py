@@ -180,8 +180,8 @@ def _look_at_copies(plan: RunPlan) -> tuple[dict[str, int], dict[str, int]]:
     pixels: dict[str, int] = {}
     for source in {source for block in plan.blocks for source in block.sources if source.root}:
         root = str(source.root)
-        counts[source.name] = count_source(source.name, root)
-        if seen := _sizes(source.name, Path(root)):
+        counts[source.name] = count_source(source.read_as, root)
+        if seen := _sizes(source.read_as, Path(root)):
             pixels[source.name] = int(median(seen))
     return counts, pixels
 

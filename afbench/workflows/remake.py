@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from afbench.core import AfbenchError, BadSample, Sample
+from afbench.core import AfbenchError, BadSample, ReadOptions, Sample
 from afbench.engine import judge, run_settings
 from afbench.engine.block import AttackedRow
 from afbench.sources import SourceOptions, open_source
@@ -131,13 +131,20 @@ def _open_split(benchmark: Benchmark, shard: Shard, sources: Mapping[str, str | 
     """The source of a split, with the ids it had."""
     part = benchmark.configs[shard.config]["splits"][shard.split]
     first = next((manifest["how"] for manifest in benchmark.attacked.values()), {"seed": 0})
-    options = SourceOptions(authentic=shard.config == AUTHENTIC)
+    options = SourceOptions(
+        authentic=shard.config == AUTHENTIC, read=ReadOptions.from_json(part.get("read", {}))
+    )
     # how many may be used may not have been how many were asked for
     for limit in (part["samples"], None):
         if limit is None and shard.split == "synthetic":
             continue
         source = open_source(
-            shard.split, sources.get(shard.split), seed=first["seed"], limit=limit, options=options
+            shard.split,
+            sources.get(shard.split),
+            seed=first["seed"],
+            limit=limit,
+            options=options,
+            layout=str(part.get("layout", "")),
         )
         ids = (source.authentic if shard.config == AUTHENTIC else source.ids)[: part["samples"]]
         if ids_sha256(ids) == part["ids_sha256"]:

@@ -70,12 +70,14 @@ class Hooks:
     """Where a caller listens: ``start(work)``, ``advance(work)``, ``say(line)``, ``index(files, of)``.
 
     Work is in gradients; looks without one and the keeping of images count as their share, by the cost model of ``afbench plan``.
+    ``warn(line)`` hears of what looks wrong with a source before the work begins.
     """
 
     start: Callable[[int], None] = lambda total: None
     advance: Callable[[int], None] = lambda done: None
     say: Callable[[str], None] = lambda line: None
     index: OnIndex = lambda files, of: None
+    warn: Callable[[str], None] = lambda line: None
 
 
 def localizer_names(plan: RunPlan) -> list[str]:

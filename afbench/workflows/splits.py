@@ -66,6 +66,9 @@ class Split:
             "shard_size": self.shard_size,
             "terms": self.source.terms,
             "redistribution": self.source.redistribution,
+            # absent, not empty, where there is none: so what was recorded before there was one stays as it was
+            **({"layout": self.source.layout} if self.source.layout else {}),
+            **({"read": read} if (read := self.source.read_options.as_json()) else {}),
         }
 
 
@@ -94,7 +97,9 @@ def open_splits(
             pin=spec.sha256,
             seed=plan.seed,
             limit=plan.limit,
-            options=SourceOptions(authentic=options.authentic),
+            options=SourceOptions(authentic=options.authentic, read=spec.read),
+            layout=spec.layout,
+            terms=spec.terms,
             on_progress=on_index,
         )
         if options.attack_at == "model":
@@ -148,11 +153,14 @@ def check_splits(out: Path, splits: Mapping[str, Split]) -> None:
     for name, split in splits.items():
         before = _held(out, name, split.originals)
         if before:
-            changed = difference({key: before.get(key) for key in split.identity()}, split.identity())
+            now = split.identity()
+            keys = {*now, "layout", "read"} & {*now, *before}
+            changed = difference({key: before.get(key) for key in keys}, now)
             if changed:
                 raise UsageError(
                     f"'{out}' holds other originals of '{name}' ({'; '.join(changed)}); "
-                    "use the same --limit, --seed, --shard-size, --attack-at and files, or another --out"
+                    "use the same --limit, --seed, --shard-size, --attack-at, --terms, --mask-... options and files, or "
+                    "another --out"
                 )
 
 

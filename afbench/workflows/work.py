@@ -411,6 +411,8 @@ def _commit(
         excluded=excluded,
     )
     level = promised(run.device, deterministic=run.deterministic, compiled=run.compiled) if together else ""
-    record = replace(record, together=together, image_format=run.image_format, determinism=level)
+    known = {} if together else split.source.files
+    files = {row["sample_id"]: known[row["sample_id"]] for row in rows if row["sample_id"] in known}
+    record = replace(record, together=together, image_format=run.image_format, determinism=level, files=files)
     commit_record(run.out, config, split.name, number, record)
     run.shards += 1

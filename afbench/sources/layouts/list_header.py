@@ -18,12 +18,12 @@ _IMAGE = re.compile(
 
 
 class Columns(NamedTuple):
-    """Positions among ``count`` columns; ``label`` is None where no column says so."""
+    """Positions among ``total`` columns; ``label`` is None where no column says so."""
 
     image: int
     mask: int
     label: int | None
-    count: int
+    total: int
 
     @property
     def in_order(self) -> bool:

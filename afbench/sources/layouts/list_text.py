@@ -132,7 +132,7 @@ def _row(columns: Columns, separator: str | None, where: str, line: str) -> Line
     if columns.in_order and not (separator and _QUOTED.search(line)):
         spaced = _paired if columns.label is None else _spaced
         plain = _comma(where, line) if separator == "," else spaced(where, line)
-    if len(fields) != columns.count:
+    if len(fields) != columns.total:
         return plain
     image, mask = (fields[at].strip() for at in (columns.image, columns.mask))
     label = fields[columns.label].strip() if columns.label is not None else ""
