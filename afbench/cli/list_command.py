@@ -18,7 +18,7 @@ from .tables import table_width, wide_option
 _BUILT_IN = {
     "demo": "120 fixed forgeries on free photographs, embedded",
     "synthetic": "forgeries without end from --seed: procedural scenes and free photographs, 128x128",
-    "folder": "your own: folder:PATH with PATH/images and PATH/masks, paired by stem",
+    "folder": "your own: folder:PATH with PATH/images and PATH/masks, paired by stem; NAME=folder:PATH for several",
     "list": "your own: list:FILE, a text or JSON list of images and masks",
 }
 
