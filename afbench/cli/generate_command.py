@@ -195,7 +195,7 @@ def command(
     with ExitStack() as stack:
 
         def warn(line: str) -> None:
-            click.echo(f"afbench: warning: {line}", err=True)
+            echo(f"afbench: warning: {line}", err=True)
 
         hooks = Hooks(*deferred_bar(stack, plan.name, "grad"), counted_bar(stack, "index", "image"), warn)
         outcome = generate_as(crew or part, plan, folder, options, hooks)

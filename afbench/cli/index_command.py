@@ -163,7 +163,7 @@ def _judge(index: Index, expect_count: int | None) -> None:
 
     summary, manifest = index.summary, shipped_json("sources").get(index.source, {})
     for note in index_notes(index):
-        click.echo(f"afbench: warning: {note}", err=True)
+        echo(f"afbench: warning: {note}", err=True)
     if summary.expected is not None and summary.paired != summary.expected:
         used = manifest.get("count_in_paper", summary.paired)
         paper = "" if used == summary.paired else f" (the ANSM paper used {used})"
