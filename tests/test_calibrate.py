@@ -15,19 +15,31 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack, read_plan
 from afbench.plan.cost import (
     CPU_PIXELS_AT_ONCE,
     PEAK_TERAFLOPS,
+    SHARD_PIXELS,
     Speed,
     gigaflops,
     gpu_hours,
     host_bytes,
+    launch_bytes,
     loads,
     localizer_cost,
     measured_seconds,
     suggested_batch,
 )
 from afbench.plan.cost import GPU_KIB_AT_ONCE as PLANNED_KIB
+from afbench.storage.shards import MAX_SHARD_BYTES
 from afbench.workflows import calibrate as module
 from afbench.workflows.calibrate import calibrate
 from afbench.workflows.outlook import look_ahead, open_loads
+
+MEASURED_PEAKS = [
+    (128 * 128, 64, 1.13e9),
+    (512 * 512, 8, 1.37e9),
+    (2000 * 1500, 1, 4.08e9),
+    (4000 * 3000, 1, 13.13e9),
+]
+"""Pixels, images, and the peak of `afbench generate --localizer reference --attack fgsm` on two cores, in bytes; torch 2.14.1,
+an AMD EPYC, 2026-11-26."""
 
 
 def small(*settings, limit=2, localizer="reference", source="demo"):
@@ -198,6 +210,24 @@ def test_main_memory_grows_with_the_images_held_and_the_settings_made_of_them():
     few, many, both = host(8, *fgsm), host(64, *fgsm), host(64, *fgsm, *bim)
     assert few < many < both and host(6400, *fgsm) == many
     assert host(64, *fgsm, *bim, *expand_attack("pgd")) == both, "another group is made after it"
+
+
+@pytest.mark.parametrize(("pixels", "images", "peak"), MEASURED_PEAKS)
+def test_planned_memory_is_within_half_as_much_again_of_what_runs_took(pixels, images, peak):
+    (load,) = loads(
+        small(*expand_attack("fgsm"), limit=images, source="synthetic"), pixels={"synthetic": pixels}
+    )
+    planned = host_bytes(load) + launch_bytes(localizer_cost("reference"), pixels, "cpu")
+    assert peak / 1.5 <= planned <= peak * 1.5
+
+
+def test_main_memory_grows_no_further_than_a_shard():
+    def host(number):
+        plan = small(*expand_attack("fgsm"), limit=number, source="synthetic")
+        return host_bytes(loads(plan, pixels={"synthetic": 12_000_000})[0])
+
+    assert 4 * SHARD_PIXELS == MAX_SHARD_BYTES
+    assert host(5) < host(10) == host(64)
 
 
 @pytest.mark.parametrize("shortened", [expand_attack("cw"), expand_attack("pgn"), expand_attack("mifgsm")])
