@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 
 import afbench as library
@@ -155,7 +156,9 @@ def test_residuals_take_their_originals_from_a_benchmark_or_from_copies(made, re
 
 def test_a_copy_with_other_pixels_is_refused_when_it_is_read(made, residuals, tmp_path):
     root = shutil.copytree(made.root, tmp_path / "mine")
-    (root / "images" / "photo.1.png").write_bytes((root / "images" / "photo.4.png").read_bytes())
+    # turned: the very file of photo.4 would be one image with two masks
+    turned = Image.open(root / "images" / "photo.4.png").transpose(Image.Transpose.ROTATE_180)
+    turned.save(root / "images" / "photo.1.png")
     dataset = library.load(residuals, "reference-cw-2", split="folder", originals={"folder": str(root)})
     with pytest.raises(AfbenchError, match=r"photo\.1 of your copy of folder: other_original"):
         dataset[dataset.sample_ids.index("photo.1")]
