@@ -158,20 +158,81 @@ def test_each_image_is_decoded_once_however_many_defences_look(benchmark, monkey
     assert started == [len(seen) + 6] and sum(done) == started[0]
 
 
-def test_sides_without_adaptive_configs_are_dashes(records):
+def test_sides_without_adaptive_configs_have_no_columns(records):
     table = evaluation_table(records)
     assert [tuple(one) for one in columns_of(records)] == [
         ("none", "oblivious"),
         ("jpeg-75", "oblivious"),
         ("jpeg-75", "adaptive"),
         ("gaussian-noise-4", "oblivious"),
-        ("gaussian-noise-4", "adaptive"),
     ]
     lines = table.splitlines()
     fgsm = next(line.split() for line in lines if line.split()[:2] == ["demo", "FGSM"])
-    assert fgsm[-2:] == ["-", "-"] and fgsm[7] != "-"
+    assert len(fgsm) == 3 + 2 * 4 and "-" not in fgsm
     assert [line for line in lines if "authentic (FPR %)" in line and line.startswith("list")]
     assert "note: demo FGSM, jpeg-75 adaptive: 1 of 2 settings" in lines
+
+
+def test_a_label_stands_apart_from_what_the_network_is(records):
+    """Reference under the name of a published network is never printed as that network."""
+    called = [{**one, "localizer": "mvss"} for one in records]
+    weights = records[0]["weights_sha256"]
+    assert records[0]["architecture"] == "reference" and len(weights) == 64
+    for text in (evaluation_latex(called), evaluation_table(called)):
+        assert "MVSS" not in text and f"localizer 'mvss': network reference, weights {weights[:12]}" in text
+    assert evaluation_latex(called).startswith("% F1, and RP") and "\n% localizer 'mvss'" in evaluation_latex(
+        called
+    )
+    (row, *_) = csv.DictReader(io.StringIO(evaluation_csv(called)))
+    assert row["model"] == "reference 'mvss'"
+    assert (row["localizer"], row["architecture"], row["weights_sha256"]) == ("mvss", "reference", weights)
+    published = [{**one, "localizer": "mvss", "architecture": "mvss"} for one in records]
+    assert next(csv.DictReader(io.StringIO(evaluation_csv(published))))["model"] == "MVSS-Net"
+
+
+def test_latex_of_several_localizers_is_one_table(records):
+    others = [
+        {**one, "localizer": "code", "architecture": "code", "defence": one["defence"].replace("jpeg-75", "ansm-ab12cd")}
+        for one in records
+    ]  # fmt: skip
+    first = [{**one, "defence": one["defence"].replace("jpeg-75", "ansm-0000aa")} for one in records]
+    text = evaluation_latex([*first, *others], ["a warning"])
+    assert text.count("tabular}") == 2 and "% ansm-0000aa is ansm" in text and "% a warning" in text
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {line.replace(r"\&", "").count("&") for line in rows[1:]} == {2 + 2 * 4}
+    assert (
+        rows[0].count("ansm") == 2
+        and "ansm-" not in rows[0]
+        and rows[1].startswith("Localizer & Dataset & Attack")
+    )
+    assert (
+        sum(line.startswith("CoDE & ") for line in rows)
+        == 3
+        == sum(line.startswith("reference & ") for line in rows)
+    )
+    tables = evaluation_table([*first, *others]).split("\n\n")
+    assert (
+        len(tables) == 2 and "localizer 'code': network code" in tables[1] and "ansm-ab12cd F1" in tables[1]
+    )
+
+
+def test_rp_of_a_localizer_that_finds_nothing_is_marked(records):
+    def weakened(f1):
+        return [
+            {**one, "f1": f1} if (one["attack"], one["defence"]) == ("clean", "none") else one
+            for one in records
+        ]
+
+    assert not any(one["finds_nothing"] for one in records if one["source"] == "demo")
+    rows = {
+        f1: next(
+            line.split()
+            for line in evaluation_table(weakened(f1)).splitlines()
+            if line.split()[:2] == ["demo", "FGSM"]
+        )
+        for f1 in (0.9, 0.001, 0.0001)
+    }
+    assert not rows[0.9][4].endswith("!") and rows[0.001][4] == rows[0.9][4] + "!" and rows[0.0001][4] == "-"
 
 
 def test_the_csv_has_a_row_per_figure_and_reads_back(records):
@@ -341,6 +402,81 @@ def test_what_cannot_be_evaluated_is_one_line(afbench, benchmark, arguments, tol
     arguments = [str(benchmark / "x") if one == "INSIDE" else one for one in arguments]
     ran = afbench("evaluate", "--data", benchmark, *arguments)
     assert ran.code == 2 and ran.out == "" and told in ran.err and len(ran.err.splitlines()) == 1
+
+
+def test_a_defence_that_was_trained_before_other_weights_is_refused(benchmark, tmp_path):
+    other = Options(checkpoint="random", through_defence="ansm")
+    plan = RunPlan(
+        "made", (Block(("reference",), (DEMO,), tuple(expand_attack("fgsm", phi=["1/255"]))),), 0, 1
+    )
+    with pytest.raises(UsageError, match=r"ansm was trained before weights \w+ .*train ansm"):
+        generate(plan, tmp_path / "out", other)
+    opened = open_evaluation(benchmark, localizer="reference", defences=["ansm"])
+    assert opened.purifiers[1].owner_sha256 == opened.localizer.weights_sha256
+
+
+OWN = """
+import afbench
+from torch import nn
+
+def build(checkpoint, device):
+    network = nn.Conv2d(3, 1, 3, padding=1)
+    nn.init.constant_(network.weight, 0.1)
+    nn.init.zeros_(network.bias)
+    return afbench.as_localizer(network, name="own", threshold={threshold}, device=device)
+"""
+
+
+def test_several_localizers_are_judged_each_behind_its_own_defences(afbench, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "plain_net.py").write_text(OWN.format(threshold=0.5))
+    for localizer in ("reference", "plain_net:build"):
+        options = ("--attack", "fgsm", "--phi", "1/255", "--source", "demo", "--limit", "1", "--out", "B")
+        assert afbench("generate", "--localizer", localizer, *options).code == 0
+    both = ("evaluate", "--data", "B", "--localizer", "reference", "--localizer", "plain_net:build")
+    ran = afbench(*both, "--defence", "ansm", "--out", "out")
+    assert ran.code == 0, ran.err
+    assert "warning: plain_net_build without ansm: no ANSM ships for 'plain_net_build'" in ran.err
+    told = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert {(one["localizer"], one["architecture"]) for one in told["figures"]} == {
+        ("reference", "reference"),
+        ("plain_net_build", "own"),
+    }
+    assert {one["localizer"] for one in told["gates"]} <= {"reference", "plain_net_build"} and told[
+        "warnings"
+    ]
+    assert (tmp_path / "out" / "table.tex").read_text().count("tabular}") == 2
+    for more, words in (
+        (("--defence", "ansm:nowhere"), "does not exist"),
+        (("--checkpoint", "random"), "one --localizer"),
+        (("--figure", "x.png"), "one --localizer"),
+    ):
+        ran = afbench(*both, *more)
+        assert ran.code == 2 and words in ran.err and len(ran.err.splitlines()) == 1
+
+
+def test_the_network_that_was_attacked_is_asked_for_by_what_it_is(afbench, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "other_net.py"
+    source.write_text(OWN.format(threshold=0.5))
+    options = ("--attack", "fgsm", "--phi", "1/255", "--source", "demo", "--limit", "1")
+    assert (
+        afbench(
+            "generate", "--localizer", "reference", "--localizer-name", "mvss", *options, "--out", "B"
+        ).code
+        == 0
+    )
+    assert afbench("generate", "--localizer", "other_net:build", *options, "--out", "own").code == 0
+    source.write_text(OWN.format(threshold=0.4))
+    monkeypatch.delitem(__import__("sys").modules, "other_net")
+    for command in (("evaluate",), ("predict", "--out", "S")):
+        ran = afbench(*command, "--data", "B", "--localizer", "mvss")
+        assert ran.code == 2 and "calls network 'reference' 'mvss'" in ran.err
+        assert "give --localizer reference --localizer-name mvss" in ran.err
+        ran = afbench(*command, "--data", "B", "--localizer", "reference")
+        assert ran.code == 2 and "mvss (network reference: --localizer-name mvss)" in ran.err
+        ran = afbench(*command, "--data", "own", "--localizer", "other_net:build")
+        assert ran.code == 2 and "of threshold 0.5, this one's is 0.4" in ran.err
 
 
 def test_untrained_weights_are_refused(tmp_path):

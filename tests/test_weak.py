@@ -19,7 +19,8 @@ def manifest(f1: float | None, all_ones: float | None, *, name: str = "mvss", de
         "n": 4, "n_undefined": 0, "unchanged": 0, "f1_clean": f1, "f1_adv": 0.0001, "rp": 50.0, "f1_all_ones": all_ones,
         "psnr": 40.0, "ssim": 0.9, "linf": 1, "zero_gradient_pixels": 0,
     }  # fmt: skip
-    how: dict[str, Any] = {"localizer": {"name": name, "untrained": False}}
+    network = {"name": name, "architecture": name, "weights_sha256": "0" * 64, "untrained": False}
+    how: dict[str, Any] = {"attack": "fgsm", "phi": "1/255", "steps": 1, "params": {}, "localizer": network}
     return {
         "how": how | ({"defence": defence} if defence else {}),
         "splits": {"columbia": {"summary": summary}},
@@ -76,7 +77,9 @@ def test_images_of_a_score_say_the_same_and_authentic_ones_say_nothing() -> None
         assert lines == [f"l on s: F1 on originals {f1:.3f}, of an all-ones mask 0.400: {WORDS}"] * weak
 
 
-def test_generate_stats_and_score_warn_in_one_line(afbench: Any, photographs: Any, tmp_path: Any) -> None:
+def test_generate_stats_score_and_evaluate_warn_in_one_line(
+    afbench: Any, photographs: Any, tmp_path: Any
+) -> None:
     """On pictures of noise the trained localizer finds nothing."""
     source = f"folder:{photographs}"
     ran = afbench(
@@ -92,3 +95,6 @@ def test_generate_stats_and_score_warn_in_one_line(afbench: Any, photographs: An
     assert afbench("predict", "--data", "B", "--localizer", "reference", "--out", "S").code == 0
     scored = afbench("score", "S", "--data", "B", "--out", "scored")
     assert scored.code == 0 and f"warning: {line}" in scored.err
+    judged = afbench("evaluate", "--data", "B", "--localizer", "reference", "--json")
+    assert judged.code == 0 and f"warning: {line}" in judged.err
+    assert json.loads(judged.out)["warnings"] == [line]

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from afbench.core import UsageError
+
 from .echo import echo
 from .names import DEFENCE, LOCALIZER
 from .progress import deferred_bar, quiet_option
@@ -21,10 +23,12 @@ from .tables import table_width, wide_option
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
 @click.option(
     "--localizer",
+    "localizers",
     type=LOCALIZER,
     required=True,
+    multiple=True,
     metavar="NAME",
-    help="What the benchmark's configs attacked.",
+    help="What the benchmark's configs attacked; repeat.",
 )
 @click.option(
     "--localizer-name", metavar="NAME", help="What the configs call it, if `generate` was told another name."
@@ -68,7 +72,7 @@ from .tables import table_width, wide_option
 @quiet_option
 def command(
     data: Path,
-    localizer: str,
+    localizers: tuple[str, ...],
     localizer_name: str | None,
     defences: tuple[str, ...],
     out: Path | None,
@@ -84,21 +88,24 @@ def command(
     """Print F1 and RP per source and attack, with and without defences, against attacks that know them or not.
 
     Oblivious figures are of the configs made against the bare localizer, adaptive ones of those made through the very
-    defence with `afbench generate --through-defence`. Means are over images and settings, as in the ANSM paper's Table III; RP
+    defence with `afbench generate --through-defence`. Of several localizers table.tex is one table. Means are over images and settings, as in the ANSM paper's Table III; RP
     is in percent of what the bare localizer reaches on the originals.
     """
     from afbench.report.evaluation import evaluation_table
     from afbench.report.gate_table import gate_table
+    from afbench.report.weak import weak_images
     from afbench.workflows import evaluation_files as files
-    from afbench.workflows.evaluate import evaluate, open_evaluation
+    from afbench.workflows.evaluate import evaluate, open_evaluations
     from afbench.workflows.evaluation_figure import evaluation_figure
     from afbench.workflows.evaluation_records import evaluation_records
     from afbench.workflows.gates import gates_of_benchmark, sweep_gates
 
     files.check_targets(data, out, picture)
-    opened = open_evaluation(
+    if picture is not None and len(set(localizers)) > 1:
+        raise UsageError("--figure goes with one --localizer")
+    evaluations = open_evaluations(
         data,
-        localizer=localizer,
+        localizers=localizers,
         localizer_name=localizer_name,
         defences=defences,
         checkpoint=checkpoint,
@@ -106,21 +113,28 @@ def command(
         device=device,
         batch_size=batch_size,
     )
-    with ExitStack() as stack:
-        bar = deferred_bar(stack, "evaluate", "img")
-        found = evaluate(opened, start=bar.start, advance=bar.advance)
-    records, gates = evaluation_records(found), gates_of_benchmark(found)
-    if sweep:
+    records, gates, warnings = [], [], evaluations.notes
+    for opened in evaluations.opened:
         with ExitStack() as stack:
-            bar = deferred_bar(stack, "gates", "grad")
-            gates += sweep_gates(opened, start=bar.start, advance=bar.advance)
+            bar = deferred_bar(stack, f"evaluate {opened.name}", "img")
+            found = evaluate(opened, start=bar.start, advance=bar.advance)
+        records += evaluation_records(found)
+        warnings += weak_images(found.sides[0].per_image)
+        checked = gates_of_benchmark(found)
+        if sweep:
+            with ExitStack() as stack:
+                bar = deferred_bar(stack, "gates", "grad")
+                checked += sweep_gates(opened, start=bar.start, advance=bar.advance)
+        gates += [files.gate_json(gate, opened.name) for gate in checked]
     if out is not None:
-        files.write_evaluation(out, records, gates)
+        files.write_evaluation(out, records, gates, warnings)
     if picture is not None:
-        files.write_picture(picture, evaluation_figure(opened))
+        files.write_picture(picture, evaluation_figure(evaluations.opened[0]))
+    for line in warnings:
+        echo(f"warning: {line}", err=True)
     if as_json:
-        echo(json.dumps(files.evaluation_json(records, gates), indent=2, allow_nan=False))
+        echo(json.dumps(files.evaluation_json(records, gates, warnings), indent=2, allow_nan=False))
     else:
         echo(evaluation_table(records, table_width(wide)))
-        echo("\n" + gate_table([files.gate_json(one) for one in gates], table_width(wide)))
-    return int(sweep and any(one.passed is False for one in gates))
+        echo("\n" + gate_table(gates, table_width(wide)))
+    return int(sweep and any(gate["passed"] is False for gate in gates))

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from afbench.core import Defence
+from afbench.core import Defence, UsageError
 
 Gradient = Literal["exact", "bpda"]
 EOT_DRAWS = 8
@@ -38,6 +38,7 @@ class Purifier:
         weights_sha256: of what was trained; empty where nothing was.
         trained_on: attacks or configs that training saw.
         network: what was trained, if anything was.
+        owner_sha256: weights of the localizer it was trained before; empty where it belongs to none.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Purifier:
     weights_sha256: str = ""
     trained_on: Sequence[str] = ()
     network: nn.Module | None = field(default=None, repr=False)
+    owner_sha256: str = ""
 
     @property
     def deterministic(self) -> bool:
@@ -83,6 +85,19 @@ class Purifier:
             "draws": self.draws,
             "seed": self.seed,
         }
+
+
+def require_owner(defence: Purifier, weights_sha256: str) -> None:
+    """Refuse a trained defence in front of other weights than it was trained before, whatever the localizer is called.
+
+    Raises:
+        UsageError: with both hashes.
+    """
+    if defence.owner_sha256 not in ("", weights_sha256):
+        raise UsageError(
+            f"{defence.label} was trained before weights {defence.owner_sha256[:12]} of its localizer, these are "
+            f"{weights_sha256[:12]}; train one before these with `afbench train {defence.name}`"
+        )
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -107,7 +107,7 @@ def _ansm(checkpoint: str | None, localizer: str | None, device: str) -> Purifie
 
     network = load_ansm(None if checkpoint is None else Path(checkpoint), localizer=localizer, device=device)
     label = ANSM if checkpoint is None else f"{ANSM}-{network.sha256[:6]}"
-    return _trained(ANSM, label, network)
+    return _trained(ANSM, label, network, owned=True)
 
 
 def _nrp(checkpoint: str, localizer: str | None, device: str) -> Purifier:
@@ -115,13 +115,15 @@ def _nrp(checkpoint: str, localizer: str | None, device: str) -> Purifier:
         raise UsageError(f"{NRP} ships without weights; give {NRP}:PATH of a training by `afbench train nrp`")
     if localizer is None:
         raise UsageError(f"{NRP} stands before a localizer; say which")
-    from .nrp import load_nrp
+    from .nrp import OF_LOCALIZER, load_nrp
 
     network = load_nrp(Path(checkpoint), localizer=localizer, device=device)
-    return _trained(NRP, f"{NRP}-{network.sha256[:6]}", network)
+    owned = network.params["features"] == OF_LOCALIZER
+    return _trained(NRP, f"{NRP}-{network.sha256[:6]}", network, owned=owned)
 
 
-def _trained(name: str, label: str, network: FrozenAnsm) -> Purifier:
+def _trained(name: str, label: str, network: FrozenAnsm, *, owned: bool) -> Purifier:
+    owner = network.card["localizer"] if owned else {}
     return Purifier(
         name,
         label,
@@ -130,4 +132,5 @@ def _trained(name: str, label: str, network: FrozenAnsm) -> Purifier:
         weights_sha256=network.sha256,
         trained_on=network.trained_on,
         network=network,
+        owner_sha256=str(owner.get("weights_sha256", "")),
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+from .latex import booktabs, escape, number
 from .paper import ATTACKS, LOCALIZERS, SOURCES
-from .tables import figure
+from .tables import figure, rp_figure
 from .text import fold_line, text_table
 
 _NAMES = {
@@ -18,14 +20,14 @@ _NAMES = {
     "authentic": "authentic (FPR %)",
 }
 _COLUMNS = ("model", "dataset", "attack", "defence", "knowledge", "f1", "rp", "fpr")
+_IDENTITY = ("localizer", "architecture", "weights_sha256")
 _INTERVALS = ("f1_low", "f1_high", "rp_low", "rp_high")
-_SPECIAL = {one: f"\\{one}" for one in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-}
+
+_TRAINED = r"(ansm|nrp)(-[0-9a-f]{6})?"
 
 Record = Mapping[str, Any]
+Original: TypeAlias = tuple[float | None, float | None]
+"""F1 on the originals of a source, of the bare localizer and of all-ones masks."""
 
 
 class Column(NamedTuple):
@@ -36,43 +38,92 @@ class Column(NamedTuple):
 
 
 def columns_of(records: Sequence[Record]) -> list[Column]:
-    """The bare localizer, then each defence twice, oblivious and adaptive, whether the latter was measured or not."""
-    defences = list(dict.fromkeys(record["defence"] for record in records))
-    defences.sort(key=lambda name: name != "none")
-    return [
-        Column(name, knowledge)
-        for name in defences
-        for knowledge in (("oblivious",) if name == "none" else ("oblivious", "adaptive"))
-    ]
+    """The bare localizer, then each defence, oblivious and adaptive, as far as they were measured."""
+    columns = list(dict.fromkeys(Column(record["defence"], record["knowledge"]) for record in records))
+    defences = list(dict.fromkeys(column.defence for column in columns))
+    return sorted(
+        columns,
+        key=lambda column: (
+            column.defence != "none",
+            defences.index(column.defence),
+            column.knowledge == "adaptive",
+        ),
+    )
 
 
 def evaluation_table(records: Sequence[Record], width: int | None = None) -> str:
-    """Aligned text: F1 and RP in percent of the bare localizer's F1 on the originals; ``-`` where nothing was measured."""
+    """Aligned text, a table per localizer: F1, and RP in percent of the bare localizer's F1 on the originals.
+
+    ``-`` where nothing was measured; behind RP ``!`` where F1 on the originals is below that of all-ones masks.
+    """
+    return "\n\n".join(_table(mine, width) for mine in _by_localizer(records).values())
+
+
+def _table(records: Sequence[Record], width: int | None) -> str:
     columns = columns_of(records)
     head = ["source", "attack", "images"]
     for column in columns:
         told = "adaptive" if column.knowledge == "adaptive" else column.defence
         head += [f"{told} F1", "RP %"]
-    body = []
+    body, originals = [], originals_of(records)
     for (source, attack), cells in _rows(records).items():
         images = max(cell["images"] for cell in cells.values())
         body.append([source, _name(attack), str(images)])
         for column in columns:
-            body[-1] += _cells(cells.get(column), attack)
+            body[-1] += _cells(cells.get(column), attack, originals.get(source, (None, None)))
     table = text_table(head, body, together=(1, *[2] * len(columns)), width=width)
-    return "\n".join([table, *(fold_line(note, width) for note in _notes(records))])
+    lines = [_identity(records[0]), *_notes(records)]
+    return "\n".join([table, *(fold_line(line, width) for line in lines)])
+
+
+def originals_of(records: Sequence[Record]) -> dict[str, Original]:
+    """F1 of one bare localizer on the originals of each source, and that of masks that call every pixel forged."""
+    f1 = {
+        (record["source"], record["attack"]): record["f1"]
+        for record in records
+        if record["defence"] == "none"
+    }
+    return {
+        source: (f1[source, "clean"], f1.get((source, "all-ones")))
+        for source, attack in f1
+        if attack == "clean"
+    }
+
+
+def _by_localizer(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record["localizer"], []).append(record)
+    return found
+
+
+def _identity(record: Record) -> str:
+    """What a localizer is, and what the benchmark's configs call it."""
+    weights = str(record.get("weights_sha256", ""))[:12] or "unknown"
+    return f"localizer '{record['localizer']}': network {record.get('architecture') or 'unknown'}, weights {weights}"
+
+
+def _printed(record: Record) -> str:
+    """A network as the paper prints it; with the label behind it where that is another name."""
+    label, architecture = str(record["localizer"]), str(record.get("architecture") or "")
+    if not architecture:
+        return label
+    name = LOCALIZERS.get(architecture, architecture)
+    return name if label == architecture else f"{name} '{label}'"
 
 
 def evaluation_csv(records: Sequence[Record]) -> str:
     """One row per source, attack and side, named as the paper names them; empty where undefined."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *_INTERVALS, "images", "settings", "seen_in_training"])
+    writer.writerow(
+        [*_COLUMNS, *_INTERVALS, "images", "settings", "seen_in_training", *_IDENTITY, "finds_nothing"]
+    )
     for one in records:
         ends = [end for name in ("f1_ci", "rp_ci") for end in (one[name] or (None, None))]
         writer.writerow(
             [
-                LOCALIZERS.get(one["localizer"], one["localizer"]),
+                _printed(one),
                 SOURCES.get(one["source"], one["source"]),
                 _name(one["attack"]).partition(" (")[0],
                 one["defence"],
@@ -82,38 +133,80 @@ def evaluation_csv(records: Sequence[Record]) -> str:
                 one["images"],
                 one["settings"],
                 str(one["seen_in_training"]).lower(),
+                *(one.get(key, "") for key in _IDENTITY),
+                str(bool(one.get("finds_nothing"))).lower(),
             ]
         )
     return stream.getvalue()
 
 
-def evaluation_latex(records: Sequence[Record]) -> str:
-    """A booktabs ``tabular``: the rows of ``evaluation_table``, a pair of columns for each side."""
-    columns = columns_of(records)
+def evaluation_latex(records: Sequence[Record], notes: Sequence[str] = ()) -> str:
+    """One booktabs ``tabular`` for all localizers: the rows of ``evaluation_table``, a pair of columns for each side."""
+    localizers = _by_localizer(records)
+    families = _families(localizers)
+    renamed = [
+        {**record, "defence": families.get(record["defence"], record["defence"])} for record in records
+    ]
+    columns, several = columns_of(renamed), len(localizers) > 1
     told = [
-        one.defence
-        if one.defence != "none" and one.knowledge == "oblivious"
-        else ("without" if one.defence == "none" else "adaptive")
+        "without"
+        if one.defence == "none"
+        else one.defence
+        if one.knowledge == "oblivious"
+        else f"{one.defence}, adaptive"
         for one in columns
     ]
-    lines = [
-        f"% {records[0]['localizer'] if records else ''}: F1, and RP in percent; needs \\usepackage{{booktabs}}",
-        "\\begin{tabular}{ll" + "rr" * len(columns) + "}",
-        "\\toprule",
-        " & ".join(["", "", *(f"\\multicolumn{{2}}{{c}}{{{_escape(name)}}}" for name in told)]) + " \\\\",
-        " & ".join(["Dataset", "Attack", *(["F1", "RP"] * len(columns))]) + " \\\\",
+    labels = ["Localizer"] * several + ["Dataset", "Attack"]
+    head = [
+        " & ".join([*[""] * len(labels), *(f"\\multicolumn{{2}}{{c}}{{{escape(name)}}}" for name in told)])
+        + " \\\\",
+        " & ".join([*labels, *(["F1", "RP"] * len(columns))]) + " \\\\",
     ]
-    before = None
+    blocks = [
+        _latex_block(rows, columns, several)
+        for mine in _by_localizer(renamed).values()
+        for rows in _by_source(mine).values()
+    ]
+    comments = [
+        "F1, and RP in percent of the bare localizer's F1 on the originals; needs \\usepackage{booktabs}",
+        *(_identity(mine[0]) for mine in localizers.values()),
+        *(f"{label} is {name}" for label, name in families.items()),
+        *notes,
+    ]
+    return booktabs("l" * len(labels) + "rr" * len(columns), head, blocks, comments)
+
+
+def _families(localizers: Mapping[str, Sequence[Record]]) -> dict[str, str]:
+    """Trained defences by kind instead of by hash, where several localizers have one of each kind at most."""
+    kinds: dict[str, str] = {}
+    for records in localizers.values() if len(localizers) > 1 else ():
+        labels = {record["defence"]: record["defence"].partition("-")[0] for record in records}
+        trained = {label: kind for label, kind in labels.items() if re.fullmatch(_TRAINED, label)}
+        if len(set(trained.values())) < len(trained):
+            return {}
+        kinds |= trained
+    return {label: kind for label, kind in kinds.items() if label != kind}
+
+
+def _by_source(records: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record["source"], []).append(record)
+    return found
+
+
+def _latex_block(records: Sequence[Record], columns: Sequence[Column], several: bool) -> list[list[str]]:
+    block: list[list[str]] = []
+    originals = originals_of(records)
     for (source, attack), cells in _rows(records).items():
-        if source != before:
-            lines.append("\\midrule")
-        shown = SOURCES.get(source, source) if source != before else ""
-        row = [_escape(shown), _escape(_name(attack))]
+        labels = [SOURCES.get(source, source)]
+        if several:
+            labels.insert(0, _printed(records[0]))
+        row = [escape(label) if not block else "" for label in labels] + [escape(_name(attack))]
         for column in columns:
-            row += [cell.replace("-", "--") for cell in _cells(cells.get(column), attack)]
-        lines.append(" & ".join(row) + " \\\\")
-        before = source
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", ""])
+            row += map(number, _cells(cells.get(column), attack, originals.get(source, (None, None))))
+        block.append(row)
+    return block
 
 
 def _rows(records: Sequence[Record]) -> dict[tuple[str, str], dict[Column, Record]]:
@@ -124,12 +217,12 @@ def _rows(records: Sequence[Record]) -> dict[tuple[str, str], dict[Column, Recor
     return found
 
 
-def _cells(record: Record | None, attack: str) -> list[str]:
+def _cells(record: Record | None, attack: str, original: Original) -> list[str]:
     if record is None:
         return ["-", "-"]
     if attack == "authentic":
         return [figure(None if record["fpr"] is None else 100 * record["fpr"], 1), "-"]
-    return [figure(record["f1"], 3), figure(record["rp"], 1)]
+    return [figure(record["f1"], 3), rp_figure(record["rp"], *original)]
 
 
 def _notes(records: Sequence[Record]) -> list[str]:
@@ -153,7 +246,3 @@ def _name(attack: str) -> str:
 
 def _plain(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
-
-
-def _escape(text: str) -> str:
-    return "".join(_SPECIAL.get(one, one) for one in text)

@@ -11,8 +11,17 @@ _WORDS = {True: "pass", False: "FAIL", None: "-"}
 
 
 def gate_table(gates: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
-    """One line per gate: the verdict, the defence, what was asked, the figures."""
-    rows = [(_WORDS[one["passed"]], one["defence"], one["name"], one["detail"]) for one in gates]
+    """One line per gate: the verdict, the defence (of which localizer, where there are several), what was asked, the figures."""
+    several = len({one.get("localizer") for one in gates}) > 1
+    rows = [
+        (
+            _WORDS[one["passed"]],
+            f"{one['localizer']} {one['defence']}" if several else one["defence"],
+            one["name"],
+            one["detail"],
+        )
+        for one in gates
+    ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     lines = (
         "  ".join([*(cell.ljust(breadth) for cell, breadth in zip(row[:3], widths, strict=True)), row[3]])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from afbench.core import Localizer, UsageError
 from afbench.defences import ANSM, NRP, Purifier, load_defence
+from afbench.defences.purifier import require_owner
 from afbench.storage.manifests import Benchmark
 
 from .request import config_localizer
@@ -97,9 +98,10 @@ def behind(localizer: Localizer, name: str, text: str | None, *, device: str, se
     """
     if text is None:
         return localizer
-    defence = load_defence(text, localizer=name, device=device, seed=seed)
+    defence = load_defence(text, localizer=config_localizer(name), device=device, seed=seed)
     if defence.name == "none":
         raise UsageError("--through-defence none is an attack on the bare localizer; leave the option out")
+    require_owner(defence, localizer.weights_sha256)
     return DefendedLocalizer(localizer, defence)
 
 
@@ -150,7 +152,7 @@ def require_oblivious(benchmark: Benchmark, localizer: str) -> list[str]:
     """
     found = oblivious_configs(benchmark, localizer)
     if not found:
-        names = sorted({_attacked(manifest) for manifest in benchmark.attacked.values()})
+        names = sorted({_shown(manifest["how"]["localizer"]) for manifest in benchmark.attacked.values()})
         raise UsageError(
             f"'{benchmark.folder}' has no config of localizer '{localizer}'; its localizers: {', '.join(names) or 'none'}"
         )
@@ -169,6 +171,12 @@ def adaptive_configs(benchmark: Benchmark, localizer: str, defence: Purifier) ->
         if _attacked(manifest) == defended_name(localizer, defence)
         and _same(manifest["how"].get("defence"), wanted)
     ]
+
+
+def _shown(localizer: Mapping[str, Any]) -> str:
+    """A label, and the network where that has another name and so needs ``--localizer-name``."""
+    label, architecture = str(localizer["name"]), str(localizer.get("architecture", localizer["name"]))
+    return label if label == architecture else f"{label} (network {architecture}: --localizer-name {label})"
 
 
 def _attacked(manifest: Mapping[str, Any]) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from afbench.core import AfbenchError, ByteImage, Localizer, Sample, UsageError
 from afbench.defences import Purifier, load_defence
+from afbench.defences.purifier import require_owner
 from afbench.engine import AttackedRow, judge, localize, run_settings
 from afbench.engine.beside import Submit, default_threads, threads
 from afbench.localizers import load_localizer
@@ -20,9 +21,11 @@ from afbench.plan import make_setting
 from afbench.scoring.predictions import Found
 from afbench.scoring.score import per_image_table
 from afbench.scoring.truth import Baseline, Cell, ConfigFacts, Truth, open_truth
+from afbench.storage.identity import identity_of
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, Benchmark, count_rows, open_benchmark
 
 from .adaptive import adaptive_configs, defended_name, require_oblivious
+from .attacked import require_architecture, require_attacked
 from .predict import decoded_batches
 from .request import config_localizer
 
@@ -43,12 +46,16 @@ class Side:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All sides of one localizer, the bare one first, and ``all_ones``: what masks that call every pixel forged score."""
+    """All sides of one localizer, the bare one first, and ``all_ones``: what masks that call every pixel forged score.
+
+    ``localizer`` is what configs call it, ``network`` what it is.
+    """
 
     data: Path
     localizer: str
     sides: Sequence[Side]
     all_ones: pd.DataFrame
+    network: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,49 +72,91 @@ class Opened:
     batch_size: int | None
 
 
-def open_evaluation(
+class Evaluations(NamedTuple):
+    """What is to be evaluated, localizer by localizer, and a line on every defence that one of them does without."""
+
+    opened: list[Opened]
+    notes: list[str]
+
+
+def open_evaluation(data: Path, *, localizer: str, **given: Any) -> Opened:
+    """The same for one localizer: ``open_evaluations`` with no other."""
+    return open_evaluations(data, localizers=[localizer], **given).opened[0]
+
+
+def open_evaluations(
     data: Path,
     *,
-    localizer: str,
+    localizers: Sequence[str],
     localizer_name: str | None = None,
     defences: Sequence[str] = (),
     checkpoint: str | None = None,
     seed: int = 0,
     device: str = "cpu",
     batch_size: int | None = None,
-) -> Opened:
+) -> Evaluations:
     """Load what an evaluation needs; no image is read.
 
     Args:
         data: a finished benchmark.
-        localizer: what its configs call the localizer, or a user's own ``my_package.my_module:build``.
-        localizer_name: what the configs call it, where ``generate`` was told another name, e.g. of hardened weights.
-        defences: as ``load_defence`` reads them; the bare localizer is always there.
-        checkpoint: weights of the localizer, if they are neither embedded nor registered.
+        localizers: what its configs call each localizer, or a user's own ``my_package.my_module:build``.
+        localizer_name: what the configs call it, where ``generate`` was told another name, e.g. of hardened weights; of one
+            localizer only.
+        defences: as ``load_defence`` reads them; the bare localizer is always there. One that was trained for another of
+            several localizers is left out, and said.
+        checkpoint: weights of the localizer, if they are neither embedded nor registered; of one localizer only.
         seed: of random defences.
         device: where to compute.
         batch_size: images per launch; None to follow their size.
     Raises:
-        UsageError: if the benchmark has no config of this localizer, the weights are others, or a defence is wrong.
+        UsageError: if the benchmark has no config of a localizer, its network, weights or threshold are others, or a
+            defence is wrong.
         AfbenchError: if the benchmark is damaged, or attacked untrained weights.
     """
-    benchmark, name = open_benchmark(data), config_localizer(localizer_name or localizer)
-    found = [
-        load_defence(text, localizer=localizer, device=device, seed=seed) for text in ("none", *defences)
+    localizers = list(dict.fromkeys(localizers))
+    if len(localizers) > 1 and (checkpoint or localizer_name):
+        raise UsageError("--checkpoint and --localizer-name go with one --localizer")
+    benchmark = open_benchmark(data)
+    networks = [_network(benchmark, one, localizer_name, checkpoint, device) for one in localizers]
+    truth = open_truth(data)
+    opened, notes = [], []
+    refused: dict[str, list[UsageError]] = {text: [] for text in defences}
+    for localizer, (name, network) in zip(localizers, networks, strict=True):
+        purifiers = {}
+        for text in ("none", *defences):
+            try:
+                defence = load_defence(text, localizer=config_localizer(localizer), device=device, seed=seed)
+                require_owner(defence, network.weights_sha256)
+                purifiers[defence.label] = defence
+            except UsageError as error:
+                refused[text].append(error)
+                notes.append(f"{name} without {text}: {error}")
+        how = benchmark.configs[require_oblivious(benchmark, name)[0]]["how"]
+        chosen, made_with = list(purifiers.values()), int(how["seed"])
+        opened.append(Opened(benchmark, truth, name, network, chosen, made_with, device, batch_size))
+    for errors in refused.values():
+        if len(errors) == len(localizers):
+            raise errors[0]
+    return Evaluations(opened, notes)
+
+
+def _network(
+    benchmark: Benchmark, localizer: str, label: str | None, checkpoint: str | None, device: str
+) -> tuple[str, Localizer]:
+    """What configs call a localizer, and the network itself, which must be the one that every config attacked."""
+    name = config_localizer(label or localizer)
+    attacked = [
+        benchmark.configs[config]["how"]["localizer"] for config in require_oblivious(benchmark, name)
     ]
-    purifiers = list({one.label: one for one in found}.values())
-    how = benchmark.configs[require_oblivious(benchmark, name)[0]]["how"]
-    if how["localizer"]["untrained"]:
+    require_architecture(localizer, attacked[0], benchmark.folder)
+    if attacked[0]["untrained"]:
         raise AfbenchError(
-            f"'{data}' attacked untrained weights of {name}: figures of random weights mean nothing"
+            f"'{benchmark.folder}' attacked untrained weights of {name}: figures of random weights mean nothing"
         )
     network = load_localizer(localizer, checkpoint, device=device)
-    if network.weights_sha256 != how["localizer"]["weights_sha256"]:
-        raise UsageError(
-            f"'{data}' attacked weights {how['localizer']['weights_sha256'][:12]} of '{name}', these are "
-            f"{network.weights_sha256[:12]}; give --checkpoint"
-        )
-    return Opened(benchmark, open_truth(data), name, network, purifiers, int(how["seed"]), device, batch_size)
+    for one in attacked:
+        require_attacked(network, one, benchmark.folder)
+    return name, network
 
 
 def evaluate(
@@ -130,6 +179,9 @@ def evaluate(
     benchmark, truth = opened.benchmark, opened.truth
     oblivious = require_oblivious(benchmark, opened.name)
     adaptive = {one.label: adaptive_configs(benchmark, opened.name, one) for one in opened.purifiers}
+    for config in (config for configs in adaptive.values() for config in configs):
+        attacked = benchmark.configs[config]["how"]["localizer"]
+        require_attacked(opened.localizer, attacked, benchmark.folder)
     originals = [name for name in ORIGINALS if name in benchmark.configs]
     noise = not any(benchmark.configs[name]["how"]["attack"] == "noise" for name in oblivious)
     every = [*originals, *oblivious, *(name for names in adaptive.values() for name in names)]
@@ -157,7 +209,8 @@ def evaluate(
         for side in (OBLIVIOUS, ADAPTIVE)
         if found[one.label, side].counts
     ]
-    return Evaluation(benchmark.folder, opened.name, sides, _all_ones(opened))
+    network = identity_of(benchmark.configs[oblivious[0]]["how"])
+    return Evaluation(benchmark.folder, opened.name, sides, _all_ones(opened), network)
 
 
 def _images(

@@ -41,14 +41,17 @@ def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
             )
 
 
-def evaluation_json(records: Sequence[Mapping[str, Any]], gates: Sequence[Gate]) -> dict[str, Any]:
-    """An evaluation for programs: ``figures`` as ``evaluation_records`` makes them, and ``gates``."""
-    return {"schema_version": 1, "figures": list(records), "gates": [gate_json(one) for one in gates]}
+def evaluation_json(
+    records: Sequence[Mapping[str, Any]], gates: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """An evaluation for programs: ``figures`` as ``evaluation_records`` makes them, ``gates``, and ``warnings``."""
+    return {"schema_version": 1, "figures": list(records), "gates": list(gates), "warnings": list(notes)}
 
 
-def gate_json(gate: Gate) -> dict[str, Any]:
+def gate_json(gate: Gate, localizer: str) -> dict[str, Any]:
     """A gate as plain data."""
     return {
+        "localizer": localizer,
         "defence": gate.defence,
         "name": gate.name,
         "passed": gate.passed,
@@ -56,15 +59,20 @@ def gate_json(gate: Gate) -> dict[str, Any]:
     }
 
 
-def write_evaluation(out: Path, records: Sequence[Mapping[str, Any]], gates: Sequence[Gate]) -> None:
+def write_evaluation(
+    out: Path,
+    records: Sequence[Mapping[str, Any]],
+    gates: Sequence[Mapping[str, Any]],
+    notes: Sequence[str] = (),
+) -> None:
     """Write the table as CSV and LaTeX, and everything as JSON, each atomically.
 
     Raises:
         AfbenchError: if they cannot be written.
     """
     commit_bytes(out / CSV, evaluation_csv(records).encode())
-    commit_bytes(out / LATEX, evaluation_latex(records).encode())
-    commit_bytes(out / JSON, json_bytes(evaluation_json(records, gates)))
+    commit_bytes(out / LATEX, evaluation_latex(records, notes).encode())
+    commit_bytes(out / JSON, json_bytes(evaluation_json(records, gates, notes)))
 
 
 def write_picture(path: Path, picture: Image.Image) -> None:

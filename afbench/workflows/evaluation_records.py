@@ -8,7 +8,9 @@ from typing import Any
 import pandas as pd
 
 from afbench.plan import ATTACKS
+from afbench.report.evaluation import originals_of
 from afbench.scoring.tables import build_tables
+from afbench.storage.summary import finds_nothing
 
 from .evaluate import OBLIVIOUS, Evaluation
 
@@ -23,9 +25,10 @@ Record = dict[str, Any]
 def evaluation_records(evaluation: Evaluation) -> list[Record]:
     """F1 and RP per source and attack of every side, averaged over settings; where there are several sources, over them too.
 
-    Each has ``localizer``, ``source``, ``attack``, ``defence``, ``knowledge``, ``f1``, ``rp``, their 95 % intervals
+    Each has ``localizer`` (what configs call it), ``architecture`` and ``weights_sha256`` (what it is), ``source``, ``attack``, ``defence``, ``knowledge``, ``f1``, ``rp``, their 95 % intervals
     ``f1_ci`` and ``rp_ci``, ``fpr`` (of authentic images only), ``images`` (different ones) and ``settings``; None where a
-    figure is undefined. Those of ``all-ones`` have no defence to stand behind and are told once, as the bare localizer's.
+    figure is undefined. ``finds_nothing`` says that the bare localizer's F1 on the originals of the source is 0.000 or below that
+    of all-ones masks: then RP says nothing. Those of ``all-ones`` have no defence to stand behind and are told once, as the bare localizer's.
     """
     found = [
         record | {"defence": side.defence, "knowledge": side.knowledge}
@@ -38,7 +41,17 @@ def evaluation_records(evaluation: Evaluation) -> list[Record]:
     sources = [*sorted({record["source"] for record in found} - {ALL_SOURCES}), ALL_SOURCES]
     order = {attack: number for number, attack in enumerate(ORDER)}
     found.sort(key=lambda one: (sources.index(one["source"]), order.get(one["attack"], len(ORDER))))
-    return [{"localizer": evaluation.localizer, **record} for record in found]
+    network = {key: evaluation.network.get(key, "") for key in ("architecture", "weights_sha256")}
+    originals = originals_of(found)
+    return [
+        {
+            "localizer": evaluation.localizer,
+            **network,
+            **record,
+            "finds_nothing": finds_nothing(*originals.get(record["source"], (None, None))),
+        }
+        for record in found
+    ]
 
 
 def _of_table(per_image: pd.DataFrame, trained_on: Any) -> Iterator[Record]:

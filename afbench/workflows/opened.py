@@ -51,20 +51,6 @@ def weights_to_load(opened: Opened, checkpoint: str | None) -> str | None:
     return checkpoint or ("random" if opened.how["untrained"] else None)
 
 
-def require_weights(opened: Opened, network: Localizer, data: Path) -> None:
-    """Refuse weights that the benchmark did not attack.
-
-    Raises:
-        UsageError: with both hashes.
-    """
-    attacked = opened.how["weights_sha256"]
-    if network.weights_sha256 != attacked:
-        raise UsageError(
-            f"'{data}' attacked weights {attacked[:12]} of '{opened.name}', these are {network.weights_sha256[:12]}; give "
-            "--checkpoint"
-        )
-
-
 def schedule_of(given: Mapping[str, Any]) -> Schedule:
     """A schedule with those of its values replaced that are given; ``crop`` and ``resize`` are ``fit`` and ``side``.
 

@@ -16,6 +16,7 @@ from PIL import Image
 
 from afbench.core import AfbenchError, BadSample, ByteImage, FloatImage, UsageError
 from afbench.defences import Purifier, load_defence
+from afbench.defences.purifier import require_owner
 from afbench.engine import localize
 from afbench.engine.beside import Submit, default_threads, threads
 from afbench.images import decode_stored
@@ -36,6 +37,7 @@ from afbench.storage.shards import read_rows
 from afbench.version import __version__
 
 from .adaptive import adaptive_configs, require_oblivious
+from .attacked import require_architecture, require_attacked
 from .request import config_localizer
 
 _ROWS_AT_ONCE = 64
@@ -88,15 +90,13 @@ def predict(
             something else.
     """
     benchmark = open_benchmark(data)
-    purifier = load_defence(defence, localizer=localizer, device=device, seed=seed)
+    purifier = load_defence(defence, localizer=config_localizer(localizer), device=device, seed=seed)
     configs = _configs(benchmark, localizer_name or localizer, defence, purifier if adaptive else None)
     how = benchmark.configs[configs[-1]]["how"]["localizer"]
+    require_architecture(localizer, how, data)
     network = load_localizer(localizer, checkpoint or ("random" if how["untrained"] else None), device=device)
-    if network.weights_sha256 != how["weights_sha256"]:
-        raise UsageError(
-            f"'{data}' attacked weights {how['weights_sha256'][:12]} of '{how['name']}', these are "
-            f"{network.weights_sha256[:12]}; give --checkpoint"
-        )
+    require_attacked(network, how, data)
+    require_owner(purifier, network.weights_sha256)
     label = f"{config_localizer(localizer_name or localizer)}-{purifier.label}{'-adaptive' * adaptive}"
     manifest = {
         **_manifest(benchmark, how, configs, purifier),

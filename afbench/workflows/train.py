@@ -25,6 +25,7 @@ from afbench.storage.commit import commit_bytes
 from afbench.storage.manifests import ORIGINALS
 from afbench.version import __version__
 
+from .attacked import require_attacked
 from .request import config_localizer
 
 __all__ = ["Hooks", "ansm_settings", "train_ansm"]
@@ -78,11 +79,7 @@ def train_ansm(
         resolution=resolution,
         device=str(processes.device),
     )
-    if network.weights_sha256 != how["weights_sha256"]:
-        raise UsageError(
-            f"'{data}' attacked weights {how['weights_sha256'][:12]} of '{name}', these are "
-            f"{network.weights_sha256[:12]}; give --checkpoint"
-        )
+    require_attacked(network, how, data)
     with ExitStack() as stack:
         if processes.main:
             lock_training(stack, out)

@@ -14,8 +14,9 @@ from afbench.defences.hardening.settings import NONE, Hardening, Schedule
 from afbench.localizers.trainable import load_trainable
 from afbench.storage.commit import commit_bytes
 
+from .attacked import require_attacked
 from .fresh import loss_of, make_attack
-from .opened import open_training, require_weights, schedule_of, weights_to_load
+from .opened import open_training, schedule_of, weights_to_load
 from .train import lock_training
 from .train_classifier import classify
 
@@ -76,7 +77,7 @@ def train_hardened(
     start = load_trainable(
         localizer, weights_to_load(opened, checkpoint), device=str(opened.processes.device)
     )
-    require_weights(opened, start.localizer, data)
+    require_attacked(start.localizer, opened.how, data)
     facts = {
         **opened.facts(start.localizer),
         "format": FORMAT,

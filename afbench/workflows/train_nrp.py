@@ -19,7 +19,8 @@ from afbench.defences.nrp import FORMAT, OF_LOCALIZER, NrpSettings, check_nrp, n
 from afbench.localizers import load_localizer
 from afbench.storage.commit import commit_bytes
 
-from .opened import open_training, require_weights, schedule_of, weights_to_load
+from .attacked import require_attacked
+from .opened import open_training, schedule_of, weights_to_load
 from .train import lock_training
 
 __all__ = ["Hooks", "nrp_settings", "schedule_of", "train_nrp"]
@@ -42,7 +43,7 @@ def train_nrp(
     opened = open_training(data, localizer, config, device)
     where = opened.processes.device
     network = load_localizer(localizer, weights_to_load(opened, checkpoint), device=str(where))
-    require_weights(opened, network, data)
+    require_attacked(network, opened.how, data)
     if settings.features == OF_LOCALIZER:
         features = lambda image: aligned_features(network, image, settings.depth)  # noqa: E731
     else:

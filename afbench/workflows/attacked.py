@@ -1,0 +1,47 @@
+"""Is a localizer the one that a benchmark attacked? What configs call it is a label and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from afbench.core import Localizer, UsageError
+from afbench.localizers import known_localizers
+
+
+def require_architecture(localizer: str, attacked: Mapping[str, Any], data: Path) -> None:
+    """Refuse, before weights are looked for, a network by name that is not the one attacked.
+
+    Raises:
+        UsageError: that names both, and what to ask for.
+    """
+    architecture, label = attacked.get("architecture", localizer), attacked["name"]
+    if localizer in known_localizers() and architecture != localizer:
+        raise UsageError(
+            f"'{data}' calls network '{architecture}' '{label}', and '{localizer}' is another; give --localizer {architecture} "
+            f"--localizer-name {label}"
+        )
+
+
+def require_attacked(network: Localizer, attacked: Mapping[str, Any], data: Path) -> None:
+    """Refuse another network, other weights or another threshold than a config attacked.
+
+    Args:
+        network: what was loaded.
+        attacked: ``localizer`` of the config's manifest.
+        data: the benchmark.
+    Raises:
+        UsageError: with both values.
+    """
+    label, weights = attacked["name"], str(attacked["weights_sha256"])
+    if network.weights_sha256 != weights:
+        raise UsageError(
+            f"'{data}' attacked weights {weights[:12]} of '{label}', these are {network.weights_sha256[:12]}; give "
+            "--checkpoint"
+        )
+    for key, value in (("architecture", network.name), ("threshold", network.threshold)):
+        if attacked.get(key, value) != value:
+            raise UsageError(
+                f"'{data}' attacked '{label}' of {key} {attacked[key]}, this one's is {value}; give the localizer it was made with"
+            )
