@@ -301,7 +301,7 @@ def test_the_examples_of_inspect_and_reproduce_run_on_what_generate_made(afbench
 def test_answers_for_programs_are_json_on_stdout_alone(afbench, benchmark):
     assert json.loads(afbench("verify", str(benchmark), "--json").out) == {
         "rows": 2,
-        "files": 8,
+        "files": 6,
         "problems": [],
     }
     (row,) = json.loads(afbench("stats", str(benchmark), "--json").out)

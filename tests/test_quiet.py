@@ -35,7 +35,7 @@ WALK = (
     "compare score score",
     "leaderboard score --out site",
     "evaluate --data B --localizer reference --defence median",
-    "report --paper B",
+    "report --paper B --all",
     "push B --to user/name --i-may-share",
     "train hardened --data B --localizer reference --method at --epochs 1 --crop 32 --out trained",
     "weights list",
