@@ -13,6 +13,7 @@ from itertools import product
 from multiprocessing import get_context
 from statistics import median
 
+from afbench.allocator import keep_freed_memory
 from afbench.core import Localizer
 from afbench.cores import usable_cores
 from afbench.engine.grid import Batch
@@ -107,6 +108,7 @@ def _others(number: int) -> Iterator[list[subprocess.Popen[bytes]]]:
 
 @cache
 def _localizer(device: str) -> Localizer:
+    keep_freed_memory()  # as the command line does
     return a_localizer("reference", device)
 
 
