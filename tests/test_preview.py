@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,6 +56,16 @@ def test_a_config_is_drawn_for_as_many_samples_as_there_are(made: Path, count: i
     sheet = preview(made, configs=["reference-fgsm-1"], split="folder", count=count, checkpoint="random")
     assert _rows_drawn(sheet) == rows
     assert len(np.unique(np.asarray(sheet).reshape(-1, 3), axis=0)) > 100
+
+
+def test_untrained_weights_are_said_beside_every_row(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        "afbench.workflows.preview.contact_sheet",
+        lambda rows, title: drawn.extend(rows) or contact_sheet(rows, title),
+    )
+    preview(made, configs=["reference-fgsm-1"], checkpoint="random")
+    assert [row.label[0] for row in drawn] == ["reference-fgsm-1 (untrained)"]
 
 
 def test_the_same_benchmark_gives_the_same_sheet_and_is_not_touched(made: Path) -> None:

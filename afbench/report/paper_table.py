@@ -11,6 +11,7 @@ from .tables import figure
 from .text import fold_line, text_table
 
 TABLES = ("III", "IV", "V", "VI")
+_NOTHING = "nothing here was measured that the paper has printed"
 
 
 def measured_records(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -31,7 +32,7 @@ def paper_table(
         title = fold_line(f"Table {table}: {where}, mean over intensities", width)
         blocks.append(f"{title}\n{text_table(_HEAD, body, together=(3, 3, 1, 1, 1), width=width)}")
     if not blocks:
-        blocks.append("nothing here was measured that the paper has printed")
+        blocks.append(_NOTHING)
     flagged = sum(record["contradictory"] for record in records)
     told = (
         [f"! {flagged} pairs where the paper contradicts itself; no difference is taken"] if flagged else []
@@ -57,6 +58,7 @@ def paper_latex(records: Sequence[Mapping[str, Any]], notes: Sequence[str] = ())
     ]
     comments = [
         "F1, and RP in percent, as the ANSM paper (arXiv 2506.12871) prints them and as measured; needs \\usepackage{booktabs}",
+        *([] if measured else [_NOTHING]),
         *notes,
     ]
     return booktabs("lllllrrrr" + "l" * several, head, list(blocks.values()), comments)

@@ -14,7 +14,7 @@ from afbench.engine import judge
 from afbench.images import decode_stored
 from afbench.localizers import known_localizers, load_localizer
 from afbench.report.sheet import SheetRow, contact_sheet
-from afbench.report.tables import figure
+from afbench.report.tables import UNTRAINED, figure
 from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 
@@ -138,7 +138,7 @@ def _rows(
         (before,) = judge(localizer, [original], [mask], batch_size=1, device="cpu")
         (after,) = judge(attacked_one, [attacked], [mask], batch_size=1, device="cpu")
         label = [
-            name,
+            name + UNTRAINED * bool(manifest["how"]["localizer"]["untrained"]),
             row["sample_id"][:32],
             f"F1 {figure(row['f1_clean'], 3)} -> {figure(row['f1_adv'], 3)}",
             f"PSNR {row['psnr']:.1f} dB" if row["psnr"] is not None else "unchanged",
