@@ -14,6 +14,7 @@ from afbench.defences import list_defences, load_defence
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.scoring.truth import open_truth
 from afbench.storage.agreement import Fact, bare_name, disagreements
+from afbench.storage.folder import has_records
 from afbench.storage.verify import verify
 from afbench.workflows import generate as generate_module
 from afbench.workflows.adaptive import defended_name
@@ -104,16 +105,14 @@ def test_two_localizers_of_one_plan_that_configs_call_alike_are_refused(
 
 
 def test_a_config_that_is_not_finished_binds_as_a_finished_one(photographs: Path, tmp_path: Path) -> None:
-    options, taken = replace(RANDOM, shard_size=1), []
+    options = replace(RANDOM, shard_size=1)
 
-    def stop_at_the_third(gradients: int) -> None:
-        taken.append(gradients)
-        if len(taken) == 3:
+    def stop(gradients: int) -> None:
+        if has_records(tmp_path, config="reference-fgsm-1"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        hooks = generate_module.Hooks(advance=stop_at_the_third)
-        generate(plan(photographs, FGSM, limit=3), tmp_path, options, hooks)
+        generate(plan(photographs, FGSM, limit=3), tmp_path, options, generate_module.Hooks(advance=stop))
     with pytest.raises(UsageError, match=r"seed is 0 in config reference-fgsm-1 and 1 in reference-noise-1"):
         generate(plan(photographs, NOISE, limit=3, seed=1), tmp_path, options)
     generate(plan(photographs, NOISE, limit=3), tmp_path, options)

@@ -56,15 +56,15 @@ def evaluation_table(records: Sequence[Record], width: int | None = None) -> str
 
     ``-`` where nothing was measured; behind RP ``!`` where F1 on the originals is below that of all-ones masks.
     """
-    return "\n\n".join(_table(mine, width) for mine in _by_localizer(records).values())
+    return "\n\n".join(_table(rows, width) for rows in _grouped(records, "localizer").values())
 
 
 def _table(records: Sequence[Record], width: int | None) -> str:
     columns = columns_of(records)
     head = ["source", "attack", "images"]
     for column in columns:
-        told = "adaptive" if column.knowledge == "adaptive" else column.defence
-        head += [f"{told} F1", "RP %"]
+        title = "adaptive" if column.knowledge == "adaptive" else column.defence
+        head += [f"{title} F1", "RP %"]
     body, originals = [], originals_of(records)
     for (source, attack), cells in _rows(records).items():
         images = max(cell["images"] for cell in cells.values())
@@ -90,11 +90,12 @@ def originals_of(records: Sequence[Record]) -> dict[str, Original]:
     }
 
 
-def _by_localizer(records: Sequence[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
+def _grouped(records: Sequence[Record], key: str) -> dict[str, list[Record]]:
+    """Records by the value of a key, in order."""
+    groups: dict[str, list[Record]] = {}
     for record in records:
-        found.setdefault(record["localizer"], []).append(record)
-    return found
+        groups.setdefault(record[key], []).append(record)
+    return groups
 
 
 def _identity(record: Record) -> str:
@@ -142,34 +143,34 @@ def evaluation_csv(records: Sequence[Record]) -> str:
 
 def evaluation_latex(records: Sequence[Record], notes: Sequence[str] = ()) -> str:
     """One booktabs ``tabular`` for all localizers: the rows of ``evaluation_table``, a pair of columns for each side."""
-    localizers = _by_localizer(records)
+    localizers = _grouped(records, "localizer")
     families = _families(localizers)
     renamed = [
         {**record, "defence": families.get(record["defence"], record["defence"])} for record in records
     ]
     columns, several = columns_of(renamed), len(localizers) > 1
-    told = [
+    titles = [
         "without"
-        if one.defence == "none"
-        else one.defence
-        if one.knowledge == "oblivious"
-        else f"{one.defence}, adaptive"
-        for one in columns
+        if column.defence == "none"
+        else column.defence
+        if column.knowledge == "oblivious"
+        else f"{column.defence}, adaptive"
+        for column in columns
     ]
     labels = ["Localizer"] * several + ["Dataset", "Attack"]
     head = [
-        " & ".join([*[""] * len(labels), *(f"\\multicolumn{{2}}{{c}}{{{escape(name)}}}" for name in told)])
+        " & ".join([*[""] * len(labels), *(f"\\multicolumn{{2}}{{c}}{{{escape(name)}}}" for name in titles)])
         + " \\\\",
         " & ".join([*labels, *(["F1", "RP"] * len(columns))]) + " \\\\",
     ]
     blocks = [
         _latex_block(rows, columns, several)
-        for mine in _by_localizer(renamed).values()
-        for rows in _by_source(mine).values()
+        for rows_of_one in _grouped(renamed, "localizer").values()
+        for rows in _grouped(rows_of_one, "source").values()
     ]
     comments = [
         "F1, and RP in percent of the bare localizer's F1 on the originals; needs \\usepackage{booktabs}",
-        *(_identity(mine[0]) for mine in localizers.values()),
+        *(_identity(rows[0]) for rows in localizers.values()),
         *(f"{label} is {name}" for label, name in families.items()),
         *notes,
     ]
@@ -186,13 +187,6 @@ def _families(localizers: Mapping[str, Sequence[Record]]) -> dict[str, str]:
             return {}
         kinds |= trained
     return {label: kind for label, kind in kinds.items() if label != kind}
-
-
-def _by_source(records: Sequence[Record]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        found.setdefault(record["source"], []).append(record)
-    return found
 
 
 def _latex_block(records: Sequence[Record], columns: Sequence[Column], several: bool) -> list[list[str]]:

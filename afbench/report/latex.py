@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_SPECIAL = {one: f"\\{one}" for one in "&%$#_{}"} | {
+_SPECIAL = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -13,7 +13,7 @@ _SPECIAL = {one: f"\\{one}" for one in "&%$#_{}"} | {
 
 def escape(text: str) -> str:
     """Text as LaTeX prints it."""
-    return "".join(_SPECIAL.get(one, one) for one in text)
+    return "".join(_SPECIAL.get(letter, letter) for letter in text)
 
 
 def booktabs(

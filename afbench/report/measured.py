@@ -67,8 +67,8 @@ def undefended_figures(by: str, configs: Mapping[str, Mapping[str, Any]]) -> Com
             rows[key].append({**common, "attack": attack, "setting": name, "f1": summary["f1_adv"]})
             rows[key].append({**common, "attack": "clean", "setting": "", "f1": summary["f1_clean"]})
     figures = []
-    for key, found in rows.items():
-        table = pd.DataFrame(found).drop_duplicates(["source", "attack", "setting"])
+    for key, summaries in rows.items():
+        table = pd.DataFrame(summaries).drop_duplicates(["source", "attack", "setting"])
         table[["f1", "before"]] = table[["f1", "before"]].mul(table["images"], axis=0)
         figures.append(_averages(by, table, identities[key]))
     return Comparable(figures, [*_networks(by, identities, rows), *_left_out(by, left_out)])
@@ -122,11 +122,11 @@ def _averages(by: str, table: pd.DataFrame, identity: Mapping[str, Any]) -> dict
     sums = table.groupby(["source", "attack"]).agg(
         f1=("f1", "sum"), before=("before", "sum"), rows=("images", "sum"), settings=("setting", "nunique")
     )
-    found = {}
+    figures = {}
     for (source, attack), row in sums[sums["rows"] > 0].iterrows():
         rp = 100.0 * row["f1"] / row["before"] if row["before"] else None
         settings = int(row["settings"])
-        found[Cell(identity["architecture"], str(source), str(attack))] = Measured(
+        figures[Cell(identity["architecture"], str(source), str(attack))] = Measured(
             _called(by, identity),
             float(row["f1"] / row["rows"]),
             rp,
@@ -135,7 +135,7 @@ def _averages(by: str, table: pd.DataFrame, identity: Mapping[str, Any]) -> dict
             identity["weights_sha256"],
             identity["attack_at"],
         )
-    return found
+    return figures
 
 
 def _called(by: str, identity: Mapping[str, Any]) -> str:

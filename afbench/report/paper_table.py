@@ -34,10 +34,10 @@ def paper_table(
     if not blocks:
         blocks.append(_NOTHING)
     flagged = sum(record["contradictory"] for record in records)
-    told = (
+    doubts = (
         [f"! {flagged} pairs where the paper contradicts itself; no difference is taken"] if flagged else []
     )
-    blocks.append("\n".join(fold_line(note, width) for note in [*told, *notes]))
+    blocks.append("\n".join(fold_line(note, width) for note in [*doubts, *notes]))
     return "\n\n".join(blocks).rstrip()
 
 

@@ -60,14 +60,14 @@ def disagreements(hows: Mapping[str, Mapping[str, Any]]) -> Iterator[Disagreemen
     Raises:
         AfbenchError: if a ``how`` is damaged.
     """
-    known: dict[Fact, dict[str, str]] = {}
+    values_of: dict[Fact, dict[str, str]] = {}
     for config, how in hows.items():
         try:
             facts = _facts(how)
         except (KeyError, TypeError, AttributeError, ValueError):
             raise AfbenchError(f"manifest of config {config} is damaged: see `afbench verify`") from None
         for fact, value in facts.items():
-            values = known.setdefault(fact, {})
+            values = values_of.setdefault(fact, {})
             if values and value not in values:
                 other_value, other = next(iter(values.items()))
                 yield Disagreement(fact, config, _short(fact, value), other, _short(fact, other_value))

@@ -209,7 +209,9 @@ def outcome(out: Path, ready: Ready, *, shards: int, gradients: int, left: int =
         if split.source.redistribution == "forbidden"
     }
     excluded = {} if left else _excluded(out, ready.headers)
-    asked = {} if left else {name: one for name, one in read_configs(out).items() if name in ready.headers}
+    asked = (
+        {} if left else {name: config for name, config in read_configs(out).items() if name in ready.headers}
+    )
     return Outcome(
         out, list(ready.headers), shards, gradients, excluded, restricted, left, weak_configs(asked)
     )
@@ -289,9 +291,9 @@ def _check_configs(out: Path, headers: Mapping[str, Mapping[str, Any]]) -> None:
             raise UsageError(
                 f"'{out}' holds config {config} made differently ({changed}); give another --out or --localizer-name"
             )
-    hows = {name: one["how"] for name, one in (present | dict(headers)).items()}
+    hows = {name: header["how"] for name, header in (present | dict(headers)).items()}
     # what is there already stays usable, whatever it disagrees on
-    unfit = next((one for one in disagreements(hows) if one.config not in present), None)
+    unfit = next((each for each in disagreements(hows) if each.config not in present), None)
     if unfit:
         raise UsageError(f"'{out}' cannot hold config {unfit.config}: {unfit}; {unfit.remedy}")
 

@@ -31,16 +31,16 @@ def beside_the_paper(folders: Sequence[Path]) -> BesidePaper:
     for folder in folders:
         if (folder / TOP).is_file():
             try:
-                found = undefended_figures(folder.resolve().name, open_benchmark(folder).configs)
+                comparable = undefended_figures(folder.resolve().name, open_benchmark(folder).configs)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise AfbenchError(
                     f"'{folder}' is damaged ({type(error).__name__}: {error}); see `afbench verify`"
                 ) from None
-            undefended += found.figures
+            undefended += comparable.figures
         elif (folder / SCORE).is_file():
             score = read_score(folder)
             about = score.about
-            found = defended_figures(
+            comparable = defended_figures(
                 DefendedScore(
                     about["submission_id"],
                     about["defence"],
@@ -50,8 +50,8 @@ def beside_the_paper(folders: Sequence[Path]) -> BesidePaper:
                 )
             )
             variants = ansm_variants(about["defence"])
-            defended += [(figures, variants) for figures in found.figures]
+            defended += [(figures, variants) for figures in comparable.figures]
         else:
             raise UsageError(f"'{folder}' is neither a benchmark ({TOP}) nor a score ({SCORE})")
-        notes += found.notes
+        notes += comparable.notes
     return BesidePaper(compare_with_paper(undefended, defended), notes)
