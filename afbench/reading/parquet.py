@@ -58,7 +58,7 @@ class ParquetStore:
                         found += [
                             make_row(facts, config, (path, group, row)) for row, facts in enumerate(table)
                         ]
-            except (OSError, pa.ArrowException, KeyError, TypeError) as error:
+            except (OSError, pa.ArrowException, KeyError, TypeError, AfbenchError) as error:
                 raise _damaged(self.folder, path, error) from None
             if held != shard["rows"]:
                 raise _damaged(self.folder, path, f"{held} rows, expected {shard['rows']}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from afbench.core import ByteImage
+from afbench.storage.shards import check_row
 
 FACTS = ("sample_id", "group", "source", "height", "width", "image_sha256", "mask_sha256")
 """Columns of every config that a ``Row`` is made of; attacked ones have ``original_sha256`` too."""
@@ -50,7 +51,12 @@ def make_row(
     place: tuple[str, int, int],
     mask_place: tuple[int, int] = (0, 0),
 ) -> Row:
-    """A ``Row`` of the columns named by ``FACTS``."""
+    """A ``Row`` of the columns named by ``FACTS``.
+
+    Raises:
+        AfbenchError: if one of them is to be a name and is none.
+    """
+    check_row(facts)
     return Row(
         **{name: facts[name] for name in FACTS},
         config=config,

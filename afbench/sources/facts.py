@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from jsonschema import Draft202012Validator
 
 from afbench.core import UsageError
 from afbench.shipped import shipped, shipped_json
+from afbench.untrusted import is_name
 from afbench.version import __version__
 
 from .entry import Entry, Label, SourceOptions
@@ -229,8 +229,8 @@ def _check_samples(source: str, samples: Sequence[SampleFacts], told: str) -> No
     for one in samples:
         for path in (one.image, *one.mask):
             if path is not None and not _below_root(path):
-                raise UsageError(f"{told}: sample {one.id}: {path!a} is no path below the root")
-        if not re.fullmatch(r"[A-Za-z0-9._-]+", one.id) or one.id in seen:
+                raise UsageError(f"{told}: sample {one.id!a}: {path!a} is no path below the root")
+        if not is_name(one.id) or one.id in seen:
             raise UsageError(f"{told}: sample id {one.id!a} is not legal, or is there twice")
         if one.mask_rule and one.mask_rule not in MASK_RULES:
             raise UsageError(f"{told}: sample {one.id}: mask rule {one.mask_rule!a} is unknown")

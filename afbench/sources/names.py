@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Sequence
 
+from afbench.untrusted import LONGEST_NAME
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
 FOREIGN_SUFFIXES = (".gif", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".npy")
 """Of pictures and arrays that are not read; a layout lists them, so that each is excluded by name."""
@@ -15,12 +17,14 @@ FOREIGN_SUFFIXES = (".gif", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".npy")
 def sample_id(stem: str) -> str:
     """A stem, perhaps with folders, as an id of ``[A-Za-z0-9._-]+``; other stems give other ids.
 
-    A slash becomes ``__``. Where another letter is replaced, eight digits of a hash follow: names in other alphabets
+    A slash becomes ``__``. Where another letter is replaced, or a name too long is cut, eight digits of a hash follow: names in other alphabets
     would all become underscores, and so one sample.
     """
     flat = stem.replace("/", "__")
     legal = re.sub(r"[^A-Za-z0-9._-]", "_", flat)
-    return legal if legal == flat else f"{legal}-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
+    if legal == flat and len(legal) <= LONGEST_NAME:
+        return legal
+    return f"{legal[: LONGEST_NAME - 9]}-{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}"
 
 
 def is_picture(path: str) -> bool:

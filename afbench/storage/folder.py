@@ -13,7 +13,7 @@ from typing import Any
 from afbench.core import AfbenchError, UsageError
 
 from .commit import commit_json
-from .manifests import LOG, TOP, WORK, read_json
+from .manifests import LOG, TOP, WORK, check_shard, read_json
 from .shards import ShardRecord
 
 
@@ -72,7 +72,11 @@ def read_record(folder: Path, config: str, split: str, number: int) -> dict[str,
     if not path.is_file():
         return None
     record = read_json(path)
-    shard = folder / str(record.get("path"))
+    try:
+        check_shard(record)
+    except (KeyError, TypeError, AttributeError):
+        raise AfbenchError(f"'{path}' is no record of a shard") from None
+    shard = folder / str(record["path"])
     return record if shard.is_file() and shard.stat().st_size == record.get("bytes") else None
 
 

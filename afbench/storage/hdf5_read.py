@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import MAX_PIXELS, decode_stored
+from afbench.untrusted import is_name, shown
 
 from .hdf5 import CONTENTS, FORMAT, NUMBERS, RANGES, VERSION, pictures_of, scalar_columns
 
@@ -134,6 +135,8 @@ def _checked(path: Path, file: Any) -> ArchiveShard:
         raise _refused(path, f"format {told['format']} {version}, expected {FORMAT.decode()} {VERSION}")
     if told["content"] not in CONTENTS or told["image_format"] not in ("webp", "png"):
         raise _refused(path, f"content {told['content']} of {told['image_format']} is unknown")
+    for name in ("config", "split"):
+        _require_name(path, name, told[name])
     kinds = scalar_columns(told["config"])
     pictures = {name: RANGES[name] for name in pictures_of(told["content"])}
     expected = {**kinds, **{part: "int64" for parts in pictures.values() for part in parts}}
@@ -146,12 +149,19 @@ def _checked(path: Path, file: Any) -> ArchiveShard:
     if len(rows) != 1:
         raise _refused(path, f"columns of {' and '.join(map(str, sorted(rows)))} rows")
     _check_sizes(path, columns)
+    for raw in columns["sample_id"]:
+        _require_name(path, "sample", raw.decode(errors="backslashreplace"))
     ranges = {}
     for name, (offset, length) in pictures.items():
         ranges[name] = (columns.pop(offset), columns.pop(length))
         _check_ranges(path, name, *ranges[name], sets[name].shape[0])
     kept = {name: told[name] for name in ("config", "split", "content", "image_format")}
     return ArchiveShard(path, **kept, columns=columns, _ranges=ranges, _file=file)
+
+
+def _require_name(path: Path, what: str, value: str) -> None:
+    if not is_name(value):
+        raise _refused(path, f"{what} {shown(value)} is no name")
 
 
 def _names(path: Path, file: Any) -> set[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from afbench.core import AfbenchError, UsageError
 from afbench.plan import ATTACKS, stored_phi
+from afbench.untrusted import require_name, shown
 
 SCHEMA_VERSION = 1
 TOP = "MANIFEST.json"
@@ -29,7 +30,8 @@ PROMISES = {
 }
 """What holds for an image that is made again, by how it was made; the first includes the third everywhere else."""
 
-_SAFE = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+MOST_FOLDERS = 16
+_PART = re.compile(r"[A-Za-z0-9_.-]{1,255}")
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted((folder / "manifests").glob("*.json")):
         manifest = read_json(path)
         try:
-            for split in manifest["splits"].values():
-                for shard in split["shards"]:
-                    safe_path(shard["path"])
+            check_names(manifest)
+            if manifest["config"] != path.stem:
+                raise AfbenchError(f"it says that it is of config {shown(manifest['config'])}")
             count_rows(manifest)
             config_order(manifest)
             found[str(manifest["config"])] = manifest
@@ -101,7 +103,43 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
             raise AfbenchError(
                 f"manifest '{path}' is damaged: a key is missing or of the wrong type"
             ) from None
+        except AfbenchError as error:
+            raise AfbenchError(f"manifest '{path}' is damaged: {error}") from None
     return dict(sorted(found.items(), key=lambda item: config_order(item[1])))
+
+
+def check_names(manifest: Mapping[str, Any]) -> None:
+    """Refuse a config's manifest in which something that becomes a path or a line is no name.
+
+    Raises:
+        AfbenchError: with the first of it.
+        KeyError, TypeError, AttributeError: if a key is missing or of the wrong type.
+    """
+    require_name("config", manifest["config"])
+    if manifest["config"] not in ORIGINALS:
+        require_name("localizer", manifest["how"]["localizer"]["name"])
+    for split, part in manifest["splits"].items():
+        require_name("split", split)
+        for shard in part["shards"]:
+            check_shard(shard)
+
+
+def check_shard(shard: Mapping[str, Any]) -> None:
+    """Refuse a shard's record in which a path, a sample or a reason is none.
+
+    Raises:
+        AfbenchError: with the first of it.
+        KeyError, TypeError, AttributeError: if a key is missing or of the wrong type.
+    """
+    safe_path(shard["path"])
+    for key in ("first_id", "last_id"):
+        if shard.get(key) is not None:
+            require_name(key, shard[key])
+    for config in shard.get("together", ()):
+        require_name("config", config)
+    for sample in shard["excluded"]:
+        require_name("sample", sample["sample_id"])
+        require_name("reason", sample["reason"])
 
 
 def config_order(manifest: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -134,9 +172,15 @@ def safe_path(path: str) -> str:
     Raises:
         AfbenchError: for ``..``, absolute paths and odd characters.
     """
-    if not _SAFE.fullmatch(path) or ".." in path.split("/"):
-        raise AfbenchError(f"path '{path}' in a manifest leaves its folder or holds odd characters")
+    parts = path.split("/") if isinstance(path, str) else [""]
+    if len(parts) > MOST_FOLDERS or not all(map(_is_part, parts)):
+        raise AfbenchError(f"path {shown(path)} in a manifest leaves its folder or holds odd characters")
     return path
+
+
+def _is_part(name: str) -> bool:
+    # a path may be longer than a name by its suffix
+    return bool(_PART.fullmatch(name)) and name not in (".", "..")
 
 
 def ids_sha256(ids: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from afbench.core import AfbenchError
+from afbench.untrusted import require_name
 
 from .guard import refuse_bomb
 from .schema import arrow_schema, columns_of
@@ -49,6 +50,9 @@ def _claim(folder: Path, path: str, rows: int, decode: bool) -> str:
             return "has other columns than a shard of its config"
         if file.metadata.num_rows != rows:
             return f"holds {file.metadata.num_rows} rows, expected {rows}"
+        for batch in file.iter_batches(batch_size=1024, columns=["sample_id"], use_threads=False):
+            for (name,) in zip(*batch.to_pydict().values(), strict=True):
+                require_name("sample", name)
         # as many at once as readers take, so that what is read here is read there
         for _ in file.iter_batches(batch_size=16, use_threads=False) if decode else ():
             pass

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from afbench.core import AfbenchError
+from afbench.untrusted import require_name
 
 from .commit import commit_bytes
 from .guard import refuse_bomb
@@ -21,6 +22,8 @@ from .schema import DICTIONARY_COLUMNS, arrow_schema, columns_of
 MAX_SHARD_BYTES = 500_000_000
 MAX_GROUP_BYTES = 100_000_000
 MAX_GROUP_ROWS = 100
+NAMES = frozenset({"sample_id", "source", "localizer"})
+"""Columns that hold names: they become paths, keys and lines."""
 _BYTES_PER_PIXEL = 4
 """More than an encoded image (3 values a pixel that may not compress) and its mask ever take."""
 
@@ -159,25 +162,40 @@ def read_rows(
     """Yield rows of shards in order; images come as encoded bytes.
 
     Raises:
-        AfbenchError: if a shard is missing or damaged.
+        AfbenchError: if a shard is missing or damaged, or a row names what is no name.
     """
     for path in paths:
         if path.endswith(".h5"):
             from .archive import read_archive_rows
 
             yield from read_archive_rows(folder, path, columns)
-            continue
-        try:
-            with pq.ParquetFile(folder / path, pre_buffer=False, page_checksum_verification=True) as shard:
-                refuse_bomb(shard, (folder / path).stat().st_size)
-                wanted = list(columns) if columns else None
-                for batch in shard.iter_batches(batch_size=16, columns=wanted, use_threads=False):
-                    for row in batch.to_pylist():
-                        for name in ("image", "mask"):
-                            if name in row:
-                                row[name] = row[name]["bytes"]
-                        yield row
-        except (OSError, pa.ArrowException, KeyError, TypeError, AfbenchError) as error:
-            raise AfbenchError(
-                f"shard '{path}' cannot be read ({' '.join(str(error).split())[:120]}); `afbench verify` says what is damaged"
-            ) from None
+        else:
+            yield from _parquet_rows(folder, path, columns)
+
+
+def check_row(row: Mapping[str, Any]) -> None:
+    """Refuse a row whose sample, source or localizer is no name.
+
+    Raises:
+        AfbenchError: with the first of it.
+    """
+    for name in NAMES.intersection(row):
+        require_name(name, row[name])
+
+
+def _parquet_rows(folder: Path, path: str, columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    try:
+        with pq.ParquetFile(folder / path, pre_buffer=False, page_checksum_verification=True) as shard:
+            refuse_bomb(shard, (folder / path).stat().st_size)
+            wanted = list(columns) if columns else None
+            for batch in shard.iter_batches(batch_size=16, columns=wanted, use_threads=False):
+                for row in batch.to_pylist():
+                    for name in ("image", "mask"):
+                        if name in row:
+                            row[name] = row[name]["bytes"]
+                    check_row(row)
+                    yield row
+    except (OSError, pa.ArrowException, KeyError, TypeError, AfbenchError) as error:
+        raise AfbenchError(
+            f"shard '{path}' cannot be read ({' '.join(str(error).split())[:120]}); `afbench verify` says what is damaged"
+        ) from None

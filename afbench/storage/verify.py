@@ -7,7 +7,7 @@ and computes again all that a row says of it without the localizer.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -188,6 +188,18 @@ def _check_agreement(benchmark: Benchmark) -> Iterator[Problem]:
 
 def _parquet(rows: Mapping[str, int]) -> dict[str, int]:
     return {path: count for path, count in rows.items() if path.endswith(".parquet")}
+
+
+def _archive_problems(folder: Path, paths: Iterable[str]) -> Iterator[Problem]:
+    """What opening the HDF5 shards of an archive refuses; no picture is read."""
+    for path in paths:
+        from .hdf5_read import opened
+
+        try:
+            with opened(folder / path):
+                pass
+        except AfbenchError as error:
+            yield Problem(path, str(error))
 
 
 def _rows_by_path(folder: Path) -> dict[str, int]:

@@ -20,12 +20,14 @@ from afbench.storage.manifests import (
     SCHEMA_VERSION,
     TOP,
     WORK,
+    check_shard,
     config_order,
     read_configs,
     read_json,
 )
 from afbench.storage.shards import read_rows
 from afbench.storage.summary import SUMMARY_COLUMNS, summarise
+from afbench.untrusted import require_name
 
 
 def finalise(out: Path, overtaken: Callable[[], bool] = lambda: False) -> dict[str, dict[str, Any]]:
@@ -70,6 +72,10 @@ def _complete(out: Path) -> list[tuple[str, str, list[dict[str, Any]]]]:
         for split, records in by_split.items():
             count = int(records[0]["path"].rsplit("-of-", 1)[1].split(".")[0])
             if len(records) == count:
+                require_name("config", folder.name)
+                require_name("split", split)
+                for record in records:
+                    check_shard(record)
                 found.append((folder.name, split, records))
     return found
 
