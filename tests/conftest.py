@@ -1,6 +1,7 @@
 """Shared by all tests: one thread, pictures to work on, and a way to call the command line."""
 
 import io
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,8 +70,11 @@ def afbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
     def call(*arguments: str) -> Ran:
         monkeypatch.setattr("sys.argv", ["afbench", *map(str, arguments)])
         capsys.readouterr()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         with pytest.raises(SystemExit) as stop:
             main()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         told = capsys.readouterr()
         return Ran(int(stop.value.code or 0), told.out, told.err)
 

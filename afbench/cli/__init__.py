@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import signal
 import sys
 import traceback
-from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -15,6 +13,7 @@ from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError
 from afbench.cores import share_cores
 from afbench.crash import crash_line, place_of
+from afbench.interrupts import STOPPED, catch_signals, end_at_once, raise_if_stopped, was_stopped
 from afbench.version import __version__
 
 from .echo import echo
@@ -69,7 +68,7 @@ class _LazyGroup(NamingGroup):
             raise
         except Exception:
             if ctx.params["debug"]:
-                traceback.print_exc()
+                echo(traceback.format_exc(), err=True)
             raise
 
 
@@ -89,18 +88,38 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line; what a user can mend is one line on stderr and an exit code."""
-    signal.signal(signal.SIGTERM, _stop)
-    keep_freed_memory()
-    share_cores()
+    catch_signals()
     try:
+        keep_freed_memory()
+        share_cores()
         result: Any = cli(prog_name="afbench", standalone_mode=False)
-        sys.exit(result if isinstance(result, int) else 0)
+        code = result if isinstance(result, int) else 0
+        if code == 1:  # what is bad may be what the signal broke
+            raise_if_stopped()
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        end_at_once()
+        # click turns the one into the other, and keeps it as the cause
+        _say_stopped(error.__cause__ if isinstance(error, click.exceptions.Abort) else error)
+    except Exception as error:
+        end_at_once()
+        if was_stopped():  # a library, or a child that the same signal hit, made this of it
+            _say_stopped(None)
+        _explain(error)
+    end_at_once()
+    sys.exit(code)
+
+
+def _say_stopped(cause: BaseException | None) -> NoReturn:
+    command = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    _fail(after_stop(cause, command), STOPPED)
+
+
+def _explain(problem: Exception) -> NoReturn:
+    """End with the one line that says what went wrong."""
+    try:
+        raise problem
     except AfbenchError as error:
         _fail(str(error), error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt) as error:
-        # click turns the one into the other, and keeps it as the cause
-        cause = error.__cause__ if isinstance(error, click.exceptions.Abort) else error
-        _fail(after_stop(cause, next((word for word in sys.argv[1:] if not word.startswith("-")), None)), 3)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
@@ -117,10 +136,6 @@ def main() -> None:
         _fail(f"{crash_line(error)}; `afbench --debug COMMAND ...` shows the traceback", 1)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     echo(f"afbench: error: {' '.join(message.split())}", err=True)
     sys.exit(code)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

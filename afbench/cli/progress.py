@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import click
 from tqdm import tqdm
 
+from afbench.interrupts import raise_if_stopped
 from afbench.untrusted import visible
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -59,9 +61,16 @@ def advancing(bar: Any) -> Callable[[int], None]:
     """Move a bar by a number, for callers that want no result."""
 
     def advance(number: int) -> None:
+        _go_on()
         bar.update(number)
 
     return advance
+
+
+def _go_on() -> None:
+    """Raise here the interrupt that hit a destructor or a library that lost it."""
+    if threading.current_thread() is threading.main_thread():
+        raise_if_stopped()
 
 
 class Bar(NamedTuple):
@@ -83,6 +92,7 @@ def deferred_bar(stack: ExitStack, description: str, unit: str) -> Bar:
         bars.append(bar)
 
     def advance(number: int) -> None:
+        _go_on()
         bars[-1].update(number)
 
     def say(line: str) -> None:
@@ -99,6 +109,7 @@ def counted_bar(stack: ExitStack, description: str, unit: str) -> Callable[[int,
 
     def advance(done: int, total: int) -> None:
         nonlocal shown
+        _go_on()
         if not bars:
             bars.append(stack.enter_context(progress_bar(description, unit, total, quiet=quiet)))
             shown = 0

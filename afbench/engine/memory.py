@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from afbench.core import AfbenchError
+from afbench.interrupts import raise_if_stopped
 
 OnHalved = Callable[[tuple[int, int], int], None]
 """Told the size (height, width) and the images per launch it is now attacked with."""
@@ -35,6 +36,7 @@ def fits(work: Callable[[], None]) -> bool:
     try:
         work()
     except (MemoryError, RuntimeError) as error:
+        raise_if_stopped()
         if not is_out_of_memory(error):
             raise
     else:

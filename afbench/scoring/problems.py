@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from afbench.core import AfbenchError
+from afbench.interrupts import raise_if_stopped
 
 TITLES = {
     "AF001": "manifest.json does not follow its schema",
@@ -59,7 +60,12 @@ class Problems:
     kept: dict[str, list[Problem]] = field(default_factory=dict)
 
     def add(self, code: str, where: str, what: str) -> None:
-        """Note one problem; names come from a stranger, so control characters are escaped."""
+        """Note one problem; names come from a stranger, so control characters are escaped.
+
+        Raises:
+            KeyboardInterrupt: if the command was stopped, which may be all that is wrong.
+        """
+        raise_if_stopped()
         self.counts[code] += 1
         kept = self.kept.setdefault(code, [])
         kept.append(Problem(code, printable(where), printable(what)))

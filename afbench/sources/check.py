@@ -21,6 +21,7 @@ import numpy as np
 
 from afbench.core import AfbenchError, BadSample
 from afbench.cores import usable_cores
+from afbench.interrupts import raise_if_stopped
 
 from .entry import Entry, SourceOptions
 from .facts import SampleFacts
@@ -60,6 +61,7 @@ def check_entries(
             done += 1
             yield facts
     except BrokenProcessPool:
+        raise_if_stopped()
         near = entries[min(done, len(entries) - 1)].image
         raise AfbenchError(
             f"a process that checks files died, out of memory or of a damaged file, near {near!a} or the "
@@ -86,6 +88,7 @@ def examine_entry(root: Path, options: SourceOptions, entry: Entry) -> SampleFac
     try:
         read = read_entry(root, entry, options)
     except BadSample as problem:
+        raise_if_stopped()
         # what is broken by its name alone is not opened
         hashes = ("", "") if entry.problem else _hashes(root, entry)
         return facts(
@@ -137,18 +140,24 @@ def _hash(root: Path, path: str) -> str:
 
 @contextmanager
 def _main_hidden() -> Iterator[None]:
-    """Start processes without the user's own script, which each would otherwise run from its first line."""
+    """Start processes without the user's own script, which each would otherwise run from its first line.
+
+    Ctrl-C waits meanwhile: a process that it hits before ``_begin_worker`` would end with a traceback.
+    """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         sys.modules["__main__"] = main
+        signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
 
 def _begin_worker() -> None:
     """Leave Ctrl-C to the process that started this one, and end with it even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from afbench.core import AfbenchError, BadSample, ByteImage, Source, UsageError
 from afbench.images import encode_image, pixel_sha256
+from afbench.interrupts import raise_if_stopped
 from afbench.localizers import load_localizer
 from afbench.reading.copies import known_ids, open_copies, read_original
 from afbench.reading.rows import make_row
@@ -219,6 +220,7 @@ def _originals(
                 sample = read_original(copy.source, row, copy.known)
                 found[row.sample_id] = _Original(sample.image, sample.mask)
             except BadSample as problem:
+                raise_if_stopped()
                 missing[row.sample_id] = Missing(split, row.sample_id, problem.reason, problem.detail)
     finally:
         shard.close()

@@ -22,6 +22,7 @@ from afbench.engine.memory import is_out_of_memory
 from afbench.engine.precision import promised
 from afbench.engine.room import measured_launch
 from afbench.images import ImageFormat
+from afbench.interrupts import raise_if_stopped
 from afbench.plan import config_name, settings_by_group
 from afbench.plan.effort import Effort
 from afbench.storage.folder import commit_record, log_event, read_record
@@ -334,6 +335,7 @@ def _told_of_memory() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        raise_if_stopped()
         if not is_out_of_memory(error):
             raise
         raise AfbenchError(_NO_MEMORY) from None
@@ -370,6 +372,7 @@ def _read(source: Source, sample_id: str) -> Sample | BadSample:
     try:
         return source.read(sample_id)
     except BadSample as problem:
+        raise_if_stopped()
         return problem
 
 

@@ -9,18 +9,17 @@ import sys
 import threading
 import time
 import traceback
-from types import FrameType
 
 from afbench.cores import share_cores
 from afbench.crash import crash_line
+from afbench.interrupts import STOPPED, catch_signals, raise_if_stopped, was_stopped
 
-STOPPED = 3
 _GRACE_SECONDS = 30
 
 
 def main() -> None:
     """A job from stdin, its end to stdout; stops when the process that holds the other end of stdin is gone."""
-    signal.signal(signal.SIGTERM, _stop)
+    catch_signals()
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a user's own localizer prints is no answer
     try:
@@ -30,9 +29,13 @@ def main() -> None:
         from .worker import run_job  # seconds of imports, during which it can be stopped
 
         told = run_job(text)
+        if "error" in told:
+            raise_if_stopped()
     except KeyboardInterrupt:
         sys.exit(STOPPED)
     except Exception as error:
+        if was_stopped():
+            sys.exit(STOPPED)
         traceback.print_exc()
         sys.exit(crash_line(error))  # the last line is what the command that started it shows
     answer.write(json.dumps(told))
@@ -46,7 +49,3 @@ def _follow() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE_SECONDS)
     os._exit(STOPPED)
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
