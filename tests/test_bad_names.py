@@ -14,7 +14,9 @@ import pytest
 from afbench.core import AfbenchError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.reading import load
+from afbench.storage.card import dataset_card
 from afbench.storage.commit import json_bytes, sha256_file
+from afbench.storage.export_card import export_card
 from afbench.storage.manifests import TOP, open_benchmark, read_json
 from afbench.storage.shards import read_rows
 from afbench.workflows.export import export
@@ -261,6 +263,9 @@ def test_text_of_a_manifest_reaches_no_terminal_either(afbench: Any, bench: Path
 
     _rewritten(tmp_path / "B", ATTACKED, spoil)
     (tmp_path / "B" / f"{red}.txt").write_text("not listed")
+    configs = open_benchmark(tmp_path / "B").configs
+    for card in (dataset_card(configs), export_card("imagefolder", configs, ())):
+        assert not OBEYED.search(card)
     for command, arguments in COMMANDS.items():
         ran = afbench(*arguments)
         assert not _moves_the_cursor(ran), command

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from afbench.untrusted import visible
+
 from .card_text import card_text, figures_table
 from .manifests import CLEAN, ORIGINALS, count_rows
 from .rights import pixel_rights
@@ -32,7 +34,7 @@ _GATE = (
 
 def dataset_card(configs: Mapping[str, Mapping[str, Any]]) -> str:
     """Write the card: YAML with every config's files, features and counts, then DATASET_CARD.md filled in."""
-    return f"---\n{_front_matter(configs)}---\n\n{card_text(configs, _default(configs))}"
+    return visible(f"---\n{_front_matter(configs)}---\n\n{card_text(configs, _default(configs))}")
 
 
 def _default(configs: Mapping[str, Any]) -> str:

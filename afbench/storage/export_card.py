@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from afbench.untrusted import visible
+
 from .card_text import figures_table
 from .manifests import CLEAN, ORIGINALS
 
@@ -49,7 +51,7 @@ def export_card(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: S
         "Attacked images are copies of their originals: whoever may not share the originals may not share these."
     )
     parts.append("Made with afbench; `MANIFEST.json` lists every file with its size and sha256.")
-    return f"---\n{front}---\n\n" + "\n\n".join(parts) + "\n"
+    return visible(f"---\n{front}---\n\n" + "\n\n".join(parts) + "\n")
 
 
 def _configs(form: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
