@@ -18,9 +18,12 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.report.evaluation import columns_of, evaluation_csv, evaluation_latex, evaluation_table
 from afbench.report.gate_table import gate_table
 from afbench.scoring.score import score
+from afbench.storage.manifests import shard_paths
+from afbench.storage.shards import read_rows
 from afbench.workflows import gates as gates_workflow
 from afbench.workflows import predict as predict_workflow
 from afbench.workflows.evaluate import ADAPTIVE, OBLIVIOUS, Evaluation, Side, evaluate, open_evaluation
+from afbench.workflows.evaluation_figure import evaluation_figure
 from afbench.workflows.evaluation_records import evaluation_records
 from afbench.workflows.gates import gates_of_benchmark, sweep_gates
 from afbench.workflows.generate import generate
@@ -376,6 +379,17 @@ def test_the_command_prints_a_table_and_writes_it_in_three_forms_and_a_figure(af
         assert figure.width > 1000 and figure.height > 600
 
 
+def test_a_figure_draws_the_samples_that_were_named(benchmark, opened):
+    rows = read_rows(benchmark, shard_paths(opened.benchmark.configs["clean"], "list"), ("sample_id",))
+    names = [row["sample_id"] for row in rows]
+    whole, alone = (evaluation_figure(opened, samples=names[:count]).height for count in (2, 1))
+    clean = opened.benchmark.configs["clean"]
+    (first, *_) = read_rows(benchmark, shard_paths(clean, "demo"), ("sample_id",))
+    with pytest.raises(UsageError, match=f"samples of one split; '{names[0]}' is of list, '.*' is of demo"):
+        evaluation_figure(opened, samples=[names[0], first["sample_id"]])
+    assert whole > alone
+
+
 def test_a_failed_sweep_is_exit_code_one_and_json_goes_to_stdout(
     afbench, benchmark, quick, monkeypatch, tmp_path
 ):
@@ -395,6 +409,11 @@ def test_a_failed_sweep_is_exit_code_one_and_json_goes_to_stdout(
         (("--localizer", "reference", "--defence", "prayer"), "known defences"),
         (("--localizer", "reference", "--checkpoint", "random"), "give --checkpoint"),
         (("--localizer", "reference", "--figure", "x.jpg"), "ends in .png"),
+        (("--localizer", "reference", "--sample", "a"), "--sample goes with --figure"),
+        (
+            ("--localizer", "reference", "--figure", "x.png", "--sample", "nobody"),
+            "--sample 'nobody' is not in",
+        ),
         (("--localizer", "reference", "--out", "INSIDE"), "closed list"),
     ],
 )

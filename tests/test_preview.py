@@ -10,15 +10,21 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFont
 
 from afbench.core import UsageError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.report.sheet import contact_sheet
-from afbench.storage.manifests import open_benchmark
+from afbench.report.sheet import SheetRow, _wrapped, contact_sheet
+from afbench.storage.manifests import open_benchmark, shard_paths
+from afbench.storage.shards import read_rows
+from afbench.workflows import preview as workflow
+from afbench.workflows import shown
 from afbench.workflows.generate import generate
 from afbench.workflows.preview import preview, strongest
 from afbench.workflows.request import Options
+from afbench.workflows.shown import choose_samples
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +72,60 @@ def test_untrained_weights_are_said_beside_every_row(made: Path, monkeypatch: py
     )
     preview(made, configs=["reference-fgsm-1"], checkpoint="random")
     assert [row.label[0] for row in drawn] == ["reference-fgsm-1 (untrained)"]
+
+
+def _f1(folder: Path, config: str = "reference-fgsm-1") -> dict[str, float]:
+    rows = read_rows(folder, shard_paths(open_benchmark(folder).configs[config]), ("sample_id", "f1_clean"))
+    return {row["sample_id"]: row["f1_clean"] for row in rows}
+
+
+def test_samples_are_spread_over_the_f1_of_the_originals(made: Path) -> None:
+    f1 = _f1(made)
+    ranked = sorted(f1, key=lambda name: (f1[name], name))
+    benchmark = open_benchmark(made)
+    for count, expected in ((1, ranked[1:2]), (2, [ranked[0], ranked[2]]), (3, ranked), (9, ranked)):
+        assert choose_samples(benchmark, ["reference-fgsm-1"], count=count) == ("folder", expected)
+
+
+@given(size=st.integers(1, 40), count=st.integers(1, 12))
+def test_a_spread_has_as_many_as_it_can_both_ends_and_no_sample_twice(size: int, count: int) -> None:
+    taken = shown._spread([str(number) for number in range(size)], count)
+    assert len(taken) == len({*taken}) == min(size, count)
+    assert count == 1 or (taken[0], taken[-1]) == ("0", str(size - 1))
+    assert [*map(int, taken)] == sorted(map(int, taken))
+
+
+def test_samples_are_drawn_by_name_in_the_order_of_the_names(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[str] = []
+
+    def sheet(rows: list[SheetRow], title: str) -> Image.Image:
+        drawn.extend(row.label[1] for row in rows)
+        return contact_sheet(rows, title)
+
+    monkeypatch.setattr(workflow, "contact_sheet", sheet)
+    names = ["photo2", "photo0", "photo2"]
+    preview(made, configs=["reference-fgsm-1"], samples=names, checkpoint="random")
+    assert drawn == ["photo2", "photo0"]
+
+
+def test_a_sample_that_is_not_there_is_named_with_what_was_meant(made: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"--sample 'photo9' is not in split 'folder' of '.*'; did you mean photo"
+    ):
+        preview(made, samples=["photo1", "photo9"], checkpoint="random")
+
+
+def test_a_long_name_is_drawn_whole(made: Path) -> None:
+    font = ImageFont.load_default(size=13)
+    for name in ("x" * 300, "Tp_D_CNN_M_N-" * 9, "short", "a b " * 60, ""):
+        lines = _wrapped(name, 200, font)
+        assert "".join(lines).replace(" ", "") == name.replace(" ", "")
+        assert all(font.getlength(line) <= 200 for line in lines)
+    picture = np.zeros((9, 9, 3), np.uint8)
+    row = SheetRow(["x" * 300, "F1"], picture, picture, picture[..., 0], picture[..., 0], picture[..., 0])
+    assert contact_sheet([row], "t").height > contact_sheet([], "t").height + 150
 
 
 def test_the_same_benchmark_gives_the_same_sheet_and_is_not_touched(made: Path) -> None:

@@ -52,6 +52,13 @@ from .tables import table_width, wide_option
     help="Also draw originals, attacked images and the masks found in them, bare and behind each defence.",
 )
 @click.option(
+    "--sample",
+    "samples",
+    multiple=True,
+    metavar="ID",
+    help="Draw this sample; repeat. Default: those with the lowest and the highest F1 of the originals.",
+)
+@click.option(
     "--gates",
     "sweep",
     is_flag=True,
@@ -77,6 +84,7 @@ def command(
     defences: tuple[str, ...],
     out: Path | None,
     picture: Path | None,
+    samples: tuple[str, ...],
     sweep: bool,
     checkpoint: str | None,
     seed: int,
@@ -99,8 +107,11 @@ def command(
     from afbench.workflows.evaluation_figure import evaluation_figure
     from afbench.workflows.evaluation_records import evaluation_records
     from afbench.workflows.gates import gates_of_benchmark, sweep_gates
+    from afbench.workflows.shown import choose_samples
 
     files.check_targets(data, out, picture)
+    if samples and picture is None:
+        raise UsageError("--sample goes with --figure PATH.png")
     if picture is not None and len(set(localizers)) > 1:
         raise UsageError("--figure goes with one --localizer")
     evaluations = open_evaluations(
@@ -113,6 +124,8 @@ def command(
         device=device,
         batch_size=batch_size,
     )
+    if samples:  # a wrong name ends the command before any work
+        choose_samples(evaluations.opened[0].benchmark, (), names=samples)
     records, gates, warnings = [], [], evaluations.notes
     for opened in evaluations.opened:
         with ExitStack() as stack:
@@ -129,7 +142,7 @@ def command(
     if out is not None:
         files.write_evaluation(out, records, gates, warnings)
     if picture is not None:
-        files.write_picture(picture, evaluation_figure(evaluations.opened[0]))
+        files.write_picture(picture, evaluation_figure(evaluations.opened[0], samples=samples))
     for line in warnings:
         echo(f"warning: {line}", err=True)
     if as_json:

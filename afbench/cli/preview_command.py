@@ -23,9 +23,14 @@ from .names import CONFIG
     metavar="NAME",
     help="Config to show; repeat. Default: the strongest of every attack.",
 )
-@click.option("--split", metavar="SOURCE", help="Which source. Default: the first.")
+@click.option("--split", metavar="SOURCE", help="Which source. Default: the samples' own, else the first.")
+@click.option("--sample", "samples", multiple=True, metavar="ID", help="Show this sample; repeat.")
 @click.option(
-    "--count", type=click.IntRange(1, 64), default=1, show_default=True, help="Samples to show per config."
+    "--count",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Without --sample: how many to show per config, spread from the lowest F1 of the originals to the highest; 1 is the median.",
 )
 @click.option(
     "--checkpoint",
@@ -43,6 +48,7 @@ def command(
     folder: Path,
     configs: tuple[str, ...],
     split: str | None,
+    samples: tuple[str, ...],
     count: int,
     checkpoint: str | None,
     localizer: str | None,
@@ -60,7 +66,13 @@ def command(
     from afbench.workflows.preview import preview
 
     sheet = preview(
-        folder, configs=configs, split=split, count=count, checkpoint=checkpoint, localizer=localizer
+        folder,
+        configs=configs,
+        split=split,
+        samples=samples,
+        count=count,
+        checkpoint=checkpoint,
+        localizer=localizer,
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(target, "PNG")

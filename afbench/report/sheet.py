@@ -12,7 +12,8 @@ from afbench.core import ByteImage
 
 COLUMNS = ("original", "attacked", "noise x40", "mask", "found before", "found after")
 GAIN = 40
-_CELL, _GAP, _HEAD, _LABEL = 144, 6, 22, 240
+_CELL, _GAP, _HEAD, _LABEL, _LINE = 144, 6, 22, 240, 19
+_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,44 @@ def draw_sheet(
     columns: Sequence[str], rows: Sequence[tuple[Sequence[str], Sequence[ByteImage]]], title: str
 ) -> Image.Image:
     """Draw rows of a label, of some lines, and one picture or mask for each column."""
+    font = ImageFont.load_default(size=13)
     width = _LABEL + len(columns) * (_CELL + _GAP) + _GAP
-    height = 2 * _HEAD + len(rows) * (_CELL + _GAP) + _GAP
-    sheet = Image.new("RGB", (width, height), (250, 250, 250))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
-    draw.text((_GAP, 4), title, fill=(20, 20, 20), font=font)
-    for column, name in enumerate(columns):
-        draw.text((_LABEL + column * (_CELL + _GAP), _HEAD + 2), name, fill=(20, 20, 20), font=font)
-    for number, (label, cells) in enumerate(rows):
-        top = 2 * _HEAD + number * (_CELL + _GAP)
-        draw.multiline_text((_GAP, top + 4), "\n".join(label), fill=(20, 20, 20), font=font, spacing=5)
+    titles = _wrapped(title, width - 2 * _GAP, font)
+    heads = [_wrapped(name, _CELL, font) for name in columns]
+    labels = [
+        [line for text in label for line in _wrapped(text, _LABEL - 2 * _GAP, font)] for label, _ in rows
+    ]
+    heights = [max(_CELL, len(lines) * _LINE + 4) + _GAP for lines in labels]
+    below_title = _HEAD + (len(titles) - 1) * _LINE
+    top = below_title + _HEAD + (max(map(len, heads), default=1) - 1) * _LINE
+    sheet = Image.new("RGB", (width, top + sum(heights) + _GAP), (250, 250, 250))
+    draw = ImageDraw.Draw(sheet)
+
+    def write(left: int, upper: int, lines: Sequence[str]) -> None:
+        for number, line in enumerate(lines):
+            draw.text((left, upper + number * _LINE), line, fill=(20, 20, 20), font=font)
+
+    write(_GAP, 4, titles)
+    for column, lines in enumerate(heads):
+        write(_LABEL + column * (_CELL + _GAP), below_title + 2, lines)
+    for (_, cells), lines, height in zip(rows, labels, heights, strict=True):
+        write(_GAP, top + 4, lines)
         for column, pixels in enumerate(cells):
             sheet.paste(_fit(pixels), (_LABEL + column * (_CELL + _GAP), top))
+        top += height
     return sheet
+
+
+def _wrapped(text: str, width: int, font: _Font) -> list[str]:
+    """The lines of a text that are at most ``width`` pixels wide; broken behind a sign that parts words, if one is near."""
+    lines = []
+    while font.getlength(text) > width and len(text) > 1:
+        fits = next((n for n in range(len(text) - 1, 1, -1) if font.getlength(text[:n]) <= width), 1)
+        apart = max(text.rfind(sign, 0, fits) for sign in " -_/,") + 1
+        cut = apart if 2 * apart > fits else fits
+        lines.append(text[:cut].rstrip())
+        text = text[cut:].lstrip()
+    return [*lines, text]
 
 
 def _cells(row: SheetRow) -> tuple[ByteImage, ...]:

@@ -15,25 +15,26 @@ from afbench.metrics import count_pixels, f1
 from afbench.report.sheet import draw_sheet
 from afbench.report.tables import figure
 from afbench.scoring.tables import CONTROLS
-from afbench.storage.manifests import CLEAN, shard_paths
-from afbench.storage.shards import read_rows
+from afbench.storage.manifests import CLEAN
 
 from .adaptive import adaptive_configs, require_oblivious
 from .evaluate import Opened
+from .shown import choose_samples, rows_of
 
 
-def evaluation_figure(opened: Opened, *, images: int = 2) -> Image.Image:
-    """Draw the first originals under the strongest setting of every attack, and those that went through a defence.
+def evaluation_figure(opened: Opened, *, samples: Sequence[str] = (), images: int = 2) -> Image.Image:
+    """Draw originals under the strongest setting of every attack, and those that went through a defence.
+
+    Shown are the samples that are named, else ``images`` that are spread over the F1 of the originals.
 
     The masks of the originals are the bare localizer's. An attack through a defence leaves the columns of other defences
     empty: it was not made for them.
 
     Raises:
+        UsageError: if a sample is not there.
         AfbenchError: if the benchmark is damaged.
     """
     benchmark = opened.benchmark
-    split = next(iter(benchmark.configs[CLEAN]["splits"]))
-    originals = _first(opened, CLEAN, split, images)
     defences = [one for one in opened.purifiers if one.name != "none"]
     chosen: list[tuple[str, Sequence[Purifier]]] = [
         (name, opened.purifiers) for name in _strongest(opened, require_oblivious(benchmark, opened.name))
@@ -41,22 +42,27 @@ def evaluation_figure(opened: Opened, *, images: int = 2) -> Image.Image:
     for one in defences:
         names = adaptive_configs(benchmark, opened.name, one)
         chosen += [(name, [one]) for name in _strongest(opened, names)]
+    shown = choose_samples(benchmark, [config for config, _ in chosen], names=samples, count=images)
+    pictures = {
+        config: rows_of(benchmark, config, shown) for config in (CLEAN, *(name for name, _ in chosen))
+    }
     rows = []
-    for sample_id, (original, mask) in originals.items():
-        for config, shown in chosen:
-            attacked = _first(opened, config, split, images).get(sample_id)
-            if attacked is None:
+    for sample_id, row in pictures[CLEAN].items():
+        original, mask = decode_stored(row["image"]), decode_stored(row["mask"])
+        for config, purifiers in chosen:
+            if sample_id not in pictures[config]:
                 continue
+            attacked = decode_stored(pictures[config][sample_id]["image"])
             before = _found(opened, opened.purifiers[0], original)
-            after = {one.label: _found(opened, one, attacked[0]) for one in shown}
-            told = [f"{label[:22]} {_score(found, mask)}" for label, found in after.items()]
+            after = {one.label: _found(opened, one, attacked) for one in purifiers}
+            told = [f"{label} {_score(found, mask)}" for label, found in after.items()]
             empty = np.full_like(mask, 200)
             rows.append(
                 (
-                    [config, sample_id[:32], f"F1 original {_score(before, mask)}", *told],
+                    [config, sample_id, f"F1 original {_score(before, mask)}", *told],
                     [
                         original,
-                        attacked[0],
+                        attacked,
                         mask,
                         before,
                         *(after.get(one.label, empty) for one in opened.purifiers),
@@ -64,24 +70,14 @@ def evaluation_figure(opened: Opened, *, images: int = 2) -> Image.Image:
                 )
             )
     columns = ["original", "attacked", "mask", "found in original", "found in attacked"]
-    columns += [one.label[:22] for one in defences]
-    return draw_sheet(columns, rows, f"{benchmark.folder.name}: {split}, localizer {opened.name}")
+    columns += [one.label for one in defences]
+    return draw_sheet(columns, rows, f"{benchmark.folder.name}: {shown.split}, localizer {opened.name}")
 
 
 def _strongest(opened: Opened, configs: Sequence[str]) -> list[str]:
     """The last config of every attack: they come in growing strength. Random noise is no attack."""
     last = {opened.benchmark.configs[one]["how"]["attack"]: one for one in configs}
     return [config for attack, config in last.items() if attack not in CONTROLS]
-
-
-def _first(opened: Opened, config: str, split: str, count: int) -> dict[str, tuple[ByteImage, ByteImage]]:
-    manifest = opened.benchmark.configs[config]
-    if split not in manifest["splits"]:
-        return {}
-    rows = read_rows(opened.benchmark.folder, shard_paths(manifest, split), ("sample_id", "image", "mask"))
-    # an excluded sample shifts the others: look a little further than asked
-    few = [row for _, row in zip(range(4 * count if config != CLEAN else count), rows, strict=False)]
-    return {row["sample_id"]: (decode_stored(row["image"]), decode_stored(row["mask"])) for row in few}
 
 
 def _found(opened: Opened, purifier: Purifier, image: ByteImage) -> ByteImage:

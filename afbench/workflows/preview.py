@@ -15,10 +15,10 @@ from afbench.images import decode_stored
 from afbench.localizers import known_localizers, load_localizer
 from afbench.report.sheet import SheetRow, contact_sheet
 from afbench.report.tables import UNTRAINED, figure
-from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark, shard_paths
-from afbench.storage.shards import read_rows
+from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark
 
 from .adaptive import as_recorded
+from .shown import Shown, choose_samples, rows_of
 
 
 def preview(
@@ -26,17 +26,19 @@ def preview(
     *,
     configs: Sequence[str] = (),
     split: str | None = None,
+    samples: Sequence[str] = (),
     count: int = 1,
     checkpoint: str | None = None,
     localizer: str | None = None,
 ) -> Image.Image:
-    """Draw the first ``count`` samples of a split under each config.
+    """Draw samples of a split under each config: those named, or ``count`` spread over the F1 of the originals.
 
     Args:
         folder: a finished benchmark.
         configs: their names; omitted, the strongest setting of every attack whose localizer can be loaded.
-        split: a source id; omitted, the first one.
-        count: samples to show.
+        split: a source id; omitted, the one that has the samples, or the first one.
+        samples: ids to show.
+        count: samples to show where none is named.
         checkpoint: weights of the attacked localizer, if they are neither embedded nor registered.
         localizer: the user's own that was attacked, ``my_package.my_module:build``; a benchmark's manifests are never
             asked what to import.
@@ -51,23 +53,17 @@ def preview(
             f"the weights of none of the localizers attacked in '{folder}' are at hand; give --checkpoint, or --localizer "
             "for your own"
         )
-    splits = list(benchmark.configs[CLEAN]["splits"])
-    split = split or splits[0]
     for name in chosen:
         if name not in benchmark.attacked:
             raise UsageError(
                 f"config '{name}' is no attacked config of '{folder}'; those are: {', '.join(benchmark.attacked)}"
             )
-    if split not in splits:
-        raise UsageError(f"split '{split}' is not in '{folder}'; its splits: {', '.join(splits)}")
+    shown = choose_samples(benchmark, chosen, names=samples, split=split, count=count)
     originals = {
-        row["sample_id"]: decode_stored(row["image"])
-        for row, _ in zip(
-            read_rows(folder, shard_paths(benchmark.configs[CLEAN], split)), range(count), strict=False
-        )
+        sample_id: decode_stored(row["image"]) for sample_id, row in rows_of(benchmark, CLEAN, shown).items()
     }
-    rows = [row for name in chosen for row in _rows(benchmark, name, split, originals, load)]
-    return contact_sheet(rows, f"{folder.name}: {split}, noise amplified 40 times around grey")
+    rows = [row for name in chosen for row in _rows(benchmark, name, shown, originals, load)]
+    return contact_sheet(rows, f"{folder.name}: {shown.split}, noise amplified 40 times around grey")
 
 
 def strongest(benchmark: Benchmark) -> list[str]:
@@ -116,7 +112,7 @@ def _load(checkpoint: str | None, own: str | None, attacked: _Attacked) -> Local
 
 
 def _rows(
-    benchmark: Benchmark, name: str, split: str, originals: Mapping[str, ByteImage], load: _Load
+    benchmark: Benchmark, name: str, shown: Shown, originals: Mapping[str, ByteImage], load: _Load
 ) -> list[SheetRow]:
     manifest = benchmark.configs[name]
     localizer = load(_attacked(benchmark, name))
@@ -130,21 +126,17 @@ def _rows(
     if attacked_one is None:
         raise UsageError(f"config {name} was attacked through a defence whose weights are not at hand")
     found = []
-    for row in read_rows(benchmark.folder, shard_paths(manifest, split)):
-        original = originals.get(row["sample_id"])
-        if original is None:
-            continue
+    for sample_id, row in rows_of(benchmark, name, shown).items():
+        original = originals[sample_id]
         attacked, mask = decode_stored(row["image"]), decode_stored(row["mask"])
         (before,) = judge(localizer, [original], [mask], batch_size=1, device="cpu")
         (after,) = judge(attacked_one, [attacked], [mask], batch_size=1, device="cpu")
         label = [
             name + UNTRAINED * bool(manifest["how"]["localizer"]["untrained"]),
-            row["sample_id"][:32],
+            sample_id,
             f"F1 {figure(row['f1_clean'], 3)} -> {figure(row['f1_adv'], 3)}",
             f"PSNR {row['psnr']:.1f} dB" if row["psnr"] is not None else "unchanged",
             f"max {row['linf']} levels",
         ]
         found.append(SheetRow(label, original, attacked, mask, before.predicted, after.predicted))
-        if len(found) == len(originals):
-            break
     return found
