@@ -2,12 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from .manifests import ORIGINALS
+from .manifests import ORIGINALS, shard_paths
+from .shards import read_rows
 
 ALLOWED, UNCLEAR, FORBIDDEN = "allowed", "unclear", "forbidden"
+
+
+RESIDUAL_LEVELS = 16
+"""Largest change of a pixel, in levels, of residuals that do not give their originals away (measured: docs/storage.md)."""
+
+
+class Revealing(NamedTuple):
+    """Residuals of a source whose changes are so large that they show its pixels."""
+
+    source: str
+    config: str
+    levels: int
+
+
+def revealing(
+    folder: Path, configs: Mapping[str, Mapping[str, Any]], sources: Iterable[str]
+) -> list[Revealing]:
+    """Find the attacked configs whose rows of some sources were changed by more than ``RESIDUAL_LEVELS``.
+
+    The rows decide, not the settings: C&W and attacks of other libraries have no phi.
+    """
+    found = []
+    for source in sorted(sources):
+        for name, manifest in configs.items():
+            if name not in ORIGINALS and source in manifest["splits"]:
+                rows = read_rows(folder, shard_paths(manifest, source), ("linf",))
+                levels = max((row["linf"] or 0 for row in rows), default=0)
+                if levels > RESIDUAL_LEVELS:
+                    found.append(Revealing(source, name, levels))
+    return found
+
+
+def hidden_sources(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Sources of an archive that do not plainly allow sharing and whose originals it lacks, each with its word."""
+    return {
+        source: split.get("redistribution", UNCLEAR)
+        for name in ORIGINALS
+        for source, split in configs.get(name, {"splits": {}})["splits"].items()
+        if split.get("redistribution", UNCLEAR) != ALLOWED and _without_pixels(configs, name, source)
+    }
 
 
 class Rights(NamedTuple):

@@ -16,6 +16,7 @@ from afbench.storage.derived import write_derived
 from afbench.storage.export_card import export_card
 from afbench.storage.hdf5 import Content, scalar_columns
 from afbench.storage.manifests import CLEAN, ORIGINALS, TOP, Benchmark, count_rows, open_benchmark
+from afbench.storage.rights import FORBIDDEN, RESIDUAL_LEVELS, revealing
 from afbench.storage.shards import read_rows
 
 from .finalise import finalise
@@ -80,6 +81,7 @@ def export(
         raise UsageError(f"--residuals-only goes with --to hdf5; a {to} holds the attacked images themselves")
     restricted = _restricted(benchmark)
     withheld = _withheld(benchmark, to, with_originals)
+    _refuse_revealing(benchmark, [source for source in withheld if restricted.get(source) == FORBIDDEN])
     request = {
         "command": "export",
         "rule": EXPORT_RULES[to],
@@ -137,6 +139,21 @@ def _withheld(benchmark: Benchmark, to: str, with_originals: bool | None) -> lis
     if with_originals is False:
         return sorted(splits)
     return sorted(name for name, word in _restricted(benchmark).items() if word == "forbidden")
+
+
+def _refuse_revealing(benchmark: Benchmark, sources: Sequence[str]) -> None:
+    if found := revealing(benchmark.folder, benchmark.configs, sources):
+        first = found[0]
+        others = [name for name in benchmark.attacked if name not in {one.config for one in found}]
+        take = (
+            f"take others with {' '.join(f'--config {name}' for name in others[:3])}"
+            if others
+            else "take others"
+        )
+        raise UsageError(
+            f"{first.config} changes pixels of {first.source}, which may not be shared, by up to {first.levels} levels: above "
+            f"{RESIDUAL_LEVELS} residuals show the originals themselves; {take}, or keep the archive at home --with-originals"
+        )
 
 
 def _write(

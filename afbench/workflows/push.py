@@ -15,7 +15,14 @@ from afbench.storage.commit import sha256_file
 from afbench.storage.derived import derived_files
 from afbench.storage.listing import read_listing
 from afbench.storage.manifests import LOG, TOP, open_benchmark
-from afbench.storage.rights import Rights, pixel_rights
+from afbench.storage.rights import (
+    FORBIDDEN,
+    RESIDUAL_LEVELS,
+    Rights,
+    hidden_sources,
+    pixel_rights,
+    revealing,
+)
 from afbench.storage.verify import rows_to_check, verify
 
 BATCH_FILES, BATCH_BYTES = 100, 5_000_000_000
@@ -88,6 +95,7 @@ def prepare(
     configs = open_benchmark(folder).configs
     rights = pixel_rights(configs)
     _refuse(folder, rights, may_share)
+    _refuse_revealing(folder, configs, may_share)
     _check(folder, hooks)
     derived = derived_files(folder)
     listing = read_listing(folder)
@@ -121,6 +129,20 @@ def _refuse(folder: Path, rights: Rights, may_share: bool) -> None:
         raise UsageError(
             f"'{folder}' holds pixels of {source}, and it is unclear whether they may be shared ({terms}); "
             "add --residuals to publish the changes alone, or --i-may-share if you know that you may"
+        )
+
+
+def _refuse_revealing(folder: Path, configs: Mapping[str, Mapping[str, Any]], may_share: bool) -> None:
+    """Raise if residuals of an archive show originals it was to do without."""
+    sources = hidden_sources(configs)
+    asked = [source for source, word in sources.items() if word == FORBIDDEN or not may_share]
+    if found := revealing(folder, configs, asked):
+        first = found[0]
+        may = "may not" if sources[first.source] == FORBIDDEN else "perhaps may not"
+        raise UsageError(
+            f"'{folder}': {first.config} changes pixels of {first.source}, which {may} be shared, by up to {first.levels} "
+            f"levels: above {RESIDUAL_LEVELS} residuals show the originals themselves; push an archive of other configs: "
+            "afbench export --to hdf5 --residuals-only --config NAME"
         )
 
 

@@ -46,6 +46,7 @@ def undrawn(monkeypatch):
 def test_saved_weights_have_the_official_names_and_are_the_same_localizer(name, undrawn, tmp_path):
     localizer = load_localizer(name, "random")
     assert state_sha256(localizer.network) == localizer.weights_sha256  # whatever loading prepares for speed
+    assert not any(module.training for module in localizer.network.modules())
     path = localizer.save_checkpoint(tmp_path / "saved.safetensors")
     state = load_file(path)
     assert state.keys() == json.loads((GOLDEN / f"{name}.state.json").read_text()).keys()

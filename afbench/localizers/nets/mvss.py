@@ -161,6 +161,7 @@ class FrozenConv(nn.Module):
         super().__init__()
         self.kernel = nn.Parameter(kernel, requires_grad=False)
         self.register_buffer("weight", filters, persistent=False)
+        self.eval()
 
     def forward(self, gray: Tensor) -> Tensor:
         return F.conv2d(gray, self.weight, padding=2)
