@@ -11,7 +11,7 @@ from afbench.cli.score_command import command
 
 
 def test_the_table_shows_the_average_the_worst_case_and_every_attack(afbench, bench, submission):
-    ran = afbench("score", submission, "--data", bench, "--out", "score")
+    ran = afbench("score", submission, "--data", bench, "--out", "score", "--wide")
     assert ran.code == 0, ran.err
     head, *body = ran.out.splitlines()
     assert head.split()[:2] == ["localizer", "images"] and "95 % of RP" in head

@@ -34,7 +34,7 @@ def test_every_command_and_program_runs(afbench, tmp_path, monkeypatch):
             ran = afbench(*arguments)
             assert ran.code == 0, f"{line}: {ran.out}{ran.err}"
             told.append(ran.out.splitlines()[0])
-    assert len(told) == 4 and told[1] == "by-hand: valid, 4 masks" and told[2].startswith("localizer")
+    assert len(told) == 4 and told[1] == "by-hand: valid, 4 masks" and told[2].startswith("images of")
     assert told[3] == "by-hand.tar.gz: valid, 4 masks"
     assert afbench("score", "submission", "--data", "afbench-out/demo", "--validate-only").code == 0
 
