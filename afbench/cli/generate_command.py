@@ -131,6 +131,9 @@ from .progress import counted_bar, deferred_bar, quiet_option
     help="Make only every --num-shards-th shard from this one on (from 0); the last of these processes publishes.",
 )
 @click.option("--num-shards", type=int, metavar="N", help="Processes that share the plan by --shard-index.")
+@click.option(
+    "--ignore-disk", is_flag=True, help="Begin even if what is missing seems not to fit on the disk."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
 @quiet_option
@@ -150,6 +153,7 @@ def command(
     image_threads: int | None,
     deterministic: bool,
     compiled: bool,
+    ignore_disk: bool,
     executor: str | None,
     workers: int | None,
     devices: str | None,
@@ -184,6 +188,7 @@ def command(
         image_threads,
         deterministic,
         compiled,
+        ignore_disk,
     )
     # what is wrong is said before torch is imported, which takes seconds
     crew = read_crew(executor, workers, devices, executor_params)

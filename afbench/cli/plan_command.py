@@ -88,6 +88,12 @@ def echo_plan(
     echo()
     for label, figure in _totals(seen, device):
         echo(f"{label:19} {figure}")
+    if seen.missing_bytes > seen.free_bytes:
+        echo(
+            f"warning: {_size(seen.missing_bytes)} are missing and {_size(seen.free_bytes)} are free; "
+            "`afbench generate` refuses what does not fit: free some, or give another --out, --limit or fewer attacks",
+            err=True,
+        )
 
 
 def _calibrated(plan: RunPlan, out: Path, device: str, precision: str) -> dict[str, Speed]:

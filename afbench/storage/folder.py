@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -44,6 +45,14 @@ def check_folder(folder: Path) -> None:
 def is_pattern(folder: Path) -> bool:
     """True if ``datasets.load_dataset`` takes the path of a folder for a pattern, or for two."""
     return bool(re.search(r"[*?\[\]]|::", str(folder.absolute())))
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk that a folder lies on, or will once it is made."""
+    nearest = folder.absolute()
+    while not nearest.exists():
+        nearest = nearest.parent
+    return shutil.disk_usage(nearest).free
 
 
 def _is_ours(folder: Path) -> bool:

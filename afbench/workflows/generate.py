@@ -26,7 +26,7 @@ from afbench.plan.effort import effort_of
 from afbench.report.weak import weak_configs
 from afbench.storage.agreement import disagreements
 from afbench.storage.commit import sweep
-from afbench.storage.folder import commit_header, has_records, log_event, read_header
+from afbench.storage.folder import commit_header, free_bytes, has_records, log_event, read_header
 from afbench.storage.locks import at_work, locked
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, TOP, WORK, excluded_samples, read_configs
 
@@ -108,6 +108,8 @@ def generate(
     )
     if options.retry_failed:
         retry(out, ready)
+    if not options.ignore_disk:
+        check_disk(out, ready)
     left, loose = 0, part is not None
     if not is_finished(out, ready):
         same_plan = fingerprint(ready, options)
@@ -186,6 +188,21 @@ def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks, made_on: s
         for note in split.source.notes:
             hooks.warn(f"source {split.name}: {note}")
     return ready
+
+
+def check_disk(out: Path, ready: Ready) -> None:
+    """Refuse a run of which not even the least that such images take fits on the disk.
+
+    Raises:
+        UsageError: with both figures.
+    """
+    missing = sum(unit.bytes_left(out) for unit in list_units(out, ready))
+    free = free_bytes(out)
+    if missing > free:
+        raise UsageError(
+            f"'{out}' needs at least {missing / 1e6:,.1f} MB more, and {free / 1e6:,.1f} MB are free there; free some, give "
+            "another --out, --limit or fewer attacks, or --ignore-disk to begin all the same"
+        )
 
 
 def retry(out: Path, ready: Ready) -> None:

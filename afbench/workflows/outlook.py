@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,7 +30,7 @@ from afbench.plan.estimate import WEBP_SHARE, BlockEstimate
 from afbench.sources.index import count_source
 from afbench.sources.listing import find_entries
 from afbench.sources.reading import read_bytes
-from afbench.storage.folder import check_folder
+from afbench.storage.folder import check_folder, free_bytes
 from afbench.storage.manifests import read_configs
 
 from .request import config_localizer
@@ -60,6 +59,7 @@ class Outlook:
         gpu_hours: of one H100 or H200, least and most by precision; uncalibrated.
         hours: on this machine, where it was calibrated.
         disk_bytes: of the finished benchmark.
+        missing_bytes: of what is not there yet; sources that nobody counted are left out.
         free_bytes: on the disk of the folder.
         device_bytes: of the largest launch on a GPU and on a CPU, where it is main memory.
         host_bytes: of main memory beside that.
@@ -74,6 +74,7 @@ class Outlook:
     gpu_hours: dict[str, tuple[float, float]] | None
     hours: float | None
     disk_bytes: int | None
+    missing_bytes: int
     free_bytes: int
     device_bytes: dict[str, int]
     host_bytes: int
@@ -111,7 +112,7 @@ def look_ahead(
     beside = max(map(host_bytes, left))
     disk = _total(block.disk_bytes for block in blocks)
     missing = sum((load.images or 0) * load.kept * load.pixels * 3 * WEBP_SHARE for load in left)
-    free = shutil.disk_usage(_nearest(out)).free
+    free = free_bytes(out)
     measured = [measured_seconds(load, speeds[load.localizer]) for load in left if load.localizer in speeds]
     start = sum(speed.start_seconds for speed in speeds.values())
     hours = _total(None if one is None else one.total for one in measured) if speeds else None
@@ -128,6 +129,7 @@ def look_ahead(
         None if counted is None else gpu_hours(counted),
         None if hours is None else (hours + start) / 3600,
         None if disk is None else int(disk),
+        int(missing),
         free,
         memory,
         beside,
@@ -167,6 +169,8 @@ def as_json(plan: RunPlan, seen: Outlook) -> dict[str, Any]:
         "gpu_hours_uncalibrated": seen.gpu_hours,
         "hours_calibrated": seen.hours,
         "disk_bytes": seen.disk_bytes,
+        "missing_bytes": seen.missing_bytes,
+        "free_bytes": seen.free_bytes,
         "memory_bytes": {"launch": seen.device_bytes, "host": seen.host_bytes},
         "limited_by": seen.limited_by,
         "done": asdict(seen.done) if seen.done else None,
@@ -241,13 +245,6 @@ def _limit(times: list[Seconds | None], disk: float, free: int, memory: int) -> 
 
 def _launch(load: Load, device: str) -> int:
     return launch_bytes(localizer_cost(load.localizer), load.pixels, device)
-
-
-def _nearest(folder: Path) -> Path:
-    folder = folder.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return folder
 
 
 def _total(values: Iterable[float | None]) -> float | None:

@@ -45,6 +45,7 @@ class Options:
     image_threads: int | None = None
     deterministic: bool = True
     compile: bool = False
+    ignore_disk: bool = False
 
 
 @dataclass(frozen=True)

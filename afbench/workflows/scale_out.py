@@ -22,6 +22,7 @@ from .finalise import finalise
 from .generate import (
     GOES_ON,
     Outcome,
+    check_disk,
     commit_headers,
     files_kept,
     fingerprint,
@@ -81,6 +82,8 @@ def generate_by(
     # on the CPU: the GPUs are for the workers, whose slowest decides where shards are cut
     made_on = min(devices, default=options.device)
     ready = prepare(plan, out, replace(options, device="cpu"), hooks, made_on)
+    if not options.ignore_disk:
+        check_disk(out, ready)
     done = Done([], [])
     if options.retry_failed:
         retry(out, ready)
@@ -93,7 +96,7 @@ def generate_by(
         if _left(out, units):
             try:
                 with _at_work(crew, options.device, devices, out, units) as at:
-                    jobs = _jobs(at, plan, out, replace(options, retry_failed=False), units)
+                    jobs = _jobs(at, plan, out, replace(options, retry_failed=False, ignore_disk=True), units)
                     hooks.start(work_left(out, ready, units))
                     _tell_of_idle(crew.workers or len(devices), len(jobs), hooks)
                     watch = _follow_log(out / LOG / "run.jsonl", hooks)

@@ -27,13 +27,15 @@ from .request import AttackAt, OnIndex, Options
 class Split:
     """A source's samples, cut into shards of at most ``shard_size`` ids and at most 500 MB.
 
-    ``originals`` is the config that holds them as they are: ``clean``, or ``authentic`` for those nobody forged.
+    ``originals`` is the config that holds them as they are: ``clean``, or ``authentic`` for those nobody forged. ``side`` is
+    that of the square they are resized to before they are attacked, if they are.
     """
 
     source: Source
     shard_size: int
     attack_at: AttackAt
     originals: str = CLEAN
+    side: int | None = None
 
     @property
     def name(self) -> str:
@@ -46,6 +48,8 @@ class Split:
     @cached_property
     def pixels(self) -> int:
         """Of an image, on average; what is published or usual where nobody looked."""
+        if self.side:
+            return self.side**2
         known = [self.source.pixels[one] for one in self.source.ids if self.source.pixels.get(one)]
         if known:
             return sum(known) // len(known)
@@ -102,10 +106,12 @@ def open_splits(
             terms=spec.terms,
             on_progress=on_index,
         )
+        side = None
         if options.attack_at == "model":
             source = fit_source(source, list(localizers.values()))
+            side = next((getattr(one, "side", None) for one in localizers.values()), None)
         size = options.shard_size or _size_in_folder(out, source)
-        split = Split(source, size or 1, options.attack_at)
+        split = Split(source, size or 1, options.attack_at, side=side)
         found[name] = split if size else replace(split, shard_size=_size_of(plan, split, made_on))
     return found
 

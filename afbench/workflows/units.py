@@ -11,6 +11,7 @@ from pathlib import Path
 
 from afbench.core import BadSample, Sample
 from afbench.engine.beside import threads, writing
+from afbench.plan.estimate import LEAST_SHARE
 from afbench.storage.locks import others_at_work, poll, unit
 
 from .splits import Split
@@ -50,6 +51,11 @@ class Unit:
         return files_made(
             out, self.split, self.number, self.tasks, originals_published=self.originals_published
         )
+
+    def bytes_left(self, out: Path) -> int:
+        """What is missing of it will take at least on the disk."""
+        raw = 3 * self.split.pixels * len(self.split.shards[self.number])
+        return int(raw * LEAST_SHARE * (self.files - self.files_made(out)))
 
 
 def run_units(run: Run, units: Sequence[Unit], *, loose: bool = False) -> None:
