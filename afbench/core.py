@@ -117,7 +117,8 @@ class Source:
     nobody forged, for false-positive rates; they are not among ``ids``. ``pixels`` says how large the images are, by id,
     where that is known before they are read; it decides only where shards are cut. ``layout`` is the source that the
     user's copy is read as, where ``name`` is the user's own; ``files`` are names of images, by id, that their id cannot
-    spell; ``notes`` are lines to tell the user.
+    spell; ``notes`` are lines to tell the user. ``sha256_of`` is the fingerprint that
+    the first so many samples would have by themselves, ``authentic_sha256_of`` that of authentic ones; None if always the same.
     """
 
     name: str
@@ -134,6 +135,8 @@ class Source:
     read_options: ReadOptions = ReadOptions()
     files: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    sha256_of: Callable[[int], str] | None = None
+    authentic_sha256_of: Callable[[int], str] | None = None
 
 
 @dataclass(frozen=True)

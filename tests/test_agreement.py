@@ -16,7 +16,7 @@ from afbench.scoring.truth import open_truth
 from afbench.storage.agreement import Fact, bare_name, disagreements
 from afbench.storage.folder import has_records
 from afbench.storage.verify import verify
-from afbench.workflows import generate as generate_module
+from afbench.workflows import ready
 from afbench.workflows.adaptive import defended_name
 from afbench.workflows.generate import generate
 from afbench.workflows.request import Options
@@ -42,7 +42,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def add(*arguments: Any) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(generate_module, "disagreements", lambda hows: iter(()))
+            patch.setattr(ready, "disagreements", lambda hows: iter(()))
             generate(*arguments)
 
     return add
@@ -104,15 +104,19 @@ def test_two_localizers_of_one_plan_that_configs_call_alike_are_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_config_that_is_not_finished_binds_as_a_finished_one(photographs: Path, tmp_path: Path) -> None:
+def test_a_config_that_is_not_finished_binds_as_a_finished_one(
+    photographs: Path, tmp_path: Path, on_gradients: Callable[..., None]
+) -> None:
     options = replace(RANDOM, shard_size=1)
 
     def stop(gradients: int) -> None:
         if has_records(tmp_path, config="reference-fgsm-1"):
             raise KeyboardInterrupt
 
+    on_gradients(stop)
     with pytest.raises(KeyboardInterrupt):
-        generate(plan(photographs, FGSM, limit=3), tmp_path, options, generate_module.Hooks(advance=stop))
+        generate(plan(photographs, FGSM, limit=3), tmp_path, options)
+    on_gradients(lambda images: None)
     with pytest.raises(UsageError, match=r"seed is 0 in config reference-fgsm-1 and 1 in reference-noise-1"):
         generate(plan(photographs, NOISE, limit=3, seed=1), tmp_path, options)
     generate(plan(photographs, NOISE, limit=3), tmp_path, options)

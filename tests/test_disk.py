@@ -11,7 +11,8 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.folder import free_bytes
 from afbench.storage.manifests import WORK, open_benchmark
 from afbench.workflows.crew import Crew
-from afbench.workflows.generate import generate, list_units, prepare
+from afbench.workflows.generate import generate
+from afbench.workflows.ready import list_units, prepare
 from afbench.workflows.request import Hooks, Options
 from afbench.workflows.scale_out import generate_by
 

@@ -160,7 +160,7 @@ def test_a_finished_run_takes_no_gradient_and_touches_no_file(root: Path, made: 
             {"checkpoint": None},
             r"localizer.untrained: True -> False; localizer.weights_sha256: \w+ -> \w+",
         ),
-        ({"limit": 2}, {}, r"other originals of 'folder' \(.*samples: 3 -> 2"),
+        ({"limit": 2}, {}, "holds 3 samples of 'folder', and 2 are asked for"),
         ({}, {"shard_size": 3}, r"shard_size: 2 -> 3"),
     ],
     ids=["seed", "precision", "weights", "limit", "shard size"],

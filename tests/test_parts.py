@@ -163,9 +163,9 @@ def test_two_parts_that_publish_at_once_without_locks_agree(
         publish()
         return finalise(*arguments, **more)
 
-    def overtaken_complete(out: Path) -> Any:
+    def overtaken_complete(*arguments: Any) -> Any:
         publish()
-        return complete(out)
+        return complete(*arguments)
 
     def overtaken_split(*arguments: Any) -> Any:
         publish()

@@ -26,7 +26,7 @@ def test_every_command_says_what_an_interrupt_leaves() -> None:
             "what was counted is lost",
         ),
         (
-            "afbench.workflows.evaluate.open_evaluation",
+            "afbench.workflows.evaluation_files.check_targets",
             ("evaluate", "--data", "B", "--localizer", "reference"),
             "what was counted is lost",
         ),

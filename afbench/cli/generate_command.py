@@ -211,6 +211,12 @@ def command(
         )
     for line in outcome.warnings:
         echo(f"warning: {line}", err=True)
+    if outcome.shorter:
+        echo(
+            f"{len(outcome.shorter)} configs of {folder} cover only its first samples, since it has grown without them: "
+            f"{', '.join(outcome.shorter)}; ask for them with the same --limit to extend them",
+            err=True,
+        )
     if as_json:
         told = {
             "folder": str(outcome.folder),
@@ -221,6 +227,7 @@ def command(
             "restricted": dict(outcome.restricted),
             "shards_left": outcome.shards_left,
             "warnings": list(outcome.warnings),
+            "shorter": list(outcome.shorter),
         }
         echo(json.dumps(told, indent=2))
         return

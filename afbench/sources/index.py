@@ -202,11 +202,17 @@ def open_indexed(
         redistribution=manifest.get("redistribution", "unclear"),
         authentic=[one.id for one in authentic],
         authentic_sha256=samples_sha256(name, plain, authentic) if authentic else "",
+        sha256_of=partial(_sha256_of_first, name, plain, forged),
+        authentic_sha256_of=partial(_sha256_of_first, name, plain, authentic),
         pixels={one.id: (one.width or 0) * (one.height or 0) for one in (*forged, *authentic)},
         read_options=index.options.read,
         files={one.id: name for one in (*forged, *authentic) if one.included and (name := unspelt(one))},
         notes=index_notes(index),
     )
+
+
+def _sha256_of_first(name: str, options: SourceOptions, samples: Sequence[SampleFacts], count: int) -> str:
+    return samples_sha256(name, options, samples[:count])
 
 
 def _path(root: str | Path) -> Path:

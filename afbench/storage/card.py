@@ -11,7 +11,7 @@ import yaml
 from afbench.untrusted import visible
 
 from .card_text import card_text, figures_table
-from .manifests import CLEAN, ORIGINALS, count_rows
+from .manifests import CLEAN, ORIGINALS, count_rows, file_patterns
 from .rights import pixel_rights
 from .schema import columns_of, yaml_features
 
@@ -106,7 +106,10 @@ def _config_entry(name: str, members: list[str], configs: Mapping[str, Mapping[s
                 "split": split,
                 # config by config: a glob over a family would also catch the shards of an unfinished run
                 "path": [
-                    f"data/{one}/{split}-*.parquet" for one in members if split in configs[one]["splits"]
+                    pattern
+                    for one in members
+                    if split in configs[one]["splits"]
+                    for pattern in file_patterns(configs[one], one, split)
                 ],
             }
             for split in _splits(members, configs)

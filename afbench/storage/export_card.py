@@ -10,7 +10,7 @@ import yaml
 from afbench.untrusted import visible
 
 from .card_text import figures_table
-from .manifests import CLEAN, ORIGINALS
+from .manifests import CLEAN, ORIGINALS, file_patterns
 
 _TITLES = {
     "hdf5": "HDF5 archive of an adversarial forgery-localization benchmark",
@@ -61,7 +61,8 @@ def _configs(form: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, A
             {
                 "config_name": name,
                 "data_files": [
-                    {"split": split, "path": f"data/{name}/{split}-*.tar"} for split in manifest["splits"]
+                    {"split": split, "path": _tar_patterns(manifest, name, split)}
+                    for split in manifest["splits"]
                 ],
                 **({"default": True} if name == first else {}),
             }
@@ -73,6 +74,10 @@ def _configs(form: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, A
         files = ["metadata.parquet", "data/**/*.png"]
         return {"configs": [{"config_name": "default", "data_files": files}]}
     return {}
+
+
+def _tar_patterns(manifest: Mapping[str, Any], config: str, split: str) -> list[str]:
+    return [path.removesuffix("parquet") + "tar" for path in file_patterns(manifest, config, split)]
 
 
 def _what(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: Sequence[str]) -> str:

@@ -198,6 +198,13 @@ def shard_paths(manifest: Mapping[str, Any], split: str | None = None) -> list[s
     ]
 
 
+def file_patterns(manifest: Mapping[str, Any], config: str, split: str) -> list[str]:
+    """What finds the Parquet files of one split: a pattern for its first shards, and one for each time that it grew."""
+    paths = [path for path in shard_paths(manifest, split) if path.endswith(".parquet")]
+    patterns = (re.sub(r"-[0-9]{5}-of-[0-9]{5}\.parquet$", "-*.parquet", path) for path in paths)
+    return list(dict.fromkeys(patterns)) or [f"data/{config}/{split}-*.parquet"]
+
+
 def count_rows(manifest: Mapping[str, Any]) -> int:
     """Images in a config."""
     return sum(shard["rows"] for part in manifest["splits"].values() for shard in part["shards"])

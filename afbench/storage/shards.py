@@ -35,7 +35,8 @@ class ShardRecord:
     ``together`` are the configs that were attacked in the same launches, which in float32 decide single levels:
     with it, ``image_format`` and the batch size in ``log/`` the shard can be made again. ``determinism`` is the level promised
     for that: L0, L1 or L2; "" for originals, and where nobody wrote it down. ``files`` are names that images had in their
-    source, by sample id, where the id cannot spell them; of originals only.
+    source, by sample id, where the id cannot spell them; of originals only. ``software`` is what made it, where that
+    is not what made the rest of its split.
     """
 
     path: str
@@ -50,12 +51,12 @@ class ShardRecord:
     image_format: str = "webp"
     determinism: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    software: Mapping[str, Any] | None = None
 
     def as_json(self) -> dict[str, Any]:
         # absent, not empty, where there is none: so what was recorded before there was one stays as it was
-        return {
-            key: value for key, value in asdict(self).items() if value or key not in ("determinism", "files")
-        }
+        optional = ("determinism", "files", "software")
+        return {key: value for key, value in asdict(self).items() if value or key not in optional}
 
 
 def shard_path(config: str, split: str, number: int, count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,10 @@ def finalise(out: Path, overtaken: Callable[[], bool] = lambda: False) -> dict[s
         The manifests now in the folder, by config name.
     """
     configs = read_configs(out)
-    for config, split, records in _complete(out):
+    for config, split, records in _complete(out, configs):
         manifest = configs.setdefault(config, _manifest(out, config))
-        manifest["splits"][split] = _split(out, config, split, records)
+        before = manifest["splits"].get(split, {})
+        manifest["splits"][split] = _split(out, config, split, records, before)
     if CLEAN not in configs or overtaken():
         return configs
     configs = dict(sorted(configs.items(), key=lambda item: config_order(item[1])))
@@ -62,28 +63,65 @@ def finalise(out: Path, overtaken: Callable[[], bool] = lambda: False) -> dict[s
     return configs
 
 
-def _complete(out: Path) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """(config, split, records in order) of everything that lacks no shard."""
+def _complete(
+    out: Path, configs: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str, list[dict[str, Any]]]]:
+    """(config, split, records in order) of everything that lacks no shard, with those that are published already."""
     found = []
     for folder in sorted(path for path in (out / WORK).glob("*") if path.is_dir()):
-        by_split: dict[str, list[dict[str, Any]]] = {}
-        for path, split in _records(folder):
-            by_split.setdefault(split, []).append(read_json(path))
-        for split, records in by_split.items():
-            count = int(records[0]["path"].rsplit("-of-", 1)[1].split(".")[0])
-            if len(records) == count:
+        fresh: dict[str, list[dict[str, Any]]] = {}
+        for path, split, number in _records(folder):
+            if number >= len(_published(configs, folder.name, split)):
+                fresh.setdefault(split, []).append(read_json(path))
+        for split, records in fresh.items():
+            whole = [
+                *_published(configs, folder.name, split),
+                *_with_software(out, folder.name, split, configs, records),
+            ]
+            if len(whole) == _wanted(out, folder.name, split, whole):
                 require_name("config", folder.name)
                 require_name("split", split)
                 for record in records:
                     check_shard(record)
-                found.append((folder.name, split, records))
+                found.append((folder.name, split, whole))
     return found
 
 
-def _records(folder: Path) -> list[tuple[Path, str]]:
-    """The records in a config's folder, in order of shards, each with its split."""
+def _published(configs: Mapping[str, Mapping[str, Any]], config: str, split: str) -> Sequence[dict[str, Any]]:
+    part: Mapping[str, Any] = configs.get(config, {"splits": {}})["splits"].get(split, {})
+    return list(part.get("shards", ()))
+
+
+def _wanted(out: Path, config: str, split: str, records: Sequence[Mapping[str, Any]]) -> int:
+    """How many shards a split has."""
+    originals = config if config in ORIGINALS else CLEAN
+    header = read_header(out, f"{originals}.{split}") or {}
+    # a folder that an earlier version began: there the names tell
+    return int(header.get("shards") or records[-1]["path"].rsplit("-of-", 1)[1].split(".")[0])
+
+
+def _with_software(
+    out: Path,
+    config: str,
+    split: str,
+    configs: Mapping[str, Mapping[str, Any]],
+    records: Sequence[dict[str, Any]],
+) -> Sequence[dict[str, Any]]:
+    """Records of shards that came when a config grew say which versions made them, where these are others by now."""
+    before = configs.get(config, {"splits": {}})["splits"].get(split, {}).get("software")
+    now = (read_header(out, config) or {}).get("software")
+    return records if before in (None, now) else [{**record, "software": now} for record in records]
+
+
+def _records(folder: Path) -> list[tuple[Path, str, int]]:
+    """The records in a config's folder, in order of shards, each with its split and number."""
     found = sorted(folder.glob("*-[0-9][0-9][0-9][0-9][0-9].json"))
-    return [(path, path.stem.rsplit("-", 1)[0]) for path in found]
+    return [(path, *_split_and_number(path)) for path in found]
+
+
+def _split_and_number(path: Path) -> tuple[str, int]:
+    split, _, number = path.stem.rpartition("-")
+    return split, int(number)
 
 
 def _manifest(out: Path, config: str) -> dict[str, Any]:
@@ -92,12 +130,16 @@ def _manifest(out: Path, config: str) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, **kept, "splits": {}}
 
 
-def _split(out: Path, config: str, split: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+def _split(
+    out: Path, config: str, split: str, records: list[dict[str, Any]], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a manifest says of a split; ``before`` is what it said, where it has grown."""
     found: dict[str, Any] = {"shards": records}
     if config in ORIGINALS:
         found = {**(read_header(out, f"{config}.{split}") or {}), **found}
     else:
-        found["software"] = (read_header(out, config) or {}).get("software")
+        now = (read_header(out, config) or {}).get("software")
+        found["software"] = before.get("software") or now
         found["summary"] = summarise(read_rows(out, [record["path"] for record in records], SUMMARY_COLUMNS))
     return found
 
@@ -116,10 +158,10 @@ def _publish(out: Path, path: str, data: bytes, files: dict[str, dict[str, Any]]
 def _forget(out: Path, configs: Mapping[str, Mapping[str, Any]]) -> None:
     """Drop the records of what is published, also what a kill in here left; what is unfinished keeps its own."""
     work = out / WORK
-    for name, manifest in configs.items():
+    for name in configs:
         unfinished = False
-        for path, split in _records(work / name):
-            if split in manifest["splits"]:
+        for path, split, number in _records(work / name):
+            if number < len(_published(configs, name, split)):
                 path.unlink(missing_ok=True)
             else:
                 unfinished = True

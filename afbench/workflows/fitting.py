@@ -29,11 +29,19 @@ def fit_source(source: Source, localizers: Sequence[Localizer]) -> Source:
             f"--attack-at {MODEL} needs localizers of one input size ({told}); make one benchmark of each"
         )
     rule, localizer = next(iter(rules.items()))
-    digest, authentic = (
-        hashlib.sha256(f"{sha256} at {rule}".encode()).hexdigest()
-        for sha256 in (source.sha256, source.authentic_sha256)
+
+    def fitted(sha256: str) -> str:
+        return hashlib.sha256(f"{sha256} at {rule}".encode()).hexdigest()
+
+    first, first_authentic = source.sha256_of, source.authentic_sha256_of
+    return replace(
+        source,
+        read=partial(_read, source, localizer),
+        sha256=fitted(source.sha256),
+        authentic_sha256=fitted(source.authentic_sha256),
+        sha256_of=None if first is None else lambda count: fitted(first(count)),
+        authentic_sha256_of=None if first_authentic is None else lambda count: fitted(first_authentic(count)),
     )
-    return replace(source, read=partial(_read, source, localizer), sha256=digest, authentic_sha256=authentic)
 
 
 def _rule(localizer: Localizer) -> str:

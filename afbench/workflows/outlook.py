@@ -11,7 +11,7 @@ from typing import Any
 
 from afbench.core import BadSample, Setting
 from afbench.images import stated_pixels
-from afbench.plan import RunPlan, config_name, estimate
+from afbench.plan import RunPlan, SourceSpec, config_name, estimate
 from afbench.plan.cost import (
     Load,
     Seconds,
@@ -26,12 +26,12 @@ from afbench.plan.cost import (
     measured_seconds,
     suggested_batch,
 )
-from afbench.plan.estimate import WEBP_SHARE, BlockEstimate
+from afbench.plan.estimate import WEBP_SHARE, BlockEstimate, expected_source
 from afbench.sources.index import count_source
 from afbench.sources.listing import find_entries
 from afbench.sources.reading import read_bytes
 from afbench.storage.folder import check_folder, free_bytes
-from afbench.storage.manifests import read_configs
+from afbench.storage.manifests import CLEAN, read_configs
 
 from .request import config_localizer
 
@@ -104,7 +104,7 @@ def look_ahead(
     check_folder(out)
     counts, pixels = _look_at_copies(plan)
     blocks = estimate(plan, counts, pixels)
-    finished = list(_finished(plan, out))
+    finished = list(_finished(plan, out, counts))
     left = loads(plan, counts, pixels, finished)
     speeds = speeds or {}
     counted = _total(gigaflops(load) for load in left)
@@ -141,7 +141,8 @@ def look_ahead(
 
 def open_loads(plan: RunPlan, out: Path) -> list[Load]:
     """What is left to do, by localizer and source."""
-    return loads(plan, *_look_at_copies(plan), _finished(plan, out))
+    counts, pixels = _look_at_copies(plan)
+    return loads(plan, counts, pixels, _finished(plan, out, counts))
 
 
 def as_json(plan: RunPlan, seen: Outlook) -> dict[str, Any]:
@@ -205,9 +206,17 @@ def _sizes(name: str, root: Path) -> list[int]:
     return found
 
 
-def _finished(plan: RunPlan, out: Path) -> Iterable[tuple[str, str, Setting]]:
+def _finished(plan: RunPlan, out: Path, counts: Mapping[str, int]) -> Iterable[tuple[str, str, Setting]]:
+    """What is there of a plan; not what covers fewer samples than are asked for, as far as they were counted."""
+    configs = read_configs(out)
+    originals = configs.get(CLEAN, {"splits": {}})["splits"]
     published = {
-        (name, split) for name, manifest in read_configs(out).items() for split in manifest["splits"]
+        (name, split)
+        for name, manifest in configs.items()
+        for split, part in manifest["splits"].items()
+        if split in originals
+        and len(part["shards"]) == len(originals[split]["shards"])
+        and int(originals[split]["samples"]) >= _wanted(plan, split, counts)
     }
     for block in plan.blocks:
         for name in block.localizers:
@@ -216,6 +225,14 @@ def _finished(plan: RunPlan, out: Path) -> Iterable[tuple[str, str, Setting]]:
                 for source in block.sources:
                     if (config, source.name) in published:
                         yield name, source.name, setting
+
+
+def _wanted(plan: RunPlan, split: str, counts: Mapping[str, int]) -> int:
+    """Samples that are asked for; 0 where only a published count could tell, which a copy need not have."""
+    if split not in counts and split not in ("demo", "synthetic"):
+        return 0
+    size = expected_source(SourceSpec(split), plan.limit, counts)
+    return size[0] if size else 0
 
 
 def _done(plan: RunPlan, left: list[Load], finished: list[tuple[str, str, Setting]]) -> Done:

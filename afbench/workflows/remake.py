@@ -19,6 +19,7 @@ from afbench.storage.manifests import AUTHENTIC, Benchmark, ids_sha256
 from afbench.storage.shards import write_shard
 
 from .adaptive import undefended
+from .cuts import stages_of
 from .fitting import fit_source
 from .replay import (
     Loader,
@@ -101,7 +102,9 @@ def make_attacked(
                 if isinstance(one, AttackedRow)
             ]
             problem = attempt(
-                partial(_put_back, benchmark, Shard(name, split, number), rows, what_differs(part, launch))
+                partial(
+                    _put_back, benchmark, Shard(name, split, number), rows, what_differs(part, record, launch)
+                )
             )
             if problem:
                 failed[wanted[name]] = problem
@@ -152,7 +155,8 @@ def _open_split(benchmark: Benchmark, shard: Shard, sources: Mapping[str, str | 
             if part["attack_at"] == "model":
                 name, manifest = next(iter(benchmark.attacked.items()))
                 source = fit_source(source, [load(name, manifest["how"], "cpu")])
-            return Split(source, part["shard_size"], part["attack_at"], shard.config)
+            earlier = tuple(stages_of(part)[:-1])
+            return Split(source, part["shard_size"], part["attack_at"], shard.config, grown_from=earlier)
     raise AfbenchError(f"source '{shard.split}' has other samples now than when the benchmark was made")
 
 

@@ -181,15 +181,15 @@ def computing_like(how: Mapping[str, Any], launch: Launch) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def same_surroundings(part: Mapping[str, Any], launch: Launch) -> bool:
-    """True if what made a split is what would make it here, as far as anyone wrote down."""
-    made, now = part.get("software") or {}, software()
+def same_surroundings(part: Mapping[str, Any], shard: Mapping[str, Any], launch: Launch) -> bool:
+    """True if what made a shard of a split is what would make it here, as far as anyone wrote down."""
+    made, now = shard.get("software") or part.get("software") or {}, software()
     return launch.logged and all(made.get(key) == now[key] for key in ("afbench", "libraries"))
 
 
-def what_differs(part: Mapping[str, Any], launch: Launch) -> str:
+def what_differs(part: Mapping[str, Any], shard: Mapping[str, Any], launch: Launch) -> str:
     """Why bytes may come out differently here: versions, or that the log is lost."""
-    changed = difference(part.get("software") or {}, software())
+    changed = difference(shard.get("software") or part.get("software") or {}, software())
     if not launch.logged:
         changed.append("log/run.jsonl does not say at which batch size and with how many threads it was made")
     return "; ".join(changed) or "the versions are the same; the processor or the memory may be another"

@@ -115,7 +115,8 @@ def reproduce(
     made = next(one for one, sample in zip(done, batch, strict=True) if sample is samples[position])
     if not isinstance(made, AttackedRow):
         raise AfbenchError(f"'{row}' cannot be made again: {made.reason} ({made.detail})")
-    return _compare(made, found.row, batch, what_differs(manifest["splits"][split], launch))
+    part = manifest["splits"][split]
+    return _compare(made, found.row, batch, what_differs(part, part["shards"][number], launch))
 
 
 def _company(

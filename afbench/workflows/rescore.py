@@ -103,7 +103,7 @@ def _check_shard(
     shard = part["shards"][number]
     path = shard["path"]
     launch = read_launch(benchmark.folder, config, split, number)
-    exact = same_surroundings(part, launch) and launch.device == (recipe.device or "cpu")
+    exact = same_surroundings(part, shard, launch) and launch.device == (recipe.device or "cpu")
     exact = exact and shard.get("determinism") != "L2"
     launch = replace(launch, device=recipe.device or "cpu")
     rows = list(read_rows(benchmark.folder, [path]))

@@ -19,23 +19,11 @@ from afbench.storage.manifests import LOG
 
 from .crew import Crew
 from .finalise import finalise
-from .generate import (
-    GOES_ON,
-    Outcome,
-    check_disk,
-    commit_headers,
-    files_kept,
-    fingerprint,
-    generate,
-    is_finished,
-    list_units,
-    outcome,
-    prepare,
-    retry,
-    work_left,
-)
+from .generate import GOES_ON, files_kept, generate, retry, work_left
 from .hands import Done, Hands, run_jobs
 from .job import Job
+from .outcome import Outcome, outcome
+from .ready import check_disk, commit_headers, fingerprint, is_finished, list_units, prepare
 from .request import Hooks, Options, Part, check_request
 from .units import Unit
 from .worker import libraries

@@ -16,8 +16,8 @@ from afbench.plan.estimate import expected_source
 from afbench.sources import SourceOptions, open_source
 from afbench.storage.folder import has_records, read_header
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ids_sha256, read_configs
-from afbench.storage.shards import cut_ids
 
+from .cuts import Cut, Stage, cut_path, cut_stages, stages_of
 from .fitting import fit_source
 from .provenance import difference
 from .request import AttackAt, OnIndex, Options
@@ -28,7 +28,8 @@ class Split:
     """A source's samples, cut into shards of at most ``shard_size`` ids and at most 500 MB.
 
     ``originals`` is the config that holds them as they are: ``clean``, or ``authentic`` for those nobody forged. ``side`` is
-    that of the square they are resized to before they are attacked, if they are.
+    that of the square they are resized to before they are attacked, if they are. ``grown_from`` are the stages in which the folder
+    came to hold as many samples.
     """
 
     source: Source
@@ -36,14 +37,24 @@ class Split:
     attack_at: AttackAt
     originals: str = CLEAN
     side: int | None = None
+    grown_from: tuple[Stage, ...] = ()
 
     @property
     def name(self) -> str:
         return self.source.name
 
     @cached_property
+    def cuts(self) -> list[Cut]:
+        stages = [*self.grown_from, Stage(len(self.source.ids), self.shard_size)]
+        return cut_stages(self.source.ids, stages, self.source.pixels)
+
+    @property
     def shards(self) -> list[Sequence[str]]:
-        return cut_ids(self.source.ids, self.shard_size, self.source.pixels)
+        return [cut.ids for cut in self.cuts]
+
+    def path(self, config: str, number: int) -> str:
+        """Where a shard of a config lies."""
+        return cut_path(config, self.name, self.cuts[number])
 
     @cached_property
     def pixels(self) -> int:
@@ -68,6 +79,7 @@ class Split:
             "samples": len(self.source.ids),
             "attack_at": self.attack_at,
             "shard_size": self.shard_size,
+            **({"grown_from": [stage._asdict() for stage in self.grown_from]} if self.grown_from else {}),
             "terms": self.source.terms,
             "redistribution": self.source.redistribution,
             # absent, not empty, where there is none: so what was recorded before there was one stays as it was
@@ -110,22 +122,24 @@ def open_splits(
         if options.attack_at == "model":
             source = fit_source(source, list(localizers.values()))
             side = next((getattr(one, "side", None) for one in localizers.values()), None)
-        size = options.shard_size or _size_in_folder(out, source)
-        split = Split(source, size or 1, options.attack_at, side=side)
-        found[name] = split if size else replace(split, shard_size=_size_of(plan, split, made_on))
+        split = Split(source, options.shard_size or 1, options.attack_at, side=side)
+        found[name] = _cut_as_in_folder(out, plan, split, options, made_on)
     return found
 
 
-def _size_in_folder(out: Path, source: Source) -> int | None:
-    """How a folder cuts a source already, or is about to: whoever comes second must do as the first."""
-    fixed = _held(out, source.name, CLEAN)
-    begun = read_header(out, f"{CLEAN}.{source.name}")
-    if fixed is None and begun and begun.get("ids_sha256") == ids_sha256(source.ids):
-        fixed = begun
-    return int(fixed["shard_size"]) if fixed else None
+def _cut_as_in_folder(out: Path, plan: RunPlan, split: Split, options: Options, made_on: str) -> Split:
+    """Cut as the folder does, or is about to: whoever comes second must do as the first. What it lacks is a stage of its own."""
+    fixed = _announced(out, split.source, CLEAN)
+    stages = stages_of(fixed) if fixed else []
+    if stages and stages[-1].samples >= len(split.source.ids):
+        size = options.shard_size or stages[-1].shard_size
+        return replace(split, shard_size=size, grown_from=tuple(stages[:-1]))
+    fresh = len(split.source.ids) - (stages[-1].samples if stages else 0)
+    size = options.shard_size or _size_of(plan, split, fresh, made_on)
+    return replace(split, shard_size=size, grown_from=tuple(stages))
 
 
-def _size_of(plan: RunPlan, split: Split, made_on: str) -> int:
+def _size_of(plan: RunPlan, split: Split, samples: int, made_on: str) -> int:
     """By the sharing group that takes longest: each is committed by itself."""
     seconds = [
         effort_of(localizer_cost(name), split.pixels, made_on).of_group(group)
@@ -134,45 +148,95 @@ def _size_of(plan: RunPlan, split: Split, made_on: str) -> int:
         for name in block.localizers
         for group in settings_by_group(block.settings).values()
     ]
-    return shard_size(max(seconds, default=0.0), len(split.source.ids))
+    return shard_size(max(seconds, default=0.0), samples)
 
 
-def authentic_splits(splits: Mapping[str, Split]) -> dict[str, Split]:
+def authentic_splits(out: Path, splits: Mapping[str, Split]) -> dict[str, Split]:
     """The images nobody forged, of the sources that have any."""
-    return {
-        name: replace(split, source=_authentic(split.source), originals=AUTHENTIC)
-        for name, split in splits.items()
-        if split.source.authentic
-    }
+    return {name: _authentic(out, split) for name, split in splits.items() if split.source.authentic}
 
 
-def _authentic(source: Source) -> Source:
-    return replace(source, ids=source.authentic, sha256=source.authentic_sha256)
+def _authentic(out: Path, split: Split) -> Split:
+    source = replace(
+        split.source,
+        ids=split.source.authentic,
+        sha256=split.source.authentic_sha256,
+        sha256_of=split.source.authentic_sha256_of,
+    )
+    fixed = _announced(out, source, AUTHENTIC)
+    stages = stages_of(fixed) if fixed else []
+    size = split.shard_size
+    if stages and stages[-1].samples >= len(source.ids):
+        size = stages.pop().shard_size  # they need not have grown where the forged ones did
+    return replace(split, source=source, shard_size=size, originals=AUTHENTIC, grown_from=tuple(stages))
 
 
 def check_splits(out: Path, splits: Mapping[str, Split]) -> None:
-    """Refuse originals that differ from what the folder holds.
+    """Refuse originals that differ from what the folder holds; more of the same are none.
 
     Raises:
         UsageError: with the difference.
     """
-    for name, split in splits.items():
-        before = _held(out, name, split.originals)
+    for split in splits.values():
+        before = _held(out, split.source, split.originals)
         if before:
-            now = split.identity()
-            keys = {*now, "layout", "read"} & {*now, *before}
-            changed = difference({key: before.get(key) for key in keys}, now)
+            _refuse_fewer(out, split, before)
+            wanted = _identity_of_first(split, before)
+            keys = {*wanted, "layout", "read"} & {*wanted, *before}
+            changed = difference({key: before.get(key) for key in keys}, wanted)
             if changed:
                 raise UsageError(
-                    f"'{out}' holds other originals of '{name}' ({'; '.join(changed)}); "
-                    "use the same --limit, --seed, --shard-size, --attack-at, --terms, --mask-... options and files, or "
-                    "another --out"
+                    f"'{out}' holds other originals of '{split.name}' ({'; '.join(changed)}); "
+                    "use the same --seed, --shard-size, --attack-at, --terms, --mask-... options and files, or another --out"
                 )
 
 
-def _held(out: Path, name: str, originals: str) -> Mapping[str, Any] | None:
-    """What the folder has fixed of a split: published, or begun."""
-    published: Mapping[str, Any] | None = read_configs(out).get(originals, {}).get("splits", {}).get(name)
+def _refuse_fewer(out: Path, split: Split, before: Mapping[str, Any]) -> None:
+    asked, there = len(split.source.ids), int(before["samples"])
+    if asked < there:
+        raise UsageError(
+            f"'{out}' holds {there} samples of '{split.name}', and {asked} are asked for; a benchmark can grow and not "
+            "shrink: give no lower --limit than before and the same files, or another --out"
+        )
+
+
+def _identity_of_first(split: Split, before: Mapping[str, Any]) -> dict[str, Any]:
+    """What a split would be if it had only the samples that the folder holds; itself where it has no more."""
+    count, source = int(before["samples"]), split.source
+    if count == len(source.ids):
+        return split.identity()
+    stages = stages_of(before)
+    first = replace(
+        split,
+        source=replace(
+            source,
+            ids=source.ids[:count],
+            sha256=source.sha256_of(count) if source.sha256_of else source.sha256,
+        ),
+        shard_size=stages[-1].shard_size,
+        grown_from=tuple(stages[:-1]),
+    )
+    return first.identity()
+
+
+def _held(out: Path, source: Source, originals: str) -> Mapping[str, Any] | None:
+    """What the folder has fixed of a split: begun, which may be to grow, or published."""
+    published: Mapping[str, Any] | None = (
+        read_configs(out).get(originals, {}).get("splits", {}).get(source.name)
+    )
     # of forged images an attack's shard may be there before that of the originals
-    begun = has_records(out, split=name, config=AUTHENTIC if originals == AUTHENTIC else "*")
-    return published or (read_header(out, f"{originals}.{name}") if begun else None)
+    begun = has_records(out, split=source.name, config=AUTHENTIC if originals == AUTHENTIC else "*")
+    header = read_header(out, f"{originals}.{source.name}") if begun else None
+    return header if _has_grown(header, published) else published
+
+
+def _announced(out: Path, source: Source, originals: str) -> Mapping[str, Any] | None:
+    """The same, or what another process is about to make of these very samples."""
+    held, header = _held(out, source, originals), read_header(out, f"{originals}.{source.name}")
+    same = header and header["ids_sha256"] == ids_sha256(source.ids)
+    return header if same and _has_grown(header, held) else held
+
+
+def _has_grown(header: Mapping[str, Any] | None, before: Mapping[str, Any] | None) -> bool:
+    """Whether a header is of as many samples as there were before, or more."""
+    return header is not None and (before is None or int(header["samples"]) >= int(before["samples"]))

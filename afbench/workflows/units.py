@@ -15,7 +15,8 @@ from afbench.plan.estimate import LEAST_SHARE
 from afbench.storage.locks import others_at_work, poll, unit
 
 from .splits import Split
-from .work import Beside, Run, Task, files_made, is_made, run_shard, seconds_left, start_reading
+from .tasks import Task, files_made, is_made, seconds_left
+from .work import Beside, Run, run_shard, start_reading
 
 
 @dataclass(frozen=True)

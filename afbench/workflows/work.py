@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from typing import Any
 
 import torch
 
-from afbench.core import AfbenchError, BadSample, Localizer, Sample, Setting, Source, UsageError
+from afbench.core import AfbenchError, BadSample, Sample, Setting, Source
 from afbench.engine import OUT_OF_MEMORY, AttackedRow, Failure, Judged, judge, start_settings
 from afbench.engine.beside import Submit, Writer
 from afbench.engine.gpu_log import gpu_use
@@ -23,40 +22,21 @@ from afbench.engine.precision import promised
 from afbench.engine.room import measured_launch
 from afbench.images import ImageFormat
 from afbench.interrupts import raise_if_stopped
-from afbench.plan import config_name, settings_by_group
-from afbench.plan.effort import Effort
-from afbench.storage.folder import commit_record, log_event, read_record
+from afbench.storage.folder import commit_record, log_event
 from afbench.storage.manifests import TOP, ids_sha256
-from afbench.storage.shards import shard_path, write_shard
+from afbench.storage.shards import write_shard
 
 from .adaptive import undefended
 from .headway import Headway, Piece
 from .launches import logged_launches
 from .rows import PixelHashes, attacked_row, clean_row, hash_sample
 from .splits import Split
+from .tasks import Task, missing_groups, stored_record
 
 _NO_MEMORY = (
     "out of memory; lower --batch-size, ask for fewer phi at once, or leave out the largest images; "
     "committed shards are kept"
 )
-
-
-@dataclass(frozen=True)
-class Task:
-    """Settings of one localizer on one split; ``name`` is what configs call the localizer, ``effort`` what an image takes."""
-
-    localizer: Localizer
-    name: str
-    split: Split
-    settings: Sequence[Setting]
-    effort: Effort
-
-    def configs(self) -> dict[Setting, str]:
-        return {setting: config_name(self.name, setting) for setting in self.settings}
-
-    def without(self, published: AbstractSet[tuple[str, str]]) -> Task:
-        left = [one for one, config in self.configs().items() if (config, self.split.name) not in published]
-        return replace(self, settings=left)
 
 
 @dataclass
@@ -93,56 +73,12 @@ def stamp(out: Path) -> tuple[int, int] | None:
     return found.st_ino, found.st_mtime_ns
 
 
-def stored_record(out: Path, config: str, split: Split, number: int) -> dict[str, Any] | None:
-    """The record of a committed shard, or None if it is to be made.
-
-    Raises:
-        UsageError: if it holds other samples, since a process that no lock reaches cuts the split elsewhere.
-    """
-    record = read_record(out, config, split.name, number)
-    if record and record["ids_sha256"] != ids_sha256(split.shards[number]):
-        raise UsageError(
-            f"'{out}' holds other samples in '{record['path']}' than this process would put there: another one cuts "
-            f"shards elsewhere; give all of them the same --shard-size"
-        )
-    return record
-
-
-def seconds_left(
-    out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
-) -> float:
-    """What is missing of a shard takes, by the cost model."""
-    groups = [(task, group) for task in tasks for group in _missing_groups(out, task, number)]
-    judged = {task.name: task.effort.forward for task, _ in groups}
-    each = sum(judged.values()) + sum(task.effort.of_group(group) for task, group in groups)
-    if not originals_published and stored_record(out, split.originals, split, number) is None:
-        each += split.keep_seconds
-    return len(split.shards[number]) * each
-
-
 @dataclass(frozen=True)
 class Beside:
     """What works beside the attack: threads for images, and the one that writes."""
 
     submit: Submit
     writer: Writer
-
-
-def is_made(
-    out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
-) -> bool:
-    """True if ``run_shard`` would find nothing to do."""
-    stored = originals_published or stored_record(out, split.originals, split, number) is not None
-    return stored and not any(_missing_groups(out, task, number) for task in tasks)
-
-
-def files_made(
-    out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
-) -> int:
-    """How many of the files of a shard are committed."""
-    configs = [config for task in tasks for config in task.configs().values()]
-    wanted = [*configs, *([] if originals_published else [split.originals])]
-    return sum(stored_record(out, config, split, number) is not None for config in wanted)
 
 
 def start_reading(split: Split, number: int, submit: Submit) -> list[Future[Sample | BadSample]]:
@@ -165,7 +101,7 @@ def run_shard(
     Raises:
         AfbenchError: if a shard cannot be written.
     """
-    missing = [(task, group) for task in tasks for group in _missing_groups(run.out, task, number)]
+    missing = [(task, group) for task in tasks for group in missing_groups(run.out, task, number)]
     samples, excluded = _samples(split.shards[number], reading)
     hashing = {sample.sample_id: beside.submit(hash_sample, sample) for sample in samples}
     if not originals_published and stored_record(run.out, split.originals, split, number) is None:
@@ -358,16 +294,6 @@ def _launches(run: Run, task: Task, samples: Sequence[Sample]) -> dict[tuple[int
     return found
 
 
-def _missing_groups(out: Path, task: Task, number: int) -> list[list[Setting]]:
-    """Sharing groups with a shard to write. A group runs whole, so that a resumed run launches the same batches."""
-    configs = task.configs()
-    return [
-        group
-        for group in settings_by_group(task.settings).values()
-        if any(stored_record(out, configs[setting], task.split, number) is None for setting in group)
-    ]
-
-
 def _read(source: Source, sample_id: str) -> Sample | BadSample:
     try:
         return source.read(sample_id)
@@ -407,7 +333,7 @@ def _commit(
 ) -> None:
     record = write_shard(
         run.out,
-        shard_path(config, split.name, number, len(split.shards)),
+        split.path(config, number),
         config,
         rows,
         ids_sha256=ids_sha256(split.shards[number]),
