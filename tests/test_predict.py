@@ -1,6 +1,7 @@
 """Predictions over a benchmark, as a submission: complete, resumable, and of the localizer that was attacked."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from PIL import Image
 from afbench.core import AfbenchError, UsageError
 from afbench.defences import load_defence
 from afbench.localizers import load_localizer
+from afbench.scoring.problems import InvalidSubmission
+from afbench.scoring.score import score
 from afbench.storage.commit import sha256_file
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
@@ -39,7 +42,7 @@ def predicted(out, config, sample_id):
 
 
 def test_every_image_of_every_config_gets_the_mask_its_counts_were_taken_from(benchmark, tmp_path):
-    assert predict(benchmark, tmp_path / "none", localizer="reference") == 9
+    assert predict(benchmark, tmp_path / "none", localizer="reference").images == 9
     for config in CONFIGS[1:]:
         for row in rows(benchmark, config):
             found = predicted(tmp_path / "none", config, row["sample_id"])
@@ -90,8 +93,8 @@ def test_an_interrupted_call_goes_on_and_ends_with_the_same_bytes(benchmark, tmp
         predict(benchmark, tmp_path / "cut", localizer="reference", day="2026-01-02")
     assert not (tmp_path / "cut" / "manifest.json").exists()
     monkeypatch.undo()
-    assert predict(benchmark, tmp_path / "cut", localizer="reference", day="2026-01-02") == 5
-    assert predict(benchmark, tmp_path / "cut", localizer="reference", day="2026-01-03") == 0
+    assert predict(benchmark, tmp_path / "cut", localizer="reference", day="2026-01-02").images == 5
+    assert predict(benchmark, tmp_path / "cut", localizer="reference", day="2026-01-03").images == 0
     left, right = (
         {path.relative_to(tmp_path / one): path.read_bytes() for path in (tmp_path / one).rglob("*.*")}
         for one in ("whole", "cut")
@@ -99,9 +102,68 @@ def test_an_interrupted_call_goes_on_and_ends_with_the_same_bytes(benchmark, tmp
     assert left == right
 
 
+def grow(benchmark, folder, limit=3):
+    """A copy of the benchmark with one more config."""
+    from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+    from afbench.workflows.generate import generate
+    from afbench.workflows.request import Options
+
+    shutil.copytree(benchmark, folder)
+    blocks = (Block(("reference",), (SourceSpec("demo"),), tuple(expand_attack("fgsm", phi=["3/255"]))),)
+    return generate(RunPlan("made", blocks, 0, limit), folder, Options()).folder
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_what_a_benchmark_got_since_is_added_and_named(benchmark, tmp_path, recorded):
+    out = tmp_path / "out"
+    predict(benchmark, out, localizer="reference", day="2026-01-02")
+    if not recorded:  # as submissions were before they told the hashes of their configs
+        manifest = json.loads((out / "manifest.json").read_text())
+        del manifest["configs_sha256"]
+        (out / "manifest.json").write_text(json.dumps(manifest))
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+    data = grow(benchmark, tmp_path / "grown")
+    assert predict(data, out, localizer="reference") == (3, ("reference-fgsm-3 on demo",))
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["configs"] == [*CONFIGS[:1], "reference-fgsm-2", "reference-fgsm-3", "reference-noise-1"]
+    assert len(manifest["files_sha256"]) == 12 and score(out, data).score["not_covered"] == []
+    assert predict(data, out, localizer="reference") == (0, ())
+
+
+def test_a_killed_addition_goes_on(benchmark, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    predict(benchmark, out, localizer="reference")
+    data = grow(benchmark, tmp_path / "grown")
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(workflow, "_save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        predict(data, out, localizer="reference")
+    monkeypatch.undo()
+    with pytest.raises(InvalidSubmission, match="AF001"):
+        score(out, data)
+    assert predict(data, out, localizer="reference").images == 3
+    assert score(out, data).score["rankable"]
+
+
+def test_images_that_are_others_now_are_not_mixed(benchmark, tmp_path):
+    out = tmp_path / "out"
+    predict(benchmark, out, localizer="reference")
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["configs_sha256"]["clean"]["demo"] = "0" * 64
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(
+        UsageError, match=r"config 'clean' holds other images of source 'demo'.*give another --out"
+    ):
+        predict(benchmark, out, localizer="reference")
+
+
 def test_a_folder_of_something_else_is_refused(benchmark, tmp_path):
     predict(benchmark, tmp_path / "out", localizer="reference")
-    with pytest.raises(UsageError, match="another submission"):
+    with pytest.raises(UsageError, match=r"another submission .*defence, display_name, submission_id differ"):
         predict(benchmark, tmp_path / "out", localizer="reference", defence="jpeg")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("")

@@ -24,7 +24,7 @@ from .progress import advancing, progress_bar, quiet_option
 def command(scores: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Make a static site of score folders, or of folders of them: a ranked table, and a page per submission.
 
-    Needs no server: open index.html. One board per dataset version, one table per localizer.
+    Needs no server: open index.html. One table per localizer and version of its configs.
     """
     from afbench.workflows.board import publish_leaderboard
 

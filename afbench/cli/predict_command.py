@@ -77,13 +77,15 @@ def command(
 ) -> None:
     """Run a localizer behind a defence over a benchmark, and write the submission that `afbench score` takes.
 
-    Covers every config made against the localizer, and the originals. Run it again to go on after an interruption.
+    Covers every config made against the localizer, and the originals. Run it again to go on after an interruption, or
+    to add the configs that the benchmark got since.
     """
+    from afbench.scoring.versions import named
     from afbench.workflows.predict import predict
 
     with ExitStack() as stack:
         bar = deferred_bar(stack, "predict", "img")
-        localized = predict(
+        predicted = predict(
             data,
             out,
             localizer=localizer,
@@ -102,7 +104,10 @@ def command(
             advance=bar.advance,
         )
     if as_json:
-        echo(json.dumps({"folder": str(out), "images": localized}, indent=2))
+        told = {"folder": str(out), "images": predicted.images, "added": list(predicted.added)}
+        echo(json.dumps(told, indent=2))
         return
-    echo(f"{localized} images localized into {out}")
+    if predicted.added:
+        echo(f"{data} has grown since: {len(predicted.added)} added ({named(predicted.added)})")
+    echo(f"{predicted.images} images localized into {out}")
     echo(f"next: afbench score {out} --data {data} --out score")

@@ -23,9 +23,26 @@ def score_table(score: Mapping[str, Any], width: int | None = None) -> str:
             *found["per_attack"].items(),
         )
     ]
+    baselines = score.get("baselines", {})
+    body += [
+        _row(localizer, f"not ranked: {name}", figures)
+        for localizer, found in baselines.items()
+        for name, figures in found.items()
+        if name != "above_all_ones"
+    ]
     lines = [text_table(_HEAD, body, together=(1, 2, 2, 1), width=width)]
+    lines += [
+        f"{localizer}: not shown to beat a mask of ones in F1 ({figure(found['above_all_ones']['f1'], 3)} on attacked images)"
+        for localizer, found in baselines.items()
+        if found["all-ones"]["n"] and not found["above_all_ones"]["beaten"]
+    ]
     lines += [f"warning {one}" for one in score["warnings"]]
-    if not score["rankable"]:
+    if added := score.get("not_covered"):
+        lines.append(
+            f"not covered: {len(added)} added to the benchmark after this was made, first {added[0]}; it ranks beside "
+            "submissions of the same configs, and `afbench predict` onto the same folder adds them"
+        )
+    if not score["rankable"] and score.get("missing") != 0:
         lines.append(
             f"partial: {score.get('missing', 'some')} predictions are missing, so this cannot be ranked"
         )

@@ -79,6 +79,7 @@ def _environment() -> Environment:
         "extra": extra_text,
         "params": params_text,
         "people": _people,
+        "short": lambda warning: str(warning).split(", first ")[0],
         "strength": lambda value: f"{value:.4g}",
         "undefended": undefended_f1,
     }
@@ -144,35 +145,41 @@ def _people(names: Sequence[str]) -> str:
 def _board(board: Mapping[str, Any], number: int) -> dict[str, Any]:
     tables = []
     for count, table in enumerate(board["tables"]):
-        highest = [row["micro"]["rp"] or 0.0 for row in table["ranked"]]
-        highest += [row["micro"]["rp_ci"][1] for row in table["ranked"] if row["micro"]["rp_ci"]]
+        shown = [*table["ranked"], *table["baselines"]]
+        highest = [row["micro"]["rp"] or 0.0 for row in shown]
+        highest += [row["micro"]["rp_ci"][1] for row in shown if row["micro"]["rp_ci"]]
         end = max([100.0, *highest])
         tables.append(
             {
                 **table,
                 "ident": f"board-{number}-{count}",
                 "ranked": [_row(row, table["ranked"], end) for row in table["ranked"]],
+                "baselines": [{**row, "bar": _bar(row, end)} for row in table["baselines"]],
             }
         )
     return {**board, "ident": f"dataset-{number}", "tables": tables}
 
 
 def _row(row: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]], end: float) -> dict[str, Any]:
-    rank, micro = row["rank"], row["micro"]
+    rank = row["rank"]
     groups = sorted({other["rank"] for other in ranked})
-    bar = ""
-    if micro["rp"] is not None:
-        bar = interval_bar(micro["rp"], *(micro["rp_ci"] or (None, None)), end=end)
     return {
         **row,
         "tied": sum(other["rank"] == rank for other in ranked) > 1,
         "band": groups.index(rank) % 2,
-        "bar": Markup(bar),
+        "bar": _bar(row, end),
         "seen": [attack_name(attack) for attack in row["seen"]],
         "extra_data": extra_text(row["defence"]["extra_data"]),
         "params": params_text(row["defence"]["params"]),
         "defence": row["defence"]["type"],
     }
+
+
+def _bar(row: Mapping[str, Any], end: float) -> Markup:
+    micro = row["micro"]
+    if micro["rp"] is None:
+        return Markup("")
+    return Markup(interval_bar(micro["rp"], *(micro["rp_ci"] or (None, None)), end=end))
 
 
 def _submission(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,7 +192,10 @@ def _standing(part: Mapping[str, Any]) -> str:
         return f"Not ranked for localizer {part['localizer']}: {part['why']}."
     rank, micro = part["rank"], part["aggregates"]["micro"]
     rp = "-" if micro["rp"] is None else f"{micro['rp']:.1f}"
-    return f"Rank {rank} of {part['ranked']} for localizer {part['localizer']}, RP {rp} over all attacks."
+    told = f"Rank {rank} of {part['ranked']} for localizer {part['localizer']}, RP {rp} over all attacks."
+    if part["chance"]["beaten"]:
+        return told
+    return f"{told} Its F1 under attack is not shown to be above that of a mask of ones ({_f1(part['chance']['f1'])})."
 
 
 def _part(part: Mapping[str, Any], ident: str) -> dict[str, Any]:

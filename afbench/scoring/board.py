@@ -1,14 +1,11 @@
 """Boards: who keeps how much, who ties, and what cannot be ranked.
 
-One board per dataset version, in it one table per localizer: ranks compare the same images, or nothing.
+One board per set of originals, in it one table per localizer and version of its configs: ranks compare the same images, or nothing.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,39 +14,15 @@ import pandas as pd
 from afbench.core import UsageError
 from afbench.plan import ATTACKS
 
-from .compare import require_same_images
-from .reading import Score, verified_tables
-from .statistics import DRAWS, interval, ratio, resample, tie_groups
+from .chance import baseline_tables, chance
+from .compare import require_same_rows
+from .curves import curves
+from .entries import Entry, images_of, make_entries, same_defence, same_images, stands_behind
+from .reading import Score
+from .statistics import DRAWS, tie_groups
 from .submission import ABOUT
 from .tables import ranking_rows
-
-WHY_NOT = {
-    "adaptive": "its attacks know the defence",
-    "partial": "it covers a part of the images",
-    "untrained": "its localizer has random weights",
-}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A score with its tables made anew and the page it gets."""
-
-    score: Score
-    tables: Mapping[str, Any]
-    page: str
-
-    @property
-    def version(self) -> str:
-        return str(self.score.about["dataset_version"])
-
-    @property
-    def standing(self) -> str:
-        """``ranked``, or why not."""
-        if not self.score.about["rankable"]:
-            return "partial"
-        if self.score.about["untrained"]:
-            return "untrained"
-        return "adaptive" if self.score.about["attack_knowledge"] == "adaptive" else "ranked"
+from .versions import difference
 
 
 def build_boards(scores: Sequence[Score]) -> dict[str, Any]:
@@ -63,26 +36,22 @@ def build_boards(scores: Sequence[Score]) -> dict[str, Any]:
         AfbenchError: if a score's figures do not follow from its images.
     """
     _refuse_copies(scores)
-    entries = [Entry(score, verified_tables(score), _page(score)) for score in scores]
-    entries.sort(key=lambda entry: (entry.score.about["submission_id"], entry.page))
-    boards = []
-    for version in sorted({entry.version for entry in entries}):
-        inside = [entry for entry in entries if entry.version == version]
-        localizers = sorted({name for entry in inside for name in entry.tables["aggregates"]})
-        tables = [_table(name, inside, entries) for name in localizers]
-        boards.append({"dataset_version": version, "tables": tables})
+    entries = make_entries(scores)
+    groups: dict[str, dict[str, dict[str, list[Entry]]]] = {}
+    for entry in entries:
+        for name in entry.tables["aggregates"]:
+            group = groups.setdefault(entry.originals(name), {}).setdefault(name, {})
+            group.setdefault(entry.version(name), []).append(entry)
+    boards = [
+        {"dataset_version": version, "tables": list(_tables(by_localizer, entries))}
+        for version, by_localizer in sorted(groups.items())
+    ]
     return {
         "schema_version": 1,
         "draws": DRAWS,
         "boards": boards,
         "submissions": [_submission(entry, boards) for entry in entries],
     }
-
-
-def _page(score: Score) -> str:
-    """A file name that no text of a submission can steer."""
-    canonical = json.dumps(score.about, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return f"submission-{hashlib.sha256(canonical.encode()).hexdigest()[:32]}.html"
 
 
 def _refuse_copies(scores: Sequence[Score]) -> None:
@@ -96,14 +65,30 @@ def _refuse_copies(scores: Sequence[Score]) -> None:
         seen[key] = score
 
 
-def _table(localizer: str, entries: Sequence[Entry], everywhere: Sequence[Entry]) -> dict[str, Any]:
-    """Rank the submissions of one localizer and one dataset version."""
-    mine = [entry for entry in entries if localizer in entry.tables["aggregates"]]
-    ranked = [entry for entry in mine if entry.standing == "ranked"]
+def _tables(
+    by_localizer: Mapping[str, Mapping[str, Sequence[Entry]]], everywhere: Sequence[Entry]
+) -> Iterator[dict[str, Any]]:
+    """One table per localizer and version of its configs, the version with most configs first."""
+    for localizer, versions in sorted(by_localizer.items()):
+        parts = {version: entries[0].parts(localizer) for version, entries in versions.items()}
+        order = sorted(versions, key=lambda version: (-len(parts[version]), version))
+        for version in order:
+            yield {
+                **_table(localizer, versions[version], everywhere),
+                "version": version,
+                "differs": difference(parts[order[0]], parts[version], "the table above", "this one"),
+            }
+
+
+def _table(localizer: str, mine: Sequence[Entry], everywhere: Sequence[Entry]) -> dict[str, Any]:
+    """Rank the submissions of one localizer and one version of its configs."""
+    standing = {entry.page: entry.standing(localizer) for entry in mine}
+    ranked = [entry for entry in mine if standing[entry.page] == "ranked"]
+    whole = [entry for entry in mine if standing[entry.page] in ("ranked", "constant", "adaptive")]
     rows = {entry.page: _rows(entry, localizer) for entry in ranked}
     _require_one_benchmark(ranked, rows, localizer)
-    attacks = {attack for entry in ranked for attack in entry.tables["aggregates"][localizer]["per_attack"]}
-    first = next(iter(rows.values()), None)
+    attacks = {attack for entry in whole for attack in entry.tables["aggregates"][localizer]["per_attack"]}
+    first = None if not whole else _rows(whole[0], localizer)
     return {
         "localizer": localizer,
         "attacks": [
@@ -112,9 +97,22 @@ def _table(localizer: str, entries: Sequence[Entry], everywhere: Sequence[Entry]
         "images": 0 if first is None else len(first),
         "sources": [] if first is None else sorted(set(first["source"])),
         "ranked": _ranked(localizer, ranked, rows, everywhere),
-        "adaptive": [_row(entry, localizer) for entry in mine if entry.standing == "adaptive"],
-        "unranked": [_row(entry, localizer) for entry in mine if entry.standing in ("partial", "untrained")],
+        "baselines": _baselines(localizer, whole),
+        "adaptive": [_row(entry, localizer) for entry in mine if standing[entry.page] == "adaptive"],
+        "unranked": [
+            _row(entry, localizer)
+            for entry in mine
+            if standing[entry.page] in ("partial", "untrained", "constant")
+        ],
     }
+
+
+def _baselines(localizer: str, whole: Sequence[Entry]) -> list[dict[str, Any]]:
+    """What stands in every table without a rank: the localizer without a defence, and masks that are forged everywhere."""
+    if not whole:
+        return []
+    tables = baseline_tables(whole[0].score.per_image, localizer)
+    return [{"name": name, **_figures(found)} for name, found in tables.items()]
 
 
 def _rows(entry: Entry, localizer: str) -> pd.DataFrame:
@@ -127,7 +125,7 @@ def _require_one_benchmark(ranked: Sequence[Entry], rows: Mapping[str, pd.DataFr
     for entry in ranked[1:]:
         leader = ranked[0]
         pair = [_only(one.score, localizer) for one in (leader, entry)]
-        require_same_images(*pair)
+        require_same_rows(*pair)
         facts = [rows[one.page][["f1_original", "f1_undefended"]].to_numpy() for one in (leader, entry)]
         if facts[0].shape != facts[1].shape or not np.array_equal(*facts):
             raise UsageError(
@@ -162,6 +160,7 @@ def _ranked(
             "rank": place.rank,
             "behind": None if place.behind is None else [place.behind.low, place.behind.high],
             **_row(by_page[place.name], localizer),
+            "chance": chance(by_page[place.name].score.per_image, localizer).as_json(),
             "adaptive": _adaptive(by_page[place.name], localizer, everywhere),
         }
         for place in places
@@ -173,40 +172,42 @@ def _row(entry: Entry, localizer: str) -> dict[str, Any]:
     return {
         **{name: entry.score.about[name] for name in ABOUT},
         "page": entry.page,
-        "dataset_version": entry.version,
+        "dataset_version": entry.version(localizer),
         "content_sha256": entry.score.about["content_sha256"],
-        "micro": found["micro"],
-        "worst_case": found["worst_case"],
-        "clean": found["per_attack"].get("clean"),
-        "per_attack": {name: row for name, row in found["per_attack"].items() if name != "clean"},
+        **_figures(found),
         "seen": [name for name, row in found["per_attack"].items() if row["seen_in_training"]],
-        "why": WHY_NOT.get(entry.standing),
-        "warnings": len(entry.score.about["warnings"]),
+        "why": entry.why(localizer),
+        "warnings": list(entry.score.about["warnings"]),
+        "notes": list(entry.notes),
+    }
+
+
+def _figures(aggregates: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "micro": aggregates["micro"],
+        "worst_case": aggregates["worst_case"],
+        "clean": aggregates["per_attack"].get("clean"),
+        "per_attack": {name: row for name, row in aggregates["per_attack"].items() if name != "clean"},
     }
 
 
 def _adaptive(entry: Entry, localizer: str, everywhere: Sequence[Entry]) -> dict[str, Any] | None:
-    """What the same defence of the same authors kept against attacks through it, the worst if there are several."""
-    mine = _defence(entry)
-    found = []
+    """What the same defence of the same authors kept of the same images against attacks through it, the worst if there are several."""
+    images, measured = images_of(entry, localizer), []
     for other in everywhere:
         for name, figures in other.tables["aggregates"].items():
-            # an attack through a defence is named after both: <localizer>_<defence>
-            same = name == localizer or name.startswith(f"{localizer}_")
-            if other.standing == "adaptive" and same and _defence(other) == mine:
+            if other.standing(name) != "adaptive" or not stands_behind(name, localizer):
+                continue
+            theirs = images_of(other, name) if same_defence(entry, other) else None
+            if theirs is not None and same_images(images, theirs) and _one_denominator(images, theirs):
                 micro = figures["micro"]
-                found.append({"rp": micro["rp"], "rp_ci": micro["rp_ci"], "page": other.page})
-    known = [one for one in found if one["rp"] is not None]
-    return min(known, key=lambda one: (one["rp"], one["page"])) if known else None
+                measured.append({"rp": micro["rp"], "rp_ci": micro["rp_ci"], "page": other.page})
+    defined = [figures for figures in measured if figures["rp"] is not None]
+    return min(defined, key=lambda figures: (figures["rp"], figures["page"])) if defined else None
 
 
-def _defence(entry: Entry) -> tuple[Any, ...]:
-    about = entry.score.about
-    return (
-        about["defence"]["type"],
-        json.dumps(about["defence"]["params"], sort_keys=True),
-        tuple(about["authors"]),
-    )
+def _one_denominator(images: pd.DataFrame, others: pd.DataFrame) -> bool:
+    return np.array_equal(images["f1_original"], others["f1_original"], equal_nan=True)
 
 
 def _submission(entry: Entry, boards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -215,18 +216,18 @@ def _submission(entry: Entry, boards: Sequence[Mapping[str, Any]]) -> dict[str, 
         **{name: about[name] for name in ABOUT},
         "page": entry.page,
         "dataset_name": str(about.get("dataset", {}).get("name", "")),
-        "dataset_version": entry.version,
+        "dataset_version": str(about["dataset_version"]),
         "content_sha256": about["content_sha256"],
         "afbench_version": about["afbench_version"],
         "rankable": about["rankable"],
-        "warnings": list(about["warnings"]),
+        "warnings": [*about["warnings"], *entry.notes],
         "localizers": [
             {
                 "localizer": localizer,
                 **_place(entry, localizer, boards),
                 "aggregates": found,
                 "configs": [row for row in entry.tables["configs"] if row["localizer"] == localizer],
-                "curves": _curves(entry.score.per_image, localizer),
+                "curves": curves(entry.score.per_image, localizer),
             }
             for localizer, found in entry.tables["aggregates"].items()
         ],
@@ -234,55 +235,18 @@ def _submission(entry: Entry, boards: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 
 def _place(entry: Entry, localizer: str, boards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    version = entry.version(localizer)
     ranked = next(
         table["ranked"]
         for board in boards
         for table in board["tables"]
-        if board["dataset_version"] == entry.version and table["localizer"] == localizer
+        if (table["localizer"], table["version"]) == (localizer, version)
     )
-    rank = next((row["rank"] for row in ranked if row["page"] == entry.page), None)
-    return {"rank": rank, "ranked": len(ranked), "why": WHY_NOT.get(entry.standing)}
-
-
-def _curves(per_image: pd.DataFrame, localizer: str) -> list[dict[str, Any]]:
-    """F1 over phi or steps per attack, all sources together; strength 0 is the original."""
-    rows = per_image[(per_image["localizer"] == localizer) & per_image["defined"]]
-    images = rows[["source", "sample_id"]].drop_duplicates().sort_values(["source", "sample_id"])
-    settings = (
-        rows[["attack", "phi", "steps"]].drop_duplicates().assign(phi=lambda table: table["phi"].fillna(0.0))
-    )
-    columns, points = [], []
-    for attack, phi, steps in settings.sort_values(["attack", "phi", "steps"]).itertuples(index=False):
-        here = rows[(rows["attack"] == attack) & (rows["phi"].fillna(0.0) == phi) & (rows["steps"] == steps)]
-        mean = here.groupby(["source", "sample_id"])["f1"].mean()  # another set of parameters is another row
-        place = pd.MultiIndex.from_frame(images).get_indexer(mean.index)
-        column = np.zeros((len(images), 2))
-        column[place] = np.stack([mean, np.ones(len(mean))], axis=1)
-        columns.append(column)
-        points.append((attack, phi, steps, float(here["f1"].mean()), float(here["f1_undefended"].mean())))
-    if not points:
-        return []
-    drawn = resample(np.concatenate(columns, axis=1), images["source"].tolist())
-    sums = np.stack(list(drawn.values())).sum(axis=0)
-    by_attack: dict[str, list[dict[str, Any]]] = {}
-    for number, (attack, phi, steps, f1, undefended) in enumerate(points):
-        ends = interval(ratio(sums[:, 2 * number], sums[:, 2 * number + 1])) if len(images) > 1 else None
-        by_attack.setdefault(str(attack), []).append(
-            {
-                "strength": float(phi) if phi else int(steps),
-                "f1": f1,
-                "f1_ci": None if ends is None else [ends.low, ends.high],
-                "undefended": undefended,
-            }
-        )
-    start = by_attack.pop("clean", [])
-    order = [*ATTACKS, *sorted(by_attack.keys() - ATTACKS.keys())]
-    return [
-        {
-            "attack": attack,
-            "strength": "steps" if settings.loc[settings["attack"] == attack, "phi"].eq(0).all() else "phi",
-            "points": start + by_attack[attack],
-        }
-        for attack in order
-        if attack in by_attack
-    ]
+    row = next((row for row in ranked if row["page"] == entry.page), None)
+    return {
+        "rank": row and row["rank"],
+        "chance": row and row["chance"],
+        "ranked": len(ranked),
+        "version": version,
+        "why": entry.why(localizer),
+    }

@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from afbench.core import UsageError
+from afbench.storage.manifests import AUTHENTIC
 
 from .reading import KEY, Score
 from .statistics import DRAWS, difference_interval
 from .tables import CONTROLS
+from .versions import difference
 
 ALL_ATTACKS = "all"
 """Every image of every attack and setting together, without originals and random noise: what boards rank by."""
@@ -66,7 +68,7 @@ def paired(first: Score, second: Score) -> pd.DataFrame:
         UsageError: if they are of different dataset versions, or hold different images.
     """
     require_same_images(first, second)
-    one, two = (score.per_image.set_index(KEY).sort_index() for score in (first, second))
+    one, two = (_forged(score).set_index(KEY).sort_index() for score in (first, second))
     table = one[["attack", "f1_original"]].assign(f1_first=one["f1"], f1_second=two["f1"])
     return table[one["defined"] & two["defined"]].reset_index()
 
@@ -81,9 +83,18 @@ def require_same_images(first: Score, second: Score) -> None:
     if versions[0] != versions[1]:
         raise UsageError(
             f"'{first.folder}' and '{second.folder}' score different dataset versions, "
-            f"{versions[0]} and {versions[1]}; score both on one benchmark"
+            f"{versions[0]} and {versions[1]}{_differ(first, second)}"
         )
-    indices = [pd.MultiIndex.from_frame(score.per_image[KEY]) for score in (first, second)]
+    require_same_rows(first, second)
+
+
+def require_same_rows(first: Score, second: Score) -> None:
+    """Refuse to pair scores of which one holds images that the other lacks.
+
+    Raises:
+        UsageError: with how many, and the first.
+    """
+    indices = [pd.MultiIndex.from_frame(_forged(score)[KEY]) for score in (first, second)]
     for mine, theirs, having, lacking in ((0, 1, first, second), (1, 0, second, first)):
         missing = indices[mine].difference(indices[theirs])
         if len(missing):
@@ -91,6 +102,24 @@ def require_same_images(first: Score, second: Score) -> None:
                 f"'{first.folder}' and '{second.folder}' score different images: {len(missing)} of "
                 f"'{having.folder}' are not in '{lacking.folder}', first {'/'.join(map(str, missing[0]))}"
             )
+
+
+def _differ(first: Score, second: Score) -> str:
+    """What makes two dataset versions two, as far as the scores say."""
+    parts = [score.about.get("configs_sha256") or {} for score in (first, second)]
+    if not all(parts):
+        return "; score both on one benchmark, with one version of afbench"
+    differences = [
+        f"{localizer}: {text}"
+        for localizer in sorted(parts[0].keys() | parts[1].keys())
+        if (text := difference(*(part.get(localizer, {}) for part in parts)))
+    ]
+    return f" ({'; '.join(differences)}); `afbench predict` onto a submission's folder adds configs, then score it again"
+
+
+def _forged(score: Score) -> pd.DataFrame:
+    """The rows of images that have an F1; those of authentic ones are optional."""
+    return score.per_image[score.per_image["config"] != AUTHENTIC]
 
 
 def _compare(localizer: str, attack: str, rows: pd.DataFrame, draws: int, seed: int) -> Comparison:

@@ -84,8 +84,8 @@ def is_sample(path: str, truth: Truth) -> bool:
 
 
 def wanted_cells(claims: Claims, truth: Truth) -> list[Cell]:
-    """All cells of the localizers that a submission names."""
-    return [cell for cell in truth.cells if cell.localizer in claims.localizers]
+    """The cells of the localizers that a submission names: all of them, or those that were there when it was made."""
+    return [cell for cell in truth.cells if cell.localizer in claims.localizers and claims.wants(cell)]
 
 
 def walk_predictions(
@@ -180,6 +180,8 @@ class _Walk:
             raise Refused("AF003", f"the benchmark has no {cell}")
         if cell.localizer not in self.claims.localizers or cell.config not in self.claims.configs:
             raise Refused("AF003", f"{MANIFEST} names no localizer and config of {cell}")
+        if not self.claims.wants(cell):
+            raise Refused("AF003", f"{MANIFEST} has no hash of {cell.config} on {cell.source}, added later")
 
     def _shape(self, cell: Cell, sample_id: str) -> tuple[int, int]:
         if sample_id not in self.truth.cells[cell]:

@@ -21,6 +21,7 @@ from afbench.untrusted import is_name, shown
 
 from .problems import printable
 from .tables import build_tables, score_rows
+from .versions import dataset_version
 
 SCORE, PER_IMAGE = "score.json", "per_image.parquet"
 KEY = ["localizer", "config", "source", "sample_id"]
@@ -88,6 +89,10 @@ def verified_tables(score: Score) -> dict[str, Any]:
     Raises:
         AfbenchError: if a figure in score.json is another.
     """
+    if told := _unlike_configs(score):
+        raise AfbenchError(
+            f"'{score.folder}': {SCORE} does not follow from {PER_IMAGE}: {told}; score it again"
+        )
     tables = build_tables(score.per_image, seen=score.seen)
     for name in ("configs", "aggregates"):
         if told := _unlike(score.about[name], tables[name], name):
@@ -95,6 +100,25 @@ def verified_tables(score: Score) -> dict[str, Any]:
                 f"'{score.folder}': {SCORE} does not follow from {PER_IMAGE}: {printable(told)}; score it again"
             )
     return tables
+
+
+def _unlike_configs(score: Score) -> str | None:
+    """Where the configs that a score names the hashes of are not those of its images; None if nowhere."""
+    recorded = score.about.get("configs_sha256")
+    if recorded is None:
+        return None
+    named = {
+        (localizer, config, source)
+        for localizer, parts in recorded.items()
+        for config, sources in parts.items()
+        for source in sources
+    }
+    rows = set(score.per_image[["localizer", "config", "source"]].itertuples(index=False, name=None))
+    if odd := sorted(named ^ rows if not score.about.get("missing") else rows - named):
+        return f"configs_sha256 and the images differ, first in {'/'.join(odd[0])}"
+    if score.about["dataset_version"] != dataset_version(recorded):
+        return "dataset_version is not that of configs_sha256"
+    return None
 
 
 def _read_about(path: Path) -> dict[str, Any]:

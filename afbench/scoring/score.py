@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from afbench.core import AfbenchError, UsageError
-from afbench.storage.manifests import read_json
+from afbench.storage.manifests import AUTHENTIC, read_json
 from afbench.version import __version__
 
 from .archive import open_package
+from .chance import baseline_tables, chance, constant_masks
 from .masks import largest_png
 from .output import COLUMNS, check_out, check_score, write_score
 from .predictions import (
@@ -29,7 +30,8 @@ from .predictions import (
 from .problems import NAMED, InvalidSubmission, Problems
 from .submission import ABOUT, Claims, read_claims
 from .tables import build_tables
-from .truth import Truth, open_truth
+from .truth import Truth, open_truth, over_the_bare
+from .versions import dataset_version
 
 SCHEMA_VERSION = 1
 _ODD = {
@@ -45,6 +47,8 @@ class Examined:
     """A valid submission, counted: one row of ``per_image`` per mask; ``missing`` masks if it is partial.
 
     ``localizers`` say what each one is that the submission stands before, as the benchmark's manifests record it.
+    ``parts`` are the hashes of the configs and sources it covers, by localizer; ``not_covered`` are configs of its localizers that
+    were added to the benchmark after it was made.
     """
 
     manifest: Mapping[str, Any]
@@ -52,7 +56,8 @@ class Examined:
     per_image: pd.DataFrame
     warnings: list[dict[str, Any]]
     content_sha256: str
-    dataset_version: str
+    parts: dict[str, dict[str, dict[str, str]]]
+    not_covered: list[str]
     missing: int
 
     def as_json(self) -> dict[str, Any]:
@@ -61,6 +66,7 @@ class Examined:
             "valid": True,
             "masks": len(self.per_image),
             "missing": self.missing,
+            "not_covered": self.not_covered,
             "content_sha256": self.content_sha256,
             "warnings": self.warnings,
         }
@@ -125,6 +131,9 @@ def examine(
         problems.add("AF016", "predictions", f"'{taken[content]}' has the very same files")
     if problems:
         raise InvalidSubmission(submission.name, problems)
+    if claims.manifest["attack_knowledge"] == "adaptive":
+        for localizer in claims.localizers:
+            truth = over_the_bare(truth, localizer)
     note_baselines(found, truth)
     return Examined(
         claims.manifest,
@@ -132,7 +141,8 @@ def examine(
         per_image_table(found, truth),
         _warnings(found.odd),
         content,
-        truth.version,
+        _parts(claims, found, truth),
+        _not_covered(claims, truth),
         missing.counts["AF004"],
     )
 
@@ -158,18 +168,23 @@ def score(
     if out is not None:
         check_out(Path(out), Path(submission), Path(data))
     examined = examine(submission, data, partial=partial, board=board, start=start, advance=advance)
-    told = examined.manifest
+    told, localizers = examined.manifest, list(examined.parts)
+    warnings = [one["message"] for one in examined.warnings]
+    constant = {name: why for name in localizers if (why := constant_masks(examined.per_image, name))}
     found = {
         "schema_version": SCHEMA_VERSION,
         **{key: told[key] for key in (*ABOUT, "dataset")},
         "localizers": dict(examined.localizers),
         "content_sha256": examined.content_sha256,
         "afbench_version": __version__,
-        "dataset_version": examined.dataset_version,
-        "rankable": not examined.missing,
+        "dataset_version": dataset_version(examined.parts),
+        "configs_sha256": examined.parts,
+        "not_covered": examined.not_covered,
+        "rankable": not examined.missing and len(constant) < len(localizers),
         "missing": examined.missing,
         "untrained": False,
-        "warnings": [one["message"] for one in examined.warnings],
+        "warnings": warnings + [f"AF015: {name} is not ranked: {why}" for name, why in constant.items()],
+        "baselines": {name: _baselines(examined.per_image, name) for name in localizers},
         **build_tables(examined.per_image, seen=told["defence"]["trained_on"]),
     }
     check_score(found)
@@ -190,6 +205,34 @@ def per_image_table(found: Found, truth: Truth) -> pd.DataFrame:
                 (*cell, facts.attack, facts.phi, facts.steps, sample_id, *counts, *baseline[:2], *ranked)
             )
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _baselines(per_image: pd.DataFrame, localizer: str) -> dict[str, Any]:
+    """What a localizer's figures are to be read beside, over all attacked images."""
+    tables, against = baseline_tables(per_image, localizer), chance(per_image, localizer)
+    return {
+        **{name: table["micro"] for name, table in tables.items()},
+        "above_all_ones": against.as_json(),
+    }
+
+
+def _parts(claims: Claims, found: Found, truth: Truth) -> dict[str, dict[str, dict[str, str]]]:
+    """Hashes of what a submission covers, missing masks or not; authentic images only where it has them."""
+    covered: dict[str, dict[str, dict[str, str]]] = {}
+    for cell in wanted_cells(claims, truth):
+        if cell.config != AUTHENTIC or cell in found.counts:
+            sources = covered.setdefault(cell.localizer, {}).setdefault(cell.config, {})
+            sources[cell.source] = truth.parts[cell.config][cell.source]
+    return covered
+
+
+def _not_covered(claims: Claims, truth: Truth) -> list[str]:
+    """Configs of the named localizers, with their source, that a submission was made before."""
+    return sorted(
+        f"{cell.config} on {cell.source}"
+        for cell in truth.cells
+        if cell.localizer in claims.localizers and cell.config != AUTHENTIC and not claims.wants(cell)
+    )
 
 
 def _budget(truth: Truth, most: int) -> int:

@@ -12,10 +12,12 @@ from typing import Any, NoReturn
 from jsonschema import Draft202012Validator
 
 from afbench.shipped import shipped
+from afbench.storage.manifests import AUTHENTIC, CLEAN
 
 from .archive import BEGUN, MANIFEST, Package
 from .problems import Problems, Refused, printable
-from .truth import Truth
+from .truth import Cell, Truth
+from .versions import Parts, changed_parts, named, parts_then
 
 ABOUT = (
     "submission_id",
@@ -30,6 +32,7 @@ ABOUT = (
 """What a manifest says of its submission, kept in the score and on the board."""
 MAX_VALUES = 50_000
 """Values a manifest may hold beside its list of files."""
+_OF_WHAT = ("dataset", "localizers", "configs", "configs_sha256")
 _TOO_DEEP = object()
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _JOINERS = "\u200c\u200d"
@@ -40,13 +43,19 @@ _JOINERS = "\u200c\u200d"
 class Claims:
     """What could be read of a manifest, sound or not: enough to go on and name every problem at once.
 
-    ``files`` is None where the list of files could not be read.
+    ``files`` is None where the list of files could not be read. ``covered`` are the configs and sources of a submission that was
+    made before others were added to the benchmark; None if it is to cover all of its localizers.
     """
 
     manifest: Mapping[str, Any]
     localizers: tuple[str, ...]
     configs: frozenset[str]
     files: Mapping[str, str] | None
+    covered: Parts | None = None
+
+    def wants(self, cell: Cell) -> bool:
+        """Whether a whole submission has predictions of this cell of its localizers."""
+        return self.covered is None or cell.source in self.covered.get(cell.config, {})
 
 
 def read_claims(package: Package, limit: int, truth: Truth, problems: Problems) -> Claims:
@@ -69,9 +78,9 @@ def read_claims(package: Package, limit: int, truth: Truth, problems: Problems) 
         problems.extend("AF001", ((MANIFEST, told) for told in _wrong_files(files)))
     faults = list(_faults({**found, "files_sha256": {}} if isinstance(files, dict) else found))
     problems.extend("AF001", ((MANIFEST, told) for told in faults))
-    _check_dataset(found, truth, problems)
     localizers = _check_localizers(found, truth, problems)
     configs = _names(found.get("configs"))
+    covered = _check_dataset(found, truth, problems) if not faults or _says_what_it_is_of(found) else None
     problems.extend(
         "AF003",
         (
@@ -85,6 +94,7 @@ def read_claims(package: Package, limit: int, truth: Truth, problems: Problems) 
         localizers or nothing.localizers,
         frozenset(configs) or nothing.configs,
         files if isinstance(files, dict) else None,
+        covered,
     )
 
 
@@ -140,9 +150,23 @@ def _faults(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}: invisible or control characters"
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{path}: a number too large to keep"
-    schema = json.loads(shipped("manifests/schema/submission.schema.json").read_text(encoding="utf-8"))
-    for error in Draft202012Validator(schema).iter_errors(found):
+    for error in Draft202012Validator(_schema()).iter_errors(found):
         yield f"{error.json_path}: {printable(error.message)}"
+
+
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(shipped("manifests/schema/submission.schema.json").read_text("utf-8"))
+    return schema
+
+
+def _says_what_it_is_of(found: Mapping[str, Any]) -> bool:
+    """Whether the keys that tell what a submission is of are sound, whatever is wrong with the others."""
+    about = {key: found[key] for key in _OF_WHAT if key in found}
+    if not isinstance(found.get("files_sha256"), dict) or sum(1 for _ in _walk(about, "", 0)) > MAX_VALUES:
+        return False
+    schema = _schema()
+    needed = [key for key in _OF_WHAT if key in schema["required"]]
+    return Draft202012Validator({**schema, "required": needed}).is_valid(about)
 
 
 def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -159,13 +183,49 @@ def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
             yield from _walk(inner, f"{path}[{number}]", depth + 1)
 
 
-def _check_dataset(found: Mapping[str, Any], truth: Truth, problems: Problems) -> None:
-    dataset = found.get("dataset")
-    if not isinstance(dataset, dict):
-        return
-    for key, wanted in (("version", truth.version), ("manifest_sha256", truth.manifest_sha256)):
-        if dataset.get(key) != wanted:
-            problems.add("AF002", MANIFEST, f"{key} is '{dataset.get(key)}', this benchmark's is '{wanted}'")
+def _check_dataset(found: Mapping[str, Any], truth: Truth, problems: Problems) -> Parts | None:
+    """Hold what a sound manifest was made for against the benchmark: the configs and sources it covers, None for all."""
+    dataset, recorded = found["dataset"], found.get("configs_sha256")
+    if dataset["version"] != dataset["manifest_sha256"][:12]:
+        problems.add(
+            "AF002",
+            MANIFEST,
+            f"version is '{dataset['version']}', manifest_sha256 begins with '{dataset['manifest_sha256'][:12]}'",
+        )
+    if recorded is not None and recorded.keys() != set(found["configs"]):
+        problems.add("AF001", MANIFEST, "configs_sha256 and configs name different configs")
+        return None
+    grown = dataset["manifest_sha256"] != truth.manifest_sha256
+    covered: Parts | None = recorded
+    if grown and recorded is None:
+        covered = parts_then(
+            truth.benchmark,
+            dataset["manifest_sha256"],
+            configs=found["configs"],
+            sources={parts[2] for path in found["files_sha256"] if len(parts := path.split("/")) > 3},
+        )
+        if covered is None:
+            problems.add("AF002", MANIFEST, _unlike(found, truth))
+            return {config: truth.parts[config] for config in found["configs"] if config in truth.parts}
+    problems.extend("AF002", ((MANIFEST, told) for told in changed_parts(covered or {}, truth.parts)))
+    if not grown or covered is None:
+        return None
+    attacked = {source for sources in covered.values() for source in sources}
+    if lacking := sorted(attacked - covered.get(CLEAN, {}).keys()):
+        problems.add("AF004", MANIFEST, f"covers no originals (config '{CLEAN}') of {', '.join(lacking)}")
+    return covered
+
+
+def _unlike(found: Mapping[str, Any], truth: Truth) -> str:
+    """Why a submission that records no hash of its configs is of no use here, and how to mend it."""
+    names = {entry["id"] for entry in found["localizers"]}
+    added = {cell.config for cell in truth.cells if cell.localizer in names} - {*found["configs"], AUTHENTIC}
+    return (
+        f"manifest_sha256 is '{found['dataset']['manifest_sha256'][:12]}...', this benchmark's is "
+        f"'{truth.manifest_sha256[:12]}...'"
+        + (f"; configs it does not cover: {named(added)}" if added else "")
+        + "; it records no configs_sha256 to tell whether the configs it covers are as they were: predict again into a new folder"
+    )
 
 
 def _check_localizers(found: Mapping[str, Any], truth: Truth, problems: Problems) -> tuple[str, ...]:

@@ -50,7 +50,12 @@ class _Drawn:
 
 
 def build_tables(
-    per_image: pd.DataFrame, *, seen: Collection[str] = (), draws: int = DRAWS, seed: int = 0
+    per_image: pd.DataFrame,
+    *,
+    seen: Collection[str] = (),
+    undefended: bool = False,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Make the ``configs``, ``aggregates`` and ``bootstrap`` of score.json.
 
@@ -58,6 +63,7 @@ def build_tables(
         per_image: ``COLUMNS`` and, where maps were submitted, ``auc`` and ``f1_best``; one row per localizer, config,
             source and sample, in any order.
         seen: attacks, ``<localizer>-<attack>`` or configs that a defence was trained on.
+        undefended: tell what the localizer reaches without a defence instead; of it, F1 alone is known.
         draws: of the bootstrap.
         seed: of the bootstrap, 0 or more.
     Returns:
@@ -67,6 +73,8 @@ def build_tables(
         ValueError: if a column is missing or a row is there twice.
     """
     rows = score_rows(per_image)
+    if undefended:
+        rows = _undefended(rows)
     rows["seen"] = (
         rows["config"].isin(list(seen))
         | rows["attack"].isin(list(seen))
@@ -120,6 +128,12 @@ def score_rows(per_image: pd.DataFrame) -> pd.DataFrame:
     rows["forged"] = counts.tp + counts.fn > 0
     rows["defined"] = rows["forged"] & rows[["f1", "f1_original", "f1_undefended"]].notna().all(axis=1)
     return rows
+
+
+def _undefended(rows: pd.DataFrame) -> pd.DataFrame:
+    of_masks = ["iou", "mcc", "fpr", *_OF_MAPS]
+    forged = rows[rows["forged"]].reset_index(drop=True)
+    return forged.drop(columns=of_masks, errors="ignore").assign(f1=forged["f1_undefended"])
 
 
 def ranking_rows(per_image: pd.DataFrame) -> pd.DataFrame:

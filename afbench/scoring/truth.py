@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -18,8 +18,19 @@ from afbench.images import decode_stored
 from afbench.metrics import Counts
 from afbench.storage.commit import sha256_file
 from afbench.storage.identity import identity_of
-from afbench.storage.manifests import ORIGINALS, TOP, Benchmark, open_benchmark, read_json, shard_paths
+from afbench.storage.manifests import (
+    AUTHENTIC,
+    CLEAN,
+    ORIGINALS,
+    TOP,
+    Benchmark,
+    open_benchmark,
+    read_json,
+    shard_paths,
+)
 from afbench.storage.shards import read_rows
+
+from .versions import Parts, part_hashes
 
 CACHE_BYTES = 1 << 28
 """Decoded masks held at a time; the others wait as the PNG they are stored as."""
@@ -59,7 +70,7 @@ class ConfigFacts:
     steps: int
 
 
-CLEAN = ConfigFacts("clean", math.nan, 0)
+CLEAN_FACTS = ConfigFacts("clean", math.nan, 0)
 
 
 @dataclass
@@ -93,7 +104,7 @@ class Masks:
 
 @dataclass(frozen=True)
 class Truth:
-    """A benchmark opened for scoring; ``cells`` hold the baselines of their samples by id.
+    """A benchmark opened for scoring; ``cells`` hold the baselines of their samples by id, ``parts`` the hashes of its configs.
 
     ``localizers`` say by name what each one is.
     """
@@ -108,10 +119,12 @@ class Truth:
     cells: Mapping[Cell, Mapping[str, Baseline]]
     shapes: Mapping[Key, tuple[int, int]]
     masks: Masks
+    parts: Parts
+    benchmark: Benchmark = field(repr=False)
 
 
 def dataset_identity(folder: Path, benchmark: Benchmark) -> dict[str, str]:
-    """``dataset`` of a submission's manifest. A benchmark carries no version: its hash is one."""
+    """``dataset`` of a submission's manifest: the hash of MANIFEST.json, which moves with every config that is added."""
     digest = sha256_file(folder / TOP)
     return {
         "name": "+".join(benchmark.configs["clean"]["splits"]),
@@ -165,13 +178,51 @@ def _open(benchmark: Benchmark) -> Truth:
             for one in benchmark.attacked.values()
         },
         facts={
-            **dict.fromkeys(ORIGINALS, CLEAN),
+            **dict.fromkeys(ORIGINALS, CLEAN_FACTS),
             **{name: _facts(one["how"]) for name, one in benchmark.attacked.items()},
         },
         cells=dict(sorted(cells.items())),
         shapes=shapes,
         masks=Masks(encoded),
+        parts=part_hashes(benchmark),
+        benchmark=benchmark,
     )
+
+
+def over_the_bare(truth: Truth, localizer: str) -> Truth:
+    """Give a localizer that stands behind a defence, and was attacked as one of its own, the baselines of the bare one.
+
+    Its rows tell what localizer and defence find in the originals together; RP is over what the bare localizer finds there, which
+    is the one of the longest name that the other's begins with: ``reference`` of ``reference_jpeg``.
+
+    Raises:
+        AfbenchError: if the benchmark does not hold that.
+    """
+    if truth.localizers[localizer]["through_defence"]:
+        return truth
+    bare = max(
+        (
+            name
+            for name, identity in truth.localizers.items()
+            if localizer.startswith(f"{name}_") and not identity["through_defence"]
+        ),
+        key=len,
+        default=None,
+    )
+    rebased: dict[Cell, dict[str, Baseline]] = {}
+    for cell, samples in truth.cells.items():
+        if cell.localizer == localizer and cell.config != AUTHENTIC:
+            originals = truth.cells.get(Cell(bare or "", cell.source, CLEAN), {})
+            figures = {name: originals[name].f1_original for name in samples if name in originals}
+            if len(figures) < len(samples) or any(map(math.isnan, figures.values())):
+                raise AfbenchError(
+                    "an adaptive RP is over the F1 of the bare localizer on the originals, and "
+                    f"'{truth.benchmark.folder}' attacked '{localizer}' as a localizer of its own: attack it with "
+                    "--through-defence, or add a config of the bare localizer, on the same samples and called what "
+                    f"'{localizer}' begins with"
+                )
+            rebased[cell] = {name: Baseline(figure, figure, None) for name, figure in figures.items()}
+    return replace(truth, cells={**truth.cells, **rebased})
 
 
 def _originals(

@@ -22,6 +22,7 @@ from afbench.engine.beside import Submit, default_threads, threads
 from afbench.images import decode_stored
 from afbench.localizers import load_localizer
 from afbench.scoring.archive import BEGUN, MANIFEST
+from afbench.scoring.versions import part_hashes
 from afbench.storage.commit import commit_json, sha256_file
 from afbench.storage.manifests import (
     ORIGINALS,
@@ -29,7 +30,6 @@ from afbench.storage.manifests import (
     Benchmark,
     count_rows,
     open_benchmark,
-    read_json,
     safe_path,
     shard_paths,
 )
@@ -38,9 +38,17 @@ from afbench.version import __version__
 
 from .adaptive import adaptive_configs, require_oblivious
 from .attacked import require_architecture, require_attacked
+from .claim import claim_submission
 from .request import config_localizer
 
 _ROWS_AT_ONCE = 64
+
+
+class Predicted(NamedTuple):
+    """Images localized by a call, and the configs, with their source, that were added to the benchmark since the last one."""
+
+    images: int
+    added: tuple[str, ...] = ()
 
 
 def predict(
@@ -61,14 +69,15 @@ def predict(
     batch_size: int | None = None,
     start: Callable[[int], None] = lambda images: None,
     advance: Callable[[int], None] = lambda images: None,
-) -> int:
+) -> Predicted:
     """Localize every image of a benchmark made against a localizer, its originals and authentic images, behind a defence.
 
-    Writes ``manifest.json`` last; what is there of an interrupted call is kept and gone on from.
+    Writes ``manifest.json`` last; what is there of an interrupted call is kept and gone on from. Where configs were added to the
+    benchmark since, only those are localized.
 
     Args:
         data: a finished benchmark.
-        out: the submission's folder: new, empty, or an unfinished submission of the same.
+        out: the submission's folder: new, empty, or holding this very submission, finished or not.
         localizer: what the benchmark's configs call it, or a user's own ``my_package.my_module:build``.
         localizer_name: what the configs call it, where ``generate`` was told another name, e.g. of hardened weights.
         defence: as ``load_defence`` reads it.
@@ -83,8 +92,6 @@ def predict(
         batch_size: images per launch; None to follow their size.
         start: told how many images there are to localize.
         advance: told how many were just done.
-    Returns:
-        Images localized by this call.
     Raises:
         UsageError: if the benchmark has no config of this localizer, its weights are others, or the folder holds
             something else.
@@ -110,8 +117,9 @@ def predict(
             "threshold": network.threshold,
         },
     }
-    if not _begin(out, manifest):
-        return 0
+    claimed = claim_submission(out, manifest, benchmark)
+    if not claimed.unfinished:
+        return Predicted(0)
     start(sum(count_rows(benchmark.configs[config]) for config in configs))
     done = 0
     written: dict[str, str] = {}
@@ -145,7 +153,7 @@ def predict(
     }
     commit_json(out / MANIFEST, {**manifest, "files_sha256": files})
     (out / BEGUN).unlink()
-    return done
+    return Predicted(done, claimed.added)
 
 
 def _configs(benchmark: Benchmark, localizer: str, defence: str, through: Purifier | None) -> list[str]:
@@ -168,7 +176,7 @@ def _manifest(
     benchmark: Benchmark, how: Mapping[str, Any], configs: Sequence[str], purifier: Purifier
 ) -> dict[str, Any]:
     """What benchmark and defence decide of a submission's manifest."""
-    top = sha256_file(benchmark.folder / TOP)
+    top, hashes = sha256_file(benchmark.folder / TOP), part_hashes(benchmark)
     return {
         "schema_version": 1,
         "paper_url": "",
@@ -184,31 +192,9 @@ def _manifest(
         "dataset": {"name": benchmark.folder.resolve().name, "version": top[:12], "manifest_sha256": top},
         "localizers": [{"id": how["name"], "weights_sha256": how["weights_sha256"]}],
         "configs": list(configs),
+        "configs_sha256": {config: hashes[config] for config in configs},
         "afbench_version": __version__,
     }
-
-
-def _begin(out: Path, manifest: Mapping[str, Any]) -> bool:
-    """Claim the folder; False if this very submission is there already.
-
-    Raises:
-        UsageError: if it holds something else.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    found = next((out / name for name in (MANIFEST, BEGUN) if (out / name).is_file()), None)
-    if found is None:
-        if any(out.iterdir()):
-            raise UsageError(f"'{out}' is not empty and holds no submission; give another --out")
-        commit_json(out / BEGUN, dict(manifest))
-        return True
-    before = read_json(found)
-    before.pop("files_sha256", None)
-    # a submission is not another one for being finished on the next day
-    if {**before, "date": ""} != {**manifest, "date": ""}:
-        raise UsageError(
-            f"'{out}' holds another submission ({before.get('display_name')}); give another --out"
-        )
-    return found.name == BEGUN
 
 
 class DecodedRows(NamedTuple):

@@ -20,8 +20,9 @@ from PIL import Image
 
 from afbench.images import encode_image, pixel_sha256
 from afbench.metrics import count_pixels, f1, iou
+from afbench.scoring.versions import part_hashes
 from afbench.storage.folder import commit_header, commit_record
-from afbench.storage.manifests import ids_sha256
+from afbench.storage.manifests import ids_sha256, open_benchmark, read_configs
 from afbench.storage.shards import shard_path, write_shard
 from afbench.workflows.finalise import finalise
 
@@ -35,6 +36,8 @@ CONFIGS = {
     "loc-noise-1": ("loc", "noise", "1/255", 1),
     "other-fgsm-1": ("other", "fgsm", "1/255", 1),
 }
+ADDED = {"loc-bim-1": ("loc", "bim", "1/255", 10)}
+"""What a benchmark may get later."""
 WEIGHTS = {"loc": "1" * 64, "other": "2" * 64}
 FIRST = "predictions/loc/a/loc-pgd-1/a-0.png"
 HDF5_WITH_EXTERNAL_STORAGE = zlib.decompress(
@@ -61,9 +64,20 @@ def undefended(source: str, sample_id: str, config: str) -> np.ndarray:
     return np.roll(truth_of(source, sample_id), moved, axis=1)
 
 
-def make_benchmark(folder: Path, *, untrained: bool = False, authentic: bool = False) -> Path:
-    """Two localizers, two sources, four configs and the originals; images of 20 x 28 pixels."""
-    for source, ids in IDS.items():
+def make_benchmark(
+    folder: Path,
+    *,
+    untrained: bool = False,
+    authentic: bool = False,
+    sources: tuple[str, ...] = tuple(IDS),
+    configs: dict[str, tuple] | None = None,
+) -> Path:
+    """Two localizers, two sources, four configs and the originals; images of 20 x 28 pixels. Called again, it adds to a folder."""
+    there = read_configs(folder)
+    for source in sources:
+        ids = IDS[source]
+        if source in there.get("clean", {}).get("splits", {}):
+            continue
         identity = {"source_sha256": "0" * 64, "ids_sha256": ids_sha256(ids), "samples": len(ids)}
         identity |= {"attack_at": "native", "shard_size": 64, "terms": "made by a test"}
         commit_header(folder, f"clean.{source}", identity)
@@ -71,13 +85,14 @@ def make_benchmark(folder: Path, *, untrained: bool = False, authentic: bool = F
         if authentic:
             commit_header(folder, f"authentic.{source}", identity)
             _commit(folder, "authentic", source, [_authentic_row(source, one) for one in AUTHENTIC_IDS])
-    for config, (localizer, attack, phi, steps) in CONFIGS.items():
+    for config, (localizer, attack, phi, steps) in (configs or CONFIGS).items():
         how = {"attack": attack, "phi": phi, "steps": steps, "params": {}, "localizer": {"name": localizer}}
         how["localizer"] |= {"weights_sha256": WEIGHTS[localizer], "threshold": 0.5, "untrained": untrained}
         header = {"config": config, "config_hash": config, "how": how, "software": {}}
         commit_header(folder, config, header)
-        for source, ids in IDS.items():
-            _commit(folder, config, source, [_attacked_row(source, one, config) for one in ids])
+        for source in sources:
+            if source not in there.get(config, {}).get("splits", {}):
+                _commit(folder, config, source, [_attacked_row(source, one, config) for one in IDS[source]])
     finalise(folder)
     return folder
 
@@ -112,7 +127,7 @@ def _authentic_row(source: str, sample_id: str) -> dict:
 
 
 def _attacked_row(source: str, sample_id: str, config: str) -> dict:
-    localizer, attack, phi, steps = CONFIGS[config]
+    localizer, attack, phi, steps = {**CONFIGS, **ADDED}[config]
     truth = truth_of(source, sample_id)
     before, after = (count_pixels(undefended(source, sample_id, one), truth) for one in ("clean", config))
     nothing = dict.fromkeys(("loss_clean", "loss_adv", "psnr", "ssim", "l2", "changed"), 0.5)
@@ -153,16 +168,19 @@ def make_submission(
     localizers: tuple[str, ...] = ("loc",),
     mask: Callable[[str, str, str], np.ndarray] = defended,
     probabilities: bool = False,
+    hashes: bool = False,
     **changed: object,
 ) -> Path:
-    """A valid submission; ``changed`` replaces keys of its manifest."""
-    configs = ["clean", *(name for name, how in CONFIGS.items() if how[0] in localizers)]
+    """A valid submission; ``changed`` replaces keys of its manifest, ``hashes`` adds those of its configs."""
+    made = read_configs(data)
+    behind = {name: {**CONFIGS, **ADDED}[name][0] for name in made if name not in ("clean", "authentic")}
+    configs = ["clean", *(name for name, localizer in behind.items() if localizer in localizers)]
     for localizer in localizers:
         for config in configs:
-            if config != "clean" and CONFIGS[config][0] != localizer:
+            if behind.get(config, localizer) != localizer:
                 continue
-            for source, ids in IDS.items():
-                for one in ids:
+            for source in made[config]["splits"]:
+                for one in IDS[source]:
                     place = f"{localizer}/{source}/{config}/{one}.png"
                     found = mask(source, one, config)
                     write(folder, f"predictions/{place}", png(found))
@@ -194,6 +212,9 @@ def make_submission(
         "afbench_version": "0.1.0",
         "attack_knowledge": "oblivious",
     }
+    if hashes:
+        parts = part_hashes(open_benchmark(data))
+        manifest["configs_sha256"] = {config: parts[config] for config in configs}
     (folder / "manifest.json").write_text(json.dumps({**manifest, **changed}))
     if "files_sha256" not in changed:
         rehash(folder)

@@ -107,6 +107,48 @@ def test_an_adaptive_score_fills_the_column_of_the_same_defence_and_has_no_rank(
     assert all(not table["ranked"] for table in found["boards"][1]["tables"])
 
 
+JPEG = {"type": "jpeg", "params": {"quality": 75}}
+
+
+def composite(kept=0.05, **changes):
+    """Rows of localizer and defence attacked as a localizer of its own: over what both find in the originals."""
+    table = per_image(kept).assign(localizer="reference_jpeg")
+    return table.assign(f1_original=0.8 * table["f1_original"], f1_undefended=0.0, **changes)
+
+
+def through(table):
+    return {"table": table, "attack_knowledge": "adaptive", "defence": JPEG}
+
+
+def test_an_adaptive_rp_is_over_the_denominator_of_the_oblivious_one_beside_it(put):
+    scores = [put("jpeg", 0.5, defence=JPEG), put("through", 0, **through(composite()))]
+    own = scores[1].about["aggregates"]["reference_jpeg"]["micro"]
+    found = build_boards(scores)
+    tables = {table["localizer"]: table for table in found["boards"][0]["tables"]}
+    (row,), (adaptive,) = tables["reference"]["ranked"], tables["reference_jpeg"]["adaptive"]
+    assert row["adaptive"]["rp"] == pytest.approx(0.8 * own["rp"])
+    assert row["adaptive"]["rp"] == adaptive["micro"]["rp"] and own["f1"] == adaptive["micro"]["f1"]
+    page = next(one for one in found["submissions"] if one["submission_id"] == "through")
+    assert page["localizers"][0]["aggregates"]["micro"]["rp"] == row["adaptive"]["rp"]
+    assert any("over the F1 of the bare localizer" in text for text in page["warnings"])
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        lambda table: table[table["sample_id"] != "demo-001"],
+        lambda table: table.assign(sample_id=table["sample_id"].str.replace("demo-001", "demo-100")),
+        lambda table: table.assign(tn=table["tn"] + 1),
+    ],
+)
+def test_an_adaptive_rp_of_other_images_is_not_shown_beside_and_that_is_said(put, others):
+    found = build_boards([put("jpeg", 0.5, defence=JPEG), put("through", 0, **through(others(composite())))])
+    tables = {table["localizer"]: table for table in found["boards"][0]["tables"]}
+    assert tables["reference"]["ranked"][0]["adaptive"] is None
+    (note,) = tables["reference_jpeg"]["adaptive"][0]["notes"]
+    assert note.startswith("not shown beside 'jpeg': ")
+
+
 def test_attacks_a_defence_was_trained_on_are_named(put):
     row = only_table(build_boards([put("seen", 0.5, defence={"trained_on": ["fgsm", "reference-cw-50"]})]))[
         "ranked"

@@ -17,6 +17,7 @@ from submissions import (
     CONFIGS,
     IDS,
     SHAPE,
+    WEIGHTS,
     change,
     defended,
     make_benchmark,
@@ -37,7 +38,9 @@ from afbench.scoring.problems import InvalidSubmission
 from afbench.scoring.score import examine, score
 from afbench.scoring.tables import build_tables
 from afbench.scoring.truth import open_truth
+from afbench.scoring.versions import version_of
 from afbench.shipped import shipped
+from afbench.storage.commit import sha256_file
 from afbench.storage.manifests import TOP
 
 
@@ -75,7 +78,7 @@ def test_a_score_follows_its_schema_and_its_images(bench, submission, tmp_path):
     rows = pd.read_parquet(tmp_path / "score/per_image.parquet")
     tables = json.loads(json.dumps(build_tables(rows, seen=["loc-pgd-1"])))
     assert {key: stored[key] for key in tables} == tables
-    assert stored["rankable"] and stored["dataset_version"] == open_truth(bench).version
+    assert stored["rankable"] and stored["dataset_version"] == version_of(stored["configs_sha256"]["loc"])
     assert stored["defence"]["params"] == {"pixels": 3} and stored["attack_knowledge"] == "oblivious"
     assert [row["config"] for row in stored["configs"] if row["seen_in_training"]] == ["loc-pgd-1"] * 2
 
@@ -185,10 +188,13 @@ def test_a_damaged_benchmark_is_one_line(bench, submission, tmp_path):
 def test_a_changed_baseline_is_another_benchmark(bench, submission, tmp_path):
     data = tmp_path / "edited"
     shutil.copytree(bench, data)
-    (data / TOP).write_bytes((data / TOP).read_bytes().replace(b'"bytes"', b'"bytes" '))
+    path = data / "manifests/loc-pgd-1.json"
+    before = sha256_file(path)
+    path.write_text(path.read_text().replace('"config_hash": "loc-pgd-1"', '"config_hash": "other"'))
+    (data / TOP).write_text((data / TOP).read_text().replace(before, sha256_file(path)))
     with pytest.raises(InvalidSubmission) as told:
         score(submission, data)
-    assert told.value.problems.counts == {"AF002": 2}
+    assert told.value.problems.counts == {"AF002": 1}
 
 
 def test_two_networks_under_one_name_are_refused(bench, monkeypatch, tmp_path):
@@ -239,3 +245,24 @@ def test_afbench_score_is_the_function_and_needs_no_torch(bench, submission):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["test-1", "False"]
+
+
+BEHIND = {"loc_shift-pgd-1": ("loc_shift", "pgd", "1/255", 10)}
+
+
+def test_an_adaptive_score_of_a_localizer_of_its_own_is_over_the_bare_one(tmp_path, monkeypatch):
+    monkeypatch.setitem(CONFIGS, "loc_shift-pgd-1", BEHIND["loc_shift-pgd-1"])
+    monkeypatch.setitem(WEIGHTS, "loc_shift", "3" * 64)
+    options = {"localizers": ("loc_shift",), "attack_knowledge": "adaptive"}
+    alone = make_benchmark(tmp_path / "alone", configs=BEHIND)
+    made = make_submission(tmp_path / "submission", alone, **options)
+    with pytest.raises(AfbenchError, match=r"over the F1 of the bare localizer.*attacked 'loc_shift' as a"):
+        score(made, alone)
+    assert score(make_submission(made, alone, localizers=("loc_shift",)), alone).score["rankable"]
+    both = make_benchmark(tmp_path / "both", configs={**BEHIND, "loc-pgd-1": CONFIGS["loc-pgd-1"]})
+    rows = score(make_submission(tmp_path / "again", both, **options), both).per_image
+    for row in rows.itertuples():
+        bare = f1(
+            count_pixels(undefended(row.source, row.sample_id, "clean"), truth_of(row.source, row.sample_id))
+        )
+        assert row.f1_original == row.f1_undefended == bare
