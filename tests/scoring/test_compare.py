@@ -176,7 +176,7 @@ def test_rows_that_are_no_parquet_are_one_line(folders, tmp_path):
 
 def test_the_command_prints_a_table_or_json(afbench, folders):
     first, second = str(folders["strong"]), str(folders["weak"])
-    ran = afbench("compare", first, second)
+    ran = afbench("compare", first, second, "--wide")
     assert ran.code == 0 and "first  strong\nsecond weak" in ran.out
     (line,) = [line for line in ran.out.splitlines() if line.startswith("reference  all")]
     assert "differ" in line

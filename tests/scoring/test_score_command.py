@@ -73,11 +73,11 @@ def test_a_partial_score_says_that_it_cannot_be_ranked(afbench, bench, submissio
 
 
 def test_the_table_ends_with_the_baselines_and_says_what_chance_reaches(afbench, bench, submission, tmp_path):
-    good = afbench("score", submission, "--data", bench, "--out", "score").out
+    good = afbench("score", submission, "--data", bench, "--out", "score", "--wide").out
     assert "loc        not ranked: none" in good and "loc        not ranked: all-ones" in good
     assert "not shown to beat" not in good
     ones = make_submission(tmp_path / "ones", bench, mask=lambda *of: np.ones(SHAPE, bool))
-    told = afbench("score", ones, "--data", bench, "--out", "ones-score").out
+    told = afbench("score", ones, "--data", bench, "--out", "ones-score", "--wide").out
     assert "loc: not shown to beat a mask of ones in F1 (" in told
     assert "AF015: loc is not ranked: nearly every pixel" in told and "partial" not in told
 
