@@ -56,7 +56,7 @@ def changed_parts(recorded: Parts, now: Parts) -> Iterator[str]:
             if config in now and source not in now[config]:
                 yield f"config '{config}' has no source '{source}' in this benchmark"
             elif config in now and now[config][source] != digest:
-                yield f"config '{config}' holds other images of source '{source}' than this was made from"
+                yield f"config '{config}' holds other images of source '{source}' than this was made from, or more of them"
 
 
 def difference(first: Parts, second: Parts, one: str = "the first", other: str = "the second") -> str:
