@@ -115,7 +115,7 @@ def test_scores_are_found_in_folders_and_folders_of_them(folders, tmp_path):
         ({"content_sha256": "x"}, "content_sha256"),
         ({"rankable": "yes"}, "rankable"),
         ({"paper_url": "javascript:alert(1)"}, "paper_url"),
-        ({"display_name": "left\u202eright"}, "is no name"),
+        ({"display_name": "left\u202eright"}, "invisible"),
         ({"display_name": "x" * 6000}, "too long"),
         ({"unknown": 1}, "unknown"),
         ({"bootstrap": {"draws": 1, "seed": 0, "x": [[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]}}, "nested"),
