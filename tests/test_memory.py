@@ -132,7 +132,7 @@ def make(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
         bound = localizer.logits
         free = replace(localizer, most=1000, most_pixels=10**9)
         localizer.logits = lambda image: bound(image) if image.requires_grad else free.logits(image)  # type: ignore[method-assign]
-        monkeypatch.setattr("afbench.workflows.generate.load_localizer", lambda *asked, **given: localizer)
+        monkeypatch.setattr("afbench.workflows.ready.load_localizer", lambda *asked, **given: localizer)
         plan = RunPlan(
             "test",
             (Block(("reference",), (SourceSpec("folder", str(photographs)),), tuple(expand_attack(attack))),),
