@@ -32,7 +32,7 @@ from .forms import (
 )
 
 EXPORT_RULES = {"hdf5": 1, "parquet": 1, "imagefolder": 1, "webdataset": 2}
-"""Of each form; changes whenever the same benchmark would give other bytes."""
+"""Of each form; changes whenever a shard of the same benchmark would give other bytes."""
 
 
 @dataclass(frozen=True)
