@@ -129,14 +129,16 @@ def _opened(path: Path, content: Any) -> Any:
 def _may_nest(value: Any) -> bool:
     """True for what holds tensors, or another nest; settings under a name such as ``model`` hold neither."""
     return isinstance(value, Mapping) and (
-        any(isinstance(one, Tensor) for one in value.values()) or any(name in value for name in _NESTS)
+        any(isinstance(entry, Tensor) for entry in value.values()) or any(name in value for name in _NESTS)
     )
 
 
 def _bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same under names without what wrappers put before every one of them, in any order and number."""
     while state:
-        wrapper = next((one for one in _WRAPPERS if all(name.startswith(one) for name in state)), None)
+        wrapper = next(
+            (prefix for prefix in _WRAPPERS if all(name.startswith(prefix) for name in state)), None
+        )
         if wrapper is None:
             break
         state = {name.removeprefix(wrapper): value for name, value in state.items()}

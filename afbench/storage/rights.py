@@ -31,15 +31,15 @@ def revealing(
 
     The rows decide, not the settings: C&W and attacks of other libraries have no phi.
     """
-    found = []
+    configs_above = []
     for source in sorted(sources):
         for name, manifest in configs.items():
             if name not in ORIGINALS and source in manifest["splits"]:
                 rows = read_rows(folder, shard_paths(manifest, source), ("linf",))
                 levels = max((row["linf"] or 0 for row in rows), default=0)
                 if levels > RESIDUAL_LEVELS:
-                    found.append(Revealing(source, name, levels))
-    return found
+                    configs_above.append(Revealing(source, name, levels))
+    return configs_above
 
 
 def hidden_sources(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -142,9 +142,9 @@ def _withheld(benchmark: Benchmark, to: str, with_originals: bool | None) -> lis
 
 
 def _refuse_revealing(benchmark: Benchmark, sources: Sequence[str]) -> None:
-    if found := revealing(benchmark.folder, benchmark.configs, sources):
-        first = found[0]
-        others = [name for name in benchmark.attacked if name not in {one.config for one in found}]
+    if above := revealing(benchmark.folder, benchmark.configs, sources):
+        first = above[0]
+        others = [name for name in benchmark.attacked if name not in {revealed.config for revealed in above}]
         take = (
             f"take others with {' '.join(f'--config {name}' for name in others[:3])}"
             if others

@@ -136,8 +136,8 @@ def _refuse_revealing(folder: Path, configs: Mapping[str, Mapping[str, Any]], ma
     """Raise if residuals of an archive show originals it was to do without."""
     sources = hidden_sources(configs)
     asked = [source for source, word in sources.items() if word == FORBIDDEN or not may_share]
-    if found := revealing(folder, configs, asked):
-        first = found[0]
+    if above := revealing(folder, configs, asked):
+        first = above[0]
         may = "may not" if sources[first.source] == FORBIDDEN else "perhaps may not"
         raise UsageError(
             f"'{folder}': {first.config} changes pixels of {first.source}, which {may} be shared, by up to {first.levels} "

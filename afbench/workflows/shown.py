@@ -61,15 +61,16 @@ def _named(benchmark: Benchmark, names: Sequence[str], splits: Sequence[str]) ->
         split: [row["sample_id"] for row in _facts(benchmark, CLEAN, split, ("sample_id",))]
         for split in splits
     }
-    for split, known in ids.items():
-        if {*names} <= {*known}:
+    for split, names_there in ids.items():
+        if {*names} <= {*names_there}:
             return Shown(split, names)
-    everything = [name for known in ids.values() for name in known]
+    everything = [name for names_there in ids.values() for name in names_there]
     if missing := [name for name in names if name not in everything]:
         meant = did_you_mean("sample", missing[0], everything)
         where = f"split '{splits[0]}' of " if len(splits) == 1 else ""
         raise UsageError(
-            f"--sample '{missing[0]}' is not in {where}'{benchmark.folder}'; {meant}`afbench inspect` shows what is"
+            f"--sample '{missing[0]}' is not in {where}'{benchmark.folder}'; {meant}"
+            f"it begins with {', '.join(everything[:3])}"
         )
     homes = [f"'{name}' is of {next(split for split in splits if name in ids[split])}" for name in names]
     raise UsageError(f"--sample takes samples of one split; {', '.join(homes[:4])}")
@@ -90,13 +91,13 @@ def rows_of(benchmark: Benchmark, config: str, shown: Shown) -> Mapping[str, Map
     manifest = benchmark.configs[config]
     if shown.split not in manifest["splits"]:
         return {}
-    found = {}
+    by_id = {}
     for path in shard_paths(manifest, shown.split):
         ids = {row["sample_id"] for row in read_rows(benchmark.folder, [path], ("sample_id",))}
         if ids & {*shown.ids}:  # images are read of these shards alone
             rows = read_rows(benchmark.folder, [path])
-            found.update({row["sample_id"]: row for row in rows if row["sample_id"] in shown.ids})
-    return {name: found[name] for name in shown.ids if name in found}
+            by_id.update({row["sample_id"]: row for row in rows if row["sample_id"] in shown.ids})
+    return {name: by_id[name] for name in shown.ids if name in by_id}
 
 
 def _facts(benchmark: Benchmark, config: str, split: str, columns: Sequence[str]) -> list[dict[str, Any]]:
