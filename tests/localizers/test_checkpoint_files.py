@@ -155,7 +155,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 3
         ),
         (b"\xef\xbb\xbf<html>Quota exceeded</html>", "is a web page saved in the place"),
         (b'{"error": "not found"}\n', "is a text file; give the file of the weights"),
-        (gzip.compress(b"x"), "is a gzip archive; unpack it"),
+        (gzip.compress(b"x", mtime=0), "is a gzip archive; unpack it"),
         (b"7z\xbc\xaf\x27\x1c" + bytes(30), "is a 7z archive; unpack it"),
         (b"Rar!\x1a\x07\x00" + bytes(30), "is a RAR archive; unpack it"),
     ],
