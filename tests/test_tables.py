@@ -154,6 +154,14 @@ def test_list_fits_and_wide_puts_every_entry_in_one_line(afbench):
     assert "the ANSM paper's Table III" in afbench("list", "plans", "--wide").out.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    "command", [("plan", "--plan", "ansm-table3"), ("plan", "--plan", "demo"), ("weights", "list")]
+)
+def test_plans_and_lists_of_weights_fit(afbench, command):
+    lines = afbench(*command).out.splitlines()
+    assert lines and max(map(len, lines)) <= WIDTH
+
+
 def test_stats_fit_on_the_command_line_unless_wide_is_asked_for(afbench, made):
     narrow, wide = afbench("stats", made.folder).out, afbench("stats", made.folder, "--wide").out
     assert_fits(narrow)

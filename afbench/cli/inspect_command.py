@@ -29,4 +29,4 @@ def command(folder: Path, config: str | None, sample: str | None, as_json: bool)
     if as_json:
         echo(json.dumps(found, indent=2))
     else:
-        echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=120).rstrip())
+        echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=80).rstrip())

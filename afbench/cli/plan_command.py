@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,12 @@ import click
 
 from afbench.plan import RunPlan
 from afbench.plan.cost import localizer_cost, suggested_batch
+from afbench.report.text import fold_line
 from afbench.workflows.outlook import Outlook, as_json, look_ahead, open_loads
 
 from .echo import echo
 from .options import build_plan, default_out, plan_options
+from .tables import table_width
 
 if TYPE_CHECKING:
     from afbench.plan.cost import Speed
@@ -76,24 +79,30 @@ def echo_plan(
             f"{name} ({count if count is not None else '?'} expected)"
             for name, count in block.sources.items()
         )
-        echo(f"\nlocalizers          {', '.join(block.localizers)}")
-        echo(f"sources             {sources}")
-        echo(f"configs             {block.configs} ({block.settings} settings each)")
-        echo(f"adversarial images  {_number(block.adversarial_images)}")
-        echo(
-            f"gradients per image {block.gradients_naive} one setting at a time, {block.gradients_shared} shared"
-        )
-        echo(f"gradients in all    {_number(block.gradients_total)}")
-        echo(f"disk                {_size(block.disk_bytes)}")
-    echo()
-    for label, figure in _totals(seen, device):
-        echo(f"{label:19} {figure}")
+        figures = {
+            "localizers": ", ".join(block.localizers),
+            "sources": sources,
+            "configs": f"{block.configs} ({block.settings} settings each)",
+            "adversarial images": _number(block.adversarial_images),
+            "gradients per image": f"{block.gradients_naive} one setting at a time, {block.gradients_shared} shared",
+            "gradients in all": _number(block.gradients_total),
+            "disk": _size(block.disk_bytes),
+        }
+        _echo_figures(figures.items())
+    _echo_figures(_totals(seen, device))
     if seen.missing_bytes > seen.free_bytes:
         echo(
             f"warning: {_size(seen.missing_bytes)} are missing and {_size(seen.free_bytes)} are free; "
             "`afbench generate` refuses what does not fit: free some, or give another --out, --limit or fewer attacks",
             err=True,
         )
+
+
+def _echo_figures(figures: Iterable[tuple[str, str]]) -> None:
+    """Print an empty line, then each figure behind its label, folded to the terminal."""
+    echo()
+    for label, figure in figures:
+        echo(fold_line(f"{label:19} {figure}", table_width(wide=False), " " * 20))
 
 
 def _calibrated(plan: RunPlan, out: Path, device: str, precision: str) -> dict[str, Speed]:

@@ -10,10 +10,12 @@ import click
 
 from afbench.folders import weights_folder
 from afbench.localizers.weights import list_weights, remove_weights
+from afbench.report.text import fold_line
 
 from .echo import echo
 from .hints import NamingGroup
 from .names import LOCALIZER, PUBLISHED
+from .tables import table_width
 
 
 @click.group("weights", cls=NamingGroup, epilog="Example: afbench weights list")
@@ -41,9 +43,9 @@ def list_command(as_json: bool) -> None:
             else row["problem"] or "not registered"
         )
         echo(f"\n{row['name']}  {row['title']}: {state}")
-        echo(f"  file     {row['file']}, about {row['megabytes']} MB, sha256 {row['sha256'] or 'not known'}")
-        echo(f"  where    {row['where']}")
-        echo(f"  licence  {row['licence']}")
+        file = f"{row['file']}, about {row['megabytes']} MB, sha256 {row['sha256'] or 'not known'}"
+        for label, text in (("file", file), ("where", row["where"]), ("licence", row["licence"])):
+            echo(fold_line(f"  {label:8} {text}", table_width(wide=False), " " * 11))
 
 
 @command.command("add", epilog="Example: afbench weights add mvss mvssnet_casia.pt")
