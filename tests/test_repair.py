@@ -239,8 +239,9 @@ def test_the_command_repairs_names_what_is_left_and_answers_programs(afbench: An
     (bench / "extra").unlink()
     (bench / FGSM_TOO).unlink()
     told = json.loads(afbench("verify", str(bench), "--repair", "--deep", "--json").out)
+    files = len(json.loads((bench / TOP).read_text())["files"])
     assert told == {
-        **{"rows": 8 * 3, "problems": [], "repaired": [FGSM_TOO], "not_repaired": {}},
+        **{"rows": 8 * 3, "files": files, "problems": [], "repaired": [FGSM_TOO], "not_repaired": {}},
         **{"rescored": 7 * 3, "not_rescored": {}},
     }
     assert afbench("verify", str(bench), "--fast", "--deep").code == 2
