@@ -1,4 +1,4 @@
-"""How a process of ours shares a machine: threads that sleep while they wait, and no more of them than cores it may use."""
+"""How a process of ours shares a machine: threads that soon sleep while they wait, and no more of them than cores it may use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Settings of OpenMP libraries (GNU's and Intel's) for how a thread waits."""
+WAIT_BRIEFLY = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
+"""Spin for some microseconds, which is as fast as spinning for long where nothing else runs, then sleep. GNU's library, which
+torch's wheels bring, takes the count and not the policy; others take the policy."""
 _COUNTS = (("OMP_NUM_THREADS", "MKL_NUM_THREADS"), ("OPENCV_FOR_THREADS_NUM",))
 """Settings for how many threads there are; the first of each is the one that is made where none of them is."""
 _GROUPS = {
@@ -20,15 +23,15 @@ _GROUPS = {
 def share_cores() -> None:
     """Set in the environment how the threads of libraries wait and how many there are, but for what a user has set.
 
-    Threads wait asleep: those that spin at a barrier, as they come, burn the time of those they wait for wherever the machine
-    has other work (docs/benchmarks). The libraries see by themselves which cores a process may run on; they do not see a
+    Threads soon wait asleep: those that spin for long at a barrier, as they come, burn the time of those they wait for wherever
+    the machine has other work (docs/benchmarks). The libraries see by themselves which cores a process may run on; they do not see a
     quota of processor time, so where there is one, it becomes their number of threads.
 
     They read it when they are loaded: call this before NumPy and torch are imported. For processes of our own, not inside
     somebody's notebook.
     """
     if not any(name in os.environ for name in _WAITING):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+        os.environ.update(WAIT_BRIEFLY)
     cores = usable_cores()
     if cores < _allowed_cores():
         for names in _COUNTS:
