@@ -9,7 +9,7 @@ from pathlib import Path
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Settings of OpenMP libraries (GNU's and Intel's) for how a thread waits."""
 WAIT_BRIEFLY = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
-"""Spin for some microseconds, which is as fast as spinning for long where nothing else runs, then sleep. GNU's library, which
+"""Spin for some microseconds, which is nearly as fast as spinning for long where nothing else runs, then sleep. GNU's library, which
 torch's wheels bring, takes the count and not the policy; others take the policy."""
 _COUNTS = (("OMP_NUM_THREADS", "MKL_NUM_THREADS"), ("OPENCV_FOR_THREADS_NUM",))
 """Settings for how many threads there are; the first of each is the one that is made where none of them is."""
