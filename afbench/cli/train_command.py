@@ -56,6 +56,11 @@ command.add_command(nrp)
 @click.option("--loss", type=click.Choice(["pwr", "ffa", "mgr", "ffa+mgr"]), help="Stages to train.")
 @click.option("--reverse", is_flag=True, default=None, help="FFA with KL(original || purified).")
 @click.option("--mgr-mask", type=click.Choice(["predicted", "gt"]), help="What MgR wants.")
+@click.option(
+    "--dice",
+    type=click.Choice(["squares", "plain"]),
+    help="Denominator of MgR's dice loss: squares, as the paper prints it, or plain sums.",
+)
 @click.option("--encoder", metavar="NAME", help="small, or a network of timm, e.g. efficientnet_b0.")
 @click.option(
     "--encoder-weights",

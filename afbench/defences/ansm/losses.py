@@ -48,19 +48,30 @@ def ffa_loss(purified: Sequence[Tensor], original: Sequence[Tensor], *, reverse:
     return torch.stack(terms).mean(dim=0)
 
 
-def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
+def mask_loss(logits: Tensor, mask: Tensor, *, squares: bool = False) -> Tensor:
     """0.3 BCE + 0.7 (1 - dice) of each image, ``(N,)``; ``logits`` and ``mask`` (0 or 1) are ``(N, 1, H, W)``.
 
+    Args:
+        logits: of the localizer.
+        mask: what they should say.
+        squares: which dice, see ``dice``.
     Source: the ANSM paper, Eq. 14-16.
     Differs: 1 - dice; Eq. 15 prints the coefficient itself, and lowering that drives F1 to 0.
     """
     entropy = F.binary_cross_entropy_with_logits(logits, mask, reduction="none").mean(dim=(1, 2, 3))
-    return BCE_SHARE * entropy + (1 - BCE_SHARE) * (1 - dice(torch.sigmoid(logits), mask))
+    return BCE_SHARE * entropy + (1 - BCE_SHARE) * (1 - dice(torch.sigmoid(logits), mask, squares=squares))
 
 
-def dice(probability: Tensor, mask: Tensor) -> Tensor:
-    """The dice coefficient of each image, ``(N,)``, in (0, 1]."""
+def dice(probability: Tensor, mask: Tensor, *, squares: bool = False) -> Tensor:
+    """The dice coefficient of each image, ``(N,)``, in (0, 1].
+
+    With ``squares`` the denominator is the sum of P^2 and M^2, as Eq. 15 prints it; else that of P and M.
+
+    Differs: smoothed on both sides, which the paper doesn't print; without it an empty mask has 0 / 0.
+    """
     overlap = (probability * mask).sum(dim=(1, 2, 3))
+    if squares:
+        probability, mask = probability.square(), mask.square()
     total = probability.sum(dim=(1, 2, 3)) + mask.sum(dim=(1, 2, 3))
     return (2 * overlap + SMOOTHING) / (total + SMOOTHING)
 

@@ -12,6 +12,7 @@ LOSSES = ("pwr", "ffa", "mgr", "ffa+mgr")
 DEPTHS = ("shallow", "middle", "topmost")
 MASKS = ("predicted", "gt")
 FITS = ("crop", "resize")
+DICES = ("squares", "plain")
 AUGMENTS = ("flip", "perturb")
 SCHEDULES = ("plateau", "cosine")
 PRESETS = ("paper", "short", "shipped")
@@ -36,6 +37,7 @@ class Settings:
         depth: third of the localizer whose features FFA aligns.
         reverse: KL(original || purified) instead of the paper's KL(purified || original).
         mgr_mask: what MgR wants: the localizer's mask of the original (``predicted``), or the ground truth (``gt``).
+        dice: denominator of MgR's dice loss: the sum of ``squares``, as Eq. 15 prints it, or of the ``plain`` values.
         ffa_mask: weight of the attacked image's mask loss beside FFA; 0 is the paper's.
         fit: how images come to ``side`` x ``side`` pixels: a random ``crop``, or ``resize`` (bilinear).
         mgr_side: another side for MgR, whose masks need more of an image than features do; None for the same.
@@ -57,6 +59,7 @@ class Settings:
     depth: str = "middle"
     reverse: bool = False
     mgr_mask: str = "predicted"
+    dice: str = "squares"
     ffa_mask: float = 0.0
     fit: str = "crop"
     side: int = 256
@@ -108,6 +111,7 @@ _SHIPPED: Mapping[str, Any] = {
     "encoder_weights": "none",
     "fit": "crop",
     "side": 128,
+    "dice": "plain",
     "ffa_mask": 0.01,
     "epochs": (4, 1),
     "lr": (1e-3, 5e-5),
@@ -161,21 +165,23 @@ def changed(base: Settings, given: Mapping[str, Any]) -> Settings:
     return settings
 
 
-def from_json(value: Mapping[str, Any]) -> Settings:
-    """Settings as a checkpoint stores them.
-
-    Raises:
-        ValueError: if they are not complete.
-    """
-    if value.keys() != {one.name for one in fields(Settings)}:
-        raise ValueError("settings of another version")
-    plain: dict[str, Any] = {
-        name: tuple(one) if isinstance(one, list) else one for name, one in value.items()
-    }
-    return Settings(**plain)
+UNRECORDED: Mapping[str, Any] = {"dice": "plain"}
+"""What a training was that began before these settings existed: its checkpoint doesn't name them."""
 
 
-_CHOICES = {"loss": LOSSES, "depth": DEPTHS, "mgr_mask": MASKS, "fit": FITS, "schedule": SCHEDULES}
+def completed(recorded: Any) -> Any:
+    """Settings of a checkpoint as plain values, with those that were not recorded in its time."""
+    return {**UNRECORDED, **recorded} if isinstance(recorded, Mapping) else recorded
+
+
+_CHOICES = {
+    "loss": LOSSES,
+    "depth": DEPTHS,
+    "mgr_mask": MASKS,
+    "dice": DICES,
+    "fit": FITS,
+    "schedule": SCHEDULES,
+}
 
 
 def _limits(settings: Settings) -> dict[str, bool]:

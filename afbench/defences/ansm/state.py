@@ -18,6 +18,7 @@ from afbench.core import UsageError
 from .checkpoint import BEST, FORMAT, HEADER, LAST, read_tensors
 from .module import Ansm
 from .processes import Processes
+from .settings import completed
 
 Commit = Callable[[Path, bytes], Any]
 """Writes a file whole or not at all."""
@@ -190,7 +191,7 @@ class RunFiles:
 def _deciding(card: Mapping[str, Any]) -> dict[str, Any]:
     """What must be the same for a training to go on."""
     return {
-        "settings": card.get("settings"),
+        "settings": completed(card.get("settings")),
         "localizer": card.get("localizer"),
         "data": card.get("data"),
         "processes": card.get("processes"),

@@ -34,7 +34,7 @@ def stage_loss(
             mask = (localizer.probability(original) > localizer.threshold).to(original.dtype)
     # one pass for both halves: a process group counts passes, and batch norm sees what it will see in use
     of_both = localizer.logits(network(torch.cat([original, attacked])))
-    return sum(mask_loss(logits, mask) for logits in of_both.chunk(2))  # type: ignore[return-value]
+    return sum(_mask_loss(logits, mask, settings) for logits in of_both.chunk(2))  # type: ignore[return-value]
 
 
 def _ffa(purified: Tensor, localizer: Localizer, batch: Batch, settings: Settings) -> Tensor:
@@ -54,7 +54,13 @@ def _ffa(purified: Tensor, localizer: Localizer, batch: Batch, settings: Setting
         if settings.mgr_mask == "predicted":
             mask = (torch.sigmoid(sure) > localizer.threshold).to(purified.dtype)
     found, logits = _features_and_logits(localizer, purified, settings.depth)
-    return ffa_loss(found, wanted, reverse=settings.reverse) + settings.ffa_mask * mask_loss(logits, mask)
+    return ffa_loss(found, wanted, reverse=settings.reverse) + settings.ffa_mask * _mask_loss(
+        logits, mask, settings
+    )
+
+
+def _mask_loss(logits: Tensor, mask: Tensor, settings: Settings) -> Tensor:
+    return mask_loss(logits, mask, squares=settings.dice == "squares")
 
 
 def _features_and_logits(localizer: Localizer, image: Tensor, depth: str) -> tuple[list[Tensor], Tensor]:

@@ -85,6 +85,33 @@ def test_the_mask_loss_of_a_hand_case():
     assert mask_loss(torch.zeros(1, 1, 1, 2), mask).item() == pytest.approx(wanted, rel=1e-6)
 
 
+def test_dice_of_a_mask_that_is_right_everywhere_at_60_percent_as_printed_and_by_plain_sums():
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., 1:6, 2:7] = 1  # 25 of 64 pixels
+    probability = 0.4 + 0.2 * mask
+    overlap, smoothing = 25 * 0.6, 1
+    plain = 25 * 0.6 + 39 * 0.4 + 25
+    squares = 25 * 0.36 + 39 * 0.16 + 25
+    assert 2 * overlap / squares == pytest.approx(0.746, abs=5e-4), "Eq. 15 itself, which has no smoothing"
+    assert (2 * overlap + smoothing) / (plain + smoothing) == pytest.approx(0.548, abs=5e-4)
+    assert dice(probability, mask).item() == pytest.approx((2 * overlap + 1) / (plain + 1), rel=1e-6)
+    as_printed = dice(probability, mask, squares=True)
+    assert as_printed.item() == pytest.approx((2 * overlap + 1) / (squares + 1), rel=1e-6)
+    large = [image.repeat(1, 1, 64, 64) for image in (probability, mask)]
+    assert dice(*large, squares=True).item() == pytest.approx(2 * overlap / squares, abs=1e-5)
+    loss = 0.3 * -math.log(0.6) + 0.7 * (1 - as_printed.item())
+    assert mask_loss(torch.logit(probability), mask, squares=True).item() == pytest.approx(loss, rel=1e-6)
+
+
+def test_a_mask_that_is_sure_costs_the_same_with_squares():
+    mask = torch.zeros(1, 1, 8, 8)
+    mask[..., :3] = 1
+    for right in (1, -1):
+        sure = 200.0 * right * (2 * mask - 1)
+        assert torch.equal(mask_loss(sure, mask, squares=True), mask_loss(sure, mask))
+    assert mask_loss(torch.full((1, 1, 4, 4), -200.0), torch.zeros(1, 1, 4, 4), squares=True).item() == 0.0
+
+
 def test_losses_are_one_number_an_image_that_no_other_image_touches():
     draw = torch.Generator().manual_seed(0)
     logits, mask = torch.randn(3, 1, 8, 8, generator=draw), torch.ones(3, 1, 8, 8)

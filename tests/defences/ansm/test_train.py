@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from afbench.core import AfbenchError, UsageError
 from afbench.defences.ansm.batches import Share, split_by_group, training_batches
@@ -36,6 +36,42 @@ def test_every_loss_trains_and_says_what_it_did(run, tmp_path, loss):
     assert card["images"] == {"train": 6, "validation": 2}
     assert json.loads((tmp_path / "out" / "best.json").read_text()) == card
     assert not (tmp_path / "out" / "state.safetensors").exists()
+
+
+@pytest.mark.parametrize(("loss", "ffa_mask"), [("mgr", 0.0), ("ffa", 0.01)])
+def test_the_mask_loss_of_a_step_has_the_dice_of_its_settings(localizer, pairs, tiny, loss, ffa_mask):
+    (batch,) = list(
+        training_batches(pairs, [0, 1], tiny(augment=()), stage=0, epoch=0, share=Share(), first=0, workers=0)
+    )
+    squares, plain = (
+        stage_loss(loss, lambda image: image, localizer, batch, tiny(dice=dice, ffa_mask=ffa_mask))
+        for dice in ("squares", "plain")
+    )
+    assert (squares < plain).all(), "P^2 <= P: with squares the coefficient is the larger one"
+
+
+def test_dice_is_the_papers_in_its_presets_and_plain_in_the_shipped_one():
+    assert preset("paper", "mvss").dice == preset("short", "reference").dice == "squares"
+    assert preset("shipped", "reference").dice == "plain"
+
+
+def without_a_setting(path, name):
+    """Write a file anew as it was before the setting existed."""
+    tensors, header = read_tensors(path)
+    del header["settings"][name]
+    save_file(tensors, path, metadata={"afbench": json.dumps(header)})
+
+
+def test_a_training_from_before_dice_was_a_setting_goes_on_with_plain_sums_only(run, tmp_path):
+    run(tmp_path / "whole", dice="plain")
+    with pytest.raises(Stopped):
+        run(tmp_path / "parts", dice="plain", commit=stopping_after(2))
+    for path in (tmp_path / "parts").glob("*.safetensors"):
+        without_a_setting(path, "dice")
+    with pytest.raises(UsageError, match=r"another settings dice \(plain, now squares\)"):
+        run(tmp_path / "parts", dice="squares")
+    run(tmp_path / "parts", dice="plain")
+    assert same(tmp_path / "whole" / "best.safetensors", tmp_path / "parts" / "best.safetensors")
 
 
 @pytest.mark.parametrize("loss", ["ffa", "mgr"])
