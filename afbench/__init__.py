@@ -24,7 +24,7 @@ _HOMES = {
 
 
 def __dir__() -> list[str]:
-    """What there is, also before its first use."""
+    """List the names of the package, also those that are imported on first use."""
     return sorted({*globals(), *__all__})
 
 

@@ -89,19 +89,19 @@ class ReadOptions:
             raise UsageError(f"--mask-threshold must be from 0 to 254; found {self.mask_threshold}")
 
     def as_json(self) -> dict[str, Any]:
-        """What differs from the defaults."""
+        """Return the options that differ from the defaults."""
         return {key: value for key, value in vars(self).items() if value is not None and value is not False}
 
     @staticmethod
     def from_json(value: Any) -> ReadOptions:
-        """The inverse of ``as_json``, of what a manifest or index says.
+        """Read what ``as_json`` wrote into a manifest or an index.
 
         Raises:
-            AfbenchError: if it says something else.
+            AfbenchError: if it holds anything else.
         """
         kinds = {"mask_threshold": int, "mask_nonzero": bool, "ignore_alpha": bool}
         if not isinstance(value, Mapping) or any(
-            type(one) is not kinds.get(key) for key, one in value.items()
+            type(option) is not kinds.get(name) for name, option in value.items()
         ):
             raise AfbenchError(f"how pixels are read is said in no known way: {ascii(value)[:120]}")
         return ReadOptions(**value)

@@ -21,7 +21,7 @@ _GROUPS = {
 
 
 def share_cores() -> None:
-    """Set in the environment how the threads of libraries wait and how many there are, but for what a user has set.
+    """Set in the environment how threads of libraries wait and how many there are, unless the user has set it.
 
     Threads soon wait asleep: those that spin for long at a barrier, as they come, burn the time of those they wait for wherever
     the machine has other work (docs/benchmarks). The libraries see by themselves which cores a process may run on; they do not see a
@@ -40,7 +40,7 @@ def share_cores() -> None:
 
 
 def usable_cores(system: Path = Path("/")) -> int:
-    """Cores this process may use: those it may run on, and not more than its quota of processor time, rounded up.
+    """Count the cores this process may use: those it may run on, at most its quota of processor time, rounded up.
 
     ``system`` is where ``proc`` and ``sys`` lie.
     """
@@ -55,7 +55,7 @@ def _allowed_cores() -> int:
 
 
 def _quotas(system: Path) -> Iterator[tuple[int, int]]:
-    """Microseconds of processor time in so many microseconds, of every control group around this process that has a limit."""
+    """Yield the quota and the period, in microseconds, of every control group around this process that has a limit."""
     try:
         lines = (system / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -65,15 +65,18 @@ def _quotas(system: Path) -> Iterator[tuple[int, int]]:
         for name in controllers.split(","):
             for mount in _GROUPS.get(name, ()):
                 top = (system / mount).resolve()
-                inside = (top / group.lstrip("/")).resolve()
+                innermost = (top / group.lstrip("/")).resolve()
                 # also those around it; in a container the group may be named from outside, and only the top is there
-                for folder in (inside, *inside.parents):
+                for folder in (innermost, *innermost.parents):
                     if folder.is_relative_to(top):
                         yield from _quota(folder)
 
 
 def _quota(folder: Path) -> Iterator[tuple[int, int]]:
-    """The limit of one control group, if it has one: ``max 100000`` or ``150000 100000`` in version 2, -1 for none in 1."""
+    """Yield the limit of one control group, if it has one.
+
+    Version 2 writes ``150000 100000``, or ``max 100000`` for no limit; version 1 has two files and -1 for no limit.
+    """
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()

@@ -59,10 +59,10 @@ _TILE_WIDTH, _TILE_HEIGHT, _STRIPS, _TILES = 322, 323, 273, 324
 
 
 def refuse_costly(data: bytes) -> None:
-    """Look at the structure of a picture; what is no picture, or damaged, is left to its decoder.
+    """Refuse a picture whose structure makes it costly; what is damaged or no picture is left to its decoder.
 
     Raises:
-        BadSample: ``too_costly``, with what was found.
+        BadSample: ``too_costly``, with the reason.
     """
     if data.startswith(b"\xff\xd8"):
         _check_jpeg(data)
@@ -75,7 +75,7 @@ def refuse_costly(data: bytes) -> None:
 
 
 def refuse_costly_tags(data: bytes) -> None:
-    """Look at the first two directories of a TIFF, or of EXIF, which is one.
+    """Refuse costly tags in the first two directories of a TIFF, or of EXIF, which is a TIFF inside another file.
 
     Raises:
         BadSample: ``too_costly``, where tags read the same bytes many times, or strips or a tile are beyond measure.
@@ -98,8 +98,8 @@ def refuse_costly_tags(data: bytes) -> None:
             raise _costly(f"tiles of {tile[_TILE_WIDTH]}x{tile[_TILE_HEIGHT]} pixels")
 
 
-def _costly(what: str) -> BadSample:
-    return BadSample("too_costly", f"{what}; decoding it would take minutes or the memory")
+def _costly(cause: str) -> BadSample:
+    return BadSample("too_costly", f"{cause}; decoding it would take minutes or the memory")
 
 
 def _check_jpeg(data: bytes) -> None:
@@ -122,27 +122,27 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Markers with what follows them, up to the end of the pixels; padding and junk are skipped as decoders do."""
-    at, scanned = 2, False
-    while match := _MARKER.search(data, at):
-        marker, at = match[1][0], match.end()
+    """Yield each marker of a JPEG with its body, up to the end of the pixels; skip padding and junk as decoders do."""
+    position, scanned = 2, False
+    while match := _MARKER.search(data, position):
+        marker, position = match[1][0], match.end()
         if marker == _EOI and scanned:
             return
         if marker in (_TEM, _SOI, _EOI):  # Pillow goes on after an end before the first scan
             continue
-        length = int.from_bytes(data[at : at + 2], "big")
+        length = int.from_bytes(data[position : position + 2], "big")
         scanned |= marker == _SOS
-        yield marker, data[at + 2 : at + length]
-        at += max(length, 2)
+        yield marker, data[position + 2 : position + length]
+        position += max(length, 2)
 
 
 def _check_png(data: bytes) -> None:
-    at, chunks, packed = len(PNG_SIGNATURE), 0, 0
-    while at + 12 <= len(data):
-        length, kind = struct.unpack(">I4s", data[at : at + 8])
+    position, chunks, packed = len(PNG_SIGNATURE), 0, 0
+    while position + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[position : position + 8])
         if kind == b"eXIf":
-            refuse_costly_tags(data[at + 8 : at + 8 + length])
-        at += 12 + length
+            refuse_costly_tags(data[position + 8 : position + 8 + length])
+        position += 12 + length
         chunks += 1
         packed += kind in _PACKED
         if packed > MAX_PACKED_CHUNKS:
@@ -152,8 +152,8 @@ def _check_png(data: bytes) -> None:
 
 
 def _check_bmp(data: bytes) -> None:
-    header, packed = (int.from_bytes(data[at : at + 4], "little") for at in (14, 30))
-    if header < 40 or packed not in (1, 2):  # the oldest header says nothing of packing
+    header, compression = (int.from_bytes(data[offset : offset + 4], "little") for offset in (14, 30))
+    if header < 40 or compression not in (1, 2):  # the oldest header says nothing of packing
         return
     width, height = struct.unpack("<ii", data[18:26])
     if abs(width * height) > MAX_RUN_LENGTH_PIXELS:
@@ -163,7 +163,11 @@ def _check_bmp(data: bytes) -> None:
 
 
 class _Tag(NamedTuple):
-    """``length``: of its list of numbers; ``size``: bytes it reads elsewhere in the file, of those that are there; ``value``: its only number, else 0."""
+    """One tag of a TIFF.
+
+    ``length`` is that of its list of numbers, ``size`` how many bytes of the file it reads elsewhere, ``value`` its only
+    number, else 0.
+    """
 
     number: int
     length: int
@@ -172,29 +176,29 @@ class _Tag(NamedTuple):
 
 
 def _tags(tiff: bytes) -> Iterator[_Tag]:
-    """The tags of the first two directories."""
+    """Yield the tags of the first two directories."""
     order = ">" if tiff.startswith(b"MM") else "<"
     big = tiff[2:4] in (b"+\0", b"\0+")
-    number, counted, at = (
+    number, counted, address = (
         struct.Struct(order + code) for code in (("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I"))
     )
     field, inline = (8, 8) if big else (4, 4)
-    place = 8 if big else 4
+    position = 8 if big else 4
     for _ in range(2):
-        if len(tiff) < place + field:
+        if len(tiff) < position + field:
             return
-        (start,) = at.unpack_from(tiff, place)
+        (start,) = address.unpack_from(tiff, position)
         if not start or len(tiff) < start + number.size:
             return
         (tags,) = number.unpack_from(tiff, start)
-        place = start + number.size + tags * counted.size
-        last = min(place, len(tiff) - counted.size + 1)
+        position = start + number.size + tags * counted.size
+        last = min(position, len(tiff) - counted.size + 1)
         for offset in range(start + number.size, last, counted.size):
             tag, kind, count, raw = counted.unpack_from(tiff, offset)
             size = count * _SIZES.get(kind, 0)
             if size > inline:
-                (held,) = at.unpack(raw)
-                yield _Tag(tag, count, max(0, min(size, len(tiff) - held)), 0)
+                (start_of_values,) = address.unpack(raw)
+                yield _Tag(tag, count, max(0, min(size, len(tiff) - start_of_values)), 0)
             else:
                 value = int.from_bytes(raw[:size], "big" if order == ">" else "little")
                 yield _Tag(tag, count, 0, value if count == 1 else 0)

@@ -6,18 +6,18 @@ import sysconfig
 import traceback
 from pathlib import Path
 
-_OURS = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent
 _INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "purelib", "platlib"))
 
 
 def crash_line(error: BaseException) -> str:
-    """Its type, the first line of its message, and the place in the user's own code it comes from, if it does."""
+    """Describe an error in one line: its type, the first line of its message, and where in the user's code it arose."""
     message = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {message}"[:300].removesuffix(": ") + place_of(error)
+    return f"{type(error).__name__}: {message}"[:300].removesuffix(": ") + user_location(error)
 
 
-def place_of(error: BaseException) -> str:
-    """Where in the user's own code it comes from, as the end of a sentence; "" if it does not."""
+def user_location(error: BaseException) -> str:
+    """Say where in the user's own code an error arose, as the end of a sentence; "" if it arose elsewhere."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if _is_users(frame.filename):
             return f", at {frame.filename}:{frame.lineno} in {frame.name}"
@@ -26,4 +26,4 @@ def place_of(error: BaseException) -> str:
 
 def _is_users(file: str) -> bool:
     path = Path(file).resolve()
-    return path.is_file() and not any(path.is_relative_to(folder) for folder in (_OURS, *_INSTALLED))
+    return path.is_file() and not any(path.is_relative_to(folder) for folder in (_PACKAGE, *_INSTALLED))

@@ -7,15 +7,19 @@ from afbench.core import UsageError
 
 
 def weights_folder() -> Path:
-    """``AFBENCH_WEIGHTS``, else a folder in the user's cache."""
-    chosen = os.environ.get("AFBENCH_WEIGHTS")
+    """Return the folder of registered weights: ``AFBENCH_WEIGHTS``, else one in the user's cache.
+
+    Raises:
+        UsageError: if ``AFBENCH_WEIGHTS`` names a user who does not exist.
+    """
+    folder = os.environ.get("AFBENCH_WEIGHTS")
     try:
-        return Path(chosen).expanduser() if chosen else cache_folder() / "weights"
+        return Path(folder).expanduser() if folder else cache_folder() / "weights"
     except RuntimeError:
-        raise UsageError(f"AFBENCH_WEIGHTS is '{chosen}', and there is no such user") from None
+        raise UsageError(f"AFBENCH_WEIGHTS is '{folder}', and there is no such user") from None
 
 
 def cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/afbench``, else ``~/.cache/afbench``."""
+    """Return ``$XDG_CACHE_HOME/afbench``, else ``~/.cache/afbench``."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "afbench"

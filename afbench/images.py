@@ -50,13 +50,13 @@ _thread = threading.local()
 
 
 def leave_warnings() -> None:
-    """From now on this thread leaves warnings to the thread that started it: Python's filters belong to all threads."""
+    """Leave Python's warning filters alone in this thread: they belong to all threads, and its starter has set them."""
     _thread.leaves_warnings = True
 
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Silence what libraries say of damaged files, which is judged here."""
+    """Silence what libraries warn of damaged files: this module judges those files itself."""
     if getattr(_thread, "leaves_warnings", False):
         yield
         return
@@ -91,20 +91,20 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, ignore_alpha: bool = Fa
     if picture.mode not in EIGHT_BIT_MODES:
         raise BadSample("unsupported_mode", f"mode {picture.mode}, expected 8-bit RGB or grey")
     with no_warnings():  # of palettes with transparency
-        if not ignore_alpha and (seen := _transparency(picture)):
-            raise BadSample("unsupported_mode", f"mode {picture.mode} {TRANSPARENT} ({seen})")
+        if not ignore_alpha and (transparency := _transparency(picture)):
+            raise BadSample("unsupported_mode", f"mode {picture.mode} {TRANSPARENT} ({transparency})")
         return Decoded(np.asarray(picture.convert("RGB")), picture.mode, orientation)
 
 
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
-    """The pixels of ``decode``: uint8 ``(H, W, 3)`` RGB."""
+    """Decode a picture to its pixels alone, uint8 ``(H, W, 3)`` RGB; see ``decode``."""
     return decode(data, max_pixels=max_pixels).pixels
 
 
 def decode_mask_colours(
     data: bytes, *, max_pixels: int = MAX_PIXELS, ignore_alpha: bool = False
 ) -> ByteImage:
-    """Decode a mask to uint8 ``(H, W, 3)`` RGB, for those that speak in colours.
+    """Decode a mask to uint8 ``(H, W, 3)`` RGB, for masks whose colours mean something.
 
     Raises:
         BadSample: as ``decode``, with the word mask in its detail.
@@ -136,7 +136,7 @@ def decode_mask(data: bytes, *, threshold: int = 127, max_pixels: int = MAX_PIXE
 
 
 def _transparency(picture: Image.Image) -> str:
-    """What is not opaque of a picture; "" if all of it is."""
+    """Say what part of a picture is transparent; "" if none is."""
     if "A" not in picture.getbands():
         if "transparency" not in picture.info:
             return ""
@@ -148,7 +148,7 @@ def _transparency(picture: Image.Image) -> str:
 
 
 def _exif(picture: Image.Image) -> bytes:
-    """EXIF as Pillow would read it: from its own place, or from a PNG's text that ImageMagick writes."""
+    """Find the EXIF bytes that Pillow would read: in their usual place, or in a PNG's text as ImageMagick writes it."""
     exif, text = picture.info.get("exif"), picture.info.get("Raw profile type exif")
     if exif is None and isinstance(text, str):
         with suppress(ValueError):
@@ -159,10 +159,10 @@ def _exif(picture: Image.Image) -> bytes:
 def _orientation(picture: Image.Image) -> int | None:
     refuse_costly_tags(_exif(picture))
     try:
-        found = picture.getexif().get(_ORIENTATION_TAG)
+        orientation = picture.getexif().get(_ORIENTATION_TAG)
     except Exception:  # damaged metadata of any kind says nothing, and is no reason to lose the pixels
         return None
-    return found if isinstance(found, int) and 1 <= found <= 8 else None
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else None
 
 
 def _load(picture: Image.Image) -> tuple[Image.Image, int | None]:
@@ -198,12 +198,12 @@ def _identify(data: bytes) -> ImageFile.ImageFile:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        format_name, what = signature(data)
+        format_name, file_kind = signature(data)
         if format_name:
-            told = f"{format_name}, expected {_FORMATS}; convert it to PNG in its own size"
-            raise BadSample("unsupported_format", told) from None
-        if what:
-            raise BadSample("unreadable", f"{what}, expected {_FORMATS}") from None
+            detail = f"{format_name}, expected {_FORMATS}; convert it to PNG in its own size"
+            raise BadSample("unsupported_format", detail) from None
+        if file_kind:
+            raise BadSample("unreadable", f"{file_kind}, expected {_FORMATS}") from None
         raise
 
 
@@ -233,7 +233,7 @@ def _readable() -> Iterator[None]:
 
 
 def stated_pixels(data: bytes) -> int:
-    """How many pixels a picture has by its header; nothing is decoded.
+    """Read from its header how many pixels a picture has; decode nothing.
 
     Raises:
         BadSample: ``unreadable``, ``too_large`` or ``too_costly``.
@@ -245,7 +245,7 @@ def stated_pixels(data: bytes) -> int:
 
 
 def _frames(picture: Image.Image) -> str:
-    """How many frames, or "" for one; a TIFF's are not counted, which takes the square of their number."""
+    """Say how many frames a picture has, "" for one; a TIFF's are not counted: that takes the square of their number."""
     if picture.format != "TIFF":
         frames = getattr(picture, "n_frames", 1)
         return str(frames) if frames > 1 else ""
@@ -343,7 +343,7 @@ def quantise(attacked: Tensor, original: Tensor, max_levels: int | None) -> Tens
     # in place: a new tensor for each operation took twice as long
     base = torch.round(original.double() * 255.0)
     delta = (attacked.double() * 255.0).sub_(base)
-    whole = delta.abs().add_(0.5).add_(1e-3).floor_().copysign_(delta)
+    levels = delta.abs().add_(0.5).add_(1e-3).floor_().copysign_(delta)
     if max_levels is not None:
-        whole.clamp_(-max_levels, max_levels)
-    return whole.add_(base).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+        levels.clamp_(-max_levels, max_levels)
+    return levels.add_(base).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

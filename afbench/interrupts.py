@@ -15,31 +15,31 @@ _stopped = threading.Event()
 
 
 def catch_signals() -> None:
-    """From now on SIGINT and SIGTERM raise KeyboardInterrupt and are remembered; an ignored SIGINT stays ignored."""
+    """Make SIGINT and SIGTERM raise KeyboardInterrupt, and remember them; an ignored SIGINT stays ignored."""
     _stopped.clear()
     signal.signal(signal.SIGTERM, _stop)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _stop)
-    sys.unraisablehook = _told_already
+    sys.unraisablehook = _ignore_interrupts
 
 
 def end_at_once() -> None:
-    """From now on a signal ends the process where it is: all has been said, and threads may still be waited for."""
+    """Make a signal end the process at once: for a command that has reported all and only waits for its threads."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is _stop:
             signal.signal(number, _exit)
 
 
 def was_stopped() -> bool:
-    """Whether a signal came since ``catch_signals``."""
+    """Return whether a signal came since ``catch_signals``."""
     return _stopped.is_set()
 
 
 def raise_if_stopped() -> None:
-    """Go on unless a signal came: called before anything is called bad.
+    """Raise the interrupt again if a signal came; call it before an error is blamed on a file.
 
     Raises:
-        KeyboardInterrupt: if one came, whatever became of the first one.
+        KeyboardInterrupt: if a signal came, even if a library has swallowed the first interrupt.
     """
     if _stopped.is_set():
         raise KeyboardInterrupt
@@ -54,7 +54,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
     os._exit(STOPPED)
 
 
-def _told_already(unraisable: Any) -> None:
-    """Say nothing of an interrupt that hit a destructor, where Python cannot raise it; it is remembered."""
+def _ignore_interrupts(unraisable: Any) -> None:
+    """Stay silent about an interrupt in a destructor, where Python cannot raise it: it is remembered already."""
     if not isinstance(unraisable.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)

@@ -29,7 +29,7 @@ def binary_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
-    """The same for every pixel, ``(N, 1, H, W)``."""
+    """Compute the cross-entropy of every pixel, ``(N, 1, H, W)``."""
     return F.softplus((1 - 2 * mask) * logits)
 
 
@@ -73,5 +73,5 @@ class _Sigmoid(torch.autograd.Function):
 
 
 def saturating_sigmoid(logits: Tensor) -> Tensor:
-    """Probability of a logit, with a gradient that survives saturation."""
+    """Turn logits into probabilities, with a gradient that survives saturation."""
     return cast(Tensor, _Sigmoid.apply(logits))

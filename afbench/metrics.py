@@ -32,7 +32,7 @@ class Counts(NamedTuple):
 
 
 class ManyCounts(NamedTuple):
-    """The same of many images, arrays of one shape."""
+    """Pixel counts of many images, arrays of one shape."""
 
     tp: IntArray
     fp: IntArray
@@ -40,8 +40,8 @@ class ManyCounts(NamedTuple):
     tn: IntArray
 
 
-class Score(Protocol):
-    """A score of one image, or one number for each of many."""
+class ScoreFn(Protocol):
+    """From pixel counts to a score: of one image, or one number for each of many."""
 
     @overload
     def __call__(self, counts: Counts) -> float: ...
@@ -56,60 +56,64 @@ def count_pixels(predicted: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_])
         ValueError: if they differ in shape or hold anything but booleans: 0 and 255 would count wrongly.
     """
     if predicted.shape != truth.shape or predicted.dtype != np.bool_ or truth.dtype != np.bool_:
-        found = f"{predicted.dtype} {predicted.shape} and {truth.dtype} {truth.shape}"
-        raise ValueError(f"masks must be boolean and of one shape; found {found}")
+        shapes = f"{predicted.dtype} {predicted.shape} and {truth.dtype} {truth.shape}"
+        raise ValueError(f"masks must be boolean and of one shape; found {shapes}")
     tp = int(np.count_nonzero(predicted & truth))
     marked, forged = int(np.count_nonzero(predicted)), int(np.count_nonzero(truth))
     return Counts(tp, marked - tp, forged - tp, truth.size - marked - forged + tp)
 
 
-def _ratio(terms: Callable[[Any], tuple[Any, Any]]) -> Score:
-    """Make a score of ``terms(counts) -> (above, below)``: NaN where ``below`` is 0."""
+def _ratio(terms: Callable[[Any], tuple[Any, Any]]) -> ScoreFn:
+    """Make a score of ``terms(counts) -> (numerator, denominator)``: NaN where the denominator is 0."""
 
     @wraps(terms)
     def score(counts: Any) -> Any:
-        above, below = terms(counts)
-        if isinstance(below, np.ndarray):
-            return np.divide(above, below, out=np.full(below.shape, math.nan), where=below != 0)
-        return above / below if below else math.nan
+        numerator, denominator = terms(counts)
+        if isinstance(denominator, np.ndarray):
+            return np.divide(
+                numerator, denominator, out=np.full(denominator.shape, math.nan), where=denominator != 0
+            )
+        return numerator / denominator if denominator else math.nan
 
     return score
 
 
 @_ratio
 def f1(counts: Any) -> Any:
-    """2 tp / (2 tp + fp + fn); NaN when truth and prediction are both empty."""
+    """Compute 2 tp / (2 tp + fp + fn); NaN when truth and prediction are both empty."""
     return 2 * counts.tp, 2 * counts.tp + counts.fp + counts.fn
 
 
 @_ratio
 def iou(counts: Any) -> Any:
-    """tp / (tp + fp + fn); NaN when truth and prediction are both empty."""
+    """Compute tp / (tp + fp + fn); NaN when truth and prediction are both empty."""
     return counts.tp, counts.tp + counts.fp + counts.fn
 
 
 @_ratio
 def fpr(counts: Any) -> Any:
-    """fp / (fp + tn), the figure for authentic images; NaN where every pixel is forged."""
+    """Compute fp / (fp + tn), the figure for authentic images; NaN where every pixel is forged."""
     return counts.fp, counts.fp + counts.tn
 
 
 @_ratio
 def f1_inv(counts: Any) -> Any:
-    """F1 of the inverted mask: a diagnostic of turned labels, never a score."""
+    """Compute the F1 of the inverted mask: a diagnostic of swapped labels, never a score."""
     return 2 * counts.fn, 2 * counts.fn + counts.tn + counts.tp
 
 
 @_ratio
 def mcc(counts: Any) -> Any:
-    """Matthews' correlation, signed; 0 where truth or prediction is all of one kind."""
+    """Compute Matthews' correlation, signed; 0 where truth or prediction is all of one kind."""
     tp, fp, fn, tn = counts
     # two products of two: of all four, 64-bit integers overflow from 0.1 megapixels on
-    below = np.sqrt((tp + fp) * (tn + fn)) * np.sqrt((tp + fn) * (tn + fp))
-    above = tp * tn - fp * fn
-    below = np.maximum(below, abs(above))  # which it is but for rounding: no correlation is above 1
-    below = below if isinstance(below, np.ndarray) else float(below)
-    return above, below + (below == 0)  # the numerator is 0 there, too
+    denominator = np.sqrt((tp + fp) * (tn + fn)) * np.sqrt((tp + fn) * (tn + fp))
+    numerator = tp * tn - fp * fn
+    denominator = np.maximum(
+        denominator, abs(numerator)
+    )  # which it is but for rounding: no correlation is above 1
+    denominator = denominator if isinstance(denominator, np.ndarray) else float(denominator)
+    return numerator, denominator + (denominator == 0)  # the numerator is 0 there, too
 
 
 class _Levels(NamedTuple):
@@ -120,7 +124,7 @@ class _Levels(NamedTuple):
 
 
 def auc(probability: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> float:
-    """Chance that a forged pixel ranks above an authentic one, ties counting half (Mann-Whitney with mid-ranks).
+    """Compute the chance that a forged pixel ranks above an authentic one; ties count half (Mann-Whitney, mid-ranks).
 
     Args:
         probability: ``(H, W)``, floats or 8-bit levels.
@@ -134,13 +138,13 @@ def auc(probability: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> float:
     forged, authentic = int(levels.forged.sum()), int(levels.authentic.sum())
     if not forged or not authentic:
         return math.nan
-    below = np.cumsum(levels.authentic) - levels.authentic
-    twice_wins = int((levels.forged * (2 * below + levels.authentic)).sum())
+    authentic_below = np.cumsum(levels.authentic) - levels.authentic
+    twice_wins = int((levels.forged * (2 * authentic_below + levels.authentic)).sum())
     return twice_wins / (2 * forged * authentic)
 
 
 def f1_best(probability: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -> float:
-    """The highest F1 of all masks ``probability >= cut``, one cut at each distinct value; NaN when truth is empty.
+    """Find the highest F1 of all masks ``probability >= cut``, one cut at each distinct value; NaN when truth is empty.
 
     Takes and raises what ``auc`` does.
     """
@@ -172,7 +176,7 @@ def _count_levels(probability: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -
 
 
 def eight_bit(probability: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Probabilities in [0, 1] as the levels of a stored map, round(255 p): cut off, 0.501 would fall below one half.
+    """Round probabilities in [0, 1] to the levels of a stored map, round(255 p): truncated, 0.501 would fall below one half.
 
     For ``auc`` and ``f1_best`` only. A mask is drawn from the floats: 0.5 is not above 0.5, its level 128 would be.
     """
@@ -180,13 +184,13 @@ def eight_bit(probability: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 
 def rp(f1_now: FloatArray, f1_original: FloatArray) -> float:
-    """Remaining performance in percent: 100 times mean F1 over mean F1 on the original forged images, uncapped.
+    """Compute the remaining performance in percent: 100 times mean F1 over mean F1 on the originals, uncapped.
 
     Both means are over the images where both are defined; NaN if there are none or the originals' mean is 0.
     """
-    both = ~(np.isnan(f1_now) | np.isnan(f1_original))
-    above, below = math.fsum(f1_now[both].tolist()), math.fsum(f1_original[both].tolist())
-    return 100.0 * above / below if below else math.nan
+    defined = ~(np.isnan(f1_now) | np.isnan(f1_original))
+    total_now, total_original = math.fsum(f1_now[defined].tolist()), math.fsum(f1_original[defined].tolist())
+    return 100.0 * total_now / total_original if total_original else math.nan
 
 
 class Distance(NamedTuple):
@@ -219,9 +223,9 @@ def distance(attacked: ByteImage, original: ByteImage) -> Distance:
 
 
 def _ssim(attacked: ByteImage, original: ByteImage) -> float:
-    """Wang et al. 2004, Eq. 13, over all windows inside the image.
+    """Average SSIM (Wang et al. 2004, Eq. 13) over all windows inside the image.
 
-    scikit-image's, to the last digits, in a third of its time, which was a multiple of what encoding takes.
+    Equals scikit-image's to the last digits in a third of its time, which was a multiple of what encoding takes.
     """
     height, width = original.shape[:2]
     if min(height, width) < _WINDOW:
@@ -234,18 +238,18 @@ def _ssim(attacked: ByteImage, original: ByteImage) -> float:
 
 
 def _ssim_sum(x: ByteImage, y: ByteImage) -> float:
-    """Over the windows of a strip."""
+    """Sum SSIM over the windows of a strip."""
     a, b = x.astype(np.float64), y.astype(np.float64)
-    mean_a, mean_b, squares, products = (_windows(one) for one in (a, b, a * a + b * b, a * b))
+    mean_a, mean_b, squares, products = (_windows(plane) for plane in (a, b, a * a + b * b, a * b))
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    both, apart = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
-    scores = (2 * both + c1) * (2 * (products - both) + c2)
-    scores /= (apart + c1) * (squares - apart + c2)
+    twice, spread = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
+    scores = (2 * twice + c1) * (2 * (products - twice) + c2)
+    scores /= (spread + c1) * (squares - spread + c2)
     return float(scores.sum())
 
 
 def _windows(planes: FloatArray) -> FloatArray:
-    """Gaussian means around every pixel whose window lies inside."""
+    """Average with Gaussian weights around every pixel whose window lies inside the image."""
     margin = _WINDOW // 2
     means: FloatArray = cv2.GaussianBlur(planes, (_WINDOW, _WINDOW), 1.5)
     return means[margin:-margin, margin:-margin]

@@ -55,41 +55,41 @@ _ALIKE = 0.6
 """Share of letters that two names have in common, in order, where one may be meant by the other."""
 
 
-def resolve_name(kind: str, text: str, known: Iterable[str]) -> str | None:
-    """The known name that a text means, None if it means none.
+def resolve_name(kind: str, text: str, known_names: Iterable[str]) -> str | None:
+    """Find the known name that a text means; None if it means none.
 
     >>> resolve_name("source", "CASIA v1.0", ["casia_v1", "casia_v2"])
     'casia_v1'
     """
-    names = list(known)
+    names = list(known_names)
     if text in names:
         return text
     return _spellings(kind, names).get(_plain(text)) if _NAME.fullmatch(text) else None
 
 
-def closest_names(kind: str, text: str, known: Iterable[str]) -> list[str]:
-    """Up to three known names that a mistyped text may mean, the closest first."""
-    asked = _plain(text)
+def closest_names(kind: str, text: str, known_names: Iterable[str]) -> list[str]:
+    """Find up to three known names that a mistyped text may mean, the closest first."""
+    plain_text = _plain(text)
     near = []
-    for spelling, name in _spellings(kind, list(known)).items():
-        likeness = SequenceMatcher(None, asked, spelling).ratio()
-        reordered = sorted(asked) == sorted(spelling)
+    for spelling, name in _spellings(kind, list(known_names)).items():
+        likeness = SequenceMatcher(None, plain_text, spelling).ratio()
+        reordered = sorted(plain_text) == sorted(spelling)
         if likeness >= _ALIKE or reordered:
             near.append((-likeness, not reordered, name))
     return list(dict.fromkeys(name for *_, name in sorted(near)))[:3]
 
 
-def did_you_mean(kind: str, text: str, known: Iterable[str]) -> str:
-    """``did you mean pgd or pgn? `` with a space behind it; empty where no name is near."""
-    near = closest_names(kind, text, known)
+def did_you_mean(kind: str, text: str, known_names: Iterable[str]) -> str:
+    """Write ``did you mean pgd or pgn? `` with a space behind it; "" where no name is near."""
+    near = closest_names(kind, text, known_names)
     return f"did you mean {' or '.join(near)}? " if near else ""
 
 
-def unknown_name(kind: str, text: str, known: Iterable[str], more: str = "") -> UsageError:
-    """Say that a name is unknown, what it may have meant, and which there are; ``more`` ends the list."""
-    names = list(known)
-    meant = did_you_mean(kind, text, names)
-    return UsageError(f"{kind} '{text}' is unknown; {meant}known {kind}s: {', '.join(names)}{more}")
+def unknown_name(kind: str, text: str, known_names: Iterable[str], ending: str = "") -> UsageError:
+    """Make the error for an unknown name: what it may have meant, and the known names; ``ending`` ends their list."""
+    names = list(known_names)
+    suggestion = did_you_mean(kind, text, names)
+    return UsageError(f"{kind} '{text}' is unknown; {suggestion}known {kind}s: {', '.join(names)}{ending}")
 
 
 def _spellings(kind: str, names: list[str]) -> dict[str, str]:
@@ -98,5 +98,5 @@ def _spellings(kind: str, names: list[str]) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Small letters and digits alone: MI-FGSM, C&W and CASIA_v1 are mifgsm, cw and casiav1; CASIAv1+ is casiav1plus."""
+    """Keep small letters and digits alone: MI-FGSM, C&W and CASIA_v1 become mifgsm, cw and casiav1; CASIAv1+ is casiav1plus."""
     return "".join(letter for letter in text.lower().replace("+", "plus") if letter.isalnum())

@@ -12,11 +12,11 @@ def shipped(relative: str) -> Path:
 
     A wheel carries them under ``afbench/_shipped``; an editable install finds them beside the package.
     """
-    inside = _PACKAGE / "_shipped" / relative
-    return inside if inside.exists() else _PACKAGE.parent / relative
+    packaged = _PACKAGE / "_shipped" / relative
+    return packaged if packaged.exists() else _PACKAGE.parent / relative
 
 
 def shipped_json(folder: str) -> dict[str, dict[str, Any]]:
     """Read every ``manifests/<folder>/*.json``, by file name without its suffix, in order."""
-    found = sorted(shipped(f"manifests/{folder}").glob("*.json"))
-    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in found}
+    paths = sorted(shipped(f"manifests/{folder}").glob("*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}

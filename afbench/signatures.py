@@ -1,4 +1,4 @@
-"""What a file is that cannot be read as a picture, told by its first bytes and never by its name."""
+"""Recognise a file that cannot be read as a picture by its first bytes, never by its name."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 
 class Signature(NamedTuple):
-    """``picture`` names a format that holds pixels and is not read here, ``other`` what holds none; "" for neither."""
+    """``picture`` names a format of pixels that is not read here, ``not_picture`` a file without pixels; "" for neither."""
 
     picture: str = ""
-    other: str = ""
+    not_picture: str = ""
 
 
 _PICTURES = (
@@ -23,7 +23,7 @@ _PICTURES = (
     (0, b"8BPS", "a Photoshop file"),
     (0, b"\x76\x2f\x31\x01", "an OpenEXR"),
 )
-_OTHERS = (
+_NOT_PICTURES = (
     (b"<!doctype html", "a page of HTML, not what it links to"),
     (b"<html", "a page of HTML, not what it links to"),
     (b"version https://git-lfs", "a pointer of Git LFS, not the file itself (git lfs pull)"),
@@ -34,8 +34,8 @@ _OTHERS = (
 
 def signature(data: bytes) -> Signature:
     """Name a file by its first bytes."""
-    for at, magic, name in _PICTURES:
-        if data[at : at + len(magic)] == magic:
+    for offset, magic, name in _PICTURES:
+        if data[offset : offset + len(magic)] == magic:
             return Signature(picture=name)
     start = data[:256].lstrip().lower()
-    return Signature(other=next((name for magic, name in _OTHERS if start.startswith(magic)), ""))
+    return Signature(not_picture=next((name for magic, name in _NOT_PICTURES if start.startswith(magic)), ""))

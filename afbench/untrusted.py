@@ -18,32 +18,32 @@ _INVISIBLE = re.compile(
 
 
 def is_name(value: object) -> bool:
-    """Whether a config, a split, a localizer or a sample may be called so: letters, digits, dot, dash, underscore."""
+    """Return whether a config, split, localizer or sample may have this name: letters, digits, dot, dash, underscore."""
     return isinstance(value, str) and _NAME.fullmatch(value) is not None and value not in (".", "..")
 
 
-def require_name(what: str, value: object) -> None:
+def require_name(label: str, value: object) -> None:
     """Refuse what is no name, before a path or a message is made of it.
 
     Raises:
-        AfbenchError: with the first of it.
+        AfbenchError: with the start of the value, in ASCII.
     """
     if not is_name(value):
         raise AfbenchError(
-            f"{what} {shown(value)} is no name: 1 to {LONGEST_NAME} letters, digits, dots, dashes and underscores"
+            f"{label} {quoted(value)} is no name: 1 to {LONGEST_NAME} letters, digits, dots, dashes and underscores"
         )
 
 
-def shown(value: object) -> str:
-    """A value in quotes for a message: in ASCII, escaped and cut."""
+def quoted(value: object) -> str:
+    """Quote a value for a message: in ASCII, escaped and cut."""
     text = ascii(value)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
 
 
 def visible(text: str) -> str:
-    r"""Escape as ``\u001b`` every character that is not seen but obeyed: colours, cursor, order of writing.
+    r"""Escape every character that a terminal obeys instead of showing: colours, cursor, order of writing.
 
-    The form is JSON's, so that JSON stays what it is.
+    The form is JSON's ``\u001b``, so that JSON stays valid JSON.
     """
     return _INVISIBLE.sub(_escaped, text)
 

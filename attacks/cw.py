@@ -50,21 +50,23 @@ def cw(
     Differs: Adam by default, where Eq. 5 is plain gradient descent (``"gd"``); no change of variable and no
         search for c.
     """
-    wanted = list(steps)
-    whole = all(isinstance(step, int) for step in wanted)
-    if not wanted or not whole or any(low >= high for low, high in pairwise([0, *wanted])):
-        raise ValueError(f"steps must be strictly increasing positive integers; found {wanted}")
+    step_counts = list(steps)
+    integers = all(isinstance(step, int) for step in step_counts)
+    if not step_counts or not integers or any(low >= high for low, high in pairwise([0, *step_counts])):
+        raise ValueError(f"steps must be strictly increasing positive integers; found {step_counts}")
     if optimizer not in ("adam", "gd"):
         raise ValueError(f"optimizer '{optimizer}' is unknown; known optimizers: adam, gd")
-    return _trajectory(objective, check_image(image), wanted=wanted, lr=lr, c=c, adam=optimizer == "adam")
+    return _trajectory(
+        objective, check_image(image), step_counts=step_counts, lr=lr, c=c, adam=optimizer == "adam"
+    )
 
 
 def _trajectory(
-    objective: LossFn, image: Tensor, *, wanted: list[int], lr: float, c: float, adam: bool
+    objective: LossFn, image: Tensor, *, step_counts: list[int], lr: float, c: float, adam: bool
 ) -> Iterator[Tensor]:
     xi = torch.zeros_like(image)
     moments = _Moments(torch.zeros_like(image), torch.zeros_like(image))
-    for step in range(1, wanted[-1] + 1):
+    for step in range(1, step_counts[-1] + 1):
         # The square norm's gradient is written out; only the objective goes through autograd.
         g = 2 * xi + c * input_gradient(objective, image + xi)
         if adam:
@@ -72,7 +74,7 @@ def _trajectory(
             xi = xi - lr * _adam_direction(moments, step)
         else:
             xi = xi - lr * g
-        if step in wanted:
+        if step in step_counts:
             yield torch.clamp(image + xi, 0, 1)
 
 

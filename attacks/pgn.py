@@ -22,7 +22,7 @@ def pgn(
     mu: float = 1.0,
     chunk: int | None = None,
 ) -> Tensor:
-    """Do as ``mifgsm`` along a gradient averaged over random neighbours, with a penalty on its norm.
+    """Step as ``mifgsm`` does, along a gradient averaged over random neighbours, with a penalty on its norm.
 
     Args:
         loss: one number per image; raised. Is given ``k N`` images laid out as ``image.repeat(k, 1, 1, 1)``,
@@ -78,6 +78,6 @@ def _flat_gradient(
         far = near - alpha.repeat(len(part), 1, 1, 1) * (l1_unit(g_near) * values_per_image)
         mixed = ((1 - delta) * g_near).add_(delta * input_gradient(loss, far))
         # One neighbour after the other, not part by part: the order of a sum must not depend on the chunk.
-        for one in mixed.reshape(part.shape).unbind():
-            total += one
+        for gradient in mixed.reshape(part.shape).unbind():
+            total += gradient
     return total / len(offsets)

@@ -69,7 +69,7 @@ def bim(
 
 
 def pgd(loss: LossFn, image: Tensor, *, start: Tensor, phi: Tensor, alpha: Tensor, steps: int) -> Tensor:
-    """Do as ``bim`` from a random point of the ``phi`` ball.
+    """Step as ``bim`` does, from a random point of the ``phi`` ball.
 
     Args:
         loss: one number per image ``(N,)``; raised.
@@ -178,7 +178,7 @@ def first_gradient(loss: LossFn, image: Tensor, gradient: Tensor | None) -> Tens
 def stepped(image: Tensor, gradient: Tensor, alpha: Tensor, allowed: Ball) -> Tensor:
     """Move every value by ``alpha`` along the sign of its gradient, inside the ball; NaN where that is not finite.
 
-    In the place of one tensor: a new one for each operation took 3 % of an attack's time on a CPU.
+    Works in one tensor: a new one for each operation took 3 % of an attack's time on a CPU.
     """
     way = gradient.sign().add_(0 * gradient)  # sign alone turns NaN into 0, and infinite values into 1
     return way.mul_(alpha).add_(image).clamp_(*allowed)

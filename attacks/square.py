@@ -61,35 +61,35 @@ def square(
         candidate, best = torch.clamp(x + phi * signs, *allowed), x
         for query in range(1, queries):
             if query > 1:
-                drawn = check_shape("draws(query)", draws(query), (len(x), DRAWS), x)
-                inside = _inside(drawn[:, :2], _side(query - 2, queries - 2, size, p_init), size)
-                moved = torch.clamp(x + phi * _signs(drawn[:, 2:]), *allowed)
-                candidate = torch.where(inside, moved, best)
-            found = loss(candidate)
-            better = found > best_loss
-            best_loss = torch.where(better, found, best_loss)
+                numbers = check_shape("draws(query)", draws(query), (len(x), DRAWS), x)
+                in_square = _square_mask(numbers[:, :2], _side(query - 2, queries - 2, size, p_init), size)
+                moved = torch.clamp(x + phi * _signs(numbers[:, 2:]), *allowed)
+                candidate = torch.where(in_square, moved, best)
+            candidate_loss = loss(candidate)
+            better = candidate_loss > best_loss
+            best_loss = torch.where(better, candidate_loss, best_loss)
             best = torch.where(better.view(-1, 1, 1, 1), candidate, best)
     return best + (0 * first).view(-1, 1, 1, 1).to(best)
 
 
 def _side(done: int, of: int, size: tuple[int, int], p_init: float) -> int:
-    """Side of a square, in pixels; never the whole height or width, unless that is one pixel."""
+    """Compute the side of a square in pixels; never the whole height or width, unless that is one pixel."""
     halved = sum(10_000 * done > of * when for when in HALVINGS)
     side = round(math.sqrt(p_init / 2**halved * size[0] * size[1]))
     return max(1, min(side, size[0] - 1, size[1] - 1))
 
 
-def _inside(drawn: Tensor, side: int, size: tuple[int, int]) -> Tensor:
-    """Where the squares lie: ``(N, 1, H, W)`` of bool, every place inside the image equally likely."""
+def _square_mask(numbers: Tensor, side: int, size: tuple[int, int]) -> Tensor:
+    """Mark the pixels of each square: ``(N, 1, H, W)`` of bool, every position inside the image equally likely."""
     axes = []
     for axis, length in enumerate(size):
-        places = length - side + 1
-        corner = ((drawn[:, axis] + 1) / 2 * places).floor().clamp(max=places - 1).view(-1, 1)
-        position = torch.arange(length, device=drawn.device)
+        corner_count = length - side + 1
+        corner = ((numbers[:, axis] + 1) / 2 * corner_count).floor().clamp(max=corner_count - 1).view(-1, 1)
+        position = torch.arange(length, device=numbers.device)
         axes.append((position >= corner) & (position < corner + side))
     return (axes[0][:, :, None] & axes[1][:, None, :])[:, None]
 
 
-def _signs(drawn: Tensor) -> Tensor:
-    """``(N, 3)`` in [-1, 1) to -1 and +1, ``(N, 3, 1, 1)``."""
-    return torch.where(drawn < 0, -1.0, 1.0).to(drawn)[:, :, None, None]
+def _signs(numbers: Tensor) -> Tensor:
+    """Turn ``(N, 3)`` in [-1, 1) into signs -1 and +1, ``(N, 3, 1, 1)``."""
+    return torch.where(numbers < 0, -1.0, 1.0).to(numbers)[:, :, None, None]

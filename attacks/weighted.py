@@ -22,7 +22,7 @@ Weigh = Callable[[Tensor], Tensor]
 def segpgd(
     losses: PixelLossFn, image: Tensor, *, start: Tensor, phi: Tensor, alpha: Tensor, steps: int
 ) -> Tensor:
-    """Do as ``pgd``, first on pixels that are still right, later on right and wrong ones nearly alike.
+    """Step as ``pgd`` does, first on pixels that are still right, later on right and wrong ones nearly alike.
 
     In step t of T wrong pixels weigh ``(t - 1) / 2T`` and right ones the rest of 1.
 
@@ -53,7 +53,7 @@ def segpgd(
 def cospgd(
     losses: PixelLossFn, image: Tensor, *, start: Tensor, phi: Tensor, alpha: Tensor, steps: int
 ) -> Tensor:
-    """Do as ``pgd``, on pixels weighted by how well prediction and mask agree.
+    """Step as ``pgd`` does, on pixels weighted by how well prediction and mask agree.
 
     The weight is the cosine of the two class probabilities ``(1 - P, P)`` and the mask as ``(1 - M, M)``; it is no
     part of the gradient.

@@ -12,7 +12,7 @@ import click
 from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError
 from afbench.cores import share_cores
-from afbench.crash import crash_line, place_of
+from afbench.crash import crash_line, user_location
 from afbench.interrupts import STOPPED, catch_signals, end_at_once, raise_if_stopped, was_stopped
 from afbench.version import __version__
 
@@ -131,7 +131,7 @@ def _explain(problem: Exception) -> NoReturn:
     except MemoryError:
         _fail("out of memory; lower --batch-size or --shard-size", 1)
     except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or ''}{place_of(error)}", 1)
+        _fail(f"{error.strerror or error}: {error.filename or ''}{user_location(error)}", 1)
     except Exception as error:  # of a user's own code, of a library, or a fault of ours
         _fail(f"{crash_line(error)}; `afbench --debug COMMAND ...` shows the traceback", 1)
 

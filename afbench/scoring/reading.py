@@ -17,7 +17,7 @@ from jsonschema.exceptions import best_match
 
 from afbench.core import AfbenchError, UsageError
 from afbench.shipped import shipped
-from afbench.untrusted import is_name, shown
+from afbench.untrusted import is_name, quoted
 
 from .problems import printable
 from .tables import build_tables, score_rows
@@ -193,7 +193,7 @@ def _check_rows(rows: pd.DataFrame) -> None:
         raise ValueError("phi leaves [0, 1]")
     odd = next((name for column in text for name in rows[column].unique() if not is_name(name)), None)
     if odd is not None:
-        raise ValueError(f"{shown(odd)} is no name")
+        raise ValueError(f"{quoted(odd)} is no name")
     how = rows.groupby("config")[["attack", "phi", "steps"]].nunique(dropna=False)
     if (how > 1).any(axis=None):
         raise ValueError("a config has two settings")

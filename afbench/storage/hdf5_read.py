@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import MAX_PIXELS, decode_stored
-from afbench.untrusted import is_name, shown
+from afbench.untrusted import is_name, quoted
 
 from .hdf5 import CONTENTS, FORMAT, NUMBERS, RANGES, VERSION, pictures_of, scalar_columns
 
@@ -161,7 +161,7 @@ def _checked(path: Path, file: Any) -> ArchiveShard:
 
 def _require_name(path: Path, what: str, value: str) -> None:
     if not is_name(value):
-        raise _refused(path, f"{what} {shown(value)} is no name")
+        raise _refused(path, f"{what} {quoted(value)} is no name")
 
 
 def _names(path: Path, file: Any) -> set[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from afbench.core import AfbenchError, UsageError
 from afbench.plan import ATTACKS, stored_phi
-from afbench.untrusted import require_name, shown
+from afbench.untrusted import quoted, require_name
 
 SCHEMA_VERSION = 1
 TOP = "MANIFEST.json"
@@ -95,7 +95,7 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
         try:
             check_names(manifest)
             if manifest["config"] != path.stem:
-                raise AfbenchError(f"it says that it is of config {shown(manifest['config'])}")
+                raise AfbenchError(f"it says that it is of config {quoted(manifest['config'])}")
             count_rows(manifest)
             config_order(manifest)
             found[str(manifest["config"])] = manifest
@@ -174,7 +174,7 @@ def safe_path(path: str) -> str:
     """
     parts = path.split("/") if isinstance(path, str) else [""]
     if len(parts) > MOST_FOLDERS or not all(map(_is_part, parts)):
-        raise AfbenchError(f"path {shown(path)} in a manifest leaves its folder or holds odd characters")
+        raise AfbenchError(f"path {quoted(path)} in a manifest leaves its folder or holds odd characters")
     return path
 
 

@@ -6,7 +6,7 @@ from attack_lab import Problem, linear, problem, shape_of
 from torch import Tensor
 
 from attacks import LossFn, signs, square, uniform
-from attacks.square import _inside, _side
+from attacks.square import _side, _square_mask
 
 
 def run(lab: Problem, loss: LossFn, queries: int, levels: float = 3, **given: float) -> Tensor:
@@ -101,13 +101,13 @@ def test_squares_shrink_by_the_published_schedule() -> None:
 
 def test_every_place_inside_the_image_is_equally_likely_and_none_outside_it_is_tried() -> None:
     drawn = uniform(torch.arange(20_000), (2, 1, 1), 3).flatten(1)
-    inside = _inside(drawn, 3, (5, 8))
+    inside = _square_mask(drawn, 3, (5, 8))
     assert (inside.sum((1, 2, 3)) == 9).all()
     corners = inside[:, 0].flatten(1).double().argmax(1).bincount(minlength=40).reshape(5, 8)
     assert (corners[3:] == 0).all() and (corners[:, 6:] == 0).all()
     expected = 20_000 / (3 * 6)
     assert ((corners[:3, :6] - expected).abs() < 6 * expected**0.5).all()
-    assert _inside(torch.full((1, 2), 1 - 2**-23), 3, (5, 7)).nonzero()[-1].tolist() == [0, 0, 4, 6]
+    assert _square_mask(torch.full((1, 2), 1 - 2**-23), 3, (5, 7)).nonzero()[-1].tolist() == [0, 0, 4, 6]
 
 
 def test_wrong_input_is_refused_by_name() -> None:
