@@ -21,10 +21,10 @@ from afbench.plan.cost import (
     gpu_hours,
     host_bytes,
     launch_bytes,
-    loads,
     localizer_cost,
     measured_seconds,
     suggested_batch,
+    workloads,
 )
 from afbench.plan.cost import GPU_KIB_AT_ONCE as PLANNED_KIB
 from afbench.storage.shards import MAX_SHARD_BYTES
@@ -79,7 +79,7 @@ def test_arithmetic_grows_with_the_image_only_where_the_network_does_not_resize(
 
 
 def test_a_load_counts_gradients_and_scoring_of_every_image():
-    (load,) = loads(PLAN)
+    (load,) = workloads(PLAN)
     assert (load.images, load.pixels, load.settings) == (2, 128 * 128, 6)
     assert (load.gradients_naive, load.gradients_shared, load.forwards) == (3 + 10 + 8, 1 + 10 + 5, 7)
     assert gigaflops(load) == pytest.approx(2 * (16 * 2.4 + 7 * 1.2) / 4)
@@ -93,7 +93,7 @@ def test_hours_of_a_gpu_are_a_range_that_falls_with_precision():
 
 
 def test_the_paper_s_grid_takes_gpu_days_in_fp32_as_its_arithmetic_says():
-    only_mvss = [load for load in loads(read_plan("ansm-table3")) if load.localizer == "mvss"]
+    only_mvss = [load for load in workloads(read_plan("ansm-table3")) if load.localizer == "mvss"]
     total = sum(gigaflops(load) for load in only_mvss)
     assert total == pytest.approx(3410 * (1535 * 671.5 + 21 * 332.4) + 5123 * (671.5 + 2 * 332.4))
     low, high = gpu_hours(total)["tf32"]
@@ -101,7 +101,7 @@ def test_the_paper_s_grid_takes_gpu_days_in_fp32_as_its_arithmetic_says():
 
 
 def test_measured_seconds_scale_with_images_gradients_and_pixels():
-    (load,) = loads(PLAN)
+    (load,) = workloads(PLAN)
     speed = Speed("reference", 64 * 64, 0.01, 0.002, 0.001, 1.0, 10, False)
     found = measured_seconds(load, speed)
     assert found.network == pytest.approx(4 * 2 * (16 * 0.01 + 7 * 0.002))
@@ -109,7 +109,7 @@ def test_measured_seconds_scale_with_images_gradients_and_pixels():
 
 
 def test_a_network_that_resizes_costs_the_same_for_any_image():
-    (load,) = loads(small(*expand_attack("fgsm", phi=["1/255"]), localizer="mvss"))
+    (load,) = workloads(small(*expand_attack("fgsm", phi=["1/255"]), localizer="mvss"))
     speed = Speed("mvss", 64 * 64, 1.0, 0.5, 0.001, 1.0, 10, True)
     assert measured_seconds(load, speed).network == pytest.approx(2 * (1.0 + 2 * 0.5))
 
@@ -204,7 +204,7 @@ def test_what_is_done_is_not_measured(made):
 
 def test_main_memory_grows_with_the_images_held_and_the_settings_made_of_them():
     def host(number, *settings):
-        return host_bytes(loads(small(*settings, limit=number, source="synthetic"))[0])
+        return host_bytes(workloads(small(*settings, limit=number, source="synthetic"))[0])
 
     fgsm, bim = expand_attack("fgsm"), expand_attack("bim")
     few, many, both = host(8, *fgsm), host(64, *fgsm), host(64, *fgsm, *bim)
@@ -214,7 +214,7 @@ def test_main_memory_grows_with_the_images_held_and_the_settings_made_of_them():
 
 @pytest.mark.parametrize(("pixels", "images", "peak"), MEASURED_PEAKS)
 def test_planned_memory_is_within_half_as_much_again_of_what_runs_took(pixels, images, peak):
-    (load,) = loads(
+    (load,) = workloads(
         small(*expand_attack("fgsm"), limit=images, source="synthetic"), pixels={"synthetic": pixels}
     )
     planned = host_bytes(load) + launch_bytes(localizer_cost("reference"), pixels, "cpu")
@@ -224,7 +224,7 @@ def test_planned_memory_is_within_half_as_much_again_of_what_runs_took(pixels, i
 def test_main_memory_grows_no_further_than_a_shard():
     def host(number):
         plan = small(*expand_attack("fgsm"), limit=number, source="synthetic")
-        return host_bytes(loads(plan, pixels={"synthetic": 12_000_000})[0])
+        return host_bytes(workloads(plan, pixels={"synthetic": 12_000_000})[0])
 
     assert 4 * SHARD_PIXELS == MAX_SHARD_BYTES
     assert host(5) < host(10) == host(64)

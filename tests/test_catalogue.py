@@ -22,8 +22,8 @@ from afbench.images import decode_stored
 from afbench.localizers import load_localizer
 from afbench.metrics import f1
 from afbench.plan import ATTACKS, CLASSES, config_name, expand_attack, naive_gradients, queries, read_plan
-from afbench.plan.catalogue import REFUSED
-from afbench.plan.names import parse_attack
+from afbench.plan.attack_names import parse_attack
+from afbench.plan.catalogue import UNUSABLE
 from afbench.sources import open_source
 
 torchattacks = pytest.importorskip("torchattacks")
@@ -273,16 +273,16 @@ def test_a_step_size_may_be_given_and_then_does_not_follow_phi() -> None:
     assert done[0].distance.linf == 1
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED))
+@pytest.mark.parametrize("name", sorted(UNUSABLE))
 def test_what_is_wrong_on_localizers_is_refused_by_name_with_the_reason(name: str) -> None:
     for text in (name, name.lower(), f"{name}:steps=3"):
         with pytest.raises(UsageError, match=f"torchattacks:{name}' cannot be used on localizers: ") as told:
             expand_attack(f"torchattacks:{text}")
-        assert REFUSED[name] in str(told.value)
+        assert UNUSABLE[name] in str(told.value)
 
 
 def test_the_whole_catalogue_of_the_library_is_either_taken_or_refused() -> None:
-    assert {*torchattacks.__all__, "PGN"} == {*NAMES, *REFUSED}
+    assert {*torchattacks.__all__, "PGN"} == {*NAMES, *UNUSABLE}
 
 
 def test_the_document_names_every_attack_with_its_defaults() -> None:
@@ -294,7 +294,7 @@ def test_the_document_names_every_attack_with_its_defaults() -> None:
         for key, value in ATTACKS[f"ta_{name.lower()}"].defaults.items():
             if usual.get(key) != value and key != "eps" and name != "TIFGSM":
                 assert re.search(rf"{key}={str(value).lower().removesuffix('.0')}\b", row), (name, key)
-    assert all(re.search(rf"\b{name}\b", refused) for name in REFUSED)
+    assert all(re.search(rf"\b{name}\b", refused) for name in UNUSABLE)
     for attack in ATTACKS.values():
         if not attack.asked_as:
             assert f"| `{attack.name}` |" in taken
@@ -311,7 +311,7 @@ class TwoClasses(nn.Module):
         return torch.cat([torch.zeros_like(z), z], 1)
 
 
-_FAIL = sorted(REFUSED.keys() - {"GN", "VANILA", "PIFGSMPP", "PGN", "LGV", "MultiAttack"})
+_FAIL = sorted(UNUSABLE.keys() - {"GN", "VANILA", "PIFGSMPP", "PGN", "LGV", "MultiAttack"})
 
 
 @pytest.mark.filterwarnings("ignore")

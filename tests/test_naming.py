@@ -11,12 +11,12 @@ from afbench.core import UsageError
 from afbench.defences.names import defence_names, split_defence
 from afbench.localizers import known_localizers, load_localizer, require_known
 from afbench.naming import ALIASES, _plain, closest_names, resolve_name
-from afbench.plan import OWN, SOURCE_NAMES, list_plans, parse_attack, parse_source, read_plan
+from afbench.plan import BUILT_IN, SOURCE_NAMES, list_plans, parse_attack, parse_source, read_plan
 from afbench.shipped import shipped_json
 from afbench.sources import find_sources
 
 KNOWN = {
-    "attack": list(OWN),
+    "attack": list(BUILT_IN),
     "localizer": known_localizers(),
     "source": [*SOURCE_NAMES, *shipped_json("sources")],
     "defence": defence_names(),
@@ -103,8 +103,8 @@ def test_defences_and_plans_in_other_spellings():
 
 
 def test_what_cannot_be_meant_has_no_suggestion():
-    assert closest_names("attack", "xyzzy", OWN) == [] and resolve_name("attack", "", OWN) is None
-    assert closest_names("attack", "fsgm", OWN)[0] == "fgsm"
+    assert closest_names("attack", "xyzzy", BUILT_IN) == [] and resolve_name("attack", "", BUILT_IN) is None
+    assert closest_names("attack", "fsgm", BUILT_IN)[0] == "fgsm"
     assert closest_names("command", "genrate", cli.list_commands(None))[0] == "generate"
 
 

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from afbench.defences.names import defence_names
 from afbench.localizers import known_localizers, require_known
 from afbench.naming import resolve_name
-from afbench.plan import CLASSES, OWN, SOURCE_NAMES, list_plans
+from afbench.plan import BUILT_IN, CLASSES, SOURCE_NAMES, list_plans
 from afbench.shipped import shipped_json
 
 
@@ -55,9 +55,11 @@ PUBLISHED = _Name(
     lambda context: list(shipped_json("localizers")),
     lambda text: resolve_name("localizer", text, shipped_json("localizers")) or text,
 )
-ATTACK = _Name("attack", lambda context: [*OWN, *(f"torchattacks:{name}" for name in CLASSES.values())])
+ATTACK = _Name("attack", lambda context: [*BUILT_IN, *(f"torchattacks:{name}" for name in CLASSES.values())])
 SOURCE = _Name("source", lambda context: [*SOURCE_NAMES, *shipped_json("sources")])
 DEFENCE = _Name("defence", lambda context: defence_names())
-PART = _Name("part", lambda context: [*known_localizers(), *SOURCE_NAMES, *shipped_json("sources"), *OWN])
+PART = _Name(
+    "part", lambda context: [*known_localizers(), *SOURCE_NAMES, *shipped_json("sources"), *BUILT_IN]
+)
 PLAN = _Name("plan", lambda context: list_plans())
 CONFIG = _Name("config", _configs)

@@ -1,10 +1,11 @@
 """Read, check, expand and estimate plans; nothing here needs torch."""
 
-from .attacks import ATTACKS, OWN, PAPER_PHI, PAPER_STEPS
+from .attack_names import parse_attack
+from .attack_settings import canonical_json, config_name, make_setting, max_levels, parse_phi, stored_phi
+from .attack_spec import Attack
+from .attacks import ATTACKS, BUILT_IN, PAPER_PHI, PAPER_STEPS
 from .catalogue import CLASSES, require_catalogue
-from .entry import Attack
 from .estimate import BlockEstimate, estimate, naive_gradients, queries, settings_by_group, shared_gradients
-from .names import parse_attack
 from .narrow import narrow_plan
 from .runplan import (
     SOURCE_NAMES,
@@ -20,12 +21,11 @@ from .runplan import (
     with_terms,
 )
 from .serial import plan_as_json, plan_from_json
-from .settings import canonical_json, config_name, make_setting, max_levels, parse_phi, stored_phi
 
 __all__ = [
     "ATTACKS",
+    "BUILT_IN",
     "CLASSES",
-    "OWN",
     "PAPER_PHI",
     "PAPER_STEPS",
     "SOURCE_NAMES",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from .attack_spec import Attack
 from .catalogue import CATALOGUE
-from .entry import Attack
 
 PAPER_PHI = ("1/255", "2/255", "3/255")
 PAPER_STEPS = (50, 100, 150, 200, 250)
@@ -96,5 +96,5 @@ _TABLE = (
     ),
 )
 ATTACKS: Mapping[str, Attack] = {attack.name: attack for attack in (*_TABLE, *CATALOGUE)}
-"""By name: our own, then those of the torchattacks catalogue, which are asked for as ``torchattacks:NAME``."""
-OWN = tuple(attack.name for attack in _TABLE)
+"""By name: the built-in ones, then those of the torchattacks catalogue, which a user names ``torchattacks:NAME``."""
+BUILT_IN = tuple(attack.name for attack in _TABLE)

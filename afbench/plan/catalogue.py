@@ -1,4 +1,4 @@
-"""What is taken of the torchattacks catalogue, and what is refused and why. Needs neither torch nor torchattacks."""
+"""List what afbench takes of torchattacks' attacks, and what it refuses and why. Needs neither torch nor torchattacks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from afbench.core import Setting, UsageError
 
-from .entry import Attack, Default
+from .attack_spec import Attack, Default
 
 FAMILY, PREFIX = "torchattacks", "ta_"
 VERSION = "3.5.1"
@@ -148,7 +148,7 @@ _ONE_HOT = "it spreads labels over the width of the map instead of two classes, 
 _MAPS = (
     "it indexes maps with maps: gigabytes for one image, then it fails; use --attack pgd --param steps=100"
 )
-REFUSED = {
+UNUSABLE = {
     "APGD": _MAPS,
     "APGDT": _MAPS,
     "AutoAttack": "it consists of APGD, FAB and Square, which fail on maps; use --attack pgd --param steps=100, cw and square",
@@ -173,7 +173,7 @@ REFUSED = {
     "SparseFool": _LEAST,
     "VANILA": "it returns the image as it is; that is config clean",
 }
-"""Of torchattacks 3.5.1 on a localizer shown as two classes per pixel; all tried."""
+"""Why attacks of torchattacks 3.5.1 do not work on a localizer, which it sees as two classes per pixel; all were tried."""
 
 
 def require_catalogue(settings: Iterable[Setting]) -> None:
@@ -182,13 +182,19 @@ def require_catalogue(settings: Iterable[Setting]) -> None:
     Raises:
         UsageError: with how to install it.
     """
-    name = next((one.attack for one in settings if one.attack in CLASSES), None)
+    name = next((setting.attack for setting in settings if setting.attack in CLASSES), None)
     if name is None:
         return
     try:
-        found = version(FAMILY)
+        installed_version = version(FAMILY)
     except PackageNotFoundError:
-        found = ""
-    if found != VERSION:
-        told = f"{FAMILY} {found} is installed" if found else f"{FAMILY} is not installed"
-        raise UsageError(f"attack '{FAMILY}:{CLASSES[name]}' needs {FAMILY} {VERSION}, and {told}: {INSTALL}")
+        installed_version = ""
+    if installed_version != VERSION:
+        state = (
+            f"{FAMILY} {installed_version} is installed"
+            if installed_version
+            else f"{FAMILY} is not installed"
+        )
+        raise UsageError(
+            f"attack '{FAMILY}:{CLASSES[name]}' needs {FAMILY} {VERSION}, and {state}: {INSTALL}"
+        )

@@ -1,4 +1,4 @@
-"""What a gradient costs on each localizer, and from that what a plan takes: arithmetic, hours, memory. No torch."""
+"""Estimate what a plan takes from the cost of one gradient on each localizer: arithmetic, hours, memory. No torch."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from .runplan import RunPlan
 PEAK_TERAFLOPS: Mapping[str, float] = MappingProxyType({"fp32": 67.0, "tf32": 494.7, "bf16": 989.5})
 """Dense peaks of an H100 or H200."""
 SHARE_OF_PEAK = (0.1, 0.5)
-"""Between these lies what convolutional networks are seen to reach: how wide an uncalibrated figure is."""
+"""Convolutional networks reach a share of the peak between these two: how wide an uncalibrated figure is."""
 GPU_GIGAFLOPS = 1000 * PEAK_TERAFLOPS["fp32"] * (SHARE_OF_PEAK[0] * SHARE_OF_PEAK[1]) ** 0.5
-"""A second, in the middle of what an H100 or H200 reaches in fp32."""
+"""Gigaflops per second: the middle of what an H100 or H200 reaches in fp32."""
 CPU_GIGAFLOPS = 30.0
-"""Of one core a second, about."""
+"""Gigaflops per second of one core, about."""
 KEEP_SECONDS = 70e-3 / 512**2
-"""Of one pixel on one core: encoded as lossless WebP, decoded again and compared with its original (docs/benchmarks)."""
+"""Seconds of one core to encode a pixel as lossless WebP, decode it again and compare it (docs/benchmarks)."""
 CPU_PIXELS_AT_ONCE = 16 * 128 * 128
 GPU_KIB_AT_ONCE = 12 * 2**20
-"""What a launch may hold unless ``--batch-size`` says otherwise; the engine's own rule, which a test compares."""
+"""What a batch may hold unless ``--batch-size`` says otherwise. The engine has the same rule; a test compares them."""
 PROCESS_BYTES = 800 * 10**6
-"""Of Python, torch and the readers before anything is done, and freed memory that lies between what is used."""
+"""Memory of Python, torch and the readers before any work, and of freed blocks between used ones."""
 BYTES_PER_READ_PIXEL = 9
-"""Image and mask, of a shard and of the next one, which is read meanwhile; and what the localizer says of the first."""
+"""Image and mask of a shard, of the next one, which is read meanwhile, and the first shard's predicted masks."""
 BYTES_PER_MADE_PIXEL = 12
-"""Of each setting of a sharing group: image, mask and encoded image, while the group before is being written."""
+"""For each setting of a sharing group: image, mask and encoded image, while the previous group is being written."""
 SHARD_SIZE = 64
 SHARD_PIXELS = 125_000_000
-"""Most of a shard, except of one that is one image; the storage's own rule, which a test compares."""
+"""The most a shard may hold, unless it is one image. The storage has the same rule; a test compares them."""
 
 
 @dataclass(frozen=True)
 class LocalizerCost:
-    """Counted on one square image of ``side``; ``resizes`` says that every image is brought to that side.
+    """Operations and memory, counted on one square image of ``side``; ``resizes``: every image is resized to that side.
 
-    ``kib_per_pixel`` is the memory of one gradient that launches on a GPU are cut by, ``kib_measured`` what it takes where
-    that is another.
+    ``kib_per_pixel`` is the memory of one gradient that batches on a GPU are sized by; ``kib_measured`` is the measured
+    memory where it differs.
     """
 
     side: int
@@ -54,11 +54,11 @@ class LocalizerCost:
     kib_measured: float | None = None
 
     def pixels(self, image_pixels: int) -> int:
-        """Pixels the network sees of an image of so many."""
+        """Return how many pixels the network sees of an image of ``image_pixels``."""
         return self.side**2 if self.resizes else image_pixels
 
     def gigaflops(self, image_pixels: int, *, gradients: int, forwards: int) -> float:
-        """Of so many gradients and forward passes of one image."""
+        """Count the gigaflops of so many gradients and forward passes on one image."""
         counted = gradients * self.gigaflop_gradient + forwards * self.gigaflop_forward
         return counted * self.pixels(image_pixels) / self.side**2
 
@@ -67,10 +67,13 @@ REFERENCE = LocalizerCost(256, False, 1.2, 2.4, 4.0, 590_129, kib_measured=1.0)
 
 
 @dataclass(frozen=True)
-class Load:
-    """One localizer on one source. ``images`` None: nobody has opened the folder. ``gradients_*`` are per image, ``forwards``
-    too: what scores the original and each attacked image, and what attacks without gradients ask for. ``together`` is how
-    many settings its largest sharing group has."""
+class Workload:
+    """The remaining work of one localizer on one source.
+
+    ``images`` is None where nobody has opened the folder. ``gradients_*`` and ``forwards`` are per image; forward passes
+    score the original and each attacked image, and serve attacks without gradients. ``together`` is how many settings
+    the largest sharing group has.
+    """
 
     localizer: str
     source: str
@@ -87,105 +90,117 @@ class Load:
         return None if self.images is None else self.images * self.gradients_shared
 
     @property
-    def kept(self) -> int:
-        """Images to encode for each original: itself, and one for each setting."""
+    def encoded_images(self) -> int:
+        """How many images to encode for each original: itself, and one for each setting."""
         return self.settings + 1 if self.settings else 0
 
 
 def localizer_cost(name: str) -> LocalizerCost | None:
-    """What is published of a localizer; None for a user's own."""
+    """Read the published cost of a localizer; None for a user's own."""
     if name == "reference":
         return REFERENCE
     row = shipped_json("localizers").get(name)
     return LocalizerCost(**row["cost"], parameters=row["parameters"]) if row else None
 
 
-def loads(
+def workloads(
     plan: RunPlan,
     counts: Mapping[str, int] | None = None,
     pixels: Mapping[str, int] | None = None,
     done: Iterable[tuple[str, str, Setting]] = (),
-) -> list[Load]:
-    """Every localizer and source of a plan with what is to be done there.
+) -> list[Workload]:
+    """List the remaining work of every localizer and source of a plan.
 
     Args:
-        plan: what is asked for.
+        plan: localizers, sources and settings.
         counts: samples of the sources that were opened, as ``estimate`` takes them.
-        pixels: typical ones of an image of these sources, where someone looked.
-        done: localizer, source and setting of what is there already.
+        pixels: typical pixels of an image of these sources, where they were counted.
+        done: localizer, source and setting of what exists already.
     """
-    finished = {(localizer, source, _key(setting)) for localizer, source, setting in done}
-    found = []
+    finished_keys = {(localizer, source, _key(setting)) for localizer, source, setting in done}
+    result = []
     for block in plan.blocks:
         for name in block.localizers:
             for source in block.sources:
-                left = [one for one in block.settings if (name, source.name, _key(one)) not in finished]
+                remaining_settings = [
+                    setting
+                    for setting in block.settings
+                    if (name, source.name, _key(setting)) not in finished_keys
+                ]
                 size = expected_source(source, plan.limit, counts or {}, pixels)
-                images, each = size or (None, 512 * 512)
-                found.append(
-                    Load(
+                images, pixels_per_image = size or (None, 512 * 512)
+                result.append(
+                    Workload(
                         name,
                         source.name,
                         images,
-                        each,
-                        len(left),
-                        max(map(len, settings_by_group(left).values()), default=0),
-                        shared_gradients(left),
-                        sum(naive_gradients(one) for one in left),
-                        1 + sum(1 + queries(one) for one in left) if left else 0,
+                        pixels_per_image,
+                        len(remaining_settings),
+                        max(map(len, settings_by_group(remaining_settings).values()), default=0),
+                        shared_gradients(remaining_settings),
+                        sum(naive_gradients(setting) for setting in remaining_settings),
+                        1 + sum(1 + queries(setting) for setting in remaining_settings)
+                        if remaining_settings
+                        else 0,
                     )
                 )
-    return found
+    return result
 
 
 def _key(setting: Setting) -> str:
     return f"{setting.attack}-{setting.label}"
 
 
-def gigaflops(load: Load) -> float | None:
-    """Of all gradients, and of the forward passes that score originals and attacked images."""
-    if not load.settings:
+def gigaflops(workload: Workload) -> float | None:
+    """Sum the gigaflops of all gradients and forward passes of a workload; None where a cost or a count is unknown."""
+    if not workload.settings:
         return 0.0
-    cost = localizer_cost(load.localizer)
-    if cost is None or load.images is None:
+    cost = localizer_cost(workload.localizer)
+    if cost is None or workload.images is None:
         return None
-    once = cost.gigaflops(load.pixels, gradients=load.gradients_shared, forwards=load.forwards)
-    return once * load.images
+    per_image = cost.gigaflops(
+        workload.pixels, gradients=workload.gradients_shared, forwards=workload.forwards
+    )
+    return per_image * workload.images
 
 
 def gpu_hours(total_gigaflops: float) -> dict[str, tuple[float, float]]:
-    """Hours of one H100 or H200, least and most, by precision."""
+    """Convert gigaflops to hours of one H100 or H200, least and most, by precision."""
     low, high = SHARE_OF_PEAK
     seconds = {precision: total_gigaflops / (1000 * peak) for precision, peak in PEAK_TERAFLOPS.items()}
-    return {precision: (one / high / 3600, one / low / 3600) for precision, one in seconds.items()}
+    return {
+        precision: (at_peak / high / 3600, at_peak / low / 3600) for precision, at_peak in seconds.items()
+    }
 
 
 def suggested_batch(cost: LocalizerCost | None, image_pixels: int, device: str) -> int:
-    """Images per launch where ``--batch-size`` is left out."""
-    seen = cost.pixels(image_pixels) if cost else image_pixels
+    """Compute the images per batch that a run takes where ``--batch-size`` is left out."""
+    network_pixels = cost.pixels(image_pixels) if cost else image_pixels
     if device.startswith("cuda"):
-        return max(1, int(GPU_KIB_AT_ONCE / (cost.kib_per_pixel if cost else 4.0)) // seen)
-    return max(1, CPU_PIXELS_AT_ONCE // seen)
+        return max(1, int(GPU_KIB_AT_ONCE / (cost.kib_per_pixel if cost else 4.0)) // network_pixels)
+    return max(1, CPU_PIXELS_AT_ONCE // network_pixels)
 
 
 def launch_bytes(cost: LocalizerCost | None, image_pixels: int, device: str) -> int:
-    """Memory one launch takes on its device: the weights, and the gradients in the making."""
-    seen = cost.pixels(image_pixels) if cost else image_pixels
-    each = (cost.kib_measured or cost.kib_per_pixel) if cost else 4.0
+    """Estimate the memory one batch takes on its device: the weights, and what its gradients need."""
+    network_pixels = cost.pixels(image_pixels) if cost else image_pixels
+    kib_per_pixel = (cost.kib_measured or cost.kib_per_pixel) if cost else 4.0
     weights = 4 * cost.parameters if cost else 0
-    return weights + int(suggested_batch(cost, image_pixels, device) * seen * each * 1024)
+    return weights + int(suggested_batch(cost, image_pixels, device) * network_pixels * kib_per_pixel * 1024)
 
 
-def host_bytes(load: Load) -> int:
-    """Main memory beside the launch: the process, shards of samples, and what was made of them."""
-    shard = min(SHARD_SIZE, max(1, SHARD_PIXELS // load.pixels))
-    held = min(shard, load.images or shard) * load.pixels
-    return PROCESS_BYTES + held * (BYTES_PER_READ_PIXEL + load.together * BYTES_PER_MADE_PIXEL)
+def host_bytes(workload: Workload) -> int:
+    """Estimate the main memory that a run takes besides its batch: the process, shards of samples, attacked images."""
+    shard_images = min(SHARD_SIZE, max(1, SHARD_PIXELS // workload.pixels))
+    pixels_in_memory = min(shard_images, workload.images or shard_images) * workload.pixels
+    return PROCESS_BYTES + pixels_in_memory * (
+        BYTES_PER_READ_PIXEL + workload.together * BYTES_PER_MADE_PIXEL
+    )
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured of one localizer on one machine, on images of ``pixels``.
+    """Times of one localizer measured on one machine, on images of ``pixels``.
 
     ``gradient_seconds`` and ``score_seconds`` are per image and pass, ``keep_seconds`` per stored image (quantised,
     encoded, decoded, compared), ``start_seconds`` once. ``untrained``: measured with random weights, which cost the same.
@@ -203,7 +218,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Of a load: in the localizer, and in keeping images."""
+    """Seconds of a workload: in the localizer, and in encoding and comparing images."""
 
     network: float
     keep: float
@@ -213,23 +228,30 @@ class Seconds:
         return self.network + self.keep
 
 
-def measured_seconds(load: Load, speed: Speed) -> Seconds | None:
-    """What a load takes at a measured speed; a network that does not resize takes longer for larger images."""
-    if load.images is None:
+def measured_seconds(workload: Workload, speed: Speed) -> Seconds | None:
+    """Compute the time of a workload at a measured speed; a network that does not resize takes longer on larger images."""
+    if workload.images is None:
         return None
-    cost = localizer_cost(load.localizer)
-    grown = load.pixels / speed.pixels
-    network = load.gradients_shared * speed.gradient_seconds + load.forwards * speed.score_seconds
+    cost = localizer_cost(workload.localizer)
+    pixel_ratio = workload.pixels / speed.pixels
+    network = workload.gradients_shared * speed.gradient_seconds + workload.forwards * speed.score_seconds
     if cost is None or not cost.resizes:
-        network *= grown
-    return Seconds(load.images * network, load.images * load.kept * speed.keep_seconds * grown)
+        network *= pixel_ratio
+    return Seconds(
+        workload.images * network,
+        workload.images * workload.encoded_images * speed.keep_seconds * pixel_ratio,
+    )
 
 
-def expected_seconds(load: Load, device: str) -> Seconds | None:
-    """The same from published counts, on a CPU or in the middle of what an H100 or H200 reaches in fp32, on one core for the
-    rest; None where nothing is published."""
-    counted = gigaflops(load)
-    if counted is None or load.images is None:
+def expected_seconds(workload: Workload, device: str) -> Seconds | None:
+    """Estimate the time of a workload from published costs; None where nothing is published.
+
+    On a CPU, or in the middle of what an H100 or H200 reaches in fp32; images are encoded on one core.
+    """
+    total_gigaflops = gigaflops(workload)
+    if total_gigaflops is None or workload.images is None:
         return None
     rate = GPU_GIGAFLOPS if device.startswith("cuda") else CPU_GIGAFLOPS * usable_cores()
-    return Seconds(counted / rate, load.images * load.kept * load.pixels * KEEP_SECONDS)
+    return Seconds(
+        total_gigaflops / rate, workload.images * workload.encoded_images * workload.pixels * KEEP_SECONDS
+    )

@@ -1,4 +1,4 @@
-"""What a plan costs before any of it is done: images, gradients, disk. No torch, no data, no weights."""
+"""Estimate what a plan costs before it runs: images, gradients, disk. No torch, no data, no weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SYNTHETIC_COUNT, SYNTHETIC_SIDE = 100, 128
 WEBP_SHARE = 0.53
 """Stored size over raw size of attacked images as lossless WebP (STORAGE: 0.45 to 0.61)."""
 LEAST_SHARE = 0.45
-"""The same of a run that needs little: a disk that does not even hold that is too small."""
+"""The same share where it is smallest: a disk that cannot hold even that is too small."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class BlockEstimate:
 
 
 def naive_gradients(setting: Setting) -> int:
-    """Passes of one setting on one image when nothing is shared."""
+    """Count the gradients of one setting on one image when nothing is shared."""
     params = setting.params
     if setting.attack == "square":
         return 0
     if setting.attack == "pgn":
         return 2 * int(params["neighbours"]) * setting.steps
-    # of the torchattacks catalogue: passes averaged over, darker copies, neighbours
+    # these parameters of torchattacks multiply gradients: passes averaged over, darker copies, neighbours
     return (
         setting.steps
         * int(params.get("eot_iter", 1))
@@ -55,13 +55,13 @@ def naive_gradients(setting: Setting) -> int:
 
 
 def queries(setting: Setting) -> int:
-    """Forward passes without a gradient that one setting takes on one image, beyond the judging of the result."""
+    """Count the forward passes without a gradient of one setting on one image, besides the judging of the result."""
     # TPGD asks first what the localizer says of the original
     return {"square": setting.steps, "ta_tpgd": 1}.get(setting.attack, 0)
 
 
 def shared_gradients(settings: Iterable[Setting]) -> int:
-    """Passes of many settings on one image: one clean gradient per target for the sign group, one C&W trajectory."""
+    """Count the gradients of many settings on one image: the sign group shares one per target, C&W one trajectory."""
     settings = list(settings)
     sign = [setting for setting in settings if ATTACKS[setting.attack].group == "sign"]
     total = len({setting.params.get("target") for setting in sign}) + sum(
@@ -83,10 +83,10 @@ def estimate(
     """Estimate every block of a plan.
 
     Args:
-        plan: what is asked for.
+        plan: localizers, sources and settings.
         counts: samples of the sources that were opened; published or built-in counts fill the rest, and a
             folder that was not opened has none.
-        pixels: typical ones of an image of these sources, where someone looked.
+        pixels: typical pixels of an image of these sources, where they were counted.
     """
     return [_estimate_block(plan, block, counts or {}, pixels or {}) for block in plan.blocks]
 
@@ -96,20 +96,20 @@ def _estimate_block(
 ) -> BlockEstimate:
     sizes = {source.name: expected_source(source, plan.limit, counts, pixels) for source in block.sources}
     shared = shared_gradients(block.settings)
-    known = [size for size in sizes.values() if size is not None]
-    images = sum(count for count, _ in known) if len(known) == len(sizes) else None
-    raw = sum(count * pixels * 3 for count, pixels in known)
-    every = len(block.settings) * len(block.localizers)
+    known_sizes = [size for size in sizes.values() if size is not None]
+    images = sum(count for count, _ in known_sizes) if len(known_sizes) == len(sizes) else None
+    raw = sum(count * pixels * 3 for count, pixels in known_sizes)
+    config_count = len(block.settings) * len(block.localizers)
     return BlockEstimate(
         localizers=block.localizers,
         sources={name: size[0] if size else None for name, size in sizes.items()},
-        configs=every,
+        configs=config_count,
         settings=len(block.settings),
-        adversarial_images=None if images is None else images * every,
+        adversarial_images=None if images is None else images * config_count,
         gradients_naive=sum(naive_gradients(setting) for setting in block.settings),
         gradients_shared=shared,
         gradients_total=None if images is None else images * shared * len(block.localizers),
-        disk_bytes=None if images is None else int(raw * WEBP_SHARE * (every + 1)),
+        disk_bytes=None if images is None else int(raw * WEBP_SHARE * (config_count + 1)),
     )
 
 
@@ -119,27 +119,27 @@ def expected_source(
     counts: Mapping[str, int],
     pixels: Mapping[str, int] | None = None,
 ) -> tuple[int, int] | None:
-    """Number of samples and typical pixels of each; None for a folder nobody has opened.
+    """Return the number of samples and their typical pixels; None for a folder nobody has opened.
 
-    ``pixels`` holds what was seen of a user's own copies; published or assumed ones fill the rest.
+    ``pixels`` holds typical pixels of a user's own copies; published or assumed ones fill the rest.
     """
     published = shipped_json("sources").get(source.read_as)
     if published:
-        count, each = int(published["count"]), int(published["typical_pixels"])
+        count, pixels_per_image = int(published["count"]), int(published["typical_pixels"])
         count = counts.get(source.name, count)
     elif source.name in counts:
-        count, each = counts[source.name], 512 * 512
+        count, pixels_per_image = counts[source.name], 512 * 512
     elif source.name == "demo":
-        count, each = DEMO_COUNT, DEMO_SIDE**2
+        count, pixels_per_image = DEMO_COUNT, DEMO_SIDE**2
     elif source.name == "synthetic":
-        count, each = limit or SYNTHETIC_COUNT, SYNTHETIC_SIDE**2
+        count, pixels_per_image = limit or SYNTHETIC_COUNT, SYNTHETIC_SIDE**2
     else:
         return None
-    return (min(count, limit) if limit else count), (pixels or {}).get(source.name, each)
+    return (min(count, limit) if limit else count), (pixels or {}).get(source.name, pixels_per_image)
 
 
 def settings_by_group(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
-    """Settings that share gradients, by group, in the order asked for."""
+    """Group the settings that share gradients, in the order of the plan."""
     groups: dict[str, list[Setting]] = {}
     for setting in settings:
         groups.setdefault(ATTACKS[setting.attack].group, []).append(setting)

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from .attack_spec import Attack, Default
 from .catalogue import CORNER, FAMILY, VERSION
-from .entry import Attack, Default
 
 TARGETS = ("mask", "empty")
-"""What the loss of a sign attack leads away from, the true mask, or towards, the mask of an authentic image."""
+"""What a sign attack moves away from (the true mask) or towards (the empty mask of an authentic image)."""
 _CHOICES = {
     "optimizer": ("adam", "gd"),
     "objective": ("probability", "logit"),
@@ -24,25 +24,27 @@ _POSITIVE = ("lr", "c", "alpha_over_phi", "alpha_over_eps", "alpha", "p_init", "
 _AT_MOST = {"delta": 1, "diversity_prob": 1, "p_init": 1, "resize_rate": 2}
 
 
-def resolve_params(attack: Attack, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the defaults and check the types and ranges of what was given.
+def resolve_params(attack: Attack, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill in the defaults and check the types and ranges of the user's values.
 
     Raises:
         ValueError: for a parameter the attack does not have, or a value it cannot take.
     """
     resolved: dict[str, Any] = dict(attack.defaults)
-    for name, value in given.items():
+    for name, value in values.items():
         if name not in attack.parameters:
             if name in ("eps", "max_epsilon"):
                 raise ValueError(f"attack '{attack.name}' has its {name} from --phi; leave it out")
-            known = ", ".join(attack.parameters) or "none"
-            raise ValueError(f"attack '{attack.name}' has no parameter '{name}'; its parameters: {known}")
+            known_names = ", ".join(attack.parameters) or "none"
+            raise ValueError(
+                f"attack '{attack.name}' has no parameter '{name}'; its parameters: {known_names}"
+            )
         resolved[name] = _checked(name, attack.defaults.get(name, 1.0), value)
     if resolved.get("target") == TARGETS[0]:
         del resolved["target"]
     if "alpha" in resolved:
         ratio = next(name for name in attack.defaults if name.startswith("alpha_over"))
-        if ratio in given:
+        if ratio in values:
             raise ValueError(f"attack '{attack.name}' takes alpha or {ratio}; found both")
         del resolved[ratio]
     if resolved.get("alpha_over_phi", 0) is None:
@@ -51,7 +53,7 @@ def resolve_params(attack: Attack, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def iterations(params: Mapping[str, Any]) -> int:
-    """How often an attack with these parameters goes round its loop."""
+    """Count the iterations of an attack with these parameters."""
     return next((int(params[name]) for name in ("steps", "num_iter_set", "queries") if name in params), 1)
 
 

@@ -17,14 +17,14 @@ from afbench.core import ReadOptions, Setting, UsageError
 from afbench.naming import did_you_mean, resolve_name, unknown_name
 from afbench.shipped import shipped, shipped_json
 
+from .attack_names import parse_attack
+from .attack_settings import make_setting
 from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS
-from .names import parse_attack
-from .settings import make_setting
 
 SOURCE_NAMES = ("synthetic", "demo", "folder", "list")
 """Sources this version can read; manifests/sources describes published ones."""
 READ_KEYS = {"mask_threshold", "mask_nonzero", "ignore_alpha"}
-"""What a plan may say of how a source's pixels are read."""
+"""The keys of a plan that change how a source's pixels are read."""
 SEED_LIMIT = 2**32
 """Seeds are below this; what the shipped weights were trained on lies above."""
 
@@ -61,7 +61,7 @@ class Block:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What is asked for. ``limit`` takes the first samples of each source."""
+    """Everything a run is to generate. ``limit`` takes the first samples of each source."""
 
     name: str
     blocks: tuple[Block, ...]
@@ -70,9 +70,9 @@ class RunPlan:
 
 
 def list_plans() -> dict[str, str]:
-    """The plans that ship with the package: name and description."""
-    found = sorted(shipped("manifests/plans").glob("*.yaml"))
-    return {path.stem: str(_parse(path).get("description", "")) for path in found}
+    """List the plans that ship with the package: name and description."""
+    paths = sorted(shipped("manifests/plans").glob("*.yaml"))
+    return {path.stem: str(_parse(path).get("description", "")) for path in paths}
 
 
 def read_plan(name_or_path: str, *, large_phi: bool = False) -> RunPlan:
@@ -83,14 +83,14 @@ def read_plan(name_or_path: str, *, large_phi: bool = False) -> RunPlan:
             the message names the key.
     """
     path = Path(name_or_path)
-    names = [found.stem for found in shipped("manifests/plans").glob("*.yaml")]
+    names = [plan_path.stem for plan_path in shipped("manifests/plans").glob("*.yaml")]
     name = resolve_name("plan", name_or_path, names)
     if name is not None and (name == name_or_path or not path.is_file()):
         path = shipped(f"manifests/plans/{name}.yaml")
     if not path.is_file():
-        meant = did_you_mean("plan", name_or_path, names)
+        suggestion = did_you_mean("plan", name_or_path, names)
         raise UsageError(
-            f"plan '{name_or_path}' is no file and no shipped plan; {meant}shipped plans: {', '.join(sorted(names))}"
+            f"plan '{name_or_path}' is no file and no shipped plan; {suggestion}shipped plans: {', '.join(sorted(names))}"
         )
     raw = _parse(path)
     schema = json.loads(shipped("manifests/schema/plan.schema.json").read_text(encoding="utf-8"))
@@ -98,8 +98,8 @@ def read_plan(name_or_path: str, *, large_phi: bool = False) -> RunPlan:
         Draft202012Validator(schema).iter_errors(raw), key=lambda error: list(map(str, error.path))
     )
     if problems:
-        where = "/".join(map(str, problems[0].path)) or "top level"
-        raise UsageError(f"plan {path}: {where}: {problems[0].message.splitlines()[0][:200]}")
+        key_path = "/".join(map(str, problems[0].path)) or "top level"
+        raise UsageError(f"plan {path}: {key_path}: {problems[0].message.splitlines()[0][:200]}")
     return _expand(raw, large_phi)
 
 
@@ -130,7 +130,7 @@ def _expand(raw: Mapping[str, Any], large_phi: bool) -> RunPlan:
     blocks = tuple(
         Block(
             localizers=tuple(block["localizers"]),
-            sources=tuple(_read_source(one) for one in block["sources"]),
+            sources=tuple(_read_source(source) for source in block["sources"]),
             settings=tuple(
                 setting
                 for row in block["attacks"]
@@ -165,18 +165,18 @@ def expand_attack(
     params: Mapping[str, Any] | None = None,
     large_phi: bool = False,
 ) -> list[Setting]:
-    """All settings of one attack, which may be ``torchattacks:NAME[:param=value...]``; omitted phi or steps are the paper's.
+    """Make all settings of one attack, also ``torchattacks:NAME[:param=value...]``; omitted phi or steps are the paper's.
 
     Raises:
         UsageError: for an unknown attack or a value out of range.
     """
-    attack, own = parse_attack(attack)
-    params = {**(params or {}), **own}
+    attack, inline_params = parse_attack(attack)
+    params = {**(params or {}), **inline_params}
     sweeps = ATTACKS[attack].sweeps if attack in ATTACKS else "phi"
     if (steps and sweeps == "phi") or (phi and sweeps == "steps"):
-        other = "phi" if sweeps == "steps" else "steps"
+        other_sweep = "phi" if sweeps == "steps" else "steps"
         raise UsageError(
-            f"attack '{attack}' takes {sweeps}, not {other}; its own iterations are --param steps=N"
+            f"attack '{attack}' takes {sweeps}, not {other_sweep}; its own iterations are --param steps=N"
         )
     if sweeps == "steps":
         values: Sequence[str | float] = steps or PAPER_STEPS
@@ -191,14 +191,14 @@ def parse_source(text: str) -> SourceSpec:
     Raises:
         UsageError: if the name is unknown, the user's own is not legal, or a root is missing or not taken.
     """
-    own, equals, rest = text.partition("=")
-    if equals and ":" not in own:
-        return _renamed(own, parse_source(rest))
-    asked, _, root = text.partition(":")
-    known = (*SOURCE_NAMES, *shipped_json("sources"))
-    name = resolve_name("source", asked, known)
+    user_name, equals, rest = text.partition("=")
+    if equals and ":" not in user_name:
+        return _renamed(user_name, parse_source(rest))
+    source_name, _, root = text.partition(":")
+    known_names = (*SOURCE_NAMES, *shipped_json("sources"))
+    name = resolve_name("source", source_name, known_names)
     if name is None:
-        raise unknown_name("source", asked, known)
+        raise unknown_name("source", source_name, known_names)
     if name in ("folder", "list") and not root:
         holds = "PATH/images and PATH/masks" if name == "folder" else "a list of images and masks"
         raise UsageError(f"source '{name}' needs its root: --source {name}:PATH with {holds}")
@@ -207,21 +207,23 @@ def parse_source(text: str) -> SourceSpec:
     return SourceSpec(name, root or None)
 
 
-def _renamed(own: str, spec: SourceSpec) -> SourceSpec:
-    """A source under a name of the user's, which becomes a split's name, a file's, and what ``datasets`` is asked for."""
+def _renamed(user_name: str, spec: SourceSpec) -> SourceSpec:
+    """Give a source the user's own name, which becomes that of its split, of its files and in ``load_dataset``."""
     if spec.name in ("synthetic", "demo"):
         raise UsageError(
-            f"source '{spec.name}' comes with afbench and keeps its name; found '{own}={spec.name}'"
+            f"source '{spec.name}' comes with afbench and keeps its name; found '{user_name}={spec.name}'"
         )
-    if not re.fullmatch(r"[a-z0-9_]{1,60}", own):
-        raise UsageError(f"the name of a source must be 1 to 60 of a-z, 0-9 and _; found '{own[:80]}'")
-    if own == "all" or (own in (*SOURCE_NAMES, *shipped_json("sources")) and own != spec.name):
-        raise UsageError(f"the name '{own}' has another meaning; give '{spec.name}' another name")
-    return spec if own == spec.name else replace(spec, name=own, layout=spec.read_as)
+    if not re.fullmatch(r"[a-z0-9_]{1,60}", user_name):
+        raise UsageError(f"the name of a source must be 1 to 60 of a-z, 0-9 and _; found '{user_name[:80]}'")
+    if user_name == "all" or (
+        user_name in (*SOURCE_NAMES, *shipped_json("sources")) and user_name != spec.name
+    ):
+        raise UsageError(f"the name '{user_name}' has another meaning; give '{spec.name}' another name")
+    return spec if user_name == spec.name else replace(spec, name=user_name, layout=spec.read_as)
 
 
 def with_terms(spec: SourceSpec, terms: str) -> SourceSpec:
-    """A user's own source with its terms of use.
+    """Attach terms of use to a user's own source.
 
     Raises:
         UsageError: if the source has terms already, or these are no line of text.
@@ -238,7 +240,7 @@ def with_terms(spec: SourceSpec, terms: str) -> SourceSpec:
 
 
 def with_read_options(spec: SourceSpec, read: ReadOptions) -> SourceSpec:
-    """A source read as the user says.
+    """Attach the user's options for reading pixels to a source.
 
     Raises:
         UsageError: if the source comes with afbench.
@@ -260,39 +262,39 @@ def check_plan(plan: RunPlan) -> RunPlan:
     if plan.limit is not None and plan.limit < 1:
         raise UsageError(f"limit must be at least 1 sample; found {plan.limit}")
     for block in plan.blocks:
-        for what, names in (
+        for kind, names in (
             ("setting", [f"{setting.attack}-{setting.label}" for setting in block.settings]),
             ("source", [source.name for source in block.sources]),
             ("localizer", list(block.localizers)),
         ):
             doubled = sorted({name for name in names if names.count(name) > 1})
             if doubled:
-                named = f"; name each: --source NAME={doubled[0]}:ROOT" if what == "source" else ""
-                raise UsageError(f"{what} '{doubled[0]}' is asked for twice{named}")
+                named = f"; name each: --source NAME={doubled[0]}:ROOT" if kind == "source" else ""
+                raise UsageError(f"{kind} '{doubled[0]}' is asked for twice{named}")
     _check_blocks(plan.blocks)
     return plan
 
 
 def _check_blocks(blocks: Sequence[Block]) -> None:
-    """No source from two roots, and no config of a source in two blocks."""
+    """Refuse a source from two roots, and a config of a source in two blocks."""
     specs: dict[str, SourceSpec] = {}
-    made: set[tuple[str, str, str]] = set()
+    seen_configs: set[tuple[str, str, str]] = set()
     for block in blocks:
         for source in block.sources:
-            before = specs.setdefault(source.name, source)
-            if before.root != source.root:
+            first_spec = specs.setdefault(source.name, source)
+            if first_spec.root != source.root:
                 raise UsageError(
-                    f"source '{source.name}' is asked for with two roots, {before.root} and {source.root}; "
+                    f"source '{source.name}' is asked for with two roots, {first_spec.root} and {source.root}; "
                     f"name each: --source NAME={source.read_as}:ROOT"
                 )
-            if replace(before, sha256=None) != replace(source, sha256=None):
+            if replace(first_spec, sha256=None) != replace(source, sha256=None):
                 raise UsageError(
                     f"source '{source.name}' is read in two ways; ask for it alike in every block"
                 )
-            if before.sha256 != source.sha256:
+            if first_spec.sha256 != source.sha256:
                 raise UsageError(f"source '{source.name}' is pinned in two ways; pin it alike in every block")
-        for one in product(block.localizers, block.sources, block.settings):
-            key = one[0], one[1].name, f"{one[2].attack}-{one[2].label}"
-            if key in made:
+        for localizer, source, setting in product(block.localizers, block.sources, block.settings):
+            key = localizer, source.name, f"{setting.attack}-{setting.label}"
+            if key in seen_configs:
                 raise UsageError(f"{' on '.join(key[:2])} with {key[2]} is asked for in two blocks")
-            made.add(key)
+            seen_configs.add(key)

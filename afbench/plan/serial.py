@@ -1,4 +1,4 @@
-"""A plan as JSON and back, for processes that are handed one."""
+"""Convert a plan to JSON and back, for worker processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .runplan import Block, RunPlan, SourceSpec
 
 
 def plan_as_json(plan: RunPlan) -> dict[str, Any]:
-    """Everything of a plan, of which ``plan_from_json`` makes an equal one."""
+    """Convert a plan to JSON, from which ``plan_from_json`` makes an equal one."""
     return {
         "name": plan.name,
         "seed": plan.seed,
@@ -29,21 +29,21 @@ def plan_as_json(plan: RunPlan) -> dict[str, Any]:
     }
 
 
-def plan_from_json(told: Mapping[str, Any]) -> RunPlan:
-    """The plan that ``plan_as_json`` was given."""
+def plan_from_json(plan_json: Mapping[str, Any]) -> RunPlan:
+    """Make a plan equal to the one that ``plan_as_json`` converted."""
     blocks = tuple(
         Block(
             tuple(block["localizers"]),
             tuple(_source_from_json(source) for source in block["sources"]),
             tuple(_setting_from_json(setting) for setting in block["settings"]),
         )
-        for block in told["blocks"]
+        for block in plan_json["blocks"]
     )
-    return RunPlan(told["name"], blocks, told["seed"], told["limit"])
+    return RunPlan(plan_json["name"], blocks, plan_json["seed"], plan_json["limit"])
 
 
-def _source_from_json(told: Mapping[str, Any]) -> SourceSpec:
-    return SourceSpec(**{**told, "read": ReadOptions(**told["read"])})
+def _source_from_json(source_json: Mapping[str, Any]) -> SourceSpec:
+    return SourceSpec(**{**source_json, "read": ReadOptions(**source_json["read"])})
 
 
 def _setting_as_json(setting: Setting) -> dict[str, Any]:
@@ -57,6 +57,8 @@ def _setting_as_json(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _setting_from_json(told: Mapping[str, Any]) -> Setting:
-    phi = None if told["phi"] is None else Fraction(told["phi"])
-    return Setting(told["attack"], told["label"], phi, told["steps"], told["params"])
+def _setting_from_json(setting_json: Mapping[str, Any]) -> Setting:
+    phi = None if setting_json["phi"] is None else Fraction(setting_json["phi"])
+    return Setting(
+        setting_json["attack"], setting_json["label"], phi, setting_json["steps"], setting_json["params"]
+    )

@@ -23,7 +23,7 @@ from afbench.images import masks_to_tensor, to_tensor
 from afbench.localizers import load_localizer
 from afbench.localizers.load import RANDOM
 from afbench.plan import RunPlan, canonical_json, expand_attack, settings_by_group, shared_gradients
-from afbench.plan.cost import Load, Speed
+from afbench.plan.cost import Speed, Workload
 from afbench.sources import open_source
 
 KEEPING = 0.2
@@ -34,7 +34,7 @@ MOST_KEPT = 16
 
 def calibrate(
     plan: RunPlan,
-    loads: Sequence[Load],
+    loads: Sequence[Workload],
     *,
     device: str = "cpu",
     precision: str = "fp32",
@@ -57,7 +57,7 @@ def calibrate(
     Raises:
         UsageError: if the device or a user's own localizer cannot be used.
     """
-    work: dict[str, list[Load]] = {}
+    work: dict[str, list[Workload]] = {}
     for load in loads:
         if load.settings:
             work.setdefault(load.localizer, []).append(load)
@@ -70,7 +70,7 @@ def calibrate(
 
 
 def _speed(
-    load: Load,
+    load: Workload,
     settings: Sequence[Setting],
     device: str,
     precision: str,
@@ -101,7 +101,7 @@ def _load(name: str, device: str, say: Callable[[str], None]) -> Localizer:
 
 def _gradient(
     localizer: Localizer,
-    load: Load,
+    load: Workload,
     settings: Sequence[Setting],
     side: int,
     device: str,
@@ -158,7 +158,7 @@ def _shortened(settings: Sequence[Setting]) -> list[Setting]:
 
 
 def _stored_image(
-    localizer: Localizer, load: Load, side: int, device: str, seconds: float
+    localizer: Localizer, load: Workload, side: int, device: str, seconds: float
 ) -> tuple[float, float]:
     """Seconds to score one image, and to quantise, encode, decode and compare one."""
     samples = _samples(side, min(load.images or MOST_KEPT, MOST_KEPT))

@@ -13,18 +13,18 @@ from afbench.core import BadSample, Setting
 from afbench.images import stated_pixels
 from afbench.plan import RunPlan, SourceSpec, config_name, estimate
 from afbench.plan.cost import (
-    Load,
     Seconds,
     Speed,
+    Workload,
     expected_seconds,
     gigaflops,
     gpu_hours,
     host_bytes,
     launch_bytes,
-    loads,
     localizer_cost,
     measured_seconds,
     suggested_batch,
+    workloads,
 )
 from afbench.plan.estimate import WEBP_SHARE, BlockEstimate, expected_source
 from afbench.sources.index import count_source
@@ -69,7 +69,7 @@ class Outlook:
     """
 
     blocks: list[BlockEstimate]
-    loads: list[Load]
+    loads: list[Workload]
     gigaflops: float | None
     gpu_hours: dict[str, tuple[float, float]] | None
     hours: float | None
@@ -105,13 +105,13 @@ def look_ahead(
     counts, pixels = _look_at_copies(plan)
     blocks = estimate(plan, counts, pixels)
     finished = list(_finished(plan, out, counts))
-    left = loads(plan, counts, pixels, finished)
+    left = workloads(plan, counts, pixels, finished)
     speeds = speeds or {}
     counted = _total(gigaflops(load) for load in left)
     memory = {one: max(_launch(load, one) for load in left) for one in ("cpu", "cuda")}
     beside = max(map(host_bytes, left))
     disk = _total(block.disk_bytes for block in blocks)
-    missing = sum((load.images or 0) * load.kept * load.pixels * 3 * WEBP_SHARE for load in left)
+    missing = sum((load.images or 0) * load.encoded_images * load.pixels * 3 * WEBP_SHARE for load in left)
     free = free_bytes(out)
     measured = [measured_seconds(load, speeds[load.localizer]) for load in left if load.localizer in speeds]
     start = sum(speed.start_seconds for speed in speeds.values())
@@ -139,10 +139,10 @@ def look_ahead(
     )
 
 
-def open_loads(plan: RunPlan, out: Path) -> list[Load]:
+def open_loads(plan: RunPlan, out: Path) -> list[Workload]:
     """What is left to do, by localizer and source."""
     counts, pixels = _look_at_copies(plan)
-    return loads(plan, counts, pixels, _finished(plan, out, counts))
+    return workloads(plan, counts, pixels, _finished(plan, out, counts))
 
 
 def as_json(plan: RunPlan, seen: Outlook) -> dict[str, Any]:
@@ -235,7 +235,7 @@ def _wanted(plan: RunPlan, split: str, counts: Mapping[str, int]) -> int:
     return size[0] if size else 0
 
 
-def _done(plan: RunPlan, left: list[Load], finished: list[tuple[str, str, Setting]]) -> Done:
+def _done(plan: RunPlan, left: list[Workload], finished: list[tuple[str, str, Setting]]) -> Done:
     """A config is done when it is there for every source of its block."""
     there = [(name, source, f"{one.attack}-{one.label}") for name, source, one in finished]
     asked = [
@@ -260,7 +260,7 @@ def _limit(times: list[Seconds | None], disk: float, free: int, memory: int) -> 
     return "gradients" if sum(one.network for one in known) > sum(one.keep for one in known) else "encoding"
 
 
-def _launch(load: Load, device: str) -> int:
+def _launch(load: Workload, device: str) -> int:
     return launch_bytes(localizer_cost(load.localizer), load.pixels, device)
 
 

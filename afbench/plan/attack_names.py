@@ -1,12 +1,12 @@
-"""What a user calls an attack: our name for it, or what to use instead."""
+"""Translate what a user calls an attack into our name for it, or say what to use instead."""
 
 from __future__ import annotations
 
 from afbench.core import UsageError
 from afbench.naming import did_you_mean, resolve_name, unknown_name
 
-from .attacks import ATTACKS, OWN
-from .catalogue import CLASSES, FAMILY, REFUSED, VERSION
+from .attacks import ATTACKS, BUILT_IN
+from .catalogue import CLASSES, FAMILY, UNUSABLE, VERSION
 
 _INSTEAD = {
     "clean": "the originals are always stored, as config clean",
@@ -21,7 +21,7 @@ _INSTEAD = {
     "jpeg": "it is a defence: `afbench list defences`",
     "blur": "it changes images without a network; see `afbench list defences`",
 }
-"""Attacks of other libraries, and what is no attack; those of torchattacks stand in REFUSED."""
+"""Attacks of other libraries, and names that are no attack; those of torchattacks stand in UNUSABLE."""
 
 
 def parse_attack(text: str) -> tuple[str, dict[str, str]]:
@@ -36,35 +36,39 @@ def parse_attack(text: str) -> tuple[str, dict[str, str]]:
     family, *rest = text.split(":")
     if family.lower() == FAMILY:
         return _of_catalogue(text, rest)
-    if name := resolve_name("attack", text, ATTACKS if text in ATTACKS else OWN):
+    if name := resolve_name("attack", text, ATTACKS if text in ATTACKS else BUILT_IN):
         return name, {}
     if name := resolve_name("attack", text, _INSTEAD):
         raise UsageError(f"'{text}' is no attack of afbench: {_INSTEAD[name]}")
     if name := resolve_name("attack", text, CLASSES.values()):
         raise UsageError(f"attack '{text}' is one of {FAMILY}: --attack {FAMILY}:{name}")
-    if name := resolve_name("attack", text, REFUSED):
-        raise UsageError(f"attack '{text}' cannot be used on localizers: {REFUSED[name]}")
-    raise unknown_name("attack", text, sorted(OWN), f", {FAMILY}:NAME")
+    if name := resolve_name("attack", text, UNUSABLE):
+        raise UsageError(f"attack '{text}' cannot be used on localizers: {UNUSABLE[name]}")
+    raise unknown_name("attack", text, sorted(BUILT_IN), f", {FAMILY}:NAME")
 
 
 def _of_catalogue(text: str, rest: list[str]) -> tuple[str, dict[str, str]]:
-    known = ", ".join(sorted(CLASSES.values()))
-    wanted, *params = rest or [""]
-    if not wanted:
-        raise UsageError(f"attack '{text}' lacks a name, as in torchattacks:TPGD; known names: {known}")
-    if refused := resolve_name("", wanted, REFUSED):
-        raise UsageError(f"attack '{FAMILY}:{refused}' cannot be used on localizers: {REFUSED[refused]}")
+    known_names = ", ".join(sorted(CLASSES.values()))
+    asked_name, *params = rest or [""]
+    if not asked_name:
+        raise UsageError(f"attack '{text}' lacks a name, as in torchattacks:TPGD; known names: {known_names}")
+    if unusable_name := resolve_name("", asked_name, UNUSABLE):
+        raise UsageError(
+            f"attack '{FAMILY}:{unusable_name}' cannot be used on localizers: {UNUSABLE[unusable_name]}"
+        )
     keys = {name: key for key, name in CLASSES.items()}
-    name = resolve_name("", wanted, keys)
+    name = resolve_name("", asked_name, keys)
     if name is None:
-        meant = did_you_mean("", wanted, keys)
-        raise UsageError(f"{FAMILY} {VERSION} has no attack '{wanted}'; {meant}known names: {known}")
-    given: dict[str, str] = {}
+        suggestion = did_you_mean("", asked_name, keys)
+        raise UsageError(
+            f"{FAMILY} {VERSION} has no attack '{asked_name}'; {suggestion}known names: {known_names}"
+        )
+    values: dict[str, str] = {}
     for param in params:
         key, equals, value = param.partition("=")
         if not equals or not key or not value:
             raise UsageError(f"attack '{text}': expected param=value, e.g. steps=20; found '{param}'")
-        if key in given:
+        if key in values:
             raise UsageError(f"attack '{text}' gives parameter {key} twice")
-        given[key] = value
-    return keys[name], given
+        values[key] = value
+    return keys[name], values

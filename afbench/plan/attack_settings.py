@@ -1,4 +1,4 @@
-"""From what a user writes (``1/255``, ``250``) to settings with names and all parameters filled in."""
+"""Turn what a user writes (``1/255``, ``250``) into settings with names and all parameters filled in."""
 
 import hashlib
 import json
@@ -11,13 +11,13 @@ from typing import Any
 from afbench.core import Setting, UsageError
 from afbench.naming import unknown_name
 
-from .attacks import ATTACKS, OWN
+from .attacks import ATTACKS, BUILT_IN
 from .params import iterations, resolve_params
 
 LARGE_PHI = Fraction(1, 10)
 MOST_STEPS = 100_000
 _PHI = re.compile(r"[-+]?[0-9.]{1,40}(e[-+]?[0-9]{1,2})?(/[0-9.]{1,20})?", re.IGNORECASE)
-"""What ``Fraction`` is asked to read: 1e-999999999 would keep it busy for hours."""
+"""The numbers that ``Fraction`` may read: 1e-999999999 would keep it busy for hours."""
 _STORED_PHI = re.compile(r"[0-9.]{1,99}(/[0-9]{1,99})?")
 
 
@@ -35,7 +35,7 @@ def make_setting(
         UsageError: for anything unknown or out of range, with what was expected.
     """
     if attack not in ATTACKS:
-        raise unknown_name("attack", attack, sorted(OWN), ", torchattacks:NAME")
+        raise unknown_name("attack", attack, sorted(BUILT_IN), ", torchattacks:NAME")
     spec = ATTACKS[attack]
     try:
         resolved = resolve_params(spec, params or {})
@@ -67,25 +67,25 @@ def parse_phi(value: str | float, *, large_phi: bool = False) -> Fraction:
     if phi is None:
         raise UsageError(f"phi must be a number such as 1/255 or 0.01; found '{value}'")
     if not 0 < phi <= 1:
-        meant = f"did you mean {value}/255? " if 1 < phi <= 255 and "/" not in text else ""
+        suggestion = f"did you mean {value}/255? " if 1 < phi <= 255 and "/" not in text else ""
         raise UsageError(
-            f"phi must be above 0 and at most 1 (the range of pixels is [0, 1]); {meant}found '{value}'"
+            f"phi must be above 0 and at most 1 (the range of pixels is [0, 1]); {suggestion}found '{value}'"
         )
     if max_levels(phi) == 0:  # not phi < 1/255: the float 1 / 255 lies below it
         raise UsageError(f"phi must be at least 1/255, one level of an 8-bit image; found '{value}'")
     if phi > LARGE_PHI and not large_phi:
-        meant = f"{value}/255" if phi.denominator == 1 else "one of 1/255, 2/255, 3/255"
+        suggestion = f"{value}/255" if phi.denominator == 1 else "one of 1/255, 2/255, 3/255"
         raise UsageError(
-            f"phi {value} is visible to anyone; did you mean {meant}? --large-phi runs it anyway"
+            f"phi {value} is visible to anyone; did you mean {suggestion}? --large-phi runs it anyway"
         )
     return phi
 
 
 def stored_phi(text: str | None) -> Fraction | None:
-    """Phi as a manifest has it: ``1/255``, or None without a bound.
+    """Read phi from a manifest: ``1/255``, or None without a bound.
 
     Raises:
-        ValueError: if it is none; in a time that does not depend on what it claims.
+        ValueError: if it is no fraction from 0 to 1; a huge number takes no longer to refuse.
     """
     if text is None:
         return None
@@ -110,7 +110,7 @@ def parse_steps(value: str | float) -> int:
 
 
 def max_levels(phi: Fraction | None) -> int | None:
-    """The L-inf bound of a stored image in whole 8-bit levels: floor(255 phi + 1e-3); None without a bound."""
+    """Compute the L-inf bound of a stored image in whole 8-bit levels, floor(255 phi + 1e-3); None without a bound."""
     return None if phi is None else math.floor(float(255 * phi) + 1e-3)
 
 
@@ -120,19 +120,19 @@ def phi_label(phi: Fraction) -> str:
 
 
 def params_digest(params: Mapping[str, Any]) -> str:
-    """Six hex digits that name a set of parameters.
+    """Name a set of parameters by six hex digits.
 
-    Of the parameters alone, not of the whole config hash: so the same settings have the same name for every
-    localizer, and a plan can name its configs before any weights are there.
+    They depend on the parameters alone, not on the whole config hash: so the same settings have the same name for every
+    localizer, and a plan can name its configs before any weights exist.
     """
     return hashlib.sha256(canonical_json(dict(params)).encode()).hexdigest()[:6]
 
 
 def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: the form that is hashed."""
+    """Write JSON with sorted keys and no spaces: the form that is hashed."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def config_name(localizer: str, setting: Setting) -> str:
-    """``<localizer>-<attack>-<setting>``, the name ``load_dataset`` takes."""
+    """Name a config ``<localizer>-<attack>-<setting>``, as ``load_dataset`` takes it."""
     return f"{localizer}-{setting.attack}-{setting.label}"

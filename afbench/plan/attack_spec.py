@@ -1,4 +1,4 @@
-"""What plans know of one attack."""
+"""The record that plans hold of one attack."""
 
 from __future__ import annotations
 
