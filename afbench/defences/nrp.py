@@ -14,8 +14,9 @@ from afbench.core import UsageError
 
 from .ansm.batches import Batch
 from .ansm.checkpoint import BEST, FrozenAnsm, fill, read_tensors, weights_sha256
-from .ansm.encoders import TimmEncoder
+from .ansm.encoders import SMALL, TimmEncoder
 from .ansm.losses import pixel_loss
+from .ansm.module import Ansm
 
 FORMAT = "afbench-nrp-1"
 OF_LOCALIZER = "localizer"
@@ -162,12 +163,13 @@ def load_nrp(checkpoint: Path, *, localizer: str, device: str = "cpu") -> Frozen
         UsageError: if there is none, it is damaged, or of another localizer or network.
     """
     path = checkpoint / f"{BEST}.safetensors" if checkpoint.is_dir() else checkpoint
-    network = FrozenAnsm("small")
+    module = Ansm(SMALL)
+    network = FrozenAnsm(module)
     try:
         state, card = read_tensors(path)
         if card.get("format") != FORMAT:
             raise UsageError(f"'{path}' is no NRP checkpoint: its header does not say {FORMAT}")
-        fill(network, state, path)
+        fill(module, state, path)
     except UsageError as error:
         raise UsageError(str(error).replace("ANSM checkpoint", "NRP checkpoint")) from None
     try:
@@ -183,6 +185,5 @@ def load_nrp(checkpoint: Path, *, localizer: str, device: str = "cpu") -> Frozen
         )
     # what was trained on originals alone has seen no attack
     network.trained_on = tuple(trained_on) if network.params["perturbation"] == "benchmark" else ()
-    network.sha256, network.card = weights_sha256(network), card
-    network.eval().requires_grad_(False)
+    network.sha256, network.card = weights_sha256(module), card
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

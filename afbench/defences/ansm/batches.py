@@ -17,6 +17,8 @@ from afbench.core import UsageError
 from .module import pad_to
 from .settings import Settings
 
+SMALLER_SHARE = 0.75
+"""Of a finder's epochs, the first ones, have the smaller crops."""
 GRID = 8
 """Crops start at multiples of this many pixels."""
 
@@ -102,9 +104,9 @@ def training_batches(
     """
     order = np.random.default_rng([settings.seed, 2, stage, epoch]).permutation(np.asarray(indices))
     size = min(settings.batch, len(indices))
-    count = steps_of(len(indices), settings)
+    count = steps_of(len(indices), settings, stage, epoch)
     lists = [order[size * number : size * (number + 1)].tolist() for number in range(first, count)]
-    cut = _Cut(dataset, settings, side_of(settings, settings.stages[stage].loss), (stage, epoch))
+    cut = _Cut(dataset, settings, side_of(settings, len(indices), stage, epoch), stage, epoch)
     yield from _loaded(cut, [one[share.rank :: share.of] for one in lists], workers)
 
 
@@ -114,33 +116,61 @@ def validation_batches(
     """This process's part of the images put aside: cut from the middle, nothing random."""
     mine = list(indices)[share.rank :: share.of]
     lists = [mine[start : start + settings.batch] for start in range(0, len(mine), settings.batch)]
-    side = side_of(settings, settings.stages[stage].loss)
-    yield from _loaded(_Cut(dataset, settings, side, None), lists, workers)
+    side = side_of(settings, len(indices), stage, None)
+    yield from _loaded(_Cut(dataset, settings, side, stage), lists, workers)
 
 
-def side_of(settings: Settings, loss: str) -> int:
-    """Side of the squares that a stage is trained on."""
-    return settings.mgr_side if loss == "mgr" and settings.mgr_side else settings.side
+def side_of(settings: Settings, images: int, stage: int, epoch: int | None) -> int:
+    """Side of the squares that an epoch of a stage is trained on; None for the epoch: of those it is judged on."""
+    loss = settings.stages[stage].loss
+    if loss == "mgr" and settings.mgr_side:
+        return settings.mgr_side
+    early = epoch is not None and epoch < SMALLER_SHARE * epochs_of(images, settings, stage)
+    return settings.first_side if loss == "find" and early and settings.first_side else settings.side
 
 
-def steps_of(images: int, settings: Settings) -> int:
-    """Steps of an epoch: at least one."""
+def epochs_of(images: int, settings: Settings, stage: int) -> int:
+    """Passes over the data of a stage, the last of which may be cut short."""
+    asked = settings.stages[stage]
+    return -(-asked.steps // _steps_of_a_pass(images, settings)) if asked.steps else asked.epochs
+
+
+def steps_of_stage(images: int, settings: Settings, stage: int) -> int:
+    """Steps of a whole stage."""
+    asked = settings.stages[stage]
+    return asked.steps or asked.epochs * _steps_of_a_pass(images, settings)
+
+
+def steps_of(images: int, settings: Settings, stage: int, epoch: int) -> int:
+    """Steps of one epoch: those of a pass, or what is left of the stage."""
+    whole = _steps_of_a_pass(images, settings)
+    return min(whole, steps_of_stage(images, settings, stage) - epoch * whole)
+
+
+def _steps_of_a_pass(images: int, settings: Settings) -> int:
     return max(1, images // settings.batch)
 
 
 class _Cut(Dataset[Batch]):
     """A dataset of cut images. A class, since torch's loader wants one."""
 
-    def __init__(self, dataset: Pairs, settings: Settings, side: int, when: tuple[int, int] | None) -> None:
-        self.dataset, self.settings, self.side, self.when = dataset, settings, side, when
+    def __init__(
+        self, dataset: Pairs, settings: Settings, side: int, stage: int, epoch: int | None = None
+    ) -> None:
+        self.dataset, self.settings, self.side = dataset, settings, side
+        self.stage, self.epoch = stage, epoch
 
     def __getitem__(self, index: int) -> Batch:
         item = self.dataset[index]
         batch = Batch(item["original"][None], item["adversarial"][None], item["mask"][None])
-        if self.when is None:
-            return _fitted(batch, self.settings.fit, self.side, None)
-        rng = np.random.default_rng([self.settings.seed, 3, *self.when, index])
-        return _varied(_fitted(batch, self.settings.fit, self.side, rng), self.settings.augment, rng)
+        settings, stage = self.settings, self.settings.stages[self.stage]
+        if self.epoch is None:
+            return _fitted(batch, settings.fit, self.side, None)
+        rng = np.random.default_rng([settings.seed, 3, self.stage, self.epoch, index])
+        batch = _fitted(batch, settings.fit, self.side, rng)
+        if stage.loss == "find":
+            batch = _mixed(batch, settings, rng)
+        return _varied(batch, settings.augment, rng)
 
 
 def _loaded(cut: _Cut, lists: list[list[int]], workers: int) -> Iterator[Batch]:
@@ -170,13 +200,32 @@ def _fitted(batch: Batch, fit: str, side: int, rng: np.random.Generator | None) 
 
 
 def _varied(batch: Batch, augment: Sequence[str], rng: np.random.Generator) -> Batch:
-    if "perturb" in augment:
+    if "perturb" in augment and not torch.equal(batch.attacked, batch.original):
         batch = batch._replace(attacked=_perturbed(batch.original, batch.attacked, rng))
     if "flip" in augment:
         axes = [axis for axis in (-2, -1) if rng.random() < 0.5]
         turn = rng.random() < 0.5
         batch = Batch(*(_turned(one.flip(axes), turn).contiguous() for one in batch))
     return batch
+
+
+def _mixed(batch: Batch, settings: Settings, rng: np.random.Generator) -> Batch:
+    """Put an original, or an original with random noise, in the place of some attacked images."""
+    draw = rng.random()
+    if draw < settings.originals:
+        return batch._replace(attacked=batch.original)
+    if draw < settings.originals + settings.noisy:
+        return batch._replace(attacked=_noisy(batch.original, rng))
+    return batch
+
+
+def _noisy(image: Tensor, rng: np.random.Generator) -> Tensor:
+    """Add up to 4 levels of Gaussian or sign noise, rounded to 8 bits: a finder must see through more than one attack."""
+    levels = rng.standard_normal(image.shape, dtype=np.float32)
+    if rng.random() < 0.5:
+        levels = np.sign(levels)
+    levels *= np.float32(rng.uniform(0.5, 4.0))
+    return (image + torch.from_numpy(levels).round() / 255.0).clamp(0.0, 1.0)
 
 
 def _turned(image: Tensor, turn: bool) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from afbench.core import UsageError
 
-from .module import Ansm
+from .parts import build_module
+from .settings import FIND_WRITE
 
 FORMAT = "afbench-ansm-1"
 HEADER = "afbench"
@@ -24,10 +25,11 @@ SHIPPED = "reference"
 _MAX_TENSORS = 20_000
 
 
-class FrozenAnsm(Ansm):
+class FrozenAnsm(nn.Module):
     """A trained module as a defence: evaluation mode, no parameter gradients, gradients flow through to the image.
 
     Attributes:
+        module: the trained module.
         sha256: of its weights.
         params: what a submission or benchmark should say of it.
         trained_on: the configs it was trained on.
@@ -38,6 +40,16 @@ class FrozenAnsm(Ansm):
     params: Mapping[str, str]
     trained_on: tuple[str, ...]
     card: Mapping[str, Any]
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` in [0, 1] to the same shape and range."""
+        purified: Tensor = self.module(image)
+        return purified
 
 
 def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -> FrozenAnsm:
@@ -64,7 +76,7 @@ def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -
         path = checkpoint / f"{BEST}.safetensors" if checkpoint.is_dir() else checkpoint
         state, card = read_checkpoint(path)
     try:
-        owner, encoder = str(card["localizer"]["name"]), str(card["settings"]["encoder"])
+        owner = str(card["localizer"]["name"])
         trained_on = tuple(str(one) for one in card["data"]["configs"])
         params = _variant(card["settings"])
     except (KeyError, TypeError):
@@ -73,16 +85,18 @@ def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -
         raise UsageError(
             f"ANSM checkpoint '{path}' was trained for localizer '{owner}', not for '{localizer}'; give that one's"
         )
-    network = FrozenAnsm(encoder)
-    fill(network, state, path)
-    network.sha256, network.card = weights_sha256(network), card
+    module = build_module(card["settings"])
+    fill(module, state, path)
+    network = FrozenAnsm(module)
+    network.sha256, network.card = weights_sha256(module), card
     network.params, network.trained_on = params, trained_on
-    network.eval().requires_grad_(False)
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def _variant(settings: Mapping[str, Any]) -> dict[str, str]:
     """What tells ablations apart: the aligned third, and each stage's loss."""
+    if settings.get("recipe") == FIND_WRITE:
+        return {"features": "none", "stage1": "find", "stage2": "write"}
     first, _, second = str(settings["loss"]).rpartition("+")
     if second != "mgr":
         first, second = second, "none"

@@ -16,16 +16,19 @@ _WIDTHS = (256, 128, 64, 32, 16)
 
 
 class Ansm(nn.Module):
-    """Anti-noise from an image: ``TRUNC(X + S(X))`` with ``S = softsign(head 1) * sigmoid(head 2)``.
+    """Anti-noise from an image: ``TRUNC(X + S(X))`` with ``S = bound * softsign(head 1) * sigmoid(head 2)``.
 
     Source: the ANSM paper, section IV-A, Eq. 5-8.
     Differs: five up blocks (x2, conv3x3, BN, ReLU) reach full size from 1/32, as the paper's figure shows; skips are
     concatenated at 1/16 to 1/2 before the fusion blocks, which the paper leaves open. The first head starts at 0, so
-    that training starts from an image that is left alone.
+    that training starts from an image that is left alone. The paper has no bound (1).
     """
 
-    def __init__(self, encoder: str = "efficientnet_b4", encoder_weights: str = NO_WEIGHTS) -> None:
+    def __init__(
+        self, encoder: str = "efficientnet_b4", encoder_weights: str = NO_WEIGHTS, *, bound: float = 1.0
+    ) -> None:
         super().__init__()
+        self.bound = bound
         self.encoder = build_encoder(encoder, encoder_weights)
         self.decoder = SmallDecoder() if encoder == SMALL else Decoder(self.encoder.taps)
         self.sign, self.size = _head(self.decoder.width), _head(self.decoder.width)
@@ -39,9 +42,9 @@ class Ansm(nn.Module):
         return (image + self.noise(image)).clamp(0.0, 1.0)
 
     def noise(self, image: Tensor) -> Tensor:
-        """What is added, ``S(X)``: the same shape, each value in (-1, 1)."""
+        """What is added, ``S(X)``: the same shape, each value in (-bound, bound)."""
         sign, size = self.heads(image)
-        return sign * size
+        return self.bound * (sign * size) if self.bound != 1.0 else sign * size
 
     def heads(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The two factors: in (-1, 1) and in (0, 1), each ``(N, 3, H, W)``."""

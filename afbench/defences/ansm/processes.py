@@ -27,7 +27,7 @@ class Processes:
         """Whether this is the one that writes files and shows progress."""
         return self.share.rank == 0
 
-    def wrap(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+    def wrap(self, network: nn.Module) -> Callable[..., Any]:
         """The network as it is called in training; with several processes its gradients are averaged."""
         return self.accelerator.prepare_model(network)  # type: ignore[no-any-return]
 

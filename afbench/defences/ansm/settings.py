@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from afbench.core import UsageError
 
+PAPER, FIND_WRITE = "paper", "find-write"
+RECIPES = (PAPER, FIND_WRITE)
 LOSSES = ("pwr", "ffa", "mgr", "ffa+mgr")
 DEPTHS = ("shallow", "middle", "topmost")
 MASKS = ("predicted", "gt")
@@ -19,11 +21,12 @@ PRESETS = ("paper", "short", "shipped")
 
 
 class Stage(NamedTuple):
-    """One of Algorithm 1's stages: its loss, passes over the data, and learning rate."""
+    """One stage of a training: its loss, passes over the data, learning rate, and steps where the passes are cut short."""
 
     loss: str
     epochs: int
     lr: float
+    steps: int = 0
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Settings:
     """How a module is trained; the values given here are Table II's for IF-OSN.
 
     Attributes:
-        encoder: ``small`` or timm's name.
+        recipe: ``paper`` (one network, Algorithm 1), or ``find-write`` (a finder, then a writer that sees its hard mask).
+        encoder: ``small`` or timm's name; of ``paper``.
         encoder_weights: ``imagenet``, ``none`` or a path: what the encoder starts from.
         loss: ``ffa+mgr`` (Algorithm 1), or one stage of ``pwr``, ``ffa`` or ``mgr``.
         depth: third of the localizer whose features FFA aligns.
@@ -41,18 +45,26 @@ class Settings:
         ffa_mask: weight of the attacked image's mask loss beside FFA; 0 is the paper's.
         fit: how images come to ``side`` x ``side`` pixels: a random ``crop``, or ``resize`` (bilinear).
         mgr_side: another side for MgR, whose masks need more of an image than features do; None for the same.
+        first_side: of ``find-write``: side of the crops in the first three quarters of the finder's training; None
+            for ``side``. Smaller crops are cheaper, and whole pictures come last.
         epochs: passes over the data of the first and the second stage; a single stage is the first,
             except that ``mgr`` alone takes its own.
+        steps: steps of the first and the second stage instead of whole passes; (0, 0) for ``epochs``.
         lr: AdamW's learning rate of the same.
         batch: images a step, of all processes together.
+        warmup: steps over which the learning rate rises from 0 at the beginning of a stage.
         schedule: ``plateau`` (x0.9 after 10 epochs without progress) or ``cosine`` to 0 over each stage.
         average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
         clip: largest gradient norm; 0 for no limit.
         augment: ``flip`` (and transpose), ``perturb`` (scale, thin out and blur the attack's noise at random).
+        bound: largest noise the module may add, in units of the [0, 1] range.
+        originals: of ``find-write``: share of originals among the images the finder sees; the others are attacked.
+        noisy: of ``find-write``: share of originals with random noise among them.
         validation: share of the images, by whole groups, that is never trained on.
         seed: of every random draw.
     """
 
+    recipe: str = PAPER
     encoder: str = "efficientnet_b4"
     encoder_weights: str = "imagenet"
     loss: str = "ffa+mgr"
@@ -64,21 +76,29 @@ class Settings:
     fit: str = "crop"
     side: int = 256
     mgr_side: int | None = None
+    first_side: int | None = None
     epochs: tuple[int, int] = (1000, 20)
+    steps: tuple[int, int] = (0, 0)
     lr: tuple[float, float] = (5e-4, 1e-5)
     batch: int = 16
     weight_decay: float = 1e-2
+    warmup: int = 0
     schedule: str = "plateau"
     average: float = 0.0
     clip: float = 0.0
     augment: tuple[str, ...] = field(default=())
+    bound: float = 1.0
+    originals: float = 0.0
+    noisy: float = 0.0
     validation: float = 0.1
     seed: int = 0
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """What is trained for, one after the other."""
-        first, second = zip(self.epochs, self.lr, strict=True)
+        first, second = zip(self.epochs, self.lr, self.steps, strict=True)
+        if self.recipe == FIND_WRITE:
+            return Stage("find", *first), Stage("write", *second)
         if self.loss == "ffa+mgr":
             return Stage("ffa", *first), Stage("mgr", *second)
         return (Stage(self.loss, *(second if self.loss == "mgr" else first)),)
@@ -106,21 +126,30 @@ _REFERENCE: Mapping[str, Any] = {
     "fit": "crop",
     "side": 128,
 }
-_SHIPPED: Mapping[str, Any] = {
+_FIND_WRITE: Mapping[str, Any] = {
+    "recipe": FIND_WRITE,
     "encoder": "small",
     "encoder_weights": "none",
-    "fit": "crop",
-    "side": 128,
     "dice": "plain",
-    "ffa_mask": 0.01,
-    "epochs": (4, 1),
-    "lr": (1e-3, 5e-5),
-    "batch": 8,
+    "lr": (2e-3, 1e-3),
+    "batch": 16,
+    "weight_decay": 1e-4,
+    "warmup": 60,
     "schedule": "cosine",
     "average": 0.999,
-    "clip": 1.0,
-    "augment": ("flip",),
+    "clip": 2.0,
+    "augment": ("flip", "perturb"),
+    "bound": 0.25,
+    "originals": 0.25,
+    "noisy": 0.25,
     "validation": 0.03,
+}
+_SHIPPED: Mapping[str, Any] = {
+    **_FIND_WRITE,
+    "fit": "crop",
+    "side": 128,
+    "first_side": 96,
+    "steps": (9000, 500),
 }
 
 
@@ -165,7 +194,16 @@ def changed(base: Settings, given: Mapping[str, Any]) -> Settings:
     return settings
 
 
-UNRECORDED: Mapping[str, Any] = {"dice": "plain"}
+UNRECORDED: Mapping[str, Any] = {
+    "recipe": PAPER,
+    "dice": "plain",
+    "first_side": None,
+    "steps": [0, 0],
+    "warmup": 0,
+    "bound": 1.0,
+    "originals": 0.0,
+    "noisy": 0.0,
+}
 """What a training was that began before these settings existed: its checkpoint doesn't name them."""
 
 
@@ -175,6 +213,7 @@ def completed(recorded: Any) -> Any:
 
 
 _CHOICES = {
+    "recipe": RECIPES,
     "loss": LOSSES,
     "depth": DEPTHS,
     "mgr_mask": MASKS,
@@ -188,7 +227,13 @@ def _limits(settings: Settings) -> dict[str, bool]:
     return {
         "side": settings.side >= 32,
         "mgr_side": settings.mgr_side is None or settings.mgr_side >= 32,
+        "first_side": settings.first_side is None or settings.first_side >= 32,
         "batch": settings.batch >= 1,
+        "steps": all(count >= 0 for count in settings.steps),
+        "warmup": settings.warmup >= 0,
+        "bound": 0 < settings.bound <= 1,
+        "originals": settings.originals >= 0,
+        "noisy": settings.noisy >= 0 and settings.originals + settings.noisy <= 1,
         "epochs": all(one >= 1 for one in settings.epochs),
         "lr": all(0 < one < 1 for one in settings.lr),
         "ffa_mask": settings.ffa_mask >= 0,

@@ -15,7 +15,7 @@ _SRM = (
     ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
 )
 _SRM_SCALE = (4.0, 12.0, 2.0)
-_SQUASH = 3.0
+SRM_LEVELS = 3.0
 """Levels at which a residual is halved, so that edges do not drown the noise a camera leaves."""
 
 
@@ -34,14 +34,14 @@ class SmallEncoder(nn.Module):
         self.levels = nn.ModuleList()
         channels = len(self.fixed) + 3
         for width in WIDTHS:
-            first = _block(channels, width)
-            self.levels.append(nn.Sequential(first, _block(width, width)) if self.levels else first)
+            first = conv_block(channels, width)
+            self.levels.append(nn.Sequential(first, conv_block(width, width)) if self.levels else first)
             channels = width
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """``(N, 3, H, W)`` in [0, 1], sides multiples of 8, to the four maps, fine to coarse."""
         residual = F.conv2d(F.pad(255.0 * image, (2, 2, 2, 2), mode="replicate"), self.fixed)
-        features = torch.cat([residual / (1.0 + residual.abs() / _SQUASH), 2.0 * image - 1.0], 1)
+        features = torch.cat([residual / (1.0 + residual.abs() / SRM_LEVELS), 2.0 * image - 1.0], 1)
         found: list[Tensor] = []
         for level in self.levels:
             if found:
@@ -67,7 +67,7 @@ class SmallDecoder(nn.Module):
         for width in reversed(WIDTHS[:-1]):
             skip = width if width == WIDTHS[0] else 2 * width
             self.up.append(nn.Conv2d(channels, width, 1, bias=False))
-            self.fuse.append(_block(width + skip, width))
+            self.fuse.append(conv_block(width + skip, width))
             channels = width
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -99,7 +99,7 @@ def srm_kernels() -> Tensor:
     return kernels
 
 
-def _block(inputs: int, outputs: int) -> nn.Sequential:
+def conv_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
         nn.BatchNorm2d(outputs),

@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from afbench.core import UsageError
 
 from .checkpoint import BEST, FORMAT, HEADER, LAST, read_tensors
-from .module import Ansm
 from .processes import Processes
 from .settings import completed
 
@@ -72,7 +71,7 @@ class RunFiles:
             self._write(name, weights, {**self.card, **told})
 
     def save_state(
-        self, progress: Progress, network: Ansm, average: list[Tensor], optimiser: Any, plateau: Any
+        self, progress: Progress, network: nn.Module, average: list[Tensor], optimiser: Any, plateau: Any
     ) -> None:
         """Write all that the next step depends on."""
         if not self.processes.main:
@@ -95,7 +94,7 @@ class RunFiles:
     def restore(
         self,
         progress: Progress,
-        network: Ansm,
+        network: nn.Module,
         average: list[Tensor],
         optimise: Callable[[int], tuple[Any, Any]],
     ) -> None:

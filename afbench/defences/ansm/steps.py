@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from afbench.core import Localizer, UsageError
 
 from .batches import Batch
+from .find_write import Found
 from .losses import ffa_loss, mask_loss, pixel_loss
 from .settings import Settings
 
 MAX_LAYERS = 5
+ATTACKED_SHARE = 0.1
+"""Weight of the finder's answer for the whole image beside its mask."""
 
 
 def stage_loss(
-    loss: str, network: Callable[[Tensor], Tensor], localizer: Localizer, batch: Batch, settings: Settings
+    loss: str, network: Callable[..., Any], localizer: Localizer, batch: Batch, settings: Settings
 ) -> Tensor:
-    """The loss of each pair, ``(N,)``, in one pass through the module.
+    """The loss of each pair, ``(N,)``, in one pass through what the stage trains: the module, its finder or its writer.
 
-    Source: the ANSM paper, Algorithm 1.
+    Source: the ANSM paper, Algorithm 1; ``find`` and ``write`` are ours.
     """
     original, attacked, mask = batch
+    if loss == "find":
+        return _find(network(attacked), batch, settings)
     if loss == "pwr":
         return pixel_loss(network(attacked), original)
     if loss == "ffa":
@@ -33,8 +40,20 @@ def stage_loss(
         with torch.no_grad():
             mask = (localizer.probability(original) > localizer.threshold).to(original.dtype)
     # one pass for both halves: a process group counts passes, and batch norm sees what it will see in use
-    of_both = localizer.logits(network(torch.cat([original, attacked])))
+    both = torch.cat([original, attacked])
+    if loss == "write":
+        written = both + settings.bound * network(both, torch.cat([mask, mask]))
+        of_both = localizer.logits(written.clamp(0.0, 1.0))
+    else:
+        of_both = localizer.logits(network(both))
     return sum(_mask_loss(logits, mask, settings) for logits in of_both.chunk(2))  # type: ignore[return-value]
+
+
+def _find(found: Found, batch: Batch, settings: Settings) -> Tensor:
+    """The true mask's loss, and a little of whether anything was added to the original."""
+    touched = (batch.attacked != batch.original).flatten(1).any(dim=1).to(found.attacked.dtype)
+    attacked = F.binary_cross_entropy_with_logits(found.attacked, touched, reduction="none")
+    return _mask_loss(found.forged, batch.mask, settings) + ATTACKED_SHARE * attacked
 
 
 def _ffa(purified: Tensor, localizer: Localizer, batch: Batch, settings: Settings) -> Tensor:

@@ -10,13 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from afbench.core import AfbenchError, Localizer
 
-from .batches import Batch, Pairs, Parts, split_by_group, steps_of, training_batches, validation_batches
+from .batches import (
+    Batch,
+    Pairs,
+    Parts,
+    epochs_of,
+    split_by_group,
+    steps_of,
+    steps_of_stage,
+    training_batches,
+    validation_batches,
+)
 from .checkpoint import BEST, LAST
-from .module import Ansm
+from .parts import build_module, trained_part
 from .processes import Processes
 from .settings import PLATEAU_FACTOR, PLATEAU_PATIENCE, Settings, Stage
 from .state import Commit, Progress, RunFiles
@@ -34,13 +44,15 @@ class Hooks:
 
 @dataclass
 class _Run:
-    """What a training holds while it runs; ``average`` is empty without a running average."""
+    """What a training holds while it runs; ``average`` is empty without a running average.
+
+    ``part`` is what the present stage trains of ``network``, ``wrapped`` the same as training calls it.
+    """
 
     settings: Settings
     localizer: Localizer
     processes: Processes
-    network: Ansm
-    wrapped: Callable[[Tensor], Tensor]
+    network: nn.Module
     average: list[Tensor]
     parts: Parts
     data: Pairs
@@ -49,6 +61,8 @@ class _Run:
     hooks: Hooks
     workers: int
     save_every: int
+    part: nn.Module = field(init=False)
+    wrapped: Callable[..., Any] = field(init=False)
     optimiser: torch.optim.AdamW = field(init=False)
     plateau: torch.optim.lr_scheduler.ReduceLROnPlateau = field(init=False)
 
@@ -96,11 +110,12 @@ def train(
         return done
     with full_precision(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        network = Ansm(settings.encoder, settings.encoder_weights)
+        network = build_module(settings.as_json(), settings.encoder_weights)
         network.to(device=processes.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         average = [value.clone() for value in network.state_dict().values()] if settings.average else []
         parts = split_by_group(data.groups, settings.validation, settings.seed)
-        layers = layer_shapes(localizer, settings, processes.device) if "ffa" in settings.loss else []
+        aligns = any(stage.loss == "ffa" for stage in settings.stages)
+        layers = layer_shapes(localizer, settings, processes.device) if aligns else []
         files.card.update(
             {"layers": layers, "images": {name: len(one) for name, one in parts._asdict().items()}}
         )
@@ -109,7 +124,6 @@ def train(
             localizer,
             processes,
             network,
-            processes.wrap(network),
             average,
             parts,
             data,
@@ -133,11 +147,11 @@ def train(
 
 def _work(run: _Run) -> tuple[int, int]:
     """Images of the whole training, and how many of them were done before."""
-    each = steps_of(len(run.parts.train), run.settings) * _images_a_step(run)
-    now = run.progress
-    before = sum(stage.epochs for stage in run.settings.stages[: now.stage]) + now.epoch
-    total = sum(stage.epochs for stage in run.settings.stages)
-    return each * total, each * before + now.step * _images_a_step(run)
+    images, now = len(run.parts.train), run.progress
+    steps = [steps_of_stage(images, run.settings, stage) for stage in range(len(run.settings.stages))]
+    done_steps = sum(steps[: now.stage]) + now.step
+    done_steps += sum(steps_of(images, run.settings, now.stage, epoch) for epoch in range(now.epoch))
+    return sum(steps) * _images_a_step(run), done_steps * _images_a_step(run)
 
 
 def _images_a_step(run: _Run) -> int:
@@ -146,8 +160,10 @@ def _images_a_step(run: _Run) -> int:
 
 def _optimise(run: _Run, stage: Stage) -> tuple[torch.optim.AdamW, Any]:
     """A new optimiser and scheduler: each stage begins with its own, as Algorithm 1 does."""
+    run.part = trained_part(run.network, stage.loss)
+    run.wrapped = run.processes.wrap(run.part)
     run.optimiser = torch.optim.AdamW(
-        run.network.parameters(), lr=stage.lr, weight_decay=run.settings.weight_decay
+        run.part.parameters(), lr=stage.lr, weight_decay=run.settings.weight_decay
     )
     run.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
         run.optimiser, factor=PLATEAU_FACTOR, patience=PLATEAU_PATIENCE
@@ -162,6 +178,7 @@ def _begin_stage(run: _Run, stage: Stage) -> None:
 
 def _train_stage(run: _Run, stage: Stage) -> None:
     now, number = run.progress, run.progress.stage
+    epochs = epochs_of(len(run.parts.train), run.settings, number)
     while now.stage == number:
         _train_epoch(run, stage)
         loss = now.loss_sum / max(1, now.loss_count)
@@ -181,14 +198,12 @@ def _train_stage(run: _Run, stage: Stage) -> None:
         if better:
             run.files.save_module(BEST, kept, told)
         run.files.save_module(LAST, kept, told)
-        if now.epoch == stage.epochs:
+        if now.epoch == epochs_of(len(run.parts.train), run.settings, number):
             _end_stage(run)
         _save(run)
         run.files.log(now.history)
         if run.processes.main:
-            run.hooks.say(
-                f"{stage.loss} {row['epoch']}/{stage.epochs}: loss {loss:.3g}, validation {judged:.3g}"
-            )
+            run.hooks.say(f"{stage.loss} {row['epoch']}/{epochs}: loss {loss:.3g}, validation {judged:.3g}")
 
 
 def _end_stage(run: _Run) -> None:
@@ -203,7 +218,12 @@ def _end_stage(run: _Run) -> None:
 
 def _train_epoch(run: _Run, stage: Stage) -> None:
     now, settings = run.progress, run.settings
-    steps = steps_of(len(run.parts.train), settings)
+    images = len(run.parts.train)
+    steps, steps_before = (
+        steps_of(images, settings, now.stage, now.epoch),
+        sum(steps_of(images, settings, now.stage, epoch) for epoch in range(now.epoch)),
+    )
+    steps_in_all = steps_of_stage(images, settings, now.stage)
     batches = training_batches(
         run.data,
         run.parts.train,
@@ -214,12 +234,10 @@ def _train_epoch(run: _Run, stage: Stage) -> None:
         first=now.step,
         workers=run.workers,
     )
-    run.network.train()
+    run.network.eval()
+    run.part.train()
     for batch in batches:
-        if settings.schedule == "cosine":
-            share = (now.epoch + now.step / steps) / stage.epochs
-            for group in run.optimiser.param_groups:
-                group["lr"] = stage.lr * 0.5 * (1 + math.cos(math.pi * share))
+        _set_rate(run, stage, (steps_before + now.step) / steps_in_all, steps_before + now.step)
         loss = _step(run, stage, batch)
         if not math.isfinite(loss):
             _stop(run, stage, loss)
@@ -231,6 +249,15 @@ def _train_epoch(run: _Run, stage: Stage) -> None:
             _save(run)
 
 
+def _set_rate(run: _Run, stage: Stage, share: float, step: int) -> None:
+    """The learning rate of a step, the given share of the way through its stage; a plateau's is left as it is."""
+    settings = run.settings
+    rising = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
+    if settings.schedule == "cosine":
+        for group in run.optimiser.param_groups:
+            group["lr"] = stage.lr * rising * 0.5 * (1 + math.cos(math.pi * share))
+
+
 def _step(run: _Run, stage: Stage, batch: Batch) -> float:
     """One step of the optimiser; the loss is the mean over all processes."""
     moved = Batch(*(_to(one, run.processes.device) for one in batch))
@@ -238,7 +265,7 @@ def _step(run: _Run, stage: Stage, batch: Batch) -> float:
     run.optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     if run.settings.clip:
-        torch.nn.utils.clip_grad_norm_(run.network.parameters(), run.settings.clip)
+        torch.nn.utils.clip_grad_norm_(run.part.parameters(), run.settings.clip)
     told = run.processes.mean(loss.detach())
     if not math.isfinite(told):
         return told
@@ -269,7 +296,9 @@ def _validated(run: _Run, stage: Stage) -> float:
     with torch.no_grad():
         for batch in batches:
             moved = Batch(*(_to(one, run.processes.device) for one in batch))
-            losses = stage_loss(stage.loss, network, run.localizer, moved, run.settings)
+            losses = stage_loss(
+                stage.loss, trained_part(network, stage.loss), run.localizer, moved, run.settings
+            )
             total, count = total + float(losses.double().sum()), count + len(losses)
     return run.processes.ratio(total, count)
 
@@ -286,8 +315,9 @@ def _save(run: _Run) -> None:
 def _stop(run: _Run, stage: Stage, loss: float) -> None:
     now = run.progress
     rate = run.optimiser.param_groups[0]["lr"]
+    epochs = epochs_of(len(run.parts.train), run.settings, now.stage)
     raise AfbenchError(
-        f"the loss is {loss} in stage {stage.loss}, epoch {now.epoch + 1} of {stage.epochs}, step {now.step + 1} (learning "
+        f"the loss is {loss} in stage {stage.loss}, epoch {now.epoch + 1} of {epochs}, step {now.step + 1} (learning "
         f"rate {rate:.3g}); {run.files.last_good()}; try a lower --lr or another --seed in a new folder"
     )
 

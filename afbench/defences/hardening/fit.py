@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,6 @@ from afbench.defences.ansm.batches import (
     validation_batches,
 )
 from afbench.defences.ansm.checkpoint import BEST, LAST
-from afbench.defences.ansm.module import Ansm
 from afbench.defences.ansm.processes import Processes
 from afbench.defences.ansm.state import Commit, Progress, RunFiles
 from afbench.defences.ansm.steps import all_finite, full_precision
@@ -111,12 +110,12 @@ def fit(
         return done
     parts = split_by_group(data.groups, schedule.validation, schedule.seed)
     files.card["images"] = {name: len(one) for name, one in parts._asdict().items()}
-    steps = steps_of(len(parts.train), cut)
+    steps = steps_of(len(parts.train), cut, stage=0, epoch=0)
     with full_precision(), torch.random.fork_rng(devices=[]):
         run = _Run(
             job, schedule, files, Progress(), *_optimise(job, schedule, steps), processes.device, hooks
         )
-        files.restore(run.progress, cast(Ansm, job.network), [], lambda stage: (run.optimiser, run.falling))
+        files.restore(run.progress, job.network, [], lambda stage: (run.optimiser, run.falling))
         now = run.progress
         size = min(schedule.batch, len(parts.train))
         hooks.start(size * steps * schedule.epochs, size * (steps * now.epoch + now.step))
@@ -209,7 +208,7 @@ def _end_epoch(run: _Run, judged: float, *, keep: bool) -> None:
 
 def _save(run: _Run) -> None:
     # of the network its state dict alone is asked for
-    run.files.save_state(run.progress, cast(Ansm, run.job.network), [], run.optimiser, run.falling)
+    run.files.save_state(run.progress, run.job.network, [], run.optimiser, run.falling)
 
 
 def _stop(run: _Run, loss: float) -> None:

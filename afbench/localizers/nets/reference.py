@@ -54,8 +54,10 @@ class ReferenceNet(nn.Module):
         self.head = nn.Conv2d(FUSED[0], 1, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        height, width = image.shape[-2:]
-        skips = self.skips(image)
+        return self.decode(self.skips(image), *image.shape[-2:])
+
+    def decode(self, skips: list[Tensor], height: int, width: int) -> Tensor:
+        """Turn the encoder's maps into the logit ``(N, 1, height, width)`` of an image of that size."""
         fused = self.squeeze[-1](_with_z_score(skips[-1]))
         for level in range(len(WIDTHS) - 2, -1, -1):
             coarse = F.interpolate(self.narrow[level](fused), scale_factor=2.0, mode="bilinear")

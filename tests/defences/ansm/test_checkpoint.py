@@ -19,7 +19,7 @@ def test_a_training_gives_a_frozen_module_that_gradients_pass_through(trained):
     (gradient,) = torch.autograd.grad(found.sum(), picture)
     assert gradient.abs().sum() > 0
     assert not network.training and not any(weight.requires_grad for weight in network.parameters())
-    assert network.sha256 == weights_sha256(network) and len(network.sha256) == 64
+    assert network.sha256 == weights_sha256(network.module) and len(network.sha256) == 64
     assert network.trained_on == ("tiny-fgsm-3",) and network.params == {
         "features": "middle",
         "stage1": "pwr",

@@ -1,0 +1,130 @@
+"""The module in two parts: a finder that looks for the forgery by itself, and a writer that makes it visible.
+
+A module restores as well as it finds the forgery in an attacked image: writing a mask that it is given is learned in a
+minute and carries over to attacks it never saw. So the finder is a forensic network of its own, not derived from the
+localizer it defends, and the writer sees nothing of it but a hard mask.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from afbench.localizers.nets.reference import WIDTHS, ReferenceNet
+
+from .module import pad
+from .small import SRM_LEVELS, conv_block, srm_kernels
+
+MULTIPLE = 4
+"""The writer's coarsest map has a quarter of the side."""
+_WRITER = (16, 24, 32)
+"""Channels of the writer at full, half and quarter size."""
+
+
+class Found(NamedTuple):
+    """What the finder says of images: the logit of each pixel to be forged, and of each image to be attacked."""
+
+    forged: Tensor
+    attacked: Tensor
+
+
+class FindWrite(nn.Module):
+    """Anti-noise from an image: ``TRUNC(X + S(X))``, where S writes the mask that the finder sees.
+
+    An image that seems not to be attacked, or in which nothing is found, is left as it is.
+
+    Source: the ANSM paper, Eq. 8, for the sum; the two parts are ours.
+    Differs: S is bounded by ``bound`` instead of 1.
+    """
+
+    def __init__(self, bound: float) -> None:
+        super().__init__()
+        self.bound = bound
+        self.finder = Finder()
+        self.writer = Writer()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` in [0, 1], any H and W, to the purified image of the same shape and range.
+
+        Backward, both decisions count as the probabilities they come from, so that an attack can look through them.
+        """
+        forged, attacked = self.finder(image)
+        mask = _decided(torch.sigmoid(forged))
+        act = _decided(torch.sigmoid(attacked)).view(-1, 1, 1, 1) * mask.amax(dim=(1, 2, 3), keepdim=True)
+        written: Tensor = image + act * self.bound * self.writer(image, mask)
+        return written.clamp(0.0, 1.0)
+
+
+class Finder(nn.Module):
+    """A network of the embedded localizer's shape with weights of its own, and an answer for the whole image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network = ReferenceNet()
+        self.attacked = nn.Linear(2 * WIDTHS[-1], 1)
+
+    def forward(self, image: Tensor) -> Found:
+        """``(N, 3, H, W)`` in [0, 1] to logits ``(N, 1, H, W)`` and ``(N,)``."""
+        maps = self.network.skips(image)
+        deepest = maps[-1]
+        spread = (deepest.var(dim=(2, 3), correction=0) + 1e-6).sqrt()
+        attacked = self.attacked(torch.cat([deepest.mean(dim=(2, 3)), spread], 1)).flatten()
+        return Found(self.network.decode(maps, *image.shape[-2:]), attacked)
+
+
+class Writer(nn.Module):
+    """Noise that makes the localizer see a given mask, from the mask, forensic residuals and colours."""
+
+    fixed: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("fixed", srm_kernels(), persistent=False)
+        inputs = len(self.fixed) + 4
+        full, half, quarter = _WRITER
+        self.at_half = conv_block(4 * inputs, half)
+        self.at_quarter = nn.Sequential(conv_block(4 * half, quarter), conv_block(quarter, quarter))
+        self.up = nn.Conv2d(quarter, half, 1, bias=False)
+        self.fuse = conv_block(half, half)
+        self.last = nn.Conv2d(half, full, 1, bias=False)
+        self.at_full = conv_block(inputs + full, full)
+        self.head = nn.Conv2d(full, 3, 3, padding=1)
+        nn.init.zeros_(self.head.weight)  # training starts from an image that is left alone
+        assert self.head.bias is not None
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        """Image ``(N, 3, H, W)`` in [0, 1] and mask ``(N, 1, H, W)`` of 0 and 1 to noise in (-1, 1), ``(N, 3, H, W)``."""
+        height, width = image.shape[-2:]
+        image, mask = pad(image, MULTIPLE), pad(mask, MULTIPLE)
+        with torch.autocast(image.device.type, enabled=False):  # half precision cannot hold 255 levels
+            residual = F.conv2d(F.pad(255.0 * image, (2, 2, 2, 2), mode="replicate"), self.fixed)
+            inputs = torch.cat(
+                [residual / (1.0 + residual.abs() / SRM_LEVELS), 2.0 * image - 1.0, 2.0 * mask - 1.0], 1
+            )
+        half = self.at_half(F.pixel_unshuffle(inputs, 2))
+        quarter = self.at_quarter(F.pixel_unshuffle(half, 2))
+        half = self.fuse(half + F.interpolate(self.up(quarter), scale_factor=2.0, mode="bilinear"))
+        full = F.interpolate(self.last(half), scale_factor=2.0, mode="bilinear")
+        noise: Tensor = torch.tanh(self.head(self.at_full(torch.cat([inputs, full], 1))))
+        return noise[..., :height, :width]
+
+
+class _Decision(torch.autograd.Function):
+    """Forward 1 where a probability is above one half, else 0; backward the identity."""
+
+    @staticmethod
+    def forward(ctx: Any, probability: Tensor) -> Tensor:
+        return (probability > 0.5).to(probability.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        return grad_outputs[0]
+
+
+def _decided(probability: Tensor) -> Tensor:
+    decision: Tensor = _Decision.apply(probability)
+    return decision

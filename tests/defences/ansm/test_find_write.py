@@ -1,0 +1,150 @@
+"""The module in two parts: what it decides, what it may write, how its stages train, and that a stopped run goes on."""
+
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from afbench.defences.ansm.batches import Share, steps_of, training_batches
+from afbench.defences.ansm.find_write import Finder, FindWrite, Writer
+from afbench.defences.ansm.settings import changed, preset
+from afbench.defences.ansm.steps import stage_loss
+
+FIND_WRITE = {"recipe": "find-write", "steps": (4, 3), "bound": 0.25, "originals": 0.25, "noisy": 0.25}
+
+
+@pytest.fixture
+def module():
+    torch.manual_seed(0)
+    module = FindWrite(0.25).eval()
+    torch.nn.init.normal_(module.writer.head.weight, std=5.0)  # it starts at 0
+    return module
+
+
+def picture(*shape):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def answer(module, forged, attacked):
+    """Make the finder answer the same for every pixel and every image."""
+    with torch.no_grad():
+        module.finder.network.head.weight.zero_()
+        module.finder.network.head.bias.fill_(forged)
+        module.finder.attacked.weight.zero_()
+        module.finder.attacked.bias.fill_(attacked)
+
+
+@pytest.mark.parametrize(("forged", "attacked", "writes"), [(3, 3, True), (-3, 3, False), (3, -3, False)])
+def test_it_writes_only_where_something_is_found_in_an_attacked_image(module, forged, attacked, writes):
+    answer(module, forged, attacked)
+    image = picture(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(module(image), image) is not writes
+
+
+def test_the_noise_stays_within_its_bound(module):
+    answer(module, 3.0, 3.0)
+    image = 0.5 * torch.ones(1, 3, 64, 64)
+    with torch.no_grad():
+        noise = module(image) - image
+    assert 0.2 < noise.abs().max() <= 0.25 + 1e-6
+
+
+@pytest.mark.parametrize("size", [(32, 32), (45, 70), (7, 3), (1, 1), (128, 33)])
+def test_any_size_comes_back_as_it_went_in(module, size):
+    answer(module, 3.0, 3.0)
+    image = picture(1, 3, *size)
+    with torch.no_grad():
+        purified = module(image)
+    assert purified.shape == image.shape and purified.min() >= 0 and purified.max() <= 1
+
+
+def test_an_attack_sees_through_both_decisions(module):
+    answer(module, 0.3, 0.3)
+    image = picture(1, 3, 32, 32)
+    weights = [module.finder.network.head.bias, module.finder.attacked.bias]
+    gradients = torch.autograd.grad(module(image).sum(), weights)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_the_writer_sees_a_mask_and_the_image_only(module):
+    image, mask = picture(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
+    with torch.no_grad():
+        assert not torch.equal(module.writer(image, mask), module.writer(image, 1 - mask))
+    assert sum(weight.numel() for weight in Finder().parameters()) <= 1e6
+    assert sum(weight.numel() for weight in Writer().parameters()) < 1e5
+
+
+def test_the_finders_images_are_originals_noisy_or_attacked_in_their_shares(pairs, tiny):
+    settings = tiny(**FIND_WRITE | {"steps": (400, 1), "augment": ("flip",)})
+    pairs.noise.fill_(0.5)  # attacked is never darker, which random noise is
+    kinds = {"original": 0, "noisy": 0, "attacked": 0}
+    for epoch in range(100):
+        batches = training_batches(
+            pairs, range(8), settings, stage=0, epoch=epoch, share=Share(), first=0, workers=0
+        )
+        for batch in batches:
+            for original, attacked in zip(batch.original, batch.attacked, strict=True):
+                added = attacked - original
+                kinds["original" if not added.any() else "noisy" if added.min() < 0 else "attacked"] += 1
+    total = sum(kinds.values())
+    assert total == 800
+    for kind, share in (("original", 0.25), ("noisy", 0.25), ("attacked", 0.5)):
+        assert abs(kinds[kind] / total - share) < 4 * math.sqrt(share * (1 - share) / total), kinds
+
+
+def test_the_finder_is_told_the_truth_and_whether_anything_was_added(pairs, tiny, localizer):
+    settings = tiny(**FIND_WRITE)
+    (batch,) = list(
+        training_batches(pairs, [0, 1], settings, stage=0, epoch=0, share=Share(), first=0, workers=0)
+    )[:1]
+    batch = batch._replace(attacked=torch.stack([batch.original[0], batch.original[1] + 0.01]))
+
+    class Perfect:
+        def __call__(self, image):
+            from afbench.defences.ansm.find_write import Found
+
+            return Found(40 * (2 * batch.mask - 1), torch.tensor([-40.0, 40.0]))
+
+    assert stage_loss("find", Perfect(), localizer, batch, settings).max() < 1e-3
+    wrong = batch._replace(mask=1 - batch.mask)
+    assert stage_loss("find", Perfect(), localizer, wrong, settings).min() > 1
+
+
+def test_each_stage_changes_its_own_part_and_nothing_else(run, tmp_path):
+    run(tmp_path / "out", **FIND_WRITE, average=0.0)
+    states = {}
+    for steps in ((4, 1), (4, 3)):
+        folder = tmp_path / f"{steps[1]}"
+        run(folder, **FIND_WRITE | {"steps": steps}, average=0.0)
+        states[steps] = load_file(folder / "last.safetensors")
+    first, second = states.values()
+    assert all(torch.equal(first[name], second[name]) for name in first if name.startswith("finder."))
+    assert any(not torch.equal(first[name], second[name]) for name in first if name.startswith("writer."))
+
+
+def test_a_stopped_run_goes_on_to_the_same_bits_in_both_stages(run, tmp_path):
+    from tests.defences.ansm.test_train import Stopped, same, stopping_after
+
+    given = {**FIND_WRITE, "save_every": 1, "schedule": "cosine", "warmup": 2}
+    card = run(tmp_path / "whole", **given)
+    assert card["stage"] == "write"
+    for writes in (1, 2, 2, 1):
+        with pytest.raises(Stopped):
+            run(tmp_path / "parts", commit=stopping_after(writes), **given)
+    run(tmp_path / "parts", **given)
+    for name in ("best", "last"):
+        assert same(tmp_path / "whole" / f"{name}.safetensors", tmp_path / "parts" / f"{name}.safetensors")
+
+
+def test_steps_end_a_stage_in_the_middle_of_a_pass(tiny):
+    settings = tiny(**FIND_WRITE | {"steps": (7, 3)})  # 6 images in batches of 2: 3 steps a pass
+    assert [steps_of(6, settings, 0, epoch) for epoch in range(3)] == [3, 3, 1]
+
+
+def test_the_presets_settings_are_checked():
+    settings = preset("shipped", "reference")
+    assert settings.recipe == "find-write" and [stage.loss for stage in settings.stages] == ["find", "write"]
+    with pytest.raises(Exception, match="noisy"):
+        changed(settings, {"originals": 0.8, "noisy": 0.8})
