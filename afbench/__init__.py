@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from afbench.localizers import load_localizer
     from afbench.localizers.conformance import check_localizer
     from afbench.localizers.own import as_localizer
-    from afbench.reading.load import load
+    from afbench.reading.load_pairs import load
     from afbench.scoring.score import score
 
 _HOMES = {
     "as_localizer": "afbench.localizers.own",
     "check_localizer": "afbench.localizers.conformance",
-    "load": "afbench.reading.load",
+    "load": "afbench.reading.load_pairs",
     "load_localizer": "afbench.localizers",
     "score": "afbench.scoring.score",
 }

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from afbench.core import UsageError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.plan.effort import shard_size
-from afbench.reading.load import load
+from afbench.reading.load_pairs import load
 from afbench.storage.failpoints import VARIABLE
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json
 from afbench.storage.verify import verify

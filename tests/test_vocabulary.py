@@ -24,7 +24,6 @@ UNFINISHED = {
     "afbench/defences": 0.1048,
     "afbench/engine": 0.0918,
     "afbench/localizers": 0.0546,
-    "afbench/reading": 0.1378,
     "afbench/report": 0.0819,
     "afbench/scoring": 0.1534,
     "afbench/sources": 0.1363,

@@ -1,4 +1,4 @@
-"""The originals of an archive that has been published without them, read from the user's own copies."""
+"""Read the originals of an archive published without them from the user's own copies of the sources."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from afbench.images import pixel_sha256
 from afbench.sources import SourceOptions, open_source
 from afbench.storage.manifests import AUTHENTIC, CLEAN
 
-from .rows import Row, Store
+from .store import Row, Store
 
 
 class CopyStore:
-    """Rows of an archive, pixels of the sources in the user's own copies, each checked by hash when it is read."""
+    """Reads an archive's rows, and their pixels from the user's own copies of the sources, each checked by hash."""
 
     def __init__(self, archive: Store, roots: Mapping[str, str | None]) -> None:
         """Open the sources.
@@ -32,19 +32,19 @@ class CopyStore:
         return split in self._sources
 
     def rows(self, config: str, split: str) -> Sequence[Row]:
-        """The archive's rows."""
+        """List the archive's rows."""
         return self._archive.rows(config, split)
 
     def image(self, row: Row, original: ByteImage | None = None) -> ByteImage:
-        """uint8 RGB ``(H, W, 3)``.
+        """Read an original, uint8 RGB ``(H, W, 3)``.
 
         Raises:
-            AfbenchError: if the copy lacks it or holds another.
+            AfbenchError: if the copy lacks it or holds other pixels.
         """
         return self._sample(row).image
 
     def mask(self, row: Row) -> ByteImage:
-        """uint8 ``(H, W)``, 255 where forged.
+        """Read a mask, uint8 ``(H, W)``, 255 where forged.
 
         Raises:
             AfbenchError: as ``image``.
@@ -52,7 +52,7 @@ class CopyStore:
         return self._sample(row).mask
 
     def _sample(self, row: Row) -> Sample:
-        # an item asks for the image and then for the mask: both come of one reading
+        # an item asks for the image and then for its mask: both come from one read
         if self._last is None or self._last[0] != row:
             try:
                 self._last = (row, read_original(self._sources[row.source], row, self._known[row.source]))
@@ -69,19 +69,19 @@ def open_copies(
     Raises:
         UsageError: if the archive has no such source, or a root does not hold it.
     """
-    known = sorted({split for manifest in configs.values() for split in manifest["splits"]})
+    split_names = sorted({split for manifest in configs.values() for split in manifest["splits"]})
     seeds = {manifest["how"]["seed"] for manifest in configs.values() if "how" in manifest}
     authentic = configs.get(AUTHENTIC, {"splits": {}})["splits"]
-    found = {}
+    copies = {}
     for name, root in roots.items():
-        if name not in known:
-            raise UsageError(f"the archive has no source '{name}'; its sources: {', '.join(known)}")
+        if name not in split_names:
+            raise UsageError(f"the archive has no source '{name}'; its sources: {', '.join(split_names)}")
         part = next(manifest["splits"][name] for manifest in configs.values() if name in manifest["splits"])
         part = configs[CLEAN]["splits"].get(name, part)
         options = SourceOptions(authentic=name in authentic, read=ReadOptions.from_json(part.get("read", {})))
-        # the one source without an end; of the others every sample is there to be found
+        # only this source has no end; the others are opened whole, so that every sample can be found
         limit = configs[CLEAN]["splits"][name]["samples"] if name == "synthetic" else None
-        found[name] = open_source(
+        copies[name] = open_source(
             name,
             root,
             seed=min(seeds, default=0),
@@ -89,22 +89,22 @@ def open_copies(
             options=options,
             layout=str(part.get("layout", "")),
         )
-    return found
+    return copies
 
 
 def known_ids(source: Source) -> frozenset[str]:
-    """Every id of a source, forged or authentic."""
+    """Return every id of a source, forged or authentic."""
     return frozenset((*source.ids, *source.authentic))
 
 
-def read_original(source: Source, row: Row, known: frozenset[str]) -> Sample:
-    """Read the sample that a row of ``clean`` or ``authentic`` describes; ``known`` are the source's ids.
+def read_original(source: Source, row: Row, source_ids: frozenset[str]) -> Sample:
+    """Read the sample that a row of ``clean`` or ``authentic`` describes.
 
     Raises:
         BadSample: ``missing_original`` if the source lacks it or cannot use it, ``other_original`` or ``other_mask`` if
-            its decoded pixels are others.
+            its decoded pixels differ.
     """
-    if row.sample_id not in known:
+    if row.sample_id not in source_ids:
         raise BadSample("missing_original", "no sample of this name")
     try:
         sample = source.read(row.sample_id)

@@ -1,4 +1,4 @@
-"""Pairs of an original and what an attack made of it, as a torch Dataset."""
+"""Pairs of an original and its attacked image, as a torch Dataset."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from afbench.images import masks_to_tensor, to_tensor
 
-from .rows import Row, Store
+from .store import Row, Store
 
 
 class Pair(NamedTuple):
@@ -29,7 +29,7 @@ class PairDataset(Dataset[dict[str, Any]]):
     """
 
     def __init__(self, store: Store, originals: Mapping[str, Store], pairs: Sequence[Pair]) -> None:
-        """``originals`` by source."""
+        """Keep the store of the attacked images and, by source, the stores of the originals."""
         self._store = store
         self._originals = originals
         self._pairs = pairs

@@ -10,7 +10,7 @@ from afbench.core import Localizer, UsageError
 from afbench.defences.ansm.processes import Processes, join_processes
 from afbench.defences.hardening.settings import Schedule, replaced
 from afbench.reading.dataset import PairDataset
-from afbench.reading.load import load, open_store
+from afbench.reading.load_pairs import load, open_store
 
 from .request import config_localizer
 from .train import default_config, require_owner, training_facts

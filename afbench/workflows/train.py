@@ -20,7 +20,7 @@ from afbench.defences.ansm.settings import Settings, changed, preset
 from afbench.defences.ansm.train import Hooks, train
 from afbench.localizers import load_localizer
 from afbench.reading.dataset import PairDataset
-from afbench.reading.load import load, open_store
+from afbench.reading.load_pairs import load, open_store
 from afbench.storage.commit import commit_bytes
 from afbench.storage.manifests import ORIGINALS
 from afbench.version import __version__

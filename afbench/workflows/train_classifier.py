@@ -19,7 +19,7 @@ from afbench.defences.hardening.fit import Job, fit, generator
 from afbench.defences.hardening.settings import Hardening, Schedule
 from afbench.plan import make_setting
 from afbench.reading.dataset import PairDataset
-from afbench.reading.load import load, open_store
+from afbench.reading.load_pairs import load, open_store
 from afbench.storage.commit import commit_bytes, commit_json
 from afbench.storage.manifests import AUTHENTIC
 

@@ -80,7 +80,7 @@ def test_groups_and_sizes_come_without_decoding_a_pixel(stored, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("decoded")
 
-    for module in ("afbench.reading.parquet", "afbench.reading.archive"):
+    for module in ("afbench.reading.parquet_store", "afbench.reading.archive_store"):
         monkeypatch.setattr(f"{module}.decode_stored", refuse)
     dataset = library.load(stored)
     assert len(dataset.groups) == len(dataset.sizes) == 7
@@ -133,7 +133,7 @@ def test_an_image_is_read_alone_once_its_row_group_was_seen(made, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("a whole row group was read again")
 
-    monkeypatch.setattr("afbench.reading.parquet.pq.ParquetFile", refuse)
+    monkeypatch.setattr("afbench.reading.parquet_store.pq.ParquetFile", refuse)
     assert all(torch.equal(dataset[index]["adversarial"], before[index]) for index in (5, 0, 3))
 
 

@@ -1,4 +1,4 @@
-"""What is known of an image before it is decoded, and what every kind of storage must be able to do."""
+"""A stored image before it is decoded, and what every kind of storage must be able to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from afbench.core import ByteImage
 from afbench.storage.shards import check_row
 
-FACTS = ("sample_id", "group", "source", "height", "width", "image_sha256", "mask_sha256")
+ROW_COLUMNS = ("sample_id", "group", "source", "height", "width", "image_sha256", "mask_sha256")
 """Columns of every config that a ``Row`` is made of; attacked ones have ``original_sha256`` too."""
 
 
@@ -17,8 +17,9 @@ FACTS = ("sample_id", "group", "source", "height", "width", "image_sha256", "mas
 class Row:
     """One image of one config.
 
-    ``place`` says where its storage keeps it: file, and two numbers of the storage's own; ``mask_place`` two more of its mask.
-    Hashes are of decoded pixels; ``original_sha256`` is the image's own where nobody attacked it.
+    ``location`` says where its storage keeps it: a file and two numbers that the storage understands; ``mask_location`` are
+    two such numbers of its mask. Hashes are of decoded pixels; ``original_sha256`` is the image's own where nobody attacked
+    it.
     """
 
     sample_id: str
@@ -30,8 +31,8 @@ class Row:
     image_sha256: str
     mask_sha256: str
     original_sha256: str
-    place: tuple[str, int, int]
-    mask_place: tuple[int, int] = (0, 0)
+    location: tuple[str, int, int]
+    mask_location: tuple[int, int] = (0, 0)
 
 
 class Store(Protocol):
@@ -46,21 +47,21 @@ class Store(Protocol):
 
 
 def make_row(
-    facts: Mapping[str, Any],
+    columns: Mapping[str, Any],
     config: str,
-    place: tuple[str, int, int],
-    mask_place: tuple[int, int] = (0, 0),
+    location: tuple[str, int, int],
+    mask_location: tuple[int, int] = (0, 0),
 ) -> Row:
-    """A ``Row`` of the columns named by ``FACTS``.
+    """Make a ``Row`` from the columns named by ``ROW_COLUMNS``.
 
     Raises:
-        AfbenchError: if one of them is to be a name and is none.
+        AfbenchError: if a column that must hold a name holds anything else.
     """
-    check_row(facts)
+    check_row(columns)
     return Row(
-        **{name: facts[name] for name in FACTS},
+        **{name: columns[name] for name in ROW_COLUMNS},
         config=config,
-        original_sha256=facts.get("original_sha256") or facts["image_sha256"],
-        place=place,
-        mask_place=mask_place,
+        original_sha256=columns.get("original_sha256") or columns["image_sha256"],
+        location=location,
+        mask_location=mask_location,
     )

@@ -13,14 +13,14 @@ from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import decode_stored
 from afbench.storage.manifests import ORIGINALS, open_benchmark
 
-from .rows import FACTS, Row, make_row
+from .store import ROW_COLUMNS, Row, make_row
 
 Ranges: TypeAlias = list[tuple[int, int]]
 """Offset in the file and length of every value."""
 
 
 class ParquetStore:
-    """A benchmark's folder. Keeps no file open: once a row group was read, it is known where in the file each image lies."""
+    """Reads a benchmark's folder. Keeps no file open: once it has read a row group, it knows where each image lies."""
 
     def __init__(self, folder: Path) -> None:
         """Read the manifests.
@@ -40,32 +40,32 @@ class ParquetStore:
         return split in self.configs[config]["splits"]
 
     def rows(self, config: str, split: str) -> Sequence[Row]:
-        """What is known of a config's images of one split, in order, without reading one.
+        """List a config's images of one split, in order, without reading one.
 
         Raises:
             AfbenchError: if a shard is missing, damaged or holds another number of rows than its manifest says.
         """
-        found: list[Row] = []
-        names = [*FACTS, *([] if config in ORIGINALS else ["original_sha256"])]
+        rows: list[Row] = []
+        names = [*ROW_COLUMNS, *([] if config in ORIGINALS else ["original_sha256"])]
         for shard in self.configs[config]["splits"].get(split, {"shards": ()})["shards"]:
             path = shard["path"]
             try:
                 file = pq.ParquetFile(self.folder / path, pre_buffer=False, page_checksum_verification=True)
                 with file:
-                    held = file.metadata.num_rows
-                    for group in range(file.num_row_groups if held == shard["rows"] else 0):
+                    row_count = file.metadata.num_rows
+                    for group in range(file.num_row_groups if row_count == shard["rows"] else 0):
                         table = file.read_row_group(group, columns=names, use_threads=False).to_pylist()
-                        found += [
-                            make_row(facts, config, (path, group, row)) for row, facts in enumerate(table)
+                        rows += [
+                            make_row(columns, config, (path, group, row)) for row, columns in enumerate(table)
                         ]
             except (OSError, pa.ArrowException, KeyError, TypeError, AfbenchError) as error:
                 raise _damaged(self.folder, path, error) from None
-            if held != shard["rows"]:
-                raise _damaged(self.folder, path, f"{held} rows, expected {shard['rows']}")
-        return found
+            if row_count != shard["rows"]:
+                raise _damaged(self.folder, path, f"{row_count} rows, expected {shard['rows']}")
+        return rows
 
     def image(self, row: Row, original: ByteImage | None = None) -> ByteImage:
-        """uint8 RGB ``(H, W, 3)``.
+        """Read an image, uint8 RGB ``(H, W, 3)``.
 
         Raises:
             AfbenchError: if it cannot be read or is not of the size its row says.
@@ -73,7 +73,7 @@ class ParquetStore:
         return self._decoded(row, "image", (row.height, row.width, 3))
 
     def mask(self, row: Row) -> ByteImage:
-        """uint8 ``(H, W)``, 255 where forged.
+        """Read a mask, uint8 ``(H, W)``, 255 where forged.
 
         Raises:
             AfbenchError: as ``image``.
@@ -81,7 +81,7 @@ class ParquetStore:
         return self._decoded(row, "mask", (row.height, row.width))
 
     def _decoded(self, row: Row, column: str, shape: tuple[int, int] | tuple[int, int, int]) -> ByteImage:
-        path = row.place[0]
+        path = row.location[0]
         try:
             pixels = decode_stored(self._encoded(row, column), shape[:2])
         except BadSample as problem:
@@ -93,45 +93,45 @@ class ParquetStore:
         return pixels
 
     def _encoded(self, row: Row, column: str) -> bytes:
-        path, group, number = row.place
+        path, group, number = row.location
         key = path, group, column
         if key not in self._ranges:
-            values, ranges = _locate(self.folder / path, group, column)
-            self._ranges[key] = ranges
+            values, new_ranges = _locate(self.folder / path, group, column)
+            self._ranges[key] = new_ranges
             return values[number]
-        known = self._ranges[key]
-        if known is None:  # packed in a way that afbench does not write: right, if slow
+        ranges = self._ranges[key]
+        if ranges is None:  # packed in a way that afbench does not write: right, if slow
             return _locate(self.folder / path, group, column)[0][number]
-        offset, length = known[number]
+        offset, length = ranges[number]
         with (self.folder / path).open("rb") as file:
             file.seek(offset)
             return file.read(length)
 
 
 def _locate(path: Path, group: int, column: str) -> tuple[list[bytes], Ranges | None]:
-    """The values of a row group, and where they lie in the file, if they lie there as they are."""
+    """Read the values of a row group, and find where they lie in the file, if they lie there uncompressed."""
     with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
         table = file.read_row_group(group, columns=[f"{column}.bytes"], use_threads=False)
-        values: list[bytes] = [one["bytes"] for one in table.column(column).to_pylist()]
-        held = file.metadata.row_group(group)
-        chunks = [held.column(number) for number in range(held.num_columns)]
-        (chunk,) = (one for one in chunks if one.path_in_schema == f"{column}.bytes")
+        values: list[bytes] = [cell["bytes"] for cell in table.column(column).to_pylist()]
+        group_metadata = file.metadata.row_group(group)
+        chunks = [group_metadata.column(number) for number in range(group_metadata.num_columns)]
+        (data_chunk,) = (chunk for chunk in chunks if chunk.path_in_schema == f"{column}.bytes")
     with path.open("rb") as stream:
-        stream.seek(chunk.data_page_offset)
-        data = stream.read(chunk.total_compressed_size)
+        stream.seek(data_chunk.data_page_offset)
+        data = stream.read(data_chunk.total_compressed_size)
     ranges, end = [], 0
     for value in values:
-        # the very bytes, wherever they are found: a copy that the page's header holds would be as good
+        # searching is safe: wherever these bytes are found, they are the image; even a copy in the page's header would do
         start = data.find(value, end)
         if start < 0:
             return values, None
         end = start + len(value)
-        ranges.append((chunk.data_page_offset + start, len(value)))
+        ranges.append((data_chunk.data_page_offset + start, len(value)))
     return values, ranges
 
 
 def _damaged(folder: Path, path: str, problem: object) -> AfbenchError:
-    told = " ".join(str(problem).split())[:160]
+    detail = " ".join(str(problem).split())[:160]
     return AfbenchError(
-        f"shard '{path}' cannot be read ({told}); `afbench verify {folder}` says what is damaged"
+        f"shard '{path}' cannot be read ({detail}); `afbench verify {folder}` says what is damaged"
     )

@@ -9,12 +9,12 @@ from afbench.core import AfbenchError, UsageError
 from afbench.storage.archive import is_archive
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, open_benchmark
 
-from .archive import ArchiveStore
+from .archive_store import ArchiveStore
 from .choose import choose_configs, choose_splits
 from .copies import CopyStore
 from .dataset import Pair, PairDataset
-from .parquet import ParquetStore
-from .rows import Row, Store
+from .parquet_store import ParquetStore
+from .store import Row, Store
 
 
 def load(
@@ -45,24 +45,24 @@ def load(
         AfbenchError: if the benchmark is damaged.
     """
     store = open_store(Path(path))
-    chosen = choose_configs(store.configs, config, Path(path))
-    splits = choose_splits(store.configs, chosen, split, Path(path))
+    config_names = choose_configs(store.configs, config, Path(path))
+    splits = choose_splits(store.configs, config_names, split, Path(path))
     bases = _originals(store, Path(path), originals, splits)
     pairs: list[Pair] = []
     for name in splits:
-        known: dict[str, dict[str, Row]] = {}
-        for one in chosen:
-            kind = one if one in ORIGINALS else CLEAN
-            if kind not in known:
-                known[kind] = {row.sample_id: row for row in bases[name].rows(kind, name)}
-            rows = store.rows(one, name)
-            where = f"'{path}'" if bases[name] is store else f"originals '{originals}'"
-            pairs += [Pair(row, _original_of(row, known[kind], where)) for row in rows]
+        original_rows: dict[str, dict[str, Row]] = {}
+        for config_name in config_names:
+            kind = config_name if config_name in ORIGINALS else CLEAN
+            if kind not in original_rows:
+                original_rows[kind] = {row.sample_id: row for row in bases[name].rows(kind, name)}
+            rows = store.rows(config_name, name)
+            holder = f"'{path}'" if bases[name] is store else f"originals '{originals}'"
+            pairs += [Pair(row, _original_of(row, original_rows[kind], holder)) for row in rows]
     return PairDataset(store, bases, pairs)
 
 
 def open_store(path: Path) -> Store:
-    """Open what lies at a path.
+    """Open the benchmark or archive at a path.
 
     Raises:
         UsageError: if it is neither a finished benchmark nor a finished archive.
@@ -74,38 +74,44 @@ def open_store(path: Path) -> Store:
 
 
 def _originals(
-    store: Store, path: Path, given: str | Path | Mapping[str, str] | None, splits: Sequence[str]
+    store: Store, path: Path, originals: str | Path | Mapping[str, str] | None, splits: Sequence[str]
 ) -> dict[str, Store]:
-    """Where the originals of every split are read."""
+    """Find the store that holds the originals, for every split.
+
+    Raises:
+        UsageError: if neither the benchmark nor ``originals`` holds those of a split.
+    """
     lacking = [split for split in splits if not store.holds_images(CLEAN, split)]
-    found = dict.fromkeys(splits, store)
+    stores = dict.fromkeys(splits, store)
     if not lacking:
-        return found
-    if given is None:
+        return stores
+    if originals is None:
         raise UsageError(
             f"'{path}' holds no originals of {', '.join(lacking)}, only what was changed in them; give originals= a "
             "benchmark that has them or {source: root of your own copy}, or run `afbench restore`"
         )
-    if isinstance(given, Mapping):
-        other: Store = CopyStore(store, {name: root for name, root in given.items() if name in lacking})
+    if isinstance(originals, Mapping):
+        fallback: Store = CopyStore(
+            store, {name: root for name, root in originals.items() if name in lacking}
+        )
     else:
-        other = open_store(Path(given))
+        fallback = open_store(Path(originals))
     for split in lacking:
-        if CLEAN not in other.configs or not other.holds_images(CLEAN, split):
-            raise UsageError(f"originals '{given}' holds none of source '{split}'")
-        found[split] = other
-    return found
+        if CLEAN not in fallback.configs or not fallback.holds_images(CLEAN, split):
+            raise UsageError(f"originals '{originals}' holds none of source '{split}'")
+        stores[split] = fallback
+    return stores
 
 
-def _original_of(row: Row, known: Mapping[str, Row], where: str) -> Row:
+def _original_of(row: Row, original_rows: Mapping[str, Row], holder: str) -> Row:
     kind = AUTHENTIC if row.config == AUTHENTIC else CLEAN
-    original = known.get(row.sample_id)
+    original = original_rows.get(row.sample_id)
     if original is None:
         raise AfbenchError(
-            f"{row.sample_id} of {row.source}: its original is not in config {kind} of {where}"
+            f"{row.sample_id} of {row.source}: its original is not in config {kind} of {holder}"
         )
     if original.image_sha256 != row.original_sha256 or original.mask_sha256 != row.mask_sha256:
         raise AfbenchError(
-            f"{row.sample_id} of {row.source}: config {row.config} was made from another original or mask than {where} holds"
+            f"{row.sample_id} of {row.source}: config {row.config} was made from another original or mask than {holder} holds"
         )
     return original

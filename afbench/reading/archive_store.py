@@ -13,11 +13,11 @@ from afbench.storage.hdf5 import PICTURES
 from afbench.storage.manifests import ORIGINALS, open_benchmark
 from afbench.storage.residual import add_residual
 
-from .rows import Row, make_row
+from .store import Row, make_row
 
 
 class ArchiveStore:
-    """An archive's folder. Keeps no file open: the checked shards say where in the file each picture lies."""
+    """Reads an archive's folder. Keeps no file open: the checked shards say where in the file each picture lies."""
 
     def __init__(self, folder: Path) -> None:
         """Read the manifests.
@@ -30,37 +30,39 @@ class ArchiveStore:
         self.configs: Mapping[str, Mapping[str, Any]] = open_benchmark(folder).configs
 
     def holds_images(self, config: str, split: str) -> bool:
-        """True if the images can be had without originals from elsewhere."""
+        """Return whether the images can be read without originals from elsewhere."""
         part = self.configs[config]["splits"].get(split, {})
         return bool(part) and part[ARCHIVE]["content"] == "images"
 
     def rows(self, config: str, split: str) -> Sequence[Row]:
-        """What is known of a config's images of one split, in order, without decoding one.
+        """List a config's images of one split, in order, without decoding one.
 
         Raises:
             AfbenchError: if a shard is refused or holds another number of rows than its manifest says.
         """
-        found: list[Row] = []
+        rows: list[Row] = []
         for shard in self.configs[config]["splits"].get(split, {"shards": ()})["shards"]:
             path = shard["path"]
-            held = open_checked(self.folder, path, config, split)
+            shard_file = open_checked(self.folder, path, config, split)
             try:
-                if len(held) != shard["rows"]:
-                    raise AfbenchError(f"'{path}' holds {len(held)} rows, expected {shard['rows']}")
-                for row in range(len(held)):
-                    places = [held.place(row, name) for name in PICTURES]
-                    found.append(make_row(held.scalars(row), config, (path, *places[0]), places[1]))
+                if len(shard_file) != shard["rows"]:
+                    raise AfbenchError(f"'{path}' holds {len(shard_file)} rows, expected {shard['rows']}")
+                for row in range(len(shard_file)):
+                    locations = [shard_file.place(row, name) for name in PICTURES]
+                    rows.append(
+                        make_row(shard_file.scalars(row), config, (path, *locations[0]), locations[1])
+                    )
             finally:
-                held.close()
-        return found
+                shard_file.close()
+        return rows
 
     def image(self, row: Row, original: ByteImage | None = None) -> ByteImage:
-        """uint8 RGB ``(H, W, 3)``: of a residual, the image it makes of ``original``.
+        """Read an image, uint8 RGB ``(H, W, 3)``; of a residual, the image it makes of ``original``.
 
         Raises:
-            AfbenchError: if it cannot be read, or an original is needed and not given.
+            AfbenchError: if it cannot be read, or it needs an original and ``original`` is None.
         """
-        stored = self._picture(row, row.place[1:], 3)
+        stored = self._picture(row, row.location[1:], 3)
         if row.config in ORIGINALS:
             return stored
         if original is None:
@@ -71,16 +73,16 @@ class ArchiveStore:
             raise AfbenchError(f"{row.sample_id} of config {row.config}: {problem}") from None
 
     def mask(self, row: Row) -> ByteImage:
-        """uint8 ``(H, W)``, 255 where forged; only the originals have it.
+        """Read a mask, uint8 ``(H, W)``, 255 where forged; only the originals have one.
 
         Raises:
             AfbenchError: as ``image``.
         """
-        return self._picture(row, row.mask_place, 2)
+        return self._picture(row, row.mask_location, 2)
 
-    def _picture(self, row: Row, place: tuple[int, int], dimensions: int) -> ByteImage:
-        offset, length = place
-        path = self.folder / row.place[0]
+    def _picture(self, row: Row, location: tuple[int, int], dimensions: int) -> ByteImage:
+        offset, length = location
+        path = self.folder / row.location[0]
         try:
             with path.open("rb") as file:
                 file.seek(offset)
