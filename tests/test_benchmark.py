@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from afbench.engine.beside import inline
+from afbench.engine.io_pool import inline
 from afbench.plan import expand_attack
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from afbench.core import UsageError
-from afbench.engine.measure import GPU_KIB_AT_ONCE, PIXELS_AT_ONCE, launch_size
+from afbench.engine.measure import GPU_KIB_AT_ONCE, PIXELS_AT_ONCE, batch_size_for
 from afbench.localizers import load_localizer
 from afbench.localizers.load import known_localizers, recipe
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack, read_plan
@@ -17,10 +17,10 @@ from afbench.plan.cost import (
     PEAK_TERAFLOPS,
     SHARD_PIXELS,
     Speed,
+    batch_bytes,
     gigaflops,
     gpu_hours,
     host_bytes,
-    launch_bytes,
     localizer_cost,
     measured_seconds,
     suggested_batch,
@@ -66,7 +66,7 @@ def test_published_costs_agree_with_the_localizers(name):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_the_suggested_batch_is_the_engine_s_own_rule(side, device):
     assert (CPU_PIXELS_AT_ONCE, PLANNED_KIB) == (PIXELS_AT_ONCE, GPU_KIB_AT_ONCE)
-    expected = launch_size(load_localizer("reference"), (side, side), device, None)
+    expected = batch_size_for(load_localizer("reference"), (side, side), device, None)
     assert suggested_batch(localizer_cost("reference"), side * side, device) == expected
 
 
@@ -217,7 +217,7 @@ def test_planned_memory_is_within_half_as_much_again_of_what_runs_took(pixels, i
     (load,) = workloads(
         small(*expand_attack("fgsm"), limit=images, source="synthetic"), pixels={"synthetic": pixels}
     )
-    planned = host_bytes(load) + launch_bytes(localizer_cost("reference"), pixels, "cpu")
+    planned = host_bytes(load) + batch_bytes(localizer_cost("reference"), pixels, "cpu")
     assert peak / 1.5 <= planned <= peak * 1.5
 
 

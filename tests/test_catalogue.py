@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from afbench.core import Sample, Setting, UsageError
 from afbench.engine import AttackedRow, Failure, judge, run_settings
-from afbench.engine.catalogue import attack_one
+from afbench.engine.torchattacks_adapter import attack_one
 from afbench.images import decode_stored
 from afbench.localizers import load_localizer
 from afbench.metrics import f1
@@ -135,7 +135,9 @@ def test_it_lowers_f1_of_the_reference_localizer_and_stays_in_the_ball(name: str
         assert 1 <= moved.max() <= 3
     before, after = (
         sum(f1(counts) for counts in told)
-        for told in zip(*[(row.before.counts, row.after.counts) for row in rows], strict=True)
+        for told in zip(
+            *[(row.original_result.counts, row.attacked_result.counts) for row in rows], strict=True
+        )
     )
     assert after < 0.7 * before
 

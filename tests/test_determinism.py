@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from afbench.core import UsageError
 from afbench.engine import compute_precision
-from afbench.engine.precision import _same_kernels, promised
-from afbench.engine.room import MOST, SHARE, fitting_launch, measured_launch
+from afbench.engine.precision import _same_kernels, promised_level
+from afbench.engine.probe_max_batch import MOST_IMAGES, SHARE, fitting_batch, probe_max_batch
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
 from afbench.localizers.own import as_localizer
@@ -51,10 +51,10 @@ def _levels(out: Path, config: str = CONFIG) -> list[str]:
 
 
 def test_what_is_promised_follows_from_how_it_is_made() -> None:
-    assert promised("cpu", deterministic=False, compiled=True) == "L0"
-    assert promised("cuda:1", deterministic=True, compiled=False) == "L1"
-    assert promised("cuda", deterministic=False, compiled=False) == "L2"
-    assert promised("cuda", deterministic=True, compiled=True) == "L2"
+    assert promised_level("cpu", deterministic=False, compiled=True) == "L0"
+    assert promised_level("cuda:1", deterministic=True, compiled=False) == "L1"
+    assert promised_level("cuda", deterministic=False, compiled=False) == "L2"
+    assert promised_level("cuda", deterministic=True, compiled=True) == "L2"
 
 
 @pytest.mark.reliability("R16")
@@ -66,7 +66,7 @@ def test_the_level_stands_in_manifests_cards_and_inspect(
     assert inspect(tmp_path / "one")["configs"][CONFIG]["determinism"] == "L0"
     assert f"Made again: L0, {PROMISES['L0']}." in (tmp_path / "one" / "README.md").read_text("utf-8")
     levels = iter(["L1", "L2"])
-    monkeypatch.setattr(work, "promised", lambda *asked, **how: next(levels))
+    monkeypatch.setattr(work, "promised_level", lambda *asked, **how: next(levels))
     run(tmp_path / "two")
     assert inspect(tmp_path / "two")["configs"][CONFIG]["determinism"] == "L1, L2"
     told = (tmp_path / "two" / "README.md").read_text("utf-8")
@@ -117,13 +117,13 @@ def test_an_operation_without_such_a_kernel_is_one_line_that_names_the_option() 
         (1000, 130, 230, 4),  # 30 whatever the number: 7.7 fit
         (1000, 900, 1800, 1),
         (100, 1000, 2000, 1),
-        (10**12, 1, 2, MOST),
-        (1000, 100, 100, MOST),  # what costs nothing more
+        (10**12, 1, 2, MOST_IMAGES),
+        (1000, 100, 100, MOST_IMAGES),  # what costs nothing more
     ],
 )
 def test_a_launch_is_the_power_of_two_that_fits(free: int, one: int, two: int, expected: int) -> None:
-    assert fitting_launch(free, one, two) == expected
-    assert expected in (1, MOST) or one + (expected - 1) * (two - one) <= SHARE * free
+    assert fitting_batch(free, one, two) == expected
+    assert expected in (1, MOST_IMAGES) or one + (expected - 1) * (two - one) <= SHARE * free
 
 
 def test_measured_launches_are_logged_taken_again_on_resume_and_by_reproduce(
@@ -139,7 +139,7 @@ def test_measured_launches_are_logged_taken_again_on_resume_and_by_reproduce(
 
     real = work._launches
     monkeypatch.setattr(work, "_launches", launches)
-    monkeypatch.setattr(work, "measured_launch", lambda one, size, device: measured.append(size) or 1)
+    monkeypatch.setattr(work, "probe_max_batch", lambda one, size, device: measured.append(size) or 1)
     run(tmp_path)
     assert sorted(measured) == [(32, 32), (32, 48)]  # once a size, not once a shard
     assert logged_launches(tmp_path, "reference") == {(32, 32): 1, (32, 48): 1}
@@ -147,7 +147,7 @@ def test_measured_launches_are_logged_taken_again_on_resume_and_by_reproduce(
     assert read_launch(tmp_path, CONFIG, "folder", 0).launches == {(32, 32): 1, (32, 48): 1}
     assert verify(tmp_path, level="deep") == [] and reproduce(tmp_path, f"{CONFIG}/folder/photo0").identical
     (tmp_path / "data" / CONFIG / "folder-00001-of-00002.parquet").unlink()
-    monkeypatch.setattr(work, "measured_launch", lambda *asked: pytest.fail("measured again"))
+    monkeypatch.setattr(work, "probe_max_batch", lambda *asked: pytest.fail("measured again"))
     plan = work.Run(tmp_path, 0, "cuda", None, "webp", print, print, 0, True, False)
     samples = [SampleOf((32, 48)), SampleOf((32, 32))]
     assert real(plan, TaskOf("reference"), samples) == {(32, 48): 1, (32, 32): 1}
@@ -236,10 +236,10 @@ def test_a_compiled_localizer_has_the_same_logits_and_gradients_for_all_sizes() 
 @pytest.mark.gpu
 def test_a_measured_launch_fits_on_the_gpu() -> None:
     localizer = load_localizer("reference", device="cuda")
-    number = measured_launch(localizer, (512, 512), "cuda")
+    number = probe_max_batch(localizer, (512, 512), "cuda")
     image = torch.full((number, 3, 512, 512), 0.5, device="cuda", requires_grad=True)
     torch.autograd.grad(localizer.logits(image).sum(), image)
-    assert 1 < number <= MOST
+    assert 1 < number <= MOST_IMAGES
 
 
 @pytest.mark.gpu

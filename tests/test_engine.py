@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from afbench.core import Sample, Setting, UsageError
 from afbench.engine import AttackedRow, Failure, judge, run_settings
-from afbench.engine.grid import Batch, attack_batch
+from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.images import decode_stored, masks_to_tensor, to_tensor
 from afbench.plan import expand_attack, max_levels, queries, read_plan, settings_by_group, shared_gradients
@@ -153,10 +153,12 @@ def test_towards_the_empty_mask_forged_pixels_vanish_and_none_appear() -> None:
     (towards,) = expand_attack("pgd", phi=["20/255"], params={"target": "empty"})
     done = _run([away, towards])
     predicted = {
-        setting: sum(row.after.counts.tp + row.after.counts.fp for row in _good(done[setting]))
+        setting: sum(
+            row.attacked_result.counts.tp + row.attacked_result.counts.fp for row in _good(done[setting])
+        )
         for setting in (away, towards)
     }
-    before = sum(row.before.counts.tp + row.before.counts.fp for row in _good(done[away]))
+    before = sum(row.original_result.counts.tp + row.original_result.counts.fp for row in _good(done[away]))
     assert predicted[towards] < 0.75 * before and predicted[away] > before
 
 
@@ -178,7 +180,7 @@ def test_an_image_does_not_depend_on_its_batch(group: str) -> None:
 
 
 def _attack64(settings: Sequence[Setting], samples: Sequence[Sample]) -> dict[Setting, Tensor]:
-    batch = Batch(
+    batch = AttackBatch(
         [one.sample_id for one in samples],
         to_tensor([one.image for one in samples]).double(),
         masks_to_tensor([one.mask for one in samples]).double(),
@@ -248,7 +250,7 @@ def test_every_stored_image_keeps_its_bound_and_its_score_is_that_of_its_bytes(g
             assert np.array_equal(stored, row.image) and delta.max() == row.distance.linf
             assert bound is None or delta.max() <= bound
             (again,) = judge(Lab(), [stored], [row.sample.mask], batch_size=1, device="cpu")
-            assert again.counts == row.after.counts and again.loss == row.after.loss
+            assert again.counts == row.attacked_result.counts and again.loss == row.attacked_result.loss
 
 
 @pytest.mark.reliability("R8")

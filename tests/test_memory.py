@@ -93,12 +93,12 @@ def test_launches_are_halved_until_they_fit_and_the_images_are_the_same(
 def test_a_run_told_where_another_ended_launches_the_same_and_does_not_fail_again() -> None:
     halved: list[Any] = []
     tight = Small(2)
-    rows = _run(tight, launches={(16, 16): 2, (16, 32): 2}, on_halved=lambda *told: halved.append(told))
+    rows = _run(tight, batch_sizes={(16, 16): 2, (16, 32): 2}, on_halved=lambda *told: halved.append(told))
     assert halved == [] and _bytes(rows) == _bytes(_run(Small()))
 
 
 def test_an_image_that_does_not_fit_by_itself_is_left_out_and_the_others_are_unaffected() -> None:
-    after = _run(Small(), launches={})
+    after = _run(Small(), batch_sizes={})
     rows = _run(Small(most_pixels=16 * 16))
     failed = [one for one in rows if isinstance(one, Failure)]
     assert {(one.sample_id, one.reason) for one in failed} == {("sample-2", "out_of_memory")}

@@ -34,7 +34,7 @@ def _share_left(localizer, samples, before, attack, **swept):
     (setting,) = expand_attack(attack, **swept)
     options = {"seed": 0, "batch_size": 16, "device": "cpu", "image_format": "webp"}
     rows = run_settings(localizer, samples, before, [setting], **options)[setting]
-    return fmean(f1(row.after.counts) for row in rows) / fmean(f1(one.counts) for one in before)
+    return fmean(f1(row.attacked_result.counts) for row in rows) / fmean(f1(one.counts) for one in before)
 
 
 def test_the_reference_localizer_finds_forgeries_it_never_saw(before, samples):

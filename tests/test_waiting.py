@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from afbench.core import Setting
 from afbench.engine import grid
-from afbench.engine.grid import Batch, attack_batch
+from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.plan import ATTACKS, CLASSES, expand_attack
 
@@ -70,11 +70,11 @@ class Fetches(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _batch(device: str = "cpu") -> Batch:
+def _batch(device: str = "cpu") -> AttackBatch:
     image = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)).to(device)
     mask = torch.zeros(2, 1, 16, 16, device=device)
     mask[..., 4:12, 4:12] = 1
-    return Batch(["one", "two"], image, mask)
+    return AttackBatch(["one", "two"], image, mask)
 
 
 def _settings(attack: str, loops: int) -> list[Setting]:

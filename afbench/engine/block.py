@@ -1,4 +1,4 @@
-"""Attack a block of samples under one sharing group; what comes out is what will be stored."""
+"""Attack a block of samples under one sharing group, and encode the results as they will be stored."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from afbench.images import ImageFormat, decode_stored, encode_image, masks_to_te
 from afbench.metrics import Distance, distance
 from afbench.plan import max_levels
 
-from .beside import Submit, inline
-from .grid import Batch, attack_batch, images_per_launch
-from .measure import Judged, equal_sizes, judge, launch_size
+from .grid import AttackBatch, attack_batch, images_at_once
+from .io_pool import Submit, inline
+from .measure import Judged, batch_size_for, equal_sizes, judge
 from .memory import OnHalved, fits
 from .meter import Meter, OnGradients, OnQueries
 
 OUT_OF_MEMORY = "out_of_memory"
 FAILURES = ("nonfinite_gradient", OUT_OF_MEMORY)
-"""Reasons an attack gives, as opposed to those a source gives: what a later run may do better."""
+"""Reasons for a failed sample that come from the attack, not from the source: a later run may succeed."""
 
 
 @dataclass(frozen=True)
 class AttackedRow:
-    """One stored image: its bytes, its decoded pixels, and what they do."""
+    """One stored image: its bytes, its decoded pixels, and how the localizer does on it and on its original."""
 
     sample: Sample
     encoded: bytes
     image: ByteImage
-    before: Judged
-    after: Judged
+    original_result: Judged
+    attacked_result: Judged
     distance: Distance
     zero_gradient_pixels: int | None
 
 
-class _Kept(NamedTuple):
-    """An attacked image in 8 bits, and, as soon as a thread has them, its bytes and its distance."""
+class _Encoded(NamedTuple):
+    """An attacked image in 8 bits, and a future of its bytes and its distance, which a thread computes."""
 
     image: ByteImage
     stored: Future[tuple[bytes, Distance]]
@@ -60,7 +60,7 @@ class Failure:
 def run_settings(
     localizer: Localizer,
     samples: Sequence[Sample],
-    before: Sequence[Judged],
+    original_results: Sequence[Judged],
     settings: Sequence[Setting],
     *,
     seed: int,
@@ -71,29 +71,29 @@ def run_settings(
     on_queries: OnQueries | None = None,
     on_judged: OnQueries = lambda images: None,
     on_halved: OnHalved = lambda size, images: None,
-    launches: Mapping[tuple[int, int], int] = MappingProxyType({}),
+    batch_sizes: Mapping[tuple[int, int], int] = MappingProxyType({}),
     submit: Submit = inline,
 ) -> dict[Setting, list[AttackedRow | Failure]]:
     """Attack all samples with all settings of one group and score the 8-bit images, as they are stored.
 
-    Images of one size run at one number of images per launch: where a launch does not fit into memory, all of that
+    Images of one size run at one number of images per batch: where a batch does not fit into memory, all of that
     size start again with half as many. A sample that does not fit by itself fails with ``out_of_memory``.
 
     Args:
-        localizer: what is attacked.
+        localizer: the localizer to attack.
         samples: any sizes; equal sizes are batched.
-        before: what the localizer says of the originals, in the same order.
+        original_results: the localizer's results on the originals, in the same order.
         settings: of one sharing group (``plan.settings_by_group``).
         seed: of every random draw.
-        batch_size: images per launch of the localizer, None to leave it to their size; other values may move single levels in float32.
+        batch_size: images per batch of the localizer, None to leave it to their size; other values may move single levels in float32.
         device: where to compute.
         image_format: how results are encoded.
-        on_gradients: told how many image gradients were just taken.
-        on_queries: told how many images were just looked at without a gradient, by an attack that takes none.
-        on_judged: told how many attacked images were just looked at.
-        on_halved: told of a size (height, width) and the images per launch it starts again with.
-        launches: images per launch for some sizes: as measured, or as a run that was halved ended with.
-        submit: has images encoded and compared beside the next launch.
+        on_gradients: called with the number of image gradients just taken.
+        on_queries: called with the number of images just passed without a gradient, by an attack that takes none.
+        on_judged: called with the number of attacked images just judged.
+        on_halved: called with a size (height, width) and the images per batch it starts again with.
+        batch_sizes: images per batch for some sizes: as measured, or as a halved run ended with.
+        submit: runs the encoding and comparing of images, beside the next batch if it has threads.
     Returns:
         For each setting one row or failure per sample, in the order of ``samples``.
     Raises:
@@ -102,7 +102,7 @@ def run_settings(
     return start_settings(
         localizer,
         samples,
-        before,
+        original_results,
         settings,
         seed=seed,
         batch_size=batch_size,
@@ -112,7 +112,7 @@ def run_settings(
         on_queries=on_queries,
         on_judged=on_judged,
         on_halved=on_halved,
-        launches=launches,
+        batch_sizes=batch_sizes,
         submit=submit,
     )()
 
@@ -120,7 +120,7 @@ def run_settings(
 def start_settings(
     localizer: Localizer,
     samples: Sequence[Sample],
-    before: Sequence[Judged],
+    original_results: Sequence[Judged],
     settings: Sequence[Setting],
     *,
     seed: int,
@@ -131,65 +131,78 @@ def start_settings(
     on_queries: OnQueries | None,
     on_judged: OnQueries,
     on_halved: OnHalved,
-    launches: Mapping[tuple[int, int], int],
+    batch_sizes: Mapping[tuple[int, int], int],
     submit: Submit,
 ) -> Callable[[], dict[Setting, list[AttackedRow | Failure]]]:
-    """Do as ``run_settings`` but for the waiting: what is given back waits for the threads, and gives the rows.
+    """Run all of ``run_settings`` that needs the localizer, and leave the encoding to the threads of ``submit``.
 
-    The localizer is not needed any more by then.
+    Returns:
+        A function that waits for the threads and returns the rows. The next group can run meanwhile.
     """
     meter = Meter(on_gradients, on_queries)
-    kept: dict[Setting, list[_Kept | Failure]] = {
+    outcomes: dict[Setting, list[_Encoded | Failure]] = {
         setting: [Failure(sample.sample_id, "unfinished", "") for sample in samples] for setting in settings
     }
     zero_pixels: dict[Setting, list[int | None]] = {setting: [None] * len(samples) for setting in settings}
 
-    def attack(rows: Sequence[int], launch: int) -> None:
-        chosen = [samples[row] for row in rows]
-        batch = Batch(
-            [sample.sample_id for sample in chosen],
-            to_tensor([sample.image for sample in chosen], device),
-            masks_to_tensor([sample.mask for sample in chosen], device),
+    def attack(rows: Sequence[int], images_per_batch: int) -> None:
+        batch_samples = [samples[row] for row in rows]
+        batch = AttackBatch(
+            [sample.sample_id for sample in batch_samples],
+            to_tensor([sample.image for sample in batch_samples], device),
+            masks_to_tensor([sample.mask for sample in batch_samples], device),
         )
-        for attacked in attack_batch(localizer, batch, settings, seed=seed, batch_size=launch, meter=meter):
-            # of values around [0, 1] a sum is finite if all of them are; asking each took ten times as long
+        for attacked in attack_batch(
+            localizer, batch, settings, seed=seed, batch_size=images_per_batch, meter=meter
+        ):
+            # values near [0, 1] have a finite sum exactly if all are finite; testing each one took ten times as long
             finite = attacked.image.flatten(1).sum(dim=1).isfinite().tolist()
             levels = quantise(torch.nan_to_num(attacked.image), batch.image, max_levels(attacked.setting.phi))
-            zeros = [None] * len(rows) if attacked.zero_pixels is None else attacked.zero_pixels.tolist()
-            for row, sample, good, pixels, zero in zip(
-                rows, chosen, finite, levels.cpu().numpy(), zeros, strict=True
+            zero_counts = (
+                [None] * len(rows) if attacked.zero_pixels is None else attacked.zero_pixels.tolist()
+            )
+            for row, sample, is_finite, pixels, zero_count in zip(
+                rows, batch_samples, finite, levels.cpu().numpy(), zero_counts, strict=True
             ):
-                zero_pixels[attacked.setting][row] = zero
-                kept[attacked.setting][row] = (
-                    _Kept(pixels, submit(_store, pixels, sample.image, image_format))
-                    if good
+                zero_pixels[attacked.setting][row] = zero_count
+                outcomes[attacked.setting][row] = (
+                    _Encoded(pixels, submit(_store, pixels, sample.image, image_format))
+                    if is_finite
                     else Failure(
                         sample.sample_id, "nonfinite_gradient", "the attack met NaN or infinite values"
                     )
                 )
 
     images = [sample.image for sample in samples]
-    for same in equal_sizes(images, lambda size: len(samples)):
-        size = (images[same[0]].shape[0], images[same[0]].shape[1])
-        launch = launches.get(size) or launch_size(localizer, size, device, batch_size)
-        while not _attack_all(attack, same, launch, images_per_launch(settings, launch)):
-            if launch == 1:
-                _quarantine(kept, zero_pixels, attack, same, samples)
+    for equal_rows in equal_sizes(images, lambda size: len(samples)):
+        size = (images[equal_rows[0]].shape[0], images[equal_rows[0]].shape[1])
+        images_per_batch = batch_sizes.get(size) or batch_size_for(localizer, size, device, batch_size)
+        while not _attack_all(
+            attack, equal_rows, images_per_batch, images_at_once(settings, images_per_batch)
+        ):
+            if images_per_batch == 1:
+                _quarantine(outcomes, zero_pixels, attack, equal_rows, samples)
                 break
-            launch //= 2
-            on_halved(size, launch)
-    after = {
-        setting: _judge_kept(localizer, samples, kept[setting], batch_size, device, on_judged)
+            images_per_batch //= 2
+            on_halved(size, images_per_batch)
+    attacked_results = {
+        setting: _judge_encoded(localizer, samples, outcomes[setting], batch_size, device, on_judged)
         for setting in settings
     }
     return lambda: {
-        setting: _rows(samples, before, kept[setting], after[setting], zero_pixels[setting])
+        setting: _rows(
+            samples, original_results, outcomes[setting], attacked_results[setting], zero_pixels[setting]
+        )
         for setting in settings
     }
 
 
 def _store(image: ByteImage, original: ByteImage, image_format: ImageFormat) -> tuple[bytes, Distance]:
-    """Encode an image; what is judged and compared is what these bytes decode to."""
+    """Encode an image and check that it decodes to the same pixels: those are judged and compared.
+
+    Raises:
+        AfbenchError: if it does not.
+    """
     data = encode_image(image, image_format)
     if not np.array_equal(decode_stored(data), image):
         raise AfbenchError(
@@ -199,62 +212,72 @@ def _store(image: ByteImage, original: ByteImage, image_format: ImageFormat) -> 
 
 
 def _attack_all(
-    attack: Callable[[Sequence[int], int], None], rows: Sequence[int], launch: int, at_once: int
+    attack: Callable[[Sequence[int], int], None], rows: Sequence[int], images_per_batch: int, at_once: int
 ) -> bool:
-    """Attack rows of one size, some at once; False at the first launch that does not fit into memory."""
+    """Attack rows of one size, ``at_once`` together; return False at the first batch that does not fit into memory."""
     parts = (rows[first : first + at_once] for first in range(0, len(rows), at_once))
-    return all(fits(partial(attack, part, launch)) for part in parts)
+    return all(fits(partial(attack, part, images_per_batch)) for part in parts)
 
 
 def _quarantine(
-    kept: Mapping[Setting, list[_Kept | Failure]],
+    outcomes: Mapping[Setting, list[_Encoded | Failure]],
     zero_pixels: Mapping[Setting, list[int | None]],
     attack: Callable[[Sequence[int], int], None],
     rows: Sequence[int],
     samples: Sequence[Sample],
 ) -> None:
-    """Attack rows one by one, and note those that do not fit even so, for every setting: it has one reason."""
+    """Attack rows one by one, and record those that do not fit by themselves as failures of every setting."""
     for row in rows:
         if not fits(partial(attack, [row], 1)):
             height, width = samples[row].image.shape[:2]
-            for setting, results in kept.items():
+            for setting, results in outcomes.items():
                 results[row] = Failure(
                     samples[row].sample_id, OUT_OF_MEMORY, f"{height}x{width} does not fit by itself"
                 )
                 zero_pixels[setting][row] = None
 
 
-def _judge_kept(
+def _judge_encoded(
     localizer: Localizer,
     samples: Sequence[Sample],
-    kept: Sequence[_Kept | Failure],
+    outcomes: Sequence[_Encoded | Failure],
     batch_size: int | None,
     device: str,
     on_judged: OnQueries,
 ) -> list[Judged]:
-    """What the localizer says of the images that are there, in their order."""
-    done = [
-        (one.image, sample.mask) for one, sample in zip(kept, samples, strict=True) if isinstance(one, _Kept)
+    """Judge the attacked images, in their order; failures are left out."""
+    encoded = [
+        (outcome.image, sample.mask)
+        for outcome, sample in zip(outcomes, samples, strict=True)
+        if isinstance(outcome, _Encoded)
     ]
-    images, masks = [image for image, _ in done], [mask for _, mask in done]
+    images, masks = [image for image, _ in encoded], [mask for _, mask in encoded]
     return judge(localizer, images, masks, batch_size=batch_size, device=device, on_judged=on_judged)
 
 
 def _rows(
     samples: Sequence[Sample],
-    before: Sequence[Judged],
-    kept: Sequence[_Kept | Failure],
-    after: Sequence[Judged],
+    original_results: Sequence[Judged],
+    outcomes: Sequence[_Encoded | Failure],
+    attacked_results: Sequence[Judged],
     zero_pixels: Sequence[int | None],
 ) -> list[AttackedRow | Failure]:
-    scores = iter(after)
+    scores = iter(attacked_results)
     rows: list[AttackedRow | Failure] = []
-    for row, one in enumerate(kept):
-        if isinstance(one, Failure):
-            rows.append(one)
+    for number, outcome in enumerate(outcomes):
+        if isinstance(outcome, Failure):
+            rows.append(outcome)
             continue
-        data, apart = one.stored.result()
+        data, distances = outcome.stored.result()
         rows.append(
-            AttackedRow(samples[row], data, one.image, before[row], next(scores), apart, zero_pixels[row])
+            AttackedRow(
+                samples[number],
+                data,
+                outcome.image,
+                original_results[number],
+                next(scores),
+                distances,
+                zero_pixels[number],
+            )
         )
     return rows

@@ -1,4 +1,4 @@
-"""How busy a GPU was and what energy it took, for the run log; needs nvidia-ml-py (extra ``nvml``), else says nothing."""
+"""Record how busy a GPU was and what energy it took, for the run log; needs nvidia-ml-py (extra ``nvml``), else nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ SAMPLE_SECONDS = 0.5
 
 @contextmanager
 def gpu_use(device: str) -> Iterator[Callable[[], dict[str, float]]]:
-    """Watch a device from here on; call what is given, inside, for what was seen so far.
+    """Watch a device inside the block, and yield a function that returns the figures so far.
 
-    Returns:
-        ``gpu_busy_percent`` (mean over samples) and ``gpu_joules`` (of the whole GPU, whoever used it); empty for a CPU, and
-        where the library or the driver is missing.
+    The figures are ``gpu_busy_percent`` (mean over samples) and ``gpu_joules`` (of the whole GPU, whoever used it); none for
+    a CPU, or where the library or the driver is missing.
     """
     library = _library() if device.startswith("cuda") else None
     if library is None:
@@ -40,18 +39,18 @@ def gpu_use(device: str) -> Iterator[Callable[[], dict[str, float]]]:
             if stop.wait(SAMPLE_SECONDS):
                 return
 
-    def told() -> dict[str, float]:
+    def gpu_figures() -> dict[str, float]:
         joules = (library.nvmlDeviceGetTotalEnergyConsumption(handle) - energy) / 1000
-        seen = list(busy)
+        samples = list(busy)
         return {
-            "gpu_busy_percent": round(sum(seen) / max(1, len(seen)), 1),
+            "gpu_busy_percent": round(sum(samples) / max(1, len(samples)), 1),
             "gpu_joules": round(joules, 1),
         }
 
     watcher = threading.Thread(target=sample, daemon=True)
     watcher.start()
     try:
-        yield told
+        yield gpu_figures
     finally:
         stop.set()
         watcher.join()
@@ -69,5 +68,5 @@ def _library() -> Any:
 
 
 def _uuid(device: str) -> str:
-    """The GPU itself: its number is another one for NVML where CUDA_VISIBLE_DEVICES hides some."""
+    """Name the GPU for NVML: its number differs from CUDA's where CUDA_VISIBLE_DEVICES hides some."""
     return f"GPU-{torch.cuda.get_device_properties(device).uuid}"

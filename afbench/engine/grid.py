@@ -17,9 +17,9 @@ from afbench.core import AfbenchError, Localizer, Setting
 from afbench.losses import forged_excess, pixel_cross_entropy
 from afbench.plan import CLASSES, require_catalogue
 
-from .catalogue import TRANSFORMED, attack_one
 from .measure import require_map
 from .meter import Meter
+from .torchattacks_adapter import TRANSFORMED, attack_one
 
 try:
     import attacks
@@ -36,7 +36,7 @@ SEED_RULE = "key = first 8 bytes of sha256('afbench-1', seed, sample_id, attack,
 
 
 @dataclass(frozen=True)
-class Batch:
+class AttackBatch:
     """Equal-sized images ``(N, 3, H, W)`` in [0, 1] with masks ``(N, 1, H, W)`` of 0 and 1."""
 
     sample_ids: Sequence[str]
@@ -62,15 +62,15 @@ class _Clean:
     zero_pixels: Tensor
 
 
-def images_per_launch(settings: Sequence[Setting], batch_size: int) -> int:
-    """How many images a group takes at once, so that a launch holds about ``batch_size``."""
-    widest = max(len(runs) for runs in _by_params(settings))
+def images_at_once(settings: Sequence[Setting], batch_size: int) -> int:
+    """Return how many images a group takes at once, so that a batch of all their phi holds about ``batch_size``."""
+    widest = max(len(variants) for variants in _by_params(settings))
     return max(1, batch_size // (1 if settings[0].phi is None else widest))
 
 
 def attack_batch(
     localizer: Localizer,
-    batch: Batch,
+    batch: AttackBatch,
     settings: Sequence[Setting],
     *,
     seed: int,
@@ -88,34 +88,34 @@ def attack_batch(
     """
     require_catalogue(settings)
     clean: dict[str | None, _Clean] = {}
-    for runs in _by_params(settings):
-        name, target = runs[0].attack, runs[0].params.get("target")
+    for variants in _by_params(settings):
+        name, target = variants[0].attack, variants[0].params.get("target")
         if name in ("fgsm", "bim", "mifgsm") and target not in clean:
             loss = meter.watch(_loss(localizer, batch.mask, target), len(batch.image))
             gradient = attacks.input_gradient(loss, batch.image)
             clean[target] = _Clean(gradient, _zero_pixels(meter, batch))
         if name == "cw":
-            yield from _cw(localizer, batch, runs, meter)
+            yield from _cw(localizer, batch, variants, meter)
         elif name in CLASSES:
-            for setting in runs:
+            for setting in variants:
                 yield _catalogue(localizer, batch, setting, seed, meter)
         else:
             at_once = max(1, batch_size // len(batch.image))
-            for first in range(0, len(runs), at_once):
-                some = runs[first : first + at_once]
-                yield from _swept(localizer, batch, some, clean.get(target), seed, batch_size, meter)
+            for first in range(0, len(variants), at_once):
+                part = variants[first : first + at_once]
+                yield from _swept(localizer, batch, part, clean.get(target), seed, batch_size, meter)
 
 
 def _by_params(settings: Sequence[Setting]) -> list[list[Setting]]:
-    """Settings that differ in phi or steps alone, together."""
-    found: dict[str, list[Setting]] = {}
+    """Group the settings that differ in phi or steps alone."""
+    groups: dict[str, list[Setting]] = {}
     for setting in settings:
-        found.setdefault(f"{setting.attack} {sorted(setting.params.items())}", []).append(setting)
-    return list(found.values())
+        groups.setdefault(f"{setting.attack} {sorted(setting.params.items())}", []).append(setting)
+    return list(groups.values())
 
 
 def _pixel_losses(localizer: Localizer, mask: Tensor) -> attacks.PixelLossFn:
-    """The cross-entropy of every pixel of k N images laid out as ``image.repeat(k, 1, 1, 1)`` for N masks."""
+    """Make the loss of every pixel: cross-entropy of k N images, laid out as ``image.repeat(k, 1, 1, 1)``, for N masks."""
 
     def losses(image: Tensor) -> Tensor:
         logits = require_map(localizer.logits(image), image, "the logits")
@@ -125,14 +125,14 @@ def _pixel_losses(localizer: Localizer, mask: Tensor) -> attacks.PixelLossFn:
 
 
 def _loss(localizer: Localizer, mask: Tensor, target: str | None = None) -> attacks.LossFn:
-    """The same per image; of target ``empty`` minus that of an empty mask, which an attack lowers by raising this."""
+    """Make the loss of every image: its mean cross-entropy, or for target ``empty`` minus that with an empty mask."""
     losses = _pixel_losses(localizer, torch.zeros_like(mask) if target == "empty" else mask)
     sign = -1 if target == "empty" else 1
     return lambda image: sign * losses(image).mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True)
-class _Launch:
+class _PhiBatch:
     """Several phi of one attack on N images as one batch of k N, phi-major; ``clean`` is laid out alike."""
 
     setting: Setting
@@ -152,35 +152,35 @@ class _Launch:
         return attacks.uniform(self.keys, shape, draw)
 
     def stepped(self) -> dict[str, Any]:
-        """What every attack that goes in steps is called with."""
+        """Return the arguments of every attack that goes in steps."""
         alpha = self.phi * float(self.setting.params["alpha_over_phi"])
         return {"phi": self.phi, "alpha": alpha, "steps": self.setting.steps}
 
     def started(self) -> dict[str, Any]:
-        """The same with a random start."""
+        """Return the arguments of an attack that goes in steps from a random start."""
         return {"start": self.uniform(self.shape, 0), **self.stepped()}
 
 
 def _swept(
     localizer: Localizer,
-    batch: Batch,
-    runs: list[Setting],
+    batch: AttackBatch,
+    variants: list[Setting],
     clean: _Clean | None,
     seed: int,
     batch_size: int,
     meter: Meter,
 ) -> Iterator[Attacked]:
-    """All phi of one attack as one batch, phi-major."""
-    count, first = len(runs), runs[0]
+    """Run all phi of one attack as one batch, phi-major."""
+    count, first = len(variants), variants[0]
     image = batch.image.repeat(count, 1, 1, 1)
-    levels = [float(setting.phi) for setting in runs if setting.phi is not None]
+    levels = [float(setting.phi) for setting in variants if setting.phi is not None]
     phi = torch.tensor(levels, dtype=torch.float64).repeat_interleave(len(batch.image))
-    launch = _Launch(
+    phi_batch = _PhiBatch(
         first,
         image,
         phi.to(dtype=image.dtype, device=image.device).view(-1, 1, 1, 1),
         torch.tensor(
-            [_key(seed, sample_id, setting) for setting in runs for sample_id in batch.sample_ids],
+            [_key(seed, sample_id, setting) for setting in variants for sample_id in batch.sample_ids],
             device=image.device,
         ),
         meter.watch(_loss(localizer, batch.mask, first.params.get("target")), len(image)),
@@ -188,86 +188,92 @@ def _swept(
         clean.gradient.repeat(count, 1, 1, 1) if clean else None,
         max(1, batch_size // len(image)),
     )
-    out = _ATTACKS[first.attack](launch)
+    out = _ATTACKS[first.attack](phi_batch)
     if first.attack in ("noise", "square"):
         zero_pixels = None  # no gradient was taken
     else:
         zero_pixels = clean.zero_pixels.repeat(count) if clean else _zero_pixels(meter, batch)
-    for position, setting in enumerate(runs):
+    for position, setting in enumerate(variants):
         part = slice(position * len(batch.image), (position + 1) * len(batch.image))
         yield Attacked(setting, out[part], None if zero_pixels is None else zero_pixels[part])
 
 
-def _pgn(run: _Launch) -> Tensor:
-    params = run.setting.params
+def _pgn(batch: _PhiBatch) -> Tensor:
+    params = batch.setting.params
     count = int(params["neighbours"])
     return attacks.pgn(
-        run.loss,
-        run.image,
+        batch.loss,
+        batch.image,
         noise=lambda step: torch.stack(
-            [run.uniform(run.shape, step * count + neighbour) for neighbour in range(count)]
+            [batch.uniform(batch.shape, step * count + neighbour) for neighbour in range(count)]
         ),
         zeta=float(params["zeta"]),
         delta=float(params["delta"]),
         mu=float(params["mu"]),
-        chunk=run.chunk,
-        **run.stepped(),
+        chunk=batch.chunk,
+        **batch.stepped(),
     )
 
 
-def _square(run: _Launch) -> Tensor:
+def _square(batch: _PhiBatch) -> Tensor:
     return attacks.square(
-        run.loss,
-        run.image,
-        stripes=attacks.signs(run.keys, (3, 1, run.image.shape[3]), 0),
-        draws=lambda query: run.uniform((5, 1, 1), query).flatten(1),
-        phi=run.phi,
-        queries=int(run.setting.params["queries"]),
-        p_init=float(run.setting.params["p_init"]),
+        batch.loss,
+        batch.image,
+        stripes=attacks.signs(batch.keys, (3, 1, batch.image.shape[3]), 0),
+        draws=lambda query: batch.uniform((5, 1, 1), query).flatten(1),
+        phi=batch.phi,
+        queries=int(batch.setting.params["queries"]),
+        p_init=float(batch.setting.params["p_init"]),
     )
 
 
-_ATTACKS: Mapping[str, Callable[[_Launch], Tensor]] = {
-    "noise": lambda run: attacks.noise(run.image, signs=attacks.signs(run.keys, run.shape, 0), phi=run.phi),
-    "fgsm": lambda run: attacks.fgsm(run.loss, run.image, phi=run.phi, gradient=run.clean),
-    "bim": lambda run: attacks.bim(run.loss, run.image, gradient=run.clean, **run.stepped()),
-    "mifgsm": lambda run: attacks.mifgsm(
-        run.loss, run.image, mu=float(run.setting.params["mu"]), gradient=run.clean, **run.stepped()
+_ATTACKS: Mapping[str, Callable[[_PhiBatch], Tensor]] = {
+    "noise": lambda batch: attacks.noise(
+        batch.image, signs=attacks.signs(batch.keys, batch.shape, 0), phi=batch.phi
     ),
-    "pgd": lambda run: attacks.pgd(run.loss, run.image, **run.started()),
-    "segpgd": lambda run: attacks.segpgd(run.losses, run.image, **run.started()),
-    "cospgd": lambda run: attacks.cospgd(run.losses, run.image, **run.started()),
+    "fgsm": lambda batch: attacks.fgsm(batch.loss, batch.image, phi=batch.phi, gradient=batch.clean),
+    "bim": lambda batch: attacks.bim(batch.loss, batch.image, gradient=batch.clean, **batch.stepped()),
+    "mifgsm": lambda batch: attacks.mifgsm(
+        batch.loss, batch.image, mu=float(batch.setting.params["mu"]), gradient=batch.clean, **batch.stepped()
+    ),
+    "pgd": lambda batch: attacks.pgd(batch.loss, batch.image, **batch.started()),
+    "segpgd": lambda batch: attacks.segpgd(batch.losses, batch.image, **batch.started()),
+    "cospgd": lambda batch: attacks.cospgd(batch.losses, batch.image, **batch.started()),
     "pgn": _pgn,
     "square": _square,
 }
 
 
-def _catalogue(localizer: Localizer, batch: Batch, setting: Setting, seed: int, meter: Meter) -> Attacked:
-    """One setting of the torchattacks catalogue, image by image."""
+def _catalogue(
+    localizer: Localizer, batch: AttackBatch, setting: Setting, seed: int, meter: Meter
+) -> Attacked:
+    """Run one setting of the torchattacks catalogue, image by image."""
 
     def logits(image: Tensor) -> Tensor:
         return require_map(localizer.logits(image), image, "the logits")
 
     images, zero_pixels = [], []
     for row, sample_id in enumerate(batch.sample_ids):
-        one = Batch([sample_id], batch.image[row : row + 1], batch.mask[row : row + 1])
+        single = AttackBatch([sample_id], batch.image[row : row + 1], batch.mask[row : row + 1])
         images.append(
             attack_one(
                 meter.watch(logits, 1),
-                one.image,
-                one.mask,
+                single.image,
+                single.mask,
                 setting,
                 key=_key(seed, sample_id, setting),
                 phi=float(setting.phi or 0),
             )
         )
-        zero_pixels.append(_zero_pixels(meter, one))
-    told = None if setting.attack in TRANSFORMED else torch.cat(zero_pixels)
-    return Attacked(setting, torch.cat(images), told)
+        zero_pixels.append(_zero_pixels(meter, single))
+    first_zero_pixels = None if setting.attack in TRANSFORMED else torch.cat(zero_pixels)
+    return Attacked(setting, torch.cat(images), first_zero_pixels)
 
 
-def _cw(localizer: Localizer, batch: Batch, runs: list[Setting], meter: Meter) -> Iterator[Attacked]:
-    ordered = sorted(runs, key=lambda setting: setting.steps)
+def _cw(
+    localizer: Localizer, batch: AttackBatch, variants: list[Setting], meter: Meter
+) -> Iterator[Attacked]:
+    ordered = sorted(variants, key=lambda setting: setting.steps)
     params = ordered[0].params
 
     def objective(image: Tensor) -> Tensor:
@@ -290,13 +296,13 @@ def _cw(localizer: Localizer, batch: Batch, runs: list[Setting], meter: Meter) -
         yield Attacked(setting, image, _zero_pixels(meter, batch))
 
 
-def _zero_pixels(meter: Meter, batch: Batch) -> Tensor:
+def _zero_pixels(meter: Meter, batch: AttackBatch) -> Tensor:
     if meter.zero_pixels is None:
         return torch.zeros(len(batch.image), dtype=torch.int64)
     return meter.zero_pixels
 
 
 def _key(seed: int, sample_id: str, setting: Setting) -> int:
-    """64 bits that name the random stream of one sample under one setting, whatever the batch or the order."""
+    """Hash 64 bits that name the random stream of one sample under one setting, whatever the batch or the order."""
     text = "\0".join(("afbench-1", str(seed), sample_id, setting.attack, setting.label))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little", signed=True)

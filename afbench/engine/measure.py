@@ -1,4 +1,4 @@
-"""What a localizer says of stored 8-bit images."""
+"""Run a localizer on stored 8-bit images, and count what it gets right."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from afbench.metrics import Counts, count_pixels
 from .memory import OutOfMemory, fits
 
 PIXELS_AT_ONCE = 16 * 128 * 128
-"""Of a launch on a CPU whose size nobody chose: larger ones are slower (docs/benchmarks.md)."""
+"""Pixels of a batch on a CPU where no batch size is given: larger ones are slower (docs/benchmarks)."""
 GPU_KIB_AT_ONCE = 12 * 2**20
-"""Memory such a launch on a GPU may take: 12 GiB, so that smaller cards run too; --batch-size asks for more."""
+"""Memory of such a batch on a GPU: 12 GiB, so that smaller cards run too; --batch-size asks for more."""
 KIB_PER_PIXEL = 4.0
-"""Of one gradient on a localizer that does not say."""
+"""Memory of one gradient, per pixel, on a localizer that does not state its own."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Pixel counts and loss of one image, and the predicted mask, uint8 ``(H, W)`` of 0 and 255."""
+    """A localizer's result on one image: pixel counts, loss, and the predicted mask, uint8 ``(H, W)`` of 0 and 255."""
 
     counts: Counts
     loss: float
@@ -45,15 +45,15 @@ def judge(
 ) -> list[Judged]:
     """Localize 8-bit images of any sizes: forged where the probability is above the localizer's threshold.
 
-    ``batch_size`` None leaves it to ``launch_size``; launches that do not fit into memory are halved. ``on_judged`` is
-    told how many images were just looked at.
+    ``batch_size`` None leaves it to ``batch_size_for``; batches that do not fit into memory are halved. ``on_judged`` is
+    called with the number of images just judged.
 
     Raises:
         OutOfMemory: if an image does not fit by itself.
     """
-    found: dict[int, Judged] = {}
+    results: dict[int, Judged] = {}
 
-    def look(rows: Sequence[int]) -> None:
+    def judge_rows(rows: Sequence[int]) -> None:
         batch = to_tensor([images[row] for row in rows], device)
         truth = masks_to_tensor([masks[row] for row in rows], device)
         with torch.no_grad():
@@ -61,16 +61,16 @@ def judge(
             loss = binary_cross_entropy(logits.float(), truth)
         predicted = (probability[:, 0].float() > localizer.threshold).cpu().numpy()
         for position, row in enumerate(rows):
-            found[row] = Judged(
+            results[row] = Judged(
                 count_pixels(predicted[position], masks[row] > 127),
                 float(loss[position]),
                 np.where(predicted[position], np.uint8(255), np.uint8(0)),
             )
 
-    waiting = equal_sizes(images, lambda size: launch_size(localizer, size, device, batch_size))[::-1]
+    waiting = equal_sizes(images, lambda size: batch_size_for(localizer, size, device, batch_size))[::-1]
     while waiting:
         rows = waiting.pop()
-        if fits(partial(look, rows)):
+        if fits(partial(judge_rows, rows)):
             on_judged(len(rows))
             continue
         if len(rows) == 1:
@@ -80,7 +80,7 @@ def judge(
             )
         half = len(rows) // 2
         waiting += [rows[half:], rows[:half]]
-    return [found[row] for row in range(len(images))]
+    return [results[row] for row in range(len(images))]
 
 
 def localize(
@@ -92,7 +92,7 @@ def localize(
     device: str,
 ) -> Iterator[tuple[int, FloatImage]]:
     """Yield the number of each 8-bit image and its probability map, float32 ``(H, W)``, behind a defence."""
-    for rows in equal_sizes(images, lambda size: launch_size(localizer, size, device, batch_size)):
+    for rows in equal_sizes(images, lambda size: batch_size_for(localizer, size, device, batch_size)):
         with torch.no_grad():
             purified = defence(to_tensor([images[row] for row in rows], device))
             maps = require_map(localizer.probability(purified), purified, "the probability")
@@ -101,31 +101,33 @@ def localize(
 
 
 def _look(localizer: Localizer, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Probability and logits; in one pass through the network where the localizer offers it."""
-    both = getattr(localizer, "probability_and_logits", None)
-    probability, logits = both(batch) if both else (localizer.probability(batch), localizer.logits(batch))
+    """Compute probability and logits; in one pass through the network where the localizer offers it."""
+    single_pass = getattr(localizer, "probability_and_logits", None)
+    probability, logits = (
+        single_pass(batch) if single_pass else (localizer.probability(batch), localizer.logits(batch))
+    )
     return require_map(probability, batch, "the probability"), require_map(logits, batch, "the logits")
 
 
-def require_map(scores: Tensor, image: Tensor, what: str) -> Tensor:
-    """Refuse what would be broadcast over channels or over the batch, and so attack something else than is scored.
+def require_map(scores: Tensor, image: Tensor, label: str) -> Tensor:
+    """Refuse a map that would be broadcast over channels or the batch: the attack would see another loss than the score.
 
     Raises:
         UsageError: unless there is one value for each pixel of each image.
     """
-    wanted, found = (len(image), 1, *image.shape[-2:]), tuple(getattr(scores, "shape", ()))
-    if found != wanted:
+    expected_shape, actual_shape = (len(image), 1, *image.shape[-2:]), tuple(getattr(scores, "shape", ()))
+    if actual_shape != expected_shape:
         raise UsageError(
-            f"{what} of the localizer must have shape {wanted}; found {found or type(scores).__name__}; "
+            f"{label} of the localizer must have shape {expected_shape}; found {actual_shape or type(scores).__name__}; "
             "try `afbench weights check` on it"
         )
     return scores
 
 
-def launch_size(localizer: Localizer, size: tuple[int, int], device: str, batch_size: int | None) -> int:
-    """How many images of ``size`` (height, width) one launch of a localizer takes.
+def batch_size_for(localizer: Localizer, size: tuple[int, int], device: str, batch_size: int | None) -> int:
+    """Return how many images of ``size`` (height, width) one batch of a localizer takes.
 
-    As asked, or as many as suit the device: a rule of sizes alone, so that the same run launches the same batches again.
+    As many as the user says, or as suit the device: a rule of sizes alone, so that the same run makes the same batches.
     """
     if batch_size is not None:
         return batch_size
@@ -136,13 +138,13 @@ def launch_size(localizer: Localizer, size: tuple[int, int], device: str, batch_
     return max(1, PIXELS_AT_ONCE // pixels)
 
 
-def equal_sizes(images: Sequence[ByteImage], most: Callable[[tuple[int, int]], int]) -> list[list[int]]:
-    """Row numbers in batches of one size, of at most ``most(size)`` images each, in a fixed order."""
+def equal_sizes(images: Sequence[ByteImage], limit: Callable[[tuple[int, int]], int]) -> list[list[int]]:
+    """Group row numbers into batches of one image size, at most ``limit(size)`` each, in a fixed order."""
     sizes: dict[tuple[int, int], list[int]] = {}
     for row, image in enumerate(images):
         sizes.setdefault((image.shape[0], image.shape[1]), []).append(row)
     return [
-        rows[first : first + most(size)]
+        rows[first : first + limit(size)]
         for size, rows in sizes.items()
-        for first in range(0, len(rows), most(size))
+        for first in range(0, len(rows), limit(size))
     ]

@@ -1,4 +1,4 @@
-"""Running out of memory: tell it from other failures, and go on with smaller launches."""
+"""Recognise that memory ran out, among other failures, so that a run can go on with smaller batches."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from afbench.core import AfbenchError
 from afbench.interrupts import raise_if_stopped
 
 OnHalved = Callable[[tuple[int, int], int], None]
-"""Told the size (height, width) and the images per launch it is now attacked with."""
+"""Called with a size (height, width) and the images per batch that it is now attacked with."""
 
 
 class OutOfMemory(AfbenchError):
-    """Not even one image at a time fits."""
+    """Not even one image by itself fits into memory."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for torch's ways of saying so, on a GPU and on the CPU, and for Python's."""
+    """Return whether an error says that memory ran out: torch's on a GPU or the CPU, or Python's."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    told = r"out of memory|can't allocate memory|bad_alloc"
-    return isinstance(error, RuntimeError) and re.search(told, str(error)) is not None
+    pattern = r"out of memory|can't allocate memory|bad_alloc"
+    return isinstance(error, RuntimeError) and re.search(pattern, str(error)) is not None
 
 
 def fits(work: Callable[[], None]) -> bool:
-    """Do some work; False if memory ran out, with what it had taken given back.
+    """Do some work and return True; if memory runs out, release what the work had taken and return False.
 
     Raises:
-        Exception: whatever else goes wrong in it.
+        Exception: whatever else goes wrong in the work.
     """
     try:
         work()
@@ -41,7 +41,7 @@ def fits(work: Callable[[], None]) -> bool:
             raise
     else:
         return True
-    # after the handler: until then the traceback keeps the tensors of the failed launch alive
+    # after the handler: until then the traceback keeps the tensors of the failed batch alive
     if torch.cuda.is_available():
         gc.collect()
         torch.cuda.empty_cache()

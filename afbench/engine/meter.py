@@ -11,11 +11,11 @@ OnQueries = Callable[[int], None]
 
 
 class Meter:
-    """Wraps a loss; sees every gradient that autograd hands back to the attack.
+    """Wraps a loss, and sees every gradient that autograd returns to the attack.
 
     ``gradients`` counts image passes. ``zero_pixels`` ``(N,)`` counts the pixels whose first gradient was
-    exactly zero in all three colours: such pixels an attack cannot move. ``queries`` counts image passes that nobody
-    asked a gradient of.
+    exactly zero in all three colours: such pixels an attack cannot move. ``queries`` counts image passes without a
+    gradient.
     """
 
     def __init__(self, on_gradients: OnGradients | None = None, on_queries: OnQueries | None = None) -> None:

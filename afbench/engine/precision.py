@@ -16,16 +16,16 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 
 @contextmanager
 def compute_precision(precision: str, device: str, *, deterministic: bool = True) -> Iterator[None]:
-    """Run what is inside in fp32, in TF32 (NVIDIA GPUs; plain fp32 elsewhere) or under bf16 autocast.
+    """Compute the block in fp32, in TF32 (NVIDIA GPUs; plain fp32 elsewhere) or under bf16 autocast.
 
-    TF32 convolutions are on by default in PyTorch; here they are on only when asked for. ``deterministic`` has a GPU take
-    only kernels that give the same bytes again; a CPU needs no asking.
+    TF32 convolutions are on by default in PyTorch; here only ``precision`` turns them on. ``deterministic`` makes a GPU use
+    only kernels that give the same bytes again; a CPU's always do.
 
     Raises:
         UsageError: if the localizer needs an operation that has no such kernel.
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
+    previous = cudnn.allow_tf32, matmul.allow_tf32
     cudnn.allow_tf32 = matmul.allow_tf32 = precision == "tf32"
     try:
         with (
@@ -34,20 +34,20 @@ def compute_precision(precision: str, device: str, *, deterministic: bool = True
         ):
             yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
+        cudnn.allow_tf32, matmul.allow_tf32 = previous
 
 
 @contextmanager
 def _same_kernels(device: str, deterministic: bool) -> Iterator[None]:
-    """Deterministic mode on a GPU; nothing on a CPU, where it would change bytes and slow down for no gain."""
+    """Switch a GPU to deterministic mode; leave a CPU alone, where the mode would change bytes and slow down for no gain."""
     if not device.startswith("cuda"):
         yield
         return
     if deterministic:
-        # cuBLAS reads it once, and torch refuses matrix products without it
+        # cuBLAS reads this when it is loaded, and torch refuses matrix products without it
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     settings, filling = torch.backends.cudnn, torch.utils.deterministic
-    before = torch.are_deterministic_algorithms_enabled(), settings.benchmark
+    previous = torch.are_deterministic_algorithms_enabled(), settings.benchmark
     filled = filling.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(deterministic)
     settings.benchmark = False
@@ -55,20 +55,23 @@ def _same_kernels(device: str, deterministic: bool) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if found := re.match(r"(\S+) does not have a deterministic implementation", str(error)):
+        if match := re.match(r"(\S+) does not have a deterministic implementation", str(error)):
             raise UsageError(
-                f"on a GPU the localizer needs {found[1]}, which never gives the same bytes twice; "
+                f"on a GPU the localizer needs {match[1]}, which never gives the same bytes twice; "
                 "give `afbench generate --no-deterministic`, and every shard will say so"
             ) from None
         raise
     finally:
-        torch.use_deterministic_algorithms(before[0])
-        settings.benchmark = before[1]
+        torch.use_deterministic_algorithms(previous[0])
+        settings.benchmark = previous[1]
         filling.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
-def promised(device: str, *, deterministic: bool, compiled: bool) -> str:
-    """The level (``storage.manifests.PROMISES``) that images made so have; the compiler picks kernels on a GPU by timing them."""
+def promised_level(device: str, *, deterministic: bool, compiled: bool) -> str:
+    """Return the level of ``storage.manifests.PROMISES`` for images computed this way.
+
+    A compiled network promises less on a GPU: the compiler picks kernels by timing them.
+    """
     if not device.startswith("cuda"):
         return "L0"
     return "L1" if deterministic and not compiled else "L2"

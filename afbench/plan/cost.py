@@ -181,7 +181,7 @@ def suggested_batch(cost: LocalizerCost | None, image_pixels: int, device: str) 
     return max(1, CPU_PIXELS_AT_ONCE // network_pixels)
 
 
-def launch_bytes(cost: LocalizerCost | None, image_pixels: int, device: str) -> int:
+def batch_bytes(cost: LocalizerCost | None, image_pixels: int, device: str) -> int:
     """Estimate the memory one batch takes on its device: the weights, and what its gradients need."""
     network_pixels = cost.pixels(image_pixels) if cost else image_pixels
     kib_per_pixel = (cost.kib_measured or cost.kib_per_pixel) if cost else 4.0

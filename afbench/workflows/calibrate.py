@@ -15,9 +15,9 @@ import torch
 
 from afbench.core import Localizer, Sample, Setting, UsageError
 from afbench.engine import compute_precision, judge, run_settings
-from afbench.engine.beside import default_threads, threads
-from afbench.engine.grid import Batch, attack_batch, images_per_launch
-from afbench.engine.measure import launch_size
+from afbench.engine.grid import AttackBatch, attack_batch, images_at_once
+from afbench.engine.io_pool import default_threads, threads
+from afbench.engine.measure import batch_size_for
 from afbench.engine.meter import Meter
 from afbench.images import masks_to_tensor, to_tensor
 from afbench.localizers import load_localizer
@@ -111,14 +111,14 @@ def _gradient(
     groups = [group for group in settings_by_group(settings).values() if shared_gradients(group)]
     if not groups:
         return 0.0, 0
-    samples = _samples(side, min(load.images or 64, launch_size(localizer, (side, side), device, None)))
-    launch = launch_size(localizer, (side, side), device, None)
+    samples = _samples(side, min(load.images or 64, batch_size_for(localizer, (side, side), device, None)))
+    launch = batch_size_for(localizer, (side, side), device, None)
 
     def probe(group: Sequence[Setting], *, most: int | None = None) -> tuple[float, int]:
         short = _shortened(group)[:most]
         meter = Meter()
-        chosen = samples[: images_per_launch(short, launch)]
-        batch = Batch(
+        chosen = samples[: images_at_once(short, launch)]
+        batch = AttackBatch(
             [sample.sample_id for sample in chosen],
             to_tensor([sample.image for sample in chosen], device),
             masks_to_tensor([sample.mask for sample in chosen], device),

@@ -14,7 +14,7 @@ from afbench.core import AfbenchError, ByteImage, Localizer, Sample, UsageError
 from afbench.defences import Purifier, load_defence
 from afbench.defences.purifier import require_owner
 from afbench.engine import AttackedRow, judge, localize, run_settings
-from afbench.engine.beside import Submit, default_threads, threads
+from afbench.engine.io_pool import Submit, default_threads, threads
 from afbench.localizers import load_localizer
 from afbench.metrics import Counts, count_pixels, f1
 from afbench.plan import make_setting
@@ -274,7 +274,9 @@ def _control(
     known = truth.cells[cell]
     baselines = {
         one.sample.sample_id: Baseline(
-            known[one.sample.sample_id].f1_original, f1(one.after.counts), one.after.counts
+            known[one.sample.sample_id].f1_original,
+            f1(one.attacked_result.counts),
+            one.attacked_result.counts,
         )
         for one in noisy
     }

@@ -11,8 +11,7 @@ from afbench.core import Localizer, Setting, UsageError
 from afbench.defences.ansm.batches import Batch
 from afbench.defences.hardening.losses import hardening_loss
 from afbench.defences.hardening.settings import Hardening
-from afbench.engine.grid import Batch as Attackable
-from afbench.engine.grid import attack_batch
+from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.images import quantise
 from afbench.plan import make_setting, max_levels
@@ -44,7 +43,7 @@ def attacker(target: Localizer, setting: Setting, seed: int) -> Attack:
         with torch.enable_grad():
             found = attack_batch(
                 target,
-                Attackable(names, image, truth),
+                AttackBatch(names, image, truth),
                 [setting],
                 seed=seed,
                 batch_size=len(image),

@@ -207,7 +207,7 @@ def _left(
         on_gradients=advance,
         **common,
     )[setting]
-    values = [f1(row.after.counts) for row in rows if isinstance(row, AttackedRow)]
+    values = [f1(row.attacked_result.counts) for row in rows if isinstance(row, AttackedRow)]
     return float(np.nanmean(values)) if values else math.nan
 
 

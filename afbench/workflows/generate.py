@@ -12,7 +12,7 @@ import torch
 
 from afbench.core import AfbenchError, Stopped
 from afbench.engine import compute_precision
-from afbench.engine.beside import default_threads
+from afbench.engine.io_pool import default_threads
 from afbench.plan import RunPlan
 from afbench.storage.commit import sweep
 from afbench.storage.folder import commit_header, has_records, log_event

@@ -16,11 +16,11 @@ from afbench.plan.cost import (
     Seconds,
     Speed,
     Workload,
+    batch_bytes,
     expected_seconds,
     gigaflops,
     gpu_hours,
     host_bytes,
-    launch_bytes,
     localizer_cost,
     measured_seconds,
     suggested_batch,
@@ -261,7 +261,7 @@ def _limit(times: list[Seconds | None], disk: float, free: int, memory: int) -> 
 
 
 def _launch(load: Workload, device: str) -> int:
-    return launch_bytes(localizer_cost(load.localizer), load.pixels, device)
+    return batch_bytes(localizer_cost(load.localizer), load.pixels, device)
 
 
 def _total(values: Iterable[float | None]) -> float | None:

@@ -18,7 +18,7 @@ from afbench.core import AfbenchError, BadSample, ByteImage, FloatImage, UsageEr
 from afbench.defences import Purifier, load_defence
 from afbench.defences.purifier import require_owner
 from afbench.engine import localize
-from afbench.engine.beside import Submit, default_threads, threads
+from afbench.engine.io_pool import Submit, default_threads, threads
 from afbench.images import decode_stored
 from afbench.localizers import load_localizer
 from afbench.scoring.archive import BEGUN, MANIFEST

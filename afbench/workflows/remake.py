@@ -89,7 +89,7 @@ def make_attacked(
             batch_size=launch.batch_size,
             device=launch.device,
             image_format=record.get("image_format", "webp"),
-            launches=launch.launches,
+            batch_sizes=launch.launches,
         )
     hashes = {sample.sample_id: hash_sample(sample) for sample in samples}
     wanted = {shard.config: path for path, shard in shards.items()}

@@ -12,8 +12,8 @@ import numpy as np
 from afbench.core import AfbenchError, Localizer, Sample, Setting, UsageError
 from afbench.engine import judge, run_settings
 from afbench.engine.block import AttackedRow
-from afbench.engine.grid import images_per_launch
-from afbench.engine.measure import launch_size
+from afbench.engine.grid import images_at_once
+from afbench.engine.measure import batch_size_for
 from afbench.images import decode_stored, pixel_sha256
 from afbench.storage.contents import find_row
 from afbench.storage.manifests import ORIGINALS, open_benchmark
@@ -109,7 +109,7 @@ def reproduce(
             batch_size=launch.batch_size,
             device=launch.device,
             image_format="png",
-            launches=launch.launches,
+            batch_sizes=launch.launches,
             on_gradients=advance,
         )[setting]
     made = next(one for one, sample in zip(done, batch, strict=True) if sample is samples[position])
@@ -129,8 +129,8 @@ def _company(
     """The samples of the launch that one of them was in."""
     height, width = samples[position].image.shape[:2]
     same = [one for one in samples if one.image.shape[:2] == (height, width)]
-    most = launch_size(localizer, (height, width), launch.device, launch.batch_size)
-    at_once = images_per_launch(settings, launch.launches.get((height, width), most))
+    most = batch_size_for(localizer, (height, width), launch.device, launch.batch_size)
+    at_once = images_at_once(settings, launch.launches.get((height, width), most))
     first = same.index(samples[position]) // at_once * at_once
     return same[first : first + at_once]
 

@@ -46,7 +46,7 @@ def attacked_row(
     hashes: Mapping[str, PixelHashes],
 ) -> dict[str, Any]:
     """A row of an attacked config; ``name`` is what it calls the localizer."""
-    before, after = row.before, row.after
+    before, after = row.original_result, row.attacked_result
     original = hashes[row.sample.sample_id]
     return {
         **_common(row.sample, source, original),

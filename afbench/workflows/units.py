@@ -10,7 +10,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from afbench.core import BadSample, Sample
-from afbench.engine.beside import threads, writing
+from afbench.engine.io_pool import threads, writing
 from afbench.plan.estimate import LEAST_SHARE
 from afbench.storage.locks import others_at_work, poll, unit
 

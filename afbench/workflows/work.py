@@ -15,11 +15,11 @@ import torch
 
 from afbench.core import AfbenchError, BadSample, Sample, Setting, Source
 from afbench.engine import OUT_OF_MEMORY, AttackedRow, Failure, Judged, judge, start_settings
-from afbench.engine.beside import Submit, Writer
 from afbench.engine.gpu_log import gpu_use
+from afbench.engine.io_pool import SerialWriter, Submit
 from afbench.engine.memory import is_out_of_memory
-from afbench.engine.precision import promised
-from afbench.engine.room import measured_launch
+from afbench.engine.precision import promised_level
+from afbench.engine.probe_max_batch import probe_max_batch
 from afbench.images import ImageFormat
 from afbench.interrupts import raise_if_stopped
 from afbench.storage.folder import commit_record, log_event
@@ -78,7 +78,7 @@ class Beside:
     """What works beside the attack: threads for images, and the one that writes."""
 
     submit: Submit
-    writer: Writer
+    writer: SerialWriter
 
 
 def start_reading(split: Split, number: int, submit: Submit) -> list[Future[Sample | BadSample]]:
@@ -189,7 +189,7 @@ def _run_group(
             on_queries=on_queries,
             on_judged=lambda images: piece.add(images * task.effort.forward),
             on_halved=on_halved,
-            launches=launches,
+            batch_sizes=launches,
             submit=beside.submit,
         )
         use = used()
@@ -289,7 +289,7 @@ def _launches(run: Run, task: Task, samples: Sequence[Sample]) -> dict[tuple[int
     for height, width in dict.fromkeys(sample.mask.shape for sample in samples):
         size = height, width
         if (task.name, size) not in run.rooms:
-            run.rooms[task.name, size] = logged.get(size) or measured_launch(task.localizer, size, run.device)
+            run.rooms[task.name, size] = logged.get(size) or probe_max_batch(task.localizer, size, run.device)
         found[size] = run.rooms[task.name, size]
     return found
 
@@ -339,7 +339,9 @@ def _commit(
         ids_sha256=ids_sha256(split.shards[number]),
         excluded=excluded,
     )
-    level = promised(run.device, deterministic=run.deterministic, compiled=run.compiled) if together else ""
+    level = (
+        promised_level(run.device, deterministic=run.deterministic, compiled=run.compiled) if together else ""
+    )
     known = {} if together else split.source.files
     files = {row["sample_id"]: known[row["sample_id"]] for row in rows if row["sample_id"] in known}
     record = replace(record, together=together, image_format=run.image_format, determinism=level, files=files)

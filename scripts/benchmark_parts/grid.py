@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from afbench.core import Localizer, Setting
-from afbench.engine.grid import Batch, images_per_launch
+from afbench.engine.grid import AttackBatch, images_at_once
 from afbench.plan import read_plan, settings_by_group
 
 from .clock import Clock, Paired, middle, paired
@@ -22,16 +22,16 @@ def paper_settings() -> Sequence[Setting]:
     return read_plan("ansm-table3").blocks[0].settings
 
 
-def alone(localizer: Localizer, images: Batch, group: Sequence[Setting], launch: int) -> int:
+def alone(localizer: Localizer, images: AttackBatch, group: Sequence[Setting], launch: int) -> int:
     """Run every setting by itself, launches as large as the shared ones; the gradients it took."""
     return sum(
         attack(localizer, part, [setting], launch)[1] for setting in group for part in _parts(images, launch)
     )
 
 
-def shared(localizer: Localizer, images: Batch, group: Sequence[Setting], launch: int) -> int:
+def shared(localizer: Localizer, images: AttackBatch, group: Sequence[Setting], launch: int) -> int:
     """Run a sharing group as afbench does; the gradients it took."""
-    at_once = images_per_launch(group, launch)
+    at_once = images_at_once(group, launch)
     return sum(attack(localizer, part, list(group), launch)[1] for part in _parts(images, at_once))
 
 
@@ -92,9 +92,9 @@ def _row(name: str, counts: tuple[int, int], times: Paired, images: int) -> list
     ]
 
 
-def _parts(batch: Batch, at_once: int) -> list[Batch]:
+def _parts(batch: AttackBatch, at_once: int) -> list[AttackBatch]:
     return [
-        Batch(
+        AttackBatch(
             batch.sample_ids[first : first + at_once],
             batch.image[first : first + at_once],
             batch.mask[first : first + at_once],

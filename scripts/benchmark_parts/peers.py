@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from afbench.core import Localizer, Sample, Setting
-from afbench.engine.grid import Batch
+from afbench.engine.grid import AttackBatch
 from afbench.losses import binary_cross_entropy
 from afbench.plan import expand_attack
 
@@ -50,7 +50,7 @@ class TwoClasses(nn.Module):
         return torch.cat([torch.zeros_like(z), z], 1)
 
 
-def with_torchattacks(localizer: Localizer, batch: Batch, setting: Setting) -> Callable[[], Tensor]:
+def with_torchattacks(localizer: Localizer, batch: AttackBatch, setting: Setting) -> Callable[[], Tensor]:
     """The attack of torchattacks, ready to run."""
     library = importlib.import_module("torchattacks")
     model, eps, steps = TwoClasses(localizer).eval(), float(setting.phi or 0), setting.steps
@@ -65,7 +65,7 @@ def with_torchattacks(localizer: Localizer, batch: Batch, setting: Setting) -> C
     return lambda: made(batch.image, labels)  # type: ignore[no-any-return]
 
 
-def with_foolbox(localizer: Localizer, batch: Batch, setting: Setting) -> Callable[[], Tensor]:
+def with_foolbox(localizer: Localizer, batch: AttackBatch, setting: Setting) -> Callable[[], Tensor]:
     """The attack of foolbox, which takes labels ``(N,)``: so its loss, which it lets users replace, is replaced."""
     library = importlib.import_module("foolbox")
     own = library.attacks

@@ -10,7 +10,7 @@ from torch import Tensor
 from afbench import load_localizer
 from afbench.core import Localizer, Sample, Setting
 from afbench.engine import judge
-from afbench.engine.grid import Batch, attack_batch
+from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.images import masks_to_tensor, quantise, to_tensor
 from afbench.localizers.load import RANDOM, REFERENCE
@@ -36,9 +36,9 @@ def pictures(number: int, side: int) -> list[Sample]:
     return found
 
 
-def as_batch(samples: list[Sample], device: str) -> Batch:
+def as_batch(samples: list[Sample], device: str) -> AttackBatch:
     """What an attack is given."""
-    return Batch(
+    return AttackBatch(
         [sample.sample_id for sample in samples],
         to_tensor([sample.image for sample in samples], device),
         masks_to_tensor([sample.mask for sample in samples], device),
@@ -51,7 +51,7 @@ def a_localizer(name: str, device: str) -> Localizer:
 
 
 def attack(
-    localizer: Localizer, batch: Batch, settings: list[Setting], launch: int, seed: int = 0
+    localizer: Localizer, batch: AttackBatch, settings: list[Setting], launch: int, seed: int = 0
 ) -> tuple[Tensor, int]:
     """Images of the last setting, and gradients taken, of settings of one sharing group."""
     meter = Meter()
@@ -62,7 +62,7 @@ def attack(
 
 
 def f1_after(
-    localizer: Localizer, samples: list[Sample], batch: Batch, images: Tensor, setting: Setting
+    localizer: Localizer, samples: list[Sample], batch: AttackBatch, images: Tensor, setting: Setting
 ) -> float:
     """Mean F1 on what would be published: 8-bit images inside the ball."""
     levels = quantise(images.to(batch.image), batch.image, max_levels(setting.phi)).cpu().numpy()

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from afbench.engine.beside import default_threads
+from afbench.engine.io_pool import default_threads
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack, shared_gradients
 from afbench.workflows.generate import generate
 from afbench.workflows.request import Options

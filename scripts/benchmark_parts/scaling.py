@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from afbench.engine.grid import Batch
+from afbench.engine.grid import AttackBatch
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.workflows.generate import generate
 from afbench.workflows.request import Options
@@ -29,7 +29,7 @@ def batches(*, sizes: Sequence[tuple[int, int]], repeats: int, clock: Clock) -> 
     localizer = a_localizer("reference", clock.device)
     setting = expand_attack("pgd", phi=["1/255"], params={"steps": 2})
 
-    def once(batch: Batch) -> float:
+    def once(batch: AttackBatch) -> float:
         taken: list[int] = []
         seconds = clock(lambda: taken.append(attack(localizer, batch, list(setting), len(batch.image))[1]))
         return taken[0] / seconds

@@ -16,7 +16,7 @@ from statistics import median
 from afbench.allocator import keep_freed_memory
 from afbench.core import Localizer
 from afbench.cores import WAIT_BRIEFLY, usable_cores
-from afbench.engine.grid import Batch
+from afbench.engine.grid import AttackBatch
 from afbench.plan import expand_attack
 
 from .clock import Clock, middle
@@ -115,7 +115,7 @@ def _localizer(device: str) -> Localizer:
 
 
 @cache
-def _batch(side: int, images: int, device: str) -> Batch:
+def _batch(side: int, images: int, device: str) -> AttackBatch:
     return as_batch(pictures(images, side), device)
 
 

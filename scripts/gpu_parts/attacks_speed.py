@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from afbench.core import Localizer, Setting
 from afbench.engine import compute_precision
-from afbench.engine.grid import Batch
+from afbench.engine.grid import AttackBatch
 from afbench.losses import binary_cross_entropy
 from afbench.plan import expand_attack, settings_by_group
 
@@ -103,7 +103,7 @@ def grid(report: Report, scale: Scale) -> None:
         f"Target: a third of the time of the loop that takes image by image. Strength: mean cross-entropy after, loop and afbench, within {100 * STRENGTH:.0f} %.",
     )
     localizer, batch = a_localizer(name, scale.device), as_batch(pictures(images, side), scale.device)
-    first = Batch(batch.sample_ids[:1], batch.image[:1], batch.mask[:1])
+    first = AttackBatch(batch.sample_ids[:1], batch.image[:1], batch.mask[:1])
     clock, totals = Clock(scale.device), [0.0, 0.0, 0.0]
 
     def rows() -> Iterator[Sequence[str]]:
@@ -155,19 +155,19 @@ def _small_grid() -> list[Setting]:
     ]
 
 
-def _loop(localizer: Localizer, batch: Batch, group: Sequence[Setting]) -> None:
+def _loop(localizer: Localizer, batch: AttackBatch, group: Sequence[Setting]) -> None:
     for setting in group:
         _plain(localizer, batch, setting)
 
 
-def _plain(localizer: Localizer, batch: Batch, setting: Setting) -> Tensor:
+def _plain(localizer: Localizer, batch: AttackBatch, setting: Setting) -> Tensor:
     """One setting as a user of libraries would run it."""
     if setting.attack in ("pgn", "cw"):
         return attack(localizer, batch, [setting], len(batch.image))[0]
     return with_torchattacks(localizer, batch, setting)()
 
 
-def _strength(localizer: Localizer, batch: Batch, group: Sequence[Setting]) -> str:
+def _strength(localizer: Localizer, batch: AttackBatch, group: Sequence[Setting]) -> str:
     """Mean cross-entropy after the last setting, of both sides."""
     setting = group[-1]
     images = _plain(localizer, batch, setting), attack(localizer, batch, [setting], len(batch.image))[0]

@@ -13,7 +13,7 @@ from PIL import Image
 
 from afbench.core import AfbenchError, BadSample, UsageError
 from afbench.engine import block
-from afbench.engine.beside import Writer, default_threads, inline, threads, writing
+from afbench.engine.io_pool import SerialWriter, default_threads, inline, threads, writing
 from afbench.images import decode
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage import failpoints
@@ -221,7 +221,7 @@ def test_without_workers_work_is_done_at_once_and_its_error_raised() -> None:
         inline(lambda: 1 / 0)
     with threads(0) as submit:
         assert submit is inline
-    assert default_threads() >= 1 and isinstance(Writer(inline)._submit(lambda: None), Future)
+    assert default_threads() >= 1 and isinstance(SerialWriter(inline)._submit(lambda: None), Future)
 
 
 def test_a_negative_number_of_workers_is_refused(run: Any, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from afbench.plan.catalogue import FAMILY, INSTALL
 Logits = Callable[[Tensor], Tensor]
 
 TRANSFORMED = ("ta_difgsm", "ta_tifgsm")
-"""What shows the localizer images of other sizes: its first gradient says nothing of the image's own pixels."""
+"""Attacks that show the localizer images of other sizes: their first gradient says nothing of the image's own pixels."""
 
 
 def attack_one(
@@ -25,8 +25,8 @@ def attack_one(
 ) -> Tensor:
     """Attack one image, with torch's generators forked and seeded with its own key.
 
-    One, because nearly all of these attacks average the loss over the batch, or draw for the batch as a whole: so no image
-    depends on its company. On another kind of device a random attack draws other numbers.
+    One at a time, because nearly all of these attacks average the loss over the batch, or draw for the whole batch: so no
+    image depends on its batch. On another kind of device a random attack draws other numbers.
 
     Args:
         logits: ``(1, 3, h, w)`` to ``(1, 1, h, w)``.
@@ -44,35 +44,35 @@ def attack_one(
         library = importlib.import_module(FAMILY)
     except ImportError as error:
         raise UsageError(f"torchattacks cannot be imported ({error}); install it with: {INSTALL}") from None
-    # some of the library views images as rows
+    # some attacks of the library call .view() on images
     image = image.contiguous()
     model = _TwoClasses(logits, image)
     devices = [image.device] if image.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(key)
         attack = getattr(library, CLASSES[setting.attack])(model, **_arguments(setting, phi, image))
-        found = attack(image, mask[:, 0].long()).detach()
-    inside = torch.clamp(found, (image - phi).clamp(min=0), (image + phi).clamp(max=1))
+        attacked = attack(image, mask[:, 0].long()).detach()
+    projected = torch.clamp(attacked, (image - phi).clamp(min=0), (image + phi).clamp(max=1))
     # the library takes signs of gradients, and the sign of NaN is 0
-    return torch.where(model.finite, inside, torch.nan)
+    return torch.where(model.finite, projected, torch.nan)
 
 
 def _arguments(setting: Setting, phi: float, image: Tensor) -> dict[str, Any]:
-    """What the library's class is called with: radius and step size from phi, the rest as recorded."""
-    given = {name: value for name, value in setting.params.items() if name != FAMILY}
-    radius = phi * image[0].numel() ** 0.5 if "eps" in given else phi
-    given["max_epsilon" if "num_iter_set" in given else "eps"] = radius
-    for ratio, of in (("alpha_over_phi", phi), ("alpha_over_eps", radius)):
-        if ratio in given:
-            given["alpha"] = given.pop(ratio) * of
-    return given
+    """Build the arguments of the library's class: radius and step size from phi, the rest as recorded."""
+    arguments = {name: value for name, value in setting.params.items() if name != FAMILY}
+    radius = phi * image[0].numel() ** 0.5 if "eps" in arguments else phi
+    arguments["max_epsilon" if "num_iter_set" in arguments else "eps"] = radius
+    for ratio, unit in (("alpha_over_phi", phi), ("alpha_over_eps", radius)):
+        if ratio in arguments:
+            arguments["alpha"] = arguments.pop(ratio) * unit
+    return arguments
 
 
 class _TwoClasses(nn.Module):
     """Logits ``z`` of one image as ``[0, z]``: the cross-entropy of two classes is then the binary one.
 
-    Holds no module, so that the library, which changes the mode of what it is given, changes the localizer's never. Logits
-    of a copy of another size are stretched to that of the image, as its mask is one.
+    Holds no module, so that the library, which switches its model between training and evaluation, never switches the
+    localizer. Logits of a resized copy are stretched to the image's size, which is that of its mask.
     """
 
     def __init__(self, logits: Logits, image: Tensor) -> None:
@@ -92,7 +92,7 @@ class _TwoClasses(nn.Module):
 
 
 class _Isolated(torch.autograd.Function):
-    """Logits that pass gradients to the image alone: some of the library calls ``backward``, which fills ``.grad``."""
+    """Logits that pass gradients to the image alone: some attacks call ``backward``, which would fill ``.grad`` elsewhere."""
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, model: _TwoClasses) -> Tensor:
