@@ -223,7 +223,7 @@ def test_a_long_or_odd_file_name_still_becomes_a_name() -> None:
 def test_a_score_with_such_a_name_is_refused(tmp_path: Path) -> None:
     import pandas as pd
 
-    from afbench.scoring.reading import _check_rows
+    from afbench.scoring.stored_scores import _check_rows
 
     row = {
         "localizer": "l",

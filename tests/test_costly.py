@@ -14,7 +14,7 @@ from PIL import Image
 from afbench.core import BadSample
 from afbench.costly import MAX_RUN_LENGTH_PIXELS, MAX_SCANS, MAX_SEGMENTS, refuse_costly
 from afbench.images import decode, decode_mask, stated_pixels
-from afbench.scoring.masks import read_mask
+from afbench.scoring.mask_png import read_mask
 
 TIFF_BASICS = [(256, 4, 1, 1), (257, 4, 1, 1), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1)]
 

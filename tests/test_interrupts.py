@@ -136,7 +136,7 @@ def test_the_command_ends_with_3_then_and_commits_nothing_bad(
 
 
 def test_a_score_takes_no_mask_for_bad_then(afbench, bench, submission, monkeypatch):
-    monkeypatch.setattr("afbench.scoring.masks.np.asarray", lambda *given: remembered_and_lost())
+    monkeypatch.setattr("afbench.scoring.mask_png.np.asarray", lambda *given: remembered_and_lost())
     ran = afbench("score", submission, "--data", bench, "--out", "score")
     assert ran.code == 3 and ran.out == "" and "AF008" not in ran.err
 

@@ -15,7 +15,7 @@ from scores import per_image, write_score
 from afbench.report.measured import DefendedScore, defended_figures, undefended_figures
 from afbench.report.paper import POOLED, Cell, ansm_variants, compare_with_paper, paper_rows
 from afbench.report.paper_table import measured_records, paper_latex, paper_table
-from afbench.scoring.tables import score_rows
+from afbench.scoring.score_tables import score_rows
 from afbench.shipped import shipped
 
 IMAGES = {"Columbia": 160, "CASIAv1": 920, "IMD20": 2010, "MISD": 227}

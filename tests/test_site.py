@@ -21,8 +21,8 @@ from scores import per_image, write_score
 from afbench.core import UsageError
 from afbench.report.plots import HEIGHT, WIDTH, Line, Point, f1_panel, interval_bar
 from afbench.report.site import is_https, render_site, write_site
-from afbench.scoring.board import build_boards
-from afbench.scoring.reading import find_scores, read_score
+from afbench.scoring.boards import build_boards
+from afbench.scoring.stored_scores import find_scores, read_score
 
 EVIL = '<script>alert("x")</script>'
 STYLE = Path(__file__).parents[1] / "afbench/report/templates/style.css"

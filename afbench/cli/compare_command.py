@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from .echo import echo
-from .tables import table_width, wide_option
+from .text_tables import table_width, wide_option
 
 
 @click.command("compare", epilog="Example: afbench compare scores/none scores/jpeg")
@@ -24,7 +24,7 @@ def command(first: Path, second: Path, as_json: bool, wide: bool) -> None:
     """
     from afbench.report.differences import differences_table
     from afbench.scoring.compare import compare, comparison_json
-    from afbench.scoring.reading import read_score
+    from afbench.scoring.stored_scores import read_score
 
     scores = read_score(first), read_score(second)
     found = comparison_json(*scores, compare(*scores))

@@ -11,9 +11,9 @@ import click
 from afbench.core import UsageError
 
 from .echo import echo
-from .names import DEFENCE, LOCALIZER
+from .name_types import DEFENCE, LOCALIZER
 from .progress import deferred_bar, quiet_option
-from .tables import table_width, wide_option
+from .text_tables import table_width, wide_option
 
 
 @click.command(

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .echo import echo
-from .names import CONFIG
+from .name_types import CONFIG
 from .progress import deferred_bar, quiet_option
 
 

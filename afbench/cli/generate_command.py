@@ -13,7 +13,7 @@ from afbench.workflows.crew import EXECUTORS, read_crew, read_part
 from afbench.workflows.request import Hooks, Options, check_request
 
 from .echo import echo
-from .names import DEFENCE
+from .name_types import DEFENCE
 from .options import build_plan, default_out, plan_options
 from .plan_command import echo_plan
 from .progress import counted_bar, deferred_bar, quiet_option

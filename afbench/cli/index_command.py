@@ -13,7 +13,7 @@ from afbench.naming import resolve_name, unknown_name
 from afbench.shipped import shipped_json
 
 from .echo import echo
-from .names import SOURCE
+from .name_types import SOURCE
 from .progress import counted_bar, quiet_option
 from .read_options import read_options
 

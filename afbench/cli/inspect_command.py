@@ -9,7 +9,7 @@ import click
 import yaml
 
 from .echo import echo
-from .names import CONFIG
+from .name_types import CONFIG
 
 
 @click.command("inspect", epilog="Example: afbench inspect afbench-out/demo --config reference-cw-250")

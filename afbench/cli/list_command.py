@@ -13,7 +13,7 @@ from afbench.report.text import fold_line
 from afbench.shipped import shipped_json
 
 from .echo import echo
-from .tables import table_width, wide_option
+from .text_tables import table_width, wide_option
 
 _BUILT_IN = {
     "demo": "120 fixed forgeries on free photographs, embedded",

@@ -27,7 +27,7 @@ from afbench.plan import (
 )
 
 from .echo import echo
-from .names import ATTACK, LOCALIZER, PART, PLAN, SOURCE
+from .name_types import ATTACK, LOCALIZER, PART, PLAN, SOURCE
 from .plan_sources import map_sources, read_sources
 from .read_options import read_options
 

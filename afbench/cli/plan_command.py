@@ -16,7 +16,7 @@ from afbench.workflows.outlook import Outlook, as_json, look_ahead, open_loads
 
 from .echo import echo
 from .options import build_plan, default_out, plan_options
-from .tables import table_width
+from .text_tables import table_width
 
 if TYPE_CHECKING:
     from afbench.plan.cost import Speed

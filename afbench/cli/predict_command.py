@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .echo import echo
-from .names import DEFENCE, LOCALIZER
+from .name_types import DEFENCE, LOCALIZER
 from .progress import deferred_bar, quiet_option
 
 

@@ -10,7 +10,7 @@ import click
 from afbench.core import UsageError
 
 from .echo import echo
-from .names import CONFIG
+from .name_types import CONFIG
 
 
 @click.command("preview", epilog="Example: afbench preview afbench-out/demo --out sheet.png")

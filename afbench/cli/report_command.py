@@ -10,7 +10,7 @@ import click
 from afbench.core import UsageError
 
 from .echo import echo
-from .tables import table_width, wide_option
+from .text_tables import table_width, wide_option
 
 
 @click.command("report", epilog="Example: afbench report --paper afbench-out/demo")

@@ -11,7 +11,7 @@ import click
 from afbench.plan import parse_source
 
 from .echo import echo
-from .names import SOURCE
+from .name_types import SOURCE
 from .progress import deferred_bar, quiet_option
 
 

@@ -12,7 +12,7 @@ from afbench.core import UsageError
 
 from .echo import echo
 from .progress import deferred_bar, quiet_option
-from .tables import table_width, wide_option
+from .text_tables import table_width, wide_option
 
 
 @click.command("score", epilog="Example: afbench score submission --data afbench-out/demo --out score")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from .echo import echo
-from .tables import table_width, wide_option
+from .text_tables import table_width, wide_option
 
 
 @click.command("stats", epilog="Example: afbench stats afbench-out/demo")

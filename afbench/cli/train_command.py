@@ -10,7 +10,7 @@ import click
 
 from .echo import echo
 from .hints import NamingGroup
-from .names import CONFIG, LOCALIZER
+from .name_types import CONFIG, LOCALIZER
 from .progress import deferred_bar, quiet_option
 from .train_rivals import hardened, nrp, tell
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from .echo import echo
-from .names import ATTACK, CONFIG, LOCALIZER
+from .name_types import ATTACK, CONFIG, LOCALIZER
 from .progress import deferred_bar, quiet_option
 
 _SHARED = (

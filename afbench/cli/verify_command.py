@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .echo import echo
-from .names import SOURCE
+from .name_types import SOURCE
 from .progress import advancing, progress_bar, quiet_option
 
 

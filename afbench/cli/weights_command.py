@@ -14,8 +14,8 @@ from afbench.report.text import fold_line
 
 from .echo import echo
 from .hints import NamingGroup
-from .names import LOCALIZER, PUBLISHED
-from .tables import table_width
+from .name_types import LOCALIZER, PUBLISHED
+from .text_tables import table_width
 
 
 @click.group("weights", cls=NamingGroup, epilog="Example: afbench weights list")

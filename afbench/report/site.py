@@ -34,7 +34,7 @@ _NAMES = {
 
 
 def render_site(boards: Mapping[str, Any]) -> dict[str, bytes]:
-    """Draw every page of what ``afbench.scoring.board.build_boards`` returns; by file name, ``index.html`` last.
+    """Draw every page of what ``afbench.scoring.boards.build_boards`` returns; by file name, ``index.html`` last.
 
     All texts are escaped; only https addresses become links.
     """

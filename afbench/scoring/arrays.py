@@ -1,4 +1,4 @@
-"""NumPy files in a submission: never accepted, but said exactly why, without loading them."""
+"""Refuse NumPy files in a submission, and say exactly why, without loading them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.lib import format as npy
 
-from .problems import Refused
+from .problems import Refusal
 
 SUFFIXES = (".npy", ".npz")
 LARGEST = 1 << 26
@@ -17,37 +17,40 @@ _MAGIC = b"\x93NUMPY"
 
 
 def refusals(path: str, data: bytes) -> list[tuple[str, str]]:
-    """Why a .npy or .npz is refused: always one code and text, the gravest first; two where values are bad as well."""
-    found: list[tuple[str, str]] = []
+    """Return why a .npy or .npz is refused, as codes and messages: one of each, or two where its values are bad as well."""
+    problems: list[tuple[str, str]] = []
     try:
         for part in [data] if path.lower().endswith(".npy") else _members(data):
-            found += _judge(part)
-    except Refused as refused:
-        found.append((refused.code, refused.what))
+            problems += _judge(part)
+    except Refusal as refusal:
+        problems.append((refusal.code, refusal.message))
     except Exception as error:  # a stranger's bytes make the libraries raise almost anything
-        found.append(("AF008", f"no readable array file ({type(error).__name__})"))
-    wrong = [one for one in found if one[0] != "AF007"]
-    return sorted(dict(wrong).items()) or [
+        problems.append(("AF008", f"no readable array file ({type(error).__name__})"))
+    specific_problems = [problem for problem in problems if problem[0] != "AF007"]
+    return sorted(dict(specific_problems).items()) or [
         ("AF007", "arrays are not accepted; masks and probabilities are 8-bit PNG")
     ]
 
 
 def _members(data: bytes) -> Iterator[bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        left = LARGEST
+        remaining_bytes = LARGEST
         for info in archive.infolist()[:100]:
-            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.file_size > left:
-                raise Refused("AF011", f"a member claims {info.file_size} bytes")
+            if (
+                info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+                or info.file_size > remaining_bytes
+            ):
+                raise Refusal("AF011", f"a member claims {info.file_size} bytes")
             with archive.open(info) as stream:
-                part = stream.read(left + 1)
-            left -= len(part)
+                part = stream.read(remaining_bytes + 1)
+            remaining_bytes -= len(part)
             yield part
 
 
 def _judge(part: bytes) -> Iterator[tuple[str, str]]:
     stream = io.BytesIO(part)
     if not part.startswith(_MAGIC):
-        raise Refused("AF008", "holds something that is no array")
+        raise Refusal("AF008", "holds something that is no array")
     major, _ = npy.read_magic(stream)
     read = npy.read_array_header_1_0 if major == 1 else npy.read_array_header_2_0
     shape, _, dtype = read(stream)
@@ -57,7 +60,7 @@ def _judge(part: bytes) -> Iterator[tuple[str, str]]:
     body = part[stream.tell() :]
     count = int(np.prod(shape, dtype=object))
     if count < 0 or count * dtype.itemsize != len(body):
-        raise Refused(
+        raise Refusal(
             "AF011" if count * dtype.itemsize > len(body) else "AF008",
             f"claims {count} values in {len(body)} bytes",
         )

@@ -1,4 +1,4 @@
-"""What anybody reaches without looking at an image, and submissions that are no more than that.
+"""Compare submissions with what anybody reaches without looking at an image.
 
 Two baselines stand beside every ranking: ``none``, the localizer without a defence, and ``all-ones``, masks that call every pixel
 forged. Where a localizer is weak, the second may beat every defence.
@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .score_tables import CONTROLS, build_tables, ranking_rows, score_rows
 from .statistics import DRAWS, difference_interval
-from .tables import CONTROLS, build_tables, ranking_rows, score_rows
 
 NONE, ALL_ONES = "none", "all-ones"
-MOST = 0.95
+ALIKE_SHARE = 0.95
 """Share of masks that must be alike."""
-NEARLY = 0.99
+UNIFORM_SHARE = 0.99
 """Share of a mask's pixels that make it one of a single value."""
 _ALIKE, _IMAGES = 0.005, 5
 """Standard deviation of the forged share below which masks have the same share everywhere, and images it takes to say so."""
@@ -26,7 +26,7 @@ _ALIKE, _IMAGES = 0.005, 5
 
 @dataclass(frozen=True)
 class Chance:
-    """F1 of all-ones masks on the attacked images, and the 95 % interval of what a submission's F1 is above it."""
+    """F1 of all-ones masks on the attacked images, and the 95 % interval of a submission's F1 minus that."""
 
     f1: float | None
     low: float | None
@@ -34,7 +34,7 @@ class Chance:
 
     @property
     def beaten(self) -> bool:
-        """Whether the submission is better for certain."""
+        """Return whether the submission is better than all-ones masks, by its whole interval."""
         return self.low is not None and self.low > 0
 
     def as_json(self) -> dict[str, Any]:
@@ -46,7 +46,7 @@ class Chance:
 
 
 def baseline_tables(per_image: pd.DataFrame, localizer: str, *, draws: int = DRAWS) -> dict[str, Any]:
-    """The aggregates of both baselines on a localizer's images, by name.
+    """Compute the aggregates of both baselines on a localizer's images, by name.
 
     ``none`` is left out where the attacks went through a defence: what the bare localizer finds in such images is not known.
     """
@@ -68,7 +68,7 @@ def _all_ones(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def chance(per_image: pd.DataFrame, localizer: str, *, draws: int = DRAWS) -> Chance:
-    """Hold a submission's F1 on the attacked images of a localizer against that of all-ones masks, paired by image."""
+    """Compare a submission's F1 on a localizer's attacked images with that of all-ones masks, paired by image."""
     rows = ranking_rows(per_image[per_image["localizer"] == localizer])
     forged = rows["tp"] + rows["fn"]
     ones = 2 * forged / (forged + _pixels(rows))
@@ -80,9 +80,9 @@ def chance(per_image: pd.DataFrame, localizer: str, *, draws: int = DRAWS) -> Ch
 
 
 def constant_masks(per_image: pd.DataFrame, localizer: str) -> str | None:
-    """Why the masks of a localizer's images hardly depend on the image; None if they do.
+    """Explain in which way masks hardly depend on their image; None if they do depend on it.
 
-    Empty masks under attack are what a beaten defence looks like, so they count only where the originals' are empty too.
+    A defence that fails leaves empty masks under attack, so these count only where the originals' masks are empty too.
     """
     rows = score_rows(per_image[per_image["localizer"] == localizer])
     rows = rows[rows["forged"]]
@@ -90,12 +90,12 @@ def constant_masks(per_image: pd.DataFrame, localizer: str) -> str | None:
     clean, attacked = rows["attack"] == "clean", ~rows["attack"].isin(CONTROLS)
     if not attacked.any():
         return None
-    full = (share >= NEARLY) & (truth < NEARLY)
-    empty = share <= np.minimum(1 - NEARLY, truth / 10)
-    if full[attacked].mean() >= MOST:
+    full = (share >= UNIFORM_SHARE) & (truth < UNIFORM_SHARE)
+    empty = share <= np.minimum(1 - UNIFORM_SHARE, truth / 10)
+    if full[attacked].mean() >= ALIKE_SHARE:
         return "nearly every pixel is forged in nearly every mask"
-    if empty[attacked].mean() >= MOST:
-        return "nearly every mask is empty" if empty[clean].mean() >= MOST or not clean.any() else None
+    if empty[attacked].mean() >= ALIKE_SHARE:
+        return "nearly every mask is empty" if empty[clean].mean() >= ALIKE_SHARE or not clean.any() else None
     spread = share[attacked].std(ddof=0)
     images = len(rows.loc[attacked, ["source", "sample_id"]].drop_duplicates())
     if images >= _IMAGES and spread < min(_ALIKE, truth[attacked].std(ddof=0) / 10):

@@ -1,4 +1,4 @@
-"""Whether two submissions differ: paired by sample, stratified by source."""
+"""Compare two submissions, paired by sample and stratified by source."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pandas as pd
 from afbench.core import UsageError
 from afbench.storage.manifests import AUTHENTIC
 
-from .reading import KEY, Score
+from .score_tables import CONTROLS
 from .statistics import DRAWS, difference_interval
-from .tables import CONTROLS
+from .stored_scores import KEY, StoredScore
 from .versions import difference
 
 ALL_ATTACKS = "all"
@@ -22,7 +22,7 @@ ALL_ATTACKS = "all"
 
 @dataclass(frozen=True)
 class Difference:
-    """First minus second with its 95 % interval; a tie where that holds 0. None where undefined."""
+    """First minus second with its 95 % interval: a ``tie`` if the interval holds 0; None where undefined."""
 
     first: float | None
     second: float | None
@@ -43,60 +43,66 @@ class Comparison:
     rp: Difference
 
 
-def compare(first: Score, second: Score, *, draws: int = DRAWS, seed: int = 0) -> list[Comparison]:
-    """Compare over all attacks, on the originals, and per attack; images where either F1 is undefined count nowhere.
+def compare(
+    first: StoredScore, second: StoredScore, *, draws: int = DRAWS, seed: int = 0
+) -> list[Comparison]:
+    """Compare over all attacks, on the originals, and per attack; leave out images where either F1 is undefined.
 
     Raises:
         UsageError: if they are of different dataset versions, or hold different images.
     """
     table = paired(first, second)
     results = []
-    for localizer, mine in table.groupby("localizer", sort=True):
-        attacks = [ALL_ATTACKS, "clean", *sorted(set(mine["attack"]) - {"clean"})]
+    for localizer, localizer_rows in table.groupby("localizer", sort=True):
+        attacks = [ALL_ATTACKS, "clean", *sorted(set(localizer_rows["attack"]) - {"clean"})]
         for attack in attacks:
-            everything = ~mine["attack"].isin(CONTROLS)
-            rows = mine[everything if attack == ALL_ATTACKS else mine["attack"] == attack]
+            is_attacked = ~localizer_rows["attack"].isin(CONTROLS)
+            rows = localizer_rows[
+                is_attacked if attack == ALL_ATTACKS else localizer_rows["attack"] == attack
+            ]
             if len(rows):
                 results.append(_compare(str(localizer), attack, rows, draws, seed))
     return results
 
 
-def paired(first: Score, second: Score) -> pd.DataFrame:
-    """The rows where both scores are defined, side by side: ``f1_first``, ``f1_second``, ordered by image.
+def paired(first: StoredScore, second: StoredScore) -> pd.DataFrame:
+    """Join the rows where both scores are defined: ``f1_first`` and ``f1_second``, ordered by image.
 
     Raises:
         UsageError: if they are of different dataset versions, or hold different images.
     """
     require_same_images(first, second)
-    one, two = (_forged(score).set_index(KEY).sort_index() for score in (first, second))
-    table = one[["attack", "f1_original"]].assign(f1_first=one["f1"], f1_second=two["f1"])
-    return table[one["defined"] & two["defined"]].reset_index()
+    first_rows, second_rows = (_forged(score).set_index(KEY).sort_index() for score in (first, second))
+    table = first_rows[["attack", "f1_original"]].assign(
+        f1_first=first_rows["f1"], f1_second=second_rows["f1"]
+    )
+    return table[first_rows["defined"] & second_rows["defined"]].reset_index()
 
 
-def require_same_images(first: Score, second: Score) -> None:
-    """Refuse to pair what cannot be paired.
+def require_same_images(first: StoredScore, second: StoredScore) -> None:
+    """Refuse scores that cannot be paired.
 
     Raises:
         UsageError: if the dataset versions differ, or an image of one is not in the other.
     """
-    versions = [str(score.about["dataset_version"]) for score in (first, second)]
+    versions = [str(score.record["dataset_version"]) for score in (first, second)]
     if versions[0] != versions[1]:
         raise UsageError(
             f"'{first.folder}' and '{second.folder}' score different dataset versions, "
-            f"{versions[0]} and {versions[1]}{_differ(first, second)}"
+            f"{versions[0]} and {versions[1]}{_version_difference(first, second)}"
         )
     require_same_rows(first, second)
 
 
-def require_same_rows(first: Score, second: Score) -> None:
-    """Refuse to pair scores of which one holds images that the other lacks.
+def require_same_rows(first: StoredScore, second: StoredScore) -> None:
+    """Refuse scores of which one holds images that the other lacks.
 
     Raises:
         UsageError: with how many, and the first.
     """
     indices = [pd.MultiIndex.from_frame(_forged(score)[KEY]) for score in (first, second)]
-    for mine, theirs, having, lacking in ((0, 1, first, second), (1, 0, second, first)):
-        missing = indices[mine].difference(indices[theirs])
+    for having_index, lacking_index, having, lacking in ((0, 1, first, second), (1, 0, second, first)):
+        missing = indices[having_index].difference(indices[lacking_index])
         if len(missing):
             raise UsageError(
                 f"'{first.folder}' and '{second.folder}' score different images: {len(missing)} of "
@@ -104,9 +110,9 @@ def require_same_rows(first: Score, second: Score) -> None:
             )
 
 
-def _differ(first: Score, second: Score) -> str:
-    """What makes two dataset versions two, as far as the scores say."""
-    parts = [score.about.get("configs_sha256") or {} for score in (first, second)]
+def _version_difference(first: StoredScore, second: StoredScore) -> str:
+    """Explain how two dataset versions differ, as far as the scores record it."""
+    parts = [score.record.get("configs_sha256") or {} for score in (first, second)]
     if not all(parts):
         return "; score both on one benchmark, with one version of afbench"
     differences = [
@@ -117,8 +123,8 @@ def _differ(first: Score, second: Score) -> str:
     return f" ({'; '.join(differences)}); `afbench predict` onto a submission's folder adds configs, then score it again"
 
 
-def _forged(score: Score) -> pd.DataFrame:
-    """The rows of images that have an F1; those of authentic ones are optional."""
+def _forged(score: StoredScore) -> pd.DataFrame:
+    """Return the rows of images that have an F1; rows of authentic images are optional."""
     return score.per_image[score.per_image["config"] != AUTHENTIC]
 
 
@@ -149,11 +155,11 @@ def _difference(values: Sequence[float | None], interval: Any) -> Difference:
     return Difference(first, second, gap, interval.low, interval.high, interval.holds_zero())
 
 
-def comparison_json(first: Score, second: Score, results: Sequence[Comparison]) -> dict[str, Any]:
-    """The comparison as plain data."""
+def comparison_json(first: StoredScore, second: StoredScore, results: Sequence[Comparison]) -> dict[str, Any]:
+    """Return the comparison as plain data."""
     return {
-        "first": first.about["submission_id"],
-        "second": second.about["submission_id"],
-        "dataset_version": first.about["dataset_version"],
+        "first": first.record["submission_id"],
+        "second": second.record["submission_id"],
+        "dataset_version": first.record["dataset_version"],
         "attacks": [asdict(result) for result in results],
     }

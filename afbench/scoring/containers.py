@@ -1,4 +1,4 @@
-"""Zip and tar as entries, with bounds where the standard library trusts what a header claims."""
+"""Read zip and tar entry by entry, with bounds where the standard library trusts what a header claims."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias
 
-from .problems import Refused
+from .problems import Refusal
 
 MAX_READ = 1 << 27
 """Bytes one read may ask for: a zip's directory, or a long name in a tar, is never larger."""
@@ -34,8 +34,8 @@ _DIGITS = re.compile(rb"[0-9]{64}")
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What an archive says of one member. ``kind``: file, folder, link, other, or why it cannot be read."""
+class ArchiveEntry:
+    """What an archive claims about one member. ``kind``: file, folder, link, other, or why it cannot be read."""
 
     name: str
     size: int
@@ -44,7 +44,7 @@ class Entry:
     open: Callable[[], Any]
 
 
-Container: TypeAlias = Iterator[Entry]
+Container: TypeAlias = Iterator[ArchiveEntry]
 
 
 class _Bounded(io.RawIOBase):
@@ -57,15 +57,15 @@ class _Bounded(io.RawIOBase):
 
     def read(self, size: int | None = -1) -> bytes:
         if size is not None and size > MAX_READ:
-            raise Refused("AF011", f"a header asks for {size} bytes at once")
-        wanted = MAX_READ if size is None or size < 0 else size
-        ahead, self._ahead = self._ahead[:wanted], self._ahead[wanted:]
-        found: bytes = ahead + self._stream.read(wanted - len(ahead))
+            raise Refusal("AF011", f"a header asks for {size} bytes at once")
+        byte_count = MAX_READ if size is None or size < 0 else size
+        ahead, self._ahead = self._ahead[:byte_count], self._ahead[byte_count:]
+        data: bytes = ahead + self._stream.read(byte_count - len(ahead))
         self._check(self.tell())
-        return found
+        return data
 
     def peek(self, size: int) -> bytes:
-        """What the next read gives; a gzip stream that goes back would begin again."""
+        """Return what the next read gives, without seeking back: a gzip stream would start again."""
         self._ahead = self.read(size) + self._ahead
         return self._ahead[:size]
 
@@ -86,28 +86,28 @@ class _Bounded(io.RawIOBase):
 
     def _check(self, position: int) -> None:
         if self._end is not None and position > self._end:
-            raise Refused("AF011", f"unfolds to more than {_RATIO} times its size")
+            raise Refusal("AF011", f"unfolds to more than {_RATIO} times its size")
 
 
 def open_zip(path: Path) -> Container:
-    """The members of a zip, in the order of its directory.
+    """Yield the members of a zip, in the order of its directory.
 
     Raises:
-        Refused: AF008 if it is damaged, AF011 if it claims too much.
+        Refusal: AF008 if it is damaged, AF011 if it claims too much.
     """
     with path.open("rb") as stream:
         try:
             archive = zipfile.ZipFile(_Bounded(stream))
-        except Refused:
+        except Refusal:
             raise
         except Exception as error:  # a stranger's bytes make the library raise almost anything
-            raise Refused("AF008", f"is no readable zip ({type(error).__name__})") from None
+            raise Refusal("AF008", f"is no readable zip ({type(error).__name__})") from None
         # members that share their bytes unfold to far more than the archive holds, each within its own bounds
         if sum(info.compress_size for info in archive.infolist()) > path.stat().st_size:
-            raise Refused("AF011", "members claim more bytes than the archive has")
+            raise Refusal("AF011", "members claim more bytes than the archive has")
         for info in archive.infolist():
             # orig_filename: the library cuts a name at its first NUL, and then says nothing of it
-            yield Entry(
+            yield ArchiveEntry(
                 info.orig_filename, info.file_size, info.compress_size, _zip_kind(info), _opens(archive, info)
             )
 
@@ -133,10 +133,10 @@ def _zip_kind(info: zipfile.ZipInfo) -> str:
 
 
 def open_tar(path: Path) -> Container:
-    """The members of a .tar or .tar.gz, in order; each is to be read before the next one is asked for.
+    """Yield the members of a .tar or .tar.gz in order; read each one before asking for the next.
 
     Raises:
-        Refused: AF008 if it is damaged, AF011 if it unfolds to too much.
+        Refusal: AF008 if it is damaged, AF011 if it unfolds to too much.
     """
     with path.open("rb") as stream:
         packed = path.stat().st_size
@@ -158,34 +158,34 @@ class _BoundedHeader(tarfile.TarInfo):
     def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
         if self.type in _EXTENDED:
             if not 0 <= self.size <= MAX_TAR_HEADER:
-                raise Refused("AF011", f"a header of {self.size} bytes, at most {MAX_TAR_HEADER} are read")
+                raise Refusal("AF011", f"a header of {self.size} bytes, at most {MAX_TAR_HEADER} are read")
             if self.type in _EXTENDED[:3]:
                 assert isinstance(archive.fileobj, _Bounded)
                 _check_pax(archive.fileobj.peek(self.size))
             if self.type == tarfile.XGLTYPE:
                 _count_global(archive, self.size)
-        found: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
-        return found
+        member: tarfile.TarInfo = super()._proc_member(archive)  # type: ignore[misc]
+        return member
 
 
 def _count_global(archive: tarfile.TarFile, size: int) -> None:
-    held = sum(len(key) + len(value) for key, value in archive.pax_headers.items())
-    if held + size > _MOST_GLOBAL:
-        raise Refused("AF011", f"global headers of more than {_MOST_GLOBAL} bytes")
+    header_bytes = sum(len(key) + len(value) for key, value in archive.pax_headers.items())
+    if header_bytes + size > _MOST_GLOBAL:
+        raise Refusal("AF011", f"global headers of more than {_MOST_GLOBAL} bytes")
 
 
 def _check_pax(header: bytes) -> None:
-    """Records of ``length keyword=value`` and nothing else."""
-    at = 0
-    while at < len(header):
-        digits = header[at : at + 8].partition(b" ")[0]
+    """Refuse a pax header that is anything but records of ``length keyword=value``."""
+    offset = 0
+    while offset < len(header):
+        digits = header[offset : offset + 8].partition(b" ")[0]
         length = int(digits) if digits.isdigit() else 0
-        record = header[at : at + length]
+        record = header[offset : offset + length]
         if length < 5 or len(record) < length or not record.endswith(b"\n") or b"=" not in record:
-            raise Refused("AF008", "a pax header is damaged")
+            raise Refusal("AF008", "a pax header is damaged")
         if _DIGITS.search(record):
-            raise Refused("AF011", "a pax header holds a number of more than 63 digits")
-        at += length
+            raise Refusal("AF011", "a pax header holds a number of more than 63 digits")
+        offset += length
 
 
 def _tar_entries(stream: _Bounded) -> Container:
@@ -195,13 +195,15 @@ def _tar_entries(stream: _Bounded) -> Container:
             archive = archive or tarfile.TarFile(fileobj=stream, tarinfo=_BoundedHeader)
             member = archive.next()
             archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has read
-        except Refused:
+        except Refusal:
             raise
         except Exception as error:  # a stranger's bytes make the library raise almost anything
-            raise Refused("AF008", f"is no readable tar ({type(error).__name__})") from None
+            raise Refusal("AF008", f"is no readable tar ({type(error).__name__})") from None
         if member is None:
             return
-        yield Entry(member.name, member.size, member.size, _tar_kind(member), _extracts(archive, member))
+        yield ArchiveEntry(
+            member.name, member.size, member.size, _tar_kind(member), _extracts(archive, member)
+        )
 
 
 def _extracts(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], IO[bytes] | None]:

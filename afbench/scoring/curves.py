@@ -1,4 +1,4 @@
-"""F1 over the strength of each attack, with intervals: what the pages of a board draw."""
+"""Compute F1 over the strength of each attack, with intervals, for the plots of a board."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .statistics import interval, ratio, resample
 
 
 def curves(per_image: pd.DataFrame, localizer: str) -> list[dict[str, Any]]:
-    """F1 over phi or steps per attack, all sources together; strength 0 is the original."""
+    """Return F1 over phi or steps for each attack, all sources together; strength 0 is the original."""
     rows = per_image[(per_image["localizer"] == localizer) & per_image["defined"]]
     images = rows[["source", "sample_id"]].drop_duplicates().sort_values(["source", "sample_id"])
     settings = (
@@ -21,17 +21,28 @@ def curves(per_image: pd.DataFrame, localizer: str) -> list[dict[str, Any]]:
     )
     columns, points = [], []
     for attack, phi, steps in settings.sort_values(["attack", "phi", "steps"]).itertuples(index=False):
-        here = rows[(rows["attack"] == attack) & (rows["phi"].fillna(0.0) == phi) & (rows["steps"] == steps)]
-        mean = here.groupby(["source", "sample_id"])["f1"].mean()  # another set of parameters is another row
-        place = pd.MultiIndex.from_frame(images).get_indexer(mean.index)
+        setting_rows = rows[
+            (rows["attack"] == attack) & (rows["phi"].fillna(0.0) == phi) & (rows["steps"] == steps)
+        ]
+        # a setting with two sets of parameters has two rows of one image
+        mean = setting_rows.groupby(["source", "sample_id"])["f1"].mean()
+        positions = pd.MultiIndex.from_frame(images).get_indexer(mean.index)
         column = np.zeros((len(images), 2))
-        column[place] = np.stack([mean, np.ones(len(mean))], axis=1)
+        column[positions] = np.stack([mean, np.ones(len(mean))], axis=1)
         columns.append(column)
-        points.append((attack, phi, steps, float(here["f1"].mean()), float(here["f1_undefended"].mean())))
+        points.append(
+            (
+                attack,
+                phi,
+                steps,
+                float(setting_rows["f1"].mean()),
+                float(setting_rows["f1_undefended"].mean()),
+            )
+        )
     if not points:
         return []
-    drawn = resample(np.concatenate(columns, axis=1), images["source"].tolist())
-    sums = np.stack(list(drawn.values())).sum(axis=0)
+    sums_by_source = resample(np.concatenate(columns, axis=1), images["source"].tolist())
+    sums = np.stack(list(sums_by_source.values())).sum(axis=0)
     by_attack: dict[str, list[dict[str, Any]]] = {}
     for number, (attack, phi, steps, f1, undefended) in enumerate(points):
         ends = interval(ratio(sums[:, 2 * number], sums[:, 2 * number + 1])) if len(images) > 1 else None

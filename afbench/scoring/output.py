@@ -1,4 +1,4 @@
-"""What a score leaves on disk: score.json and per_image.parquet, the same bytes for the same counts."""
+"""Write score.json and per_image.parquet, the same bytes for the same counts."""
 
 from __future__ import annotations
 
@@ -33,33 +33,33 @@ _PER_IMAGE = pa.schema(
 COLUMNS = tuple(_PER_IMAGE.names)
 
 
-def check_score(found: Mapping[str, Any]) -> None:
-    """Hold a score against its own schema.
+def check_score(record: Mapping[str, Any]) -> None:
+    """Check a score against its own schema.
 
     Raises:
         AfbenchError: if it breaks it.
     """
     schema = json.loads(shipped("manifests/schema/score.schema.json").read_text(encoding="utf-8"))
-    for error in Draft202012Validator(schema).iter_errors(found):
+    for error in Draft202012Validator(schema).iter_errors(record):
         raise AfbenchError(f"the score breaks its own schema at {error.json_path}: {error.message[:200]}")
 
 
 def check_out(out: Path, submission: Path, data: Path) -> None:
-    """Refuse, before anything is read, a folder that cannot take the score.
+    """Refuse a folder that cannot take the score, before anything is read.
 
     Raises:
         UsageError: if it is a file, or lies in the submission or the benchmark.
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out '{out}' is a file; give a folder")
-    for inside in (submission, data):
-        if out.resolve().is_relative_to(inside.resolve()):
+    for input_path in (submission, data):
+        if out.resolve().is_relative_to(input_path.resolve()):
             raise UsageError(
-                f"--out '{out}' lies in '{inside}', which must stay as it is; give another folder"
+                f"--out '{out}' lies in '{input_path}', which must stay as it is; give another folder"
             )
 
 
-def write_score(out: Path, found: Mapping[str, Any], per_image: pd.DataFrame) -> None:
+def write_score(out: Path, record: Mapping[str, Any], per_image: pd.DataFrame) -> None:
     """Write per_image.parquet, then score.json, each atomically.
 
     Raises:
@@ -67,11 +67,11 @@ def write_score(out: Path, found: Mapping[str, Any], per_image: pd.DataFrame) ->
         AfbenchError: if they cannot be written.
     """
     if (out / SCORE).is_file():
-        before = read_json(out / SCORE).get("submission_id")
-        if before != found["submission_id"]:
-            raise UsageError(f"--out '{out}' holds the score of '{before}'; give another folder")
+        stored_id = read_json(out / SCORE).get("submission_id")
+        if stored_id != record["submission_id"]:
+            raise UsageError(f"--out '{out}' holds the score of '{stored_id}'; give another folder")
     stream = io.BytesIO()
     columns = [pa.array(per_image[field.name], type=field.type, from_pandas=True) for field in _PER_IMAGE]
     pq.write_table(pa.Table.from_arrays(columns, schema=_PER_IMAGE), stream, compression="zstd")
     commit_bytes(out / PER_IMAGE, stream.getvalue())
-    commit_bytes(out / SCORE, json_bytes(found))
+    commit_bytes(out / SCORE, json_bytes(record))

@@ -31,32 +31,36 @@ class Bad(Exception):
 def main() -> None:
     data = sys.stdin.buffer.read()
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    most_rows, memory = map(int, sys.argv[1:])
+    max_rows, memory = map(int, sys.argv[1:])
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     out = sys.stdout.buffer
     try:
-        for name, mask in _rows(data, most_rows):
+        for name, mask in _rows(data, max_rows):
             out.write(FRAME.pack(len(name), len(mask)) + name + mask)
-    except Bad as bad:
-        _tell(out, *bad.args)
+    except Bad as problem:
+        _report(out, *problem.args)
     except MemoryError:
-        _tell(out, "AF011", "takes too much memory to read")
+        _report(out, "AF011", "takes too much memory to read")
     except Exception as error:  # a stranger's bytes make the library raise almost anything
-        lacking = type(error).__name__ == "ArrowMemoryError" or "alloc" in str(error)
-        told = "takes too much memory to read" if lacking else f"no readable Parquet ({type(error).__name__})"
-        _tell(out, "AF011" if lacking else "AF008", told)
+        lacks_memory = type(error).__name__ == "ArrowMemoryError" or "alloc" in str(error)
+        message = (
+            "takes too much memory to read"
+            if lacks_memory
+            else f"no readable Parquet ({type(error).__name__})"
+        )
+        _report(out, "AF011" if lacks_memory else "AF008", message)
     out.flush()
 
 
-def _tell(out: Any, code: str, what: str) -> None:
-    told = what.encode()
-    out.write(FRAME.pack(PROBLEM, len(told)) + code.encode() + told)
+def _report(out: Any, code: str, message: str) -> None:
+    encoded = message.encode()
+    out.write(FRAME.pack(PROBLEM, len(encoded)) + code.encode() + encoded)
 
 
-def _rows(data: bytes, most: int) -> Iterator[tuple[bytes, bytes]]:
+def _rows(data: bytes, max_rows: int) -> Iterator[tuple[bytes, bytes]]:
     with pq.ParquetFile(io.BytesIO(data), pre_buffer=False, page_checksum_verification=True) as file:
-        if file.metadata.num_rows > most:
-            raise Bad("AF011", f"claims {file.metadata.num_rows} rows, at most {most} are needed")
+        if file.metadata.num_rows > max_rows:
+            raise Bad("AF011", f"claims {file.metadata.num_rows} rows, at most {max_rows} are needed")
         schema = file.schema_arrow
         _check_columns(file, schema)
         # one row at a time: a dictionary lets thousands of rows share one large value
@@ -94,7 +98,7 @@ def _flat(values: Any) -> Any:
 
 
 def _refuse_floats(file: Any, names: list[str]) -> None:
-    """Floats are never taken; what is worse than their type is said first."""
+    """Refuse floats, and name bad values before the wrong type."""
     for batch in file.iter_batches(batch_size=64, columns=names, use_threads=False):
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             numbers = _flat(column).drop_null().to_numpy(zero_copy_only=False)

@@ -1,4 +1,4 @@
-"""Walk the files of a submission once: check each, count it against the truth, and keep what the score needs."""
+"""Read the files of a submission once: check each, count its pixels against the truth, keep what the score needs."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from afbench.metrics import Counts, auc, count_pixels, f1, f1_best
 from afbench.storage.manifests import AUTHENTIC
 
 from . import arrays
-from .archive import HDF5, MANIFEST, Member, Package
-from .masks import largest_png, read_mask, read_probability
-from .parquet import read_parquet
-from .problems import Problems, Refused
+from .mask_png import largest_png, read_mask, read_probability
+from .package import HDF5, MANIFEST, Member, Package
+from .parquet_masks import read_parquet
+from .problems import Problems, Refusal
 from .submission import Claims
 from .truth import Baseline, Cell, Truth
 
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
 
 
-class Place(NamedTuple):
-    """What a path stands for: a mask, a probability map or a table of masks; ``sample_id`` is empty for a table."""
+class PredictionPath(NamedTuple):
+    """The meaning of a path: ``kind`` is mask, probability or table; ``sample_id`` is empty for a table of masks."""
 
     kind: str
     cell: Cell
     sample_id: str
 
 
-class Ranked(NamedTuple):
-    """What a probability map is worth; NaN where undefined."""
+class MapScores(NamedTuple):
+    """The scores of a probability map; NaN where undefined."""
 
     auc: float
     f1_best: float
 
 
 @dataclass
-class Found:
-    """What a walk gathers: counts of decoded masks and probability figures by cell and sample, oddities, and hashes by path.
+class PredictionTally:
+    """What reading a submission yields: pixel counts and map scores by cell and sample, oddities, and hashes by path.
 
-    ``claimed`` are the masks that were there, decoded or not; ``refused`` the paths of masks that a problem was noted for.
+    ``claimed`` are all masks of the submission, decoded or not; ``refused_paths`` the masks that a problem was noted for.
     """
 
     counts: dict[Cell, dict[str, Counts]] = field(default_factory=dict)
     claimed: set[tuple[Cell, str]] = field(default_factory=set)
-    ranked: dict[Cell, dict[str, Ranked]] = field(default_factory=dict)
-    odd: Problems = field(default_factory=Problems)
+    map_scores: dict[Cell, dict[str, MapScores]] = field(default_factory=dict)
+    oddities: Problems = field(default_factory=Problems)
     hashes: dict[str, str] = field(default_factory=dict)
-    refused: set[str] = field(default_factory=set)
+    refused_paths: set[str] = field(default_factory=set)
 
     def content_sha256(self) -> str:
-        """One hash of all predictions: paths and hashes in order of paths, whatever they were packed in."""
+        """Hash all predictions as one: paths and hashes in order of paths, so that packing does not matter."""
         lines = (
             f"{digest}  {path}\n"
             for path, digest in sorted(self.hashes.items())
@@ -61,31 +61,33 @@ class Found:
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def place_of(path: str) -> Place | None:
+def parse_path(path: str) -> PredictionPath | None:
     """Read a path by the layout of a submission; None if it has no place in it."""
     parts = path.split("/")
     if len(parts) == 5 and path.endswith(".png") and parts[0] in ("predictions", "probs"):
         kind = "mask" if parts[0] == "predictions" else "probability"
-        return Place(kind, Cell(*parts[1:4]), parts[4].removesuffix(".png"))
+        return PredictionPath(kind, Cell(*parts[1:4]), parts[4].removesuffix(".png"))
     if len(parts) == 4 and path.endswith(".parquet") and parts[0] == "predictions":
-        return Place("table", Cell(parts[1], parts[2], parts[3].removesuffix(".parquet")), "")
+        return PredictionPath("table", Cell(parts[1], parts[2], parts[3].removesuffix(".parquet")), "")
     return None
 
 
 def mask_path(cell: Cell, sample_id: str) -> str:
-    """Where the PNG of a mask belongs."""
+    """Return the path that the PNG of a mask has in a submission."""
     return f"predictions/{cell}/{sample_id}.png"
 
 
 def is_sample(path: str, truth: Truth) -> bool:
-    """Whether a path stands for a sample of the benchmark."""
-    place = place_of(path)
-    return place is not None and place.sample_id in truth.cells.get(place.cell, ())
+    """Return whether a path belongs to a sample of the benchmark."""
+    prediction_path = parse_path(path)
+    return prediction_path is not None and prediction_path.sample_id in truth.cells.get(
+        prediction_path.cell, ()
+    )
 
 
-def wanted_cells(claims: Claims, truth: Truth) -> list[Cell]:
-    """The cells of the localizers that a submission names: all of them, or those that were there when it was made."""
-    return [cell for cell in truth.cells if cell.localizer in claims.localizers and claims.wants(cell)]
+def expected_cells(claims: Claims, truth: Truth) -> list[Cell]:
+    """Return the cells of a submission's localizers: all, or those that the benchmark had when it was made."""
+    return [cell for cell in truth.cells if cell.localizer in claims.localizers and claims.covers(cell)]
 
 
 def walk_predictions(
@@ -94,7 +96,7 @@ def walk_predictions(
     truth: Truth,
     problems: Problems,
     advance: Callable[[int], None] = lambda images: None,
-) -> Found:
+) -> PredictionTally:
     """Check and count every file; problems are noted, never raised.
 
     Args:
@@ -102,26 +104,26 @@ def walk_predictions(
         claims: its manifest.
         truth: the benchmark.
         problems: noted here: AF003 to AF014.
-        advance: told how many images were just counted.
+        advance: called with the number of images just counted.
     Raises:
         AfbenchError: if the benchmark is damaged.
     """
-    found = Found(refused=set(package.refused))
-    walk = _Walk(claims, truth, problems, found, advance)
+    tally = PredictionTally(refused_paths=set(package.refused_names))
+    walk = _Walk(claims, truth, problems, tally, advance)
     try:
         for member in package.walk():
             if member.path != MANIFEST:
                 try:
                     walk.visit(member)
-                except Refused as refused:
-                    problems.add(refused.code, member.path, refused.what)
-                    found.refused.add(member.path)
-    except Refused as refused:
-        problems.add(refused.code, "the archive", refused.what)
+                except Refusal as refusal:
+                    problems.add(refusal.code, member.path, refusal.message)
+                    tally.refused_paths.add(member.path)
+    except Refusal as refusal:
+        problems.add(refusal.code, "the archive", refusal.message)
     if claims.files is not None:
         absent = claims.files.keys() - package.names | claims.files.keys() & {MANIFEST}
         problems.extend("AF014", ((path, "is listed in files_sha256 but not there") for path in absent))
-    return found
+    return tally
 
 
 @dataclass(frozen=True)
@@ -129,136 +131,140 @@ class _Walk:
     claims: Claims
     truth: Truth
     problems: Problems
-    found: Found
+    tally: PredictionTally
     advance: Callable[[int], None]
 
     def visit(self, member: Member) -> None:
         """Check one file.
 
         Raises:
-            Refused: if it cannot be taken.
+            Refusal: if it cannot be taken.
         """
         path = member.path
         if self.claims.files is not None and path not in self.claims.files:
             self.problems.add("AF014", path, "is not listed in files_sha256")
         if path.lower().endswith(_HDF5_SUFFIXES):
-            raise Refused("AF013", "external storage can read local files; send PNG")
+            raise Refusal("AF013", "external storage can read local files; send PNG")
         if path.lower().endswith(arrays.SUFFIXES):
-            for code, what in arrays.refusals(path, member.read(arrays.LARGEST)):
-                self.problems.add(code, path, what)
+            for code, message in arrays.refusals(path, member.read(arrays.LARGEST)):
+                self.problems.add(code, path, message)
             return
-        place = place_of(path)
-        if place is None:
-            raise Refused("AF003", "has no place in a submission")
-        self._check_cell(place.cell)
-        if place.kind == "table":
-            self._table(member, place.cell)
+        prediction_path = parse_path(path)
+        if prediction_path is None:
+            raise Refusal("AF003", "has no place in a submission")
+        self._check_cell(prediction_path.cell)
+        if prediction_path.kind == "table":
+            self._table(member, prediction_path.cell)
             return
-        shape = self._shape(place.cell, place.sample_id)
-        if place.kind == "mask":
-            self._claim(place.cell, place.sample_id)
-            self._count(place.cell, place.sample_id, self._read(member, largest_png(shape)))
+        shape = self._shape(prediction_path.cell, prediction_path.sample_id)
+        if prediction_path.kind == "mask":
+            self._claim(prediction_path.cell, prediction_path.sample_id)
+            self._count(
+                prediction_path.cell, prediction_path.sample_id, self._read(member, largest_png(shape))
+            )
         else:
-            self._rank(place.cell, place.sample_id, self._read(member, largest_png(shape)))
+            self._rank(
+                prediction_path.cell, prediction_path.sample_id, self._read(member, largest_png(shape))
+            )
 
     def _read(self, member: Member, limit: int) -> bytes:
         data = member.read(limit)
-        self.found.hashes[member.path] = hashlib.sha256(data).hexdigest()
-        wanted = (self.claims.files or {}).get(member.path)
-        if isinstance(wanted, str) and wanted != self.found.hashes[member.path]:
+        self.tally.hashes[member.path] = hashlib.sha256(data).hexdigest()
+        expected = (self.claims.files or {}).get(member.path)
+        if isinstance(expected, str) and expected != self.tally.hashes[member.path]:
             self.problems.add("AF014", member.path, "has another sha256 than files_sha256 says")
         if data.startswith(HDF5):
-            raise Refused("AF013", "is HDF5 by another name; send PNG")
+            raise Refusal("AF013", "is HDF5 by another name; send PNG")
         return data
 
     def _check_cell(self, cell: Cell) -> None:
         if cell.localizer not in self.truth.weights:
-            raise Refused("AF003", f"localizer '{cell.localizer}' attacked nothing in this benchmark")
-        if cell.config not in self.truth.facts:
-            raise Refused("AF003", f"config '{cell.config}' is not in this benchmark")
+            raise Refusal("AF003", f"localizer '{cell.localizer}' attacked nothing in this benchmark")
+        if cell.config not in self.truth.settings:
+            raise Refusal("AF003", f"config '{cell.config}' is not in this benchmark")
         if cell not in self.truth.cells:
-            raise Refused("AF003", f"the benchmark has no {cell}")
+            raise Refusal("AF003", f"the benchmark has no {cell}")
         if cell.localizer not in self.claims.localizers or cell.config not in self.claims.configs:
-            raise Refused("AF003", f"{MANIFEST} names no localizer and config of {cell}")
-        if not self.claims.wants(cell):
-            raise Refused("AF003", f"{MANIFEST} has no hash of {cell.config} on {cell.source}, added later")
+            raise Refusal("AF003", f"{MANIFEST} names no localizer and config of {cell}")
+        if not self.claims.covers(cell):
+            raise Refusal("AF003", f"{MANIFEST} has no hash of {cell.config} on {cell.source}, added later")
 
     def _shape(self, cell: Cell, sample_id: str) -> tuple[int, int]:
         if sample_id not in self.truth.cells[cell]:
-            raise Refused("AF003", f"sample '{sample_id}' is not in {cell.source}/{cell.config}")
+            raise Refusal("AF003", f"sample '{sample_id}' is not in {cell.source}/{cell.config}")
         return self.truth.shapes[cell.source, sample_id]
 
     def _table(self, member: Member, cell: Cell) -> None:
         samples = self.truth.cells[cell]
-        sizes = [largest_png(self.truth.shapes[cell.source, one]) for one in samples]
+        sizes = [largest_png(self.truth.shapes[cell.source, sample_id]) for sample_id in samples]
         data = self._read(member, sum(sizes) + 1_000_000)
-        for sample_id, png in read_parquet(
-            data, most_rows=len(samples) + 1000, largest=max(sizes, default=0)
-        ):
+        for sample_id, png in read_parquet(data, max_rows=len(samples) + 1000, largest=max(sizes, default=0)):
             try:
                 self._shape(cell, sample_id)
                 self._claim(cell, sample_id)
                 self._count(cell, sample_id, png)
-            except Refused as refused:
-                self.problems.add(refused.code, f"{member.path}: {sample_id}", refused.what)
-                self.found.refused.add(mask_path(cell, sample_id))
+            except Refusal as refusal:
+                self.problems.add(refusal.code, f"{member.path}: {sample_id}", refusal.message)
+                self.tally.refused_paths.add(mask_path(cell, sample_id))
 
     def _claim(self, cell: Cell, sample_id: str) -> None:
-        """Take a place before its mask is read: a second one is a double, even if the first is broken."""
-        if (cell, sample_id) in self.found.claimed:
-            raise Refused("AF005", f"sample '{sample_id}' of {cell} is there twice")
-        self.found.claimed.add((cell, sample_id))
+        """Record a mask before it is read: a second one is a double, even if the first is broken."""
+        if (cell, sample_id) in self.tally.claimed:
+            raise Refusal("AF005", f"sample '{sample_id}' of {cell} is there twice")
+        self.tally.claimed.add((cell, sample_id))
 
     def _count(self, cell: Cell, sample_id: str, data: bytes) -> None:
         mask = read_mask(data, self.truth.shapes[cell.source, sample_id])
         counts = count_pixels(mask, self.truth.masks.read(cell.source, sample_id))
-        self.found.counts.setdefault(cell, {})[sample_id] = counts
+        self.tally.counts.setdefault(cell, {})[sample_id] = counts
         self._note_oddities(f"{cell}/{sample_id}", counts)
         self.advance(1)
 
-    def _note_oddities(self, where: str, counts: Counts) -> None:
+    def _note_oddities(self, location: str, counts: Counts) -> None:
         tp, fp, fn, tn = counts
         if tp + fp == 0 or fn + tn == 0:
-            self.found.odd.add("constant", where, "one value everywhere")
+            self.tally.oddities.add("constant", location, "one value everywhere")
         elif fp == fn == 0:
-            self.found.odd.add("copy", where, "the truth, pixel by pixel")
+            self.tally.oddities.add("copy", location, "the truth, pixel by pixel")
 
     def _rank(self, cell: Cell, sample_id: str, data: bytes) -> None:
         levels = read_probability(data, self.truth.shapes[cell.source, sample_id])
         truth = self.truth.masks.read(cell.source, sample_id)
-        ranked = self.found.ranked.setdefault(cell, {})
-        ranked[sample_id] = Ranked(float(auc(levels, truth)), float(f1_best(levels, truth)))
+        map_scores = self.tally.map_scores.setdefault(cell, {})
+        map_scores[sample_id] = MapScores(float(auc(levels, truth)), float(f1_best(levels, truth)))
 
 
-def note_missing(found: Found, claims: Claims, truth: Truth, problems: Problems) -> None:
-    """AF004 for every sample of the named localizers whose mask was not decoded, unless it was refused with another code.
+def note_missing(tally: PredictionTally, claims: Claims, truth: Truth, problems: Problems) -> None:
+    """Note AF004 for every sample of the named localizers without a mask, unless another code refused its mask.
 
     Authentic images may be left out as a whole.
     """
-    for cell in wanted_cells(claims, truth):
-        there = found.counts.get(cell, {})
-        if cell.config == AUTHENTIC and not there:
+    for cell in expected_cells(claims, truth):
+        counts = tally.counts.get(cell, {})
+        if cell.config == AUTHENTIC and not counts:
             continue
         problems.extend(
             "AF004",
             (
-                (f"{cell}/{one}", "has no prediction")
-                for one in truth.cells[cell]
-                if one not in there and mask_path(cell, one) not in found.refused
+                (f"{cell}/{sample_id}", "has no prediction")
+                for sample_id in truth.cells[cell]
+                if sample_id not in counts and mask_path(cell, sample_id) not in tally.refused_paths
             ),
         )
 
 
-def note_baselines(found: Found, truth: Truth) -> None:
-    """Whole cells that are the undefended localizer's own masks, as far as its counts can tell."""
-    for cell, counts in found.counts.items():
+def note_baselines(tally: PredictionTally, truth: Truth) -> None:
+    """Note cells whose masks all have the counts of the undefended localizer's masks."""
+    for cell, counts in tally.counts.items():
         baselines = truth.cells[cell]
-        if counts and all(_is_baseline(one, baselines[name]) for name, one in counts.items()):
-            found.odd.add("baseline", str(cell), "all masks score exactly as without a defence")
+        if counts and all(
+            _is_baseline(sample_counts, baselines[name]) for name, sample_counts in counts.items()
+        ):
+            tally.oddities.add("baseline", str(cell), "all masks score exactly as without a defence")
 
 
 def _is_baseline(counts: Counts, baseline: Baseline) -> bool:
     if baseline.counts is not None:
         return counts == baseline.counts
-    mine = f1(counts)
-    return mine == baseline.f1_undefended or (math.isnan(mine) and math.isnan(baseline.f1_undefended))
+    defended = f1(counts)
+    return defended == baseline.f1_undefended or (math.isnan(defended) and math.isnan(baseline.f1_undefended))

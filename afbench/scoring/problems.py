@@ -1,4 +1,4 @@
-"""What can be wrong with a submission: stable codes, exact counts, the first of each by name."""
+"""The problems of a submission: stable codes, exact counts, the first of each by name."""
 
 from __future__ import annotations
 
@@ -29,37 +29,37 @@ TITLES = {
     "AF016": "content is on the board already",
     "AF017": "made with other weights",
 }
-NAMED = 20
+MAX_NAMED = 20
 """How many problems of one code are named; all are counted."""
 _SLACK = 2000
 
 
-class Refused(Exception):
-    """Something in a submission that is not accepted: its code, and what was found."""
+class Refusal(Exception):
+    """Part of a submission is not accepted: the problem's code and a message."""
 
-    def __init__(self, code: str, what: str) -> None:
-        super().__init__(f"{code}: {what}")
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
         self.code = code
-        self.what = what
+        self.message = message
 
 
 @dataclass(frozen=True, order=True)
-class Problem:
-    """One thing that is wrong: where in the submission, and what; both printable."""
+class SubmissionProblem:
+    """One problem: its location in the submission and a message; both printable."""
 
     code: str
-    where: str
-    what: str
+    location: str
+    message: str
 
 
 @dataclass
 class Problems:
-    """Collects problems in any order; keeps the first of each code by name, so memory is bounded."""
+    """Problems in any order; only the first of each code are kept by name, so memory is bounded."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    kept: dict[str, list[Problem]] = field(default_factory=dict)
+    first_problems: dict[str, list[SubmissionProblem]] = field(default_factory=dict)
 
-    def add(self, code: str, where: str, what: str) -> None:
+    def add(self, code: str, location: str, message: str) -> None:
         """Note one problem; names come from a stranger, so control characters are escaped.
 
         Raises:
@@ -67,61 +67,64 @@ class Problems:
         """
         raise_if_stopped()
         self.counts[code] += 1
-        kept = self.kept.setdefault(code, [])
-        kept.append(Problem(code, printable(where), printable(what)))
-        if len(kept) > _SLACK:
-            kept[:] = sorted(kept)[:NAMED]
+        problems = self.first_problems.setdefault(code, [])
+        problems.append(SubmissionProblem(code, printable(location), printable(message)))
+        if len(problems) > _SLACK:
+            problems[:] = sorted(problems)[:MAX_NAMED]
 
-    def extend(self, code: str, found: Iterable[tuple[str, str]]) -> None:
-        for where, what in found:
-            self.add(code, where, what)
+    def extend(self, code: str, items: Iterable[tuple[str, str]]) -> None:
+        for location, message in items:
+            self.add(code, location, message)
 
-    def merge(self, others: Problems) -> None:
-        """Take over what another collected; counts stay exact."""
-        self.counts.update(others.counts)
-        for code, found in others.kept.items():
-            self.kept.setdefault(code, []).extend(found)
+    def merge(self, additional: Problems) -> None:
+        """Add the problems of another collection; counts stay exact."""
+        self.counts.update(additional.counts)
+        for code, problems in additional.first_problems.items():
+            self.first_problems.setdefault(code, []).extend(problems)
 
     def __bool__(self) -> bool:
         return bool(self.counts)
 
     def as_json(self) -> list[dict[str, Any]]:
-        """One entry per code: exact count, and the first 20 by name."""
+        """Return one entry per code: the exact count, and the first 20 by name."""
         return [
             {
                 "code": code,
                 "title": TITLES[code],
                 "count": self.counts[code],
-                "first": [{"where": one.where, "what": one.what} for one in sorted(self.kept[code])[:NAMED]],
+                "first": [
+                    {"where": problem.location, "what": problem.message}
+                    for problem in sorted(self.first_problems[code])[:MAX_NAMED]
+                ],
             }
             for code in sorted(self.counts)
         ]
 
     def lines(self) -> list[str]:
-        """The same for people."""
-        told = []
+        """Return the same as lines for people."""
+        lines = []
         for entry in self.as_json():
-            told.append(f"{entry['code']} {entry['title']}: {entry['count']}")
-            told += [f"  {one['where']}: {one['what']}" for one in entry["first"]]
-            if entry["count"] > NAMED:
-                told.append(f"  ... and {entry['count'] - NAMED} more")
-        return told
+            lines.append(f"{entry['code']} {entry['title']}: {entry['count']}")
+            lines += [f"  {problem['where']}: {problem['what']}" for problem in entry["first"]]
+            if entry["count"] > MAX_NAMED:
+                lines.append(f"  ... and {entry['count'] - MAX_NAMED} more")
+        return lines
 
 
 class InvalidSubmission(AfbenchError):
     """A submission with problems; nothing was written."""
 
     def __init__(self, submission: str, problems: Problems) -> None:
-        told = ", ".join(f"{code} ({count})" for code, count in sorted(problems.counts.items()))
-        super().__init__(f"submission '{printable(submission)}' is invalid: {told}")
+        counts = ", ".join(f"{code} ({count})" for code, count in sorted(problems.counts.items()))
+        super().__init__(f"submission '{printable(submission)}' is invalid: {counts}")
         self.problems = problems
 
     def as_json(self) -> dict[str, Any]:
-        """The verdict for programs."""
+        """Return the verdict for programs."""
         return {"valid": False, "problems": self.problems.as_json()}
 
 
 def printable(text: str, longest: int = 300) -> str:
-    """A stranger's text, safe for a terminal and for UTF-8: other characters escaped, cut where it is long."""
+    """Make a stranger's text safe for a terminal and for UTF-8: escape other characters, cut long texts."""
     safe = text if text.isprintable() else ascii(text)[1:-1]
     return safe if len(safe) <= longest else safe[: longest - 3] + "..."

@@ -1,4 +1,4 @@
-"""From a submission to its score: everything is checked first, nothing is written for what is invalid."""
+"""Check and score a submission; nothing is written for an invalid one."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from afbench.core import AfbenchError, UsageError
 from afbench.storage.manifests import AUTHENTIC, read_json
 from afbench.version import __version__
 
-from .archive import open_package
 from .chance import baseline_tables, chance, constant_masks
-from .masks import largest_png
+from .mask_png import largest_png
 from .output import COLUMNS, check_out, check_score, write_score
+from .package import open_package
 from .predictions import (
-    Found,
-    Ranked,
+    MapScores,
+    PredictionTally,
+    expected_cells,
     is_sample,
     note_baselines,
     note_missing,
     walk_predictions,
-    wanted_cells,
 )
-from .problems import NAMED, InvalidSubmission, Problems
-from .submission import ABOUT, Claims, read_claims
-from .tables import build_tables
-from .truth import Truth, open_truth, over_the_bare
+from .problems import MAX_NAMED, InvalidSubmission, Problems
+from .score_tables import build_tables
+from .submission import SUBMISSION_FIELDS, Claims, read_claims
+from .truth import Truth, open_truth, use_bare_baselines
 from .versions import dataset_version
 
 SCHEMA_VERSION = 1
@@ -39,14 +39,14 @@ _ODD = {
     "constant": "masks are of one value",
     "copy": "masks are the truth, pixel by pixel",
 }
-_NO_MAP = Ranked(math.nan, math.nan)
+_NO_MAP = MapScores(math.nan, math.nan)
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A valid submission, counted: one row of ``per_image`` per mask; ``missing`` masks if it is partial.
+    """A valid submission, counted: ``per_image`` has one row per mask; ``missing`` counts the masks that a partial one lacks.
 
-    ``localizers`` say what each one is that the submission stands before, as the benchmark's manifests record it.
+    ``localizers`` describe the defended localizers, as the benchmark's manifests record them.
     ``parts`` are the hashes of the configs and sources it covers, by localizer; ``not_covered`` are configs of its localizers that
     were added to the benchmark after it was made.
     """
@@ -74,7 +74,7 @@ class Examined:
 
 @dataclass(frozen=True)
 class Scored:
-    """A score as score.json holds it, and the counts that every figure of it follows from."""
+    """A score as score.json holds it, and the counts per image that all its figures follow from."""
 
     score: dict[str, Any]
     per_image: pd.DataFrame
@@ -96,52 +96,52 @@ def examine(
         data: the benchmark it predicts on; truth and baselines come from there.
         partial: accept missing predictions.
         board: a folder of score.json files, in which this content must not be yet.
-        start: told how many images there are to count.
-        advance: told how many were just counted.
+        start: called with the number of images to count.
+        advance: called with the number of images just counted.
     Raises:
         InvalidSubmission: with every problem.
         UsageError: if a path is none of what it should be.
         AfbenchError: if the benchmark is damaged, or of untrained weights.
     """
     submission, truth = Path(submission), open_truth(Path(data))
-    taken = _content_on(Path(board)) if board is not None else {}
+    ids_on_board = _content_on(Path(board)) if board is not None else {}
     problems = Problems()
-    most = 2 * sum(map(len, truth.cells.values())) + 10_000
+    max_members = 2 * sum(map(len, truth.cells.values())) + 10_000
     package = open_package(
         submission,
         problems,
         is_sample=lambda path: is_sample(path, truth),
-        max_members=most,
-        max_bytes=_budget(truth, most),
+        max_members=max_members,
+        max_bytes=_budget(truth, max_members),
     )
     if problems and not package.sizes:
         raise InvalidSubmission(submission.name, problems)
-    claims = read_claims(package, 400 * most, truth, problems)
+    claims = read_claims(package, 400 * max_members, truth, problems)
     _refuse_untrained(claims, truth, data)
-    start(sum(len(truth.cells[cell]) for cell in wanted_cells(claims, truth)))
-    found = walk_predictions(package, claims, truth, problems, advance)
+    start(sum(len(truth.cells[cell]) for cell in expected_cells(claims, truth)))
+    tally = walk_predictions(package, claims, truth, problems, advance)
     missing = Problems()
-    note_missing(found, claims, truth, missing)
-    if not found.counts and not found.refused:
+    note_missing(tally, claims, truth, missing)
+    if not tally.counts and not tally.refused_paths:
         problems.add("AF004", "predictions", "holds no prediction at all")
     if not partial:
         problems.merge(missing)
-    content = found.content_sha256()
-    if content in taken:
-        problems.add("AF016", "predictions", f"'{taken[content]}' has the very same files")
+    content = tally.content_sha256()
+    if content in ids_on_board:
+        problems.add("AF016", "predictions", f"'{ids_on_board[content]}' has the very same files")
     if problems:
         raise InvalidSubmission(submission.name, problems)
     if claims.manifest["attack_knowledge"] == "adaptive":
         for localizer in claims.localizers:
-            truth = over_the_bare(truth, localizer)
-    note_baselines(found, truth)
+            truth = use_bare_baselines(truth, localizer)
+    note_baselines(tally, truth)
     return Examined(
         claims.manifest,
         {name: truth.localizers[name] for name in claims.localizers},
-        per_image_table(found, truth),
-        _warnings(found.odd),
+        per_image_table(tally, truth),
+        _warnings(tally.oddities),
         content,
-        _parts(claims, found, truth),
+        _parts(claims, tally, truth),
         _not_covered(claims, truth),
         missing.counts["AF004"],
     )
@@ -168,12 +168,12 @@ def score(
     if out is not None:
         check_out(Path(out), Path(submission), Path(data))
     examined = examine(submission, data, partial=partial, board=board, start=start, advance=advance)
-    told, localizers = examined.manifest, list(examined.parts)
-    warnings = [one["message"] for one in examined.warnings]
+    manifest, localizers = examined.manifest, list(examined.parts)
+    warnings = [warning["message"] for warning in examined.warnings]
     constant = {name: why for name in localizers if (why := constant_masks(examined.per_image, name))}
-    found = {
+    record = {
         "schema_version": SCHEMA_VERSION,
-        **{key: told[key] for key in (*ABOUT, "dataset")},
+        **{key: manifest[key] for key in (*SUBMISSION_FIELDS, "dataset")},
         "localizers": dict(examined.localizers),
         "content_sha256": examined.content_sha256,
         "afbench_version": __version__,
@@ -185,30 +185,39 @@ def score(
         "untrained": False,
         "warnings": warnings + [f"AF015: {name} is not ranked: {why}" for name, why in constant.items()],
         "baselines": {name: _baselines(examined.per_image, name) for name in localizers},
-        **build_tables(examined.per_image, seen=told["defence"]["trained_on"]),
+        **build_tables(examined.per_image, seen_in_training=manifest["defence"]["trained_on"]),
     }
-    check_score(found)
+    check_score(record)
     if out is not None:
-        write_score(Path(out), found, examined.per_image)
-    return Scored(found, examined.per_image)
+        write_score(Path(out), record, examined.per_image)
+    return Scored(record, examined.per_image)
 
 
-def per_image_table(found: Found, truth: Truth) -> pd.DataFrame:
-    """One row per counted mask, sorted by localizer, source, config and sample."""
+def per_image_table(tally: PredictionTally, truth: Truth) -> pd.DataFrame:
+    """Build a table of one row per counted mask, sorted by localizer, source, config and sample."""
     rows = []
-    for cell in sorted(found.counts):
-        facts = truth.facts[cell.config]
-        for sample_id, counts in sorted(found.counts[cell].items()):
+    for cell in sorted(tally.counts):
+        setting = truth.settings[cell.config]
+        for sample_id, counts in sorted(tally.counts[cell].items()):
             baseline = truth.cells[cell][sample_id]
-            ranked = found.ranked.get(cell, {}).get(sample_id, _NO_MAP)
+            map_scores = tally.map_scores.get(cell, {}).get(sample_id, _NO_MAP)
             rows.append(
-                (*cell, facts.attack, facts.phi, facts.steps, sample_id, *counts, *baseline[:2], *ranked)
+                (
+                    *cell,
+                    setting.attack,
+                    setting.phi,
+                    setting.steps,
+                    sample_id,
+                    *counts,
+                    *baseline[:2],
+                    *map_scores,
+                )
             )
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _baselines(per_image: pd.DataFrame, localizer: str) -> dict[str, Any]:
-    """What a localizer's figures are to be read beside, over all attacked images."""
+    """Return the baselines that a localizer's figures are read beside, over all attacked images."""
     tables, against = baseline_tables(per_image, localizer), chance(per_image, localizer)
     return {
         **{name: table["micro"] for name, table in tables.items()},
@@ -216,33 +225,33 @@ def _baselines(per_image: pd.DataFrame, localizer: str) -> dict[str, Any]:
     }
 
 
-def _parts(claims: Claims, found: Found, truth: Truth) -> dict[str, dict[str, dict[str, str]]]:
-    """Hashes of what a submission covers, missing masks or not; authentic images only where it has them."""
-    covered: dict[str, dict[str, dict[str, str]]] = {}
-    for cell in wanted_cells(claims, truth):
-        if cell.config != AUTHENTIC or cell in found.counts:
-            sources = covered.setdefault(cell.localizer, {}).setdefault(cell.config, {})
+def _parts(claims: Claims, tally: PredictionTally, truth: Truth) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the hashes of the parts that a submission covers, even with masks missing; authentic parts only if it has masks."""
+    parts: dict[str, dict[str, dict[str, str]]] = {}
+    for cell in expected_cells(claims, truth):
+        if cell.config != AUTHENTIC or cell in tally.counts:
+            sources = parts.setdefault(cell.localizer, {}).setdefault(cell.config, {})
             sources[cell.source] = truth.parts[cell.config][cell.source]
-    return covered
+    return parts
 
 
 def _not_covered(claims: Claims, truth: Truth) -> list[str]:
-    """Configs of the named localizers, with their source, that a submission was made before."""
+    """List configs of the named localizers, with their source, that are newer than the submission."""
     return sorted(
         f"{cell.config} on {cell.source}"
         for cell in truth.cells
-        if cell.localizer in claims.localizers and cell.config != AUTHENTIC and not claims.wants(cell)
+        if cell.localizer in claims.localizers and cell.config != AUTHENTIC and not claims.covers(cell)
     )
 
 
-def _budget(truth: Truth, most: int) -> int:
-    """Bytes that masks and maps of every sample take at most, and a manifest."""
+def _budget(truth: Truth, max_members: int) -> int:
+    """Return the bytes that the masks and maps of all samples and the manifest take at most."""
     images = sum(
         largest_png(truth.shapes[cell.source, sample_id])
         for cell, samples in truth.cells.items()
         for sample_id in samples
     )
-    return 2 * images + 400 * most
+    return 2 * images + 400 * max_members
 
 
 def _refuse_untrained(claims: Claims, truth: Truth, data: Path | str) -> None:
@@ -254,25 +263,25 @@ def _refuse_untrained(claims: Claims, truth: Truth, data: Path | str) -> None:
 
 
 def _content_on(board: Path) -> dict[str, str]:
-    """What is on a board: submission ids by content hash."""
+    """Return the submission ids of a board by content hash."""
     if not board.is_dir():
         raise UsageError(f"--board '{board}' is no folder of score.json files")
-    found = {}
+    ids_by_content = {}
     for path in sorted(board.rglob("*.json")):
-        told = read_json(path)
-        if isinstance(told.get("content_sha256"), str):
-            found[told["content_sha256"]] = str(told.get("submission_id"))
-    return found
+        record = read_json(path)
+        if isinstance(record.get("content_sha256"), str):
+            ids_by_content[record["content_sha256"]] = str(record.get("submission_id"))
+    return ids_by_content
 
 
-def _warnings(odd: Problems) -> list[dict[str, Any]]:
+def _warnings(oddities: Problems) -> list[dict[str, Any]]:
     return [
         {
             "code": "AF015",
             "kind": kind,
-            "message": f"AF015: {count} {_ODD[kind]}, first {min(odd.kept[kind]).where}",
+            "message": f"AF015: {count} {_ODD[kind]}, first {min(oddities.first_problems[kind]).location}",
             "count": count,
-            "first": [one.where for one in sorted(odd.kept[kind])[:NAMED]],
+            "first": [problem.location for problem in sorted(oddities.first_problems[kind])[:MAX_NAMED]],
         }
-        for kind, count in sorted(odd.counts.items())
+        for kind, count in sorted(oddities.counts.items())
     ]

@@ -1,4 +1,4 @@
-"""How sure a figure is: bootstrap over images, paired by sample, stratified by source.
+"""Compute intervals by bootstrap over images, paired by sample, stratified by source.
 
 An image is drawn with all its rows, so configs and submissions that share images are compared on the same draws.
 Intervals are percentile intervals. The same images give the same bytes, whatever the order of the rows, the machine or its
@@ -35,10 +35,10 @@ class Interval(NamedTuple):
         return self.low <= 0 <= self.high
 
 
-class Place(NamedTuple):
-    """Where a submission stands: submissions of one ``rank`` tie.
+class RankedSubmission(NamedTuple):
+    """A submission with its rank: submissions of one ``rank`` tie.
 
-    ``behind`` is the interval of its difference to the leader it was measured against: it holds 0 for those who tie, and
+    ``behind`` is the interval of its difference to the leader it was compared with: it holds 0 for those who tie, and
     ends below 0 for the first of each next group. The best of all has (0, 0).
     """
 
@@ -62,12 +62,12 @@ def resample(
     Raises:
         ValueError: if the lengths differ.
     """
-    named = np.asarray(sources, dtype=object)
-    if len(named) != len(columns):
-        raise ValueError(f"{len(columns)} images have {len(named)} sources")
+    source_names = np.asarray(sources, dtype=object)
+    if len(source_names) != len(columns):
+        raise ValueError(f"{len(columns)} images have {len(source_names)} sources")
     return {
-        str(name): _resample_source(columns[named == name], draws, [seed, *str(name).encode()])
-        for name in sorted(set(named.tolist()))
+        str(name): _resample_source(columns[source_names == name], draws, [seed, *str(name).encode()])
+        for name in sorted(set(source_names.tolist()))
     }
 
 
@@ -81,9 +81,9 @@ def _resample_source(columns: FloatArray, draws: int, entropy: Sequence[int]) ->
         size = min(step, draws - first)
         # raw words, whose stream numpy promises to keep; scaled, an image's chance is off by at most 2**-32
         words = bits.random_raw((size * count + 1) // 2).astype("<u8").view("<u4")[: size * count]
-        drawn = ((words.astype(np.uint64) * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
-        drawn += np.repeat(np.arange(size) * count, count)
-        times = np.bincount(drawn, minlength=size * count).reshape(size, count)
+        picks = ((words.astype(np.uint64) * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
+        picks += np.repeat(np.arange(size) * count, count)
+        times = np.bincount(picks, minlength=size * count).reshape(size, count)
         sums[first : first + size] = times.astype(np.float64) @ columns
     return sums
 
@@ -93,24 +93,24 @@ def on_grid(values: FloatArray) -> FloatArray:
 
     Sums then come out alike in any order and on any number of threads. It moves an F1 by less than 1e-9.
     """
-    most = float(np.abs(values).max(initial=0.0)) * len(values)
-    if not most:
+    largest_sum = float(np.abs(values).max(initial=0.0)) * len(values)
+    if not largest_sum:
         return values
-    grid = math.ldexp(1.0, 52 - math.frexp(most)[1])
+    grid = math.ldexp(1.0, 52 - math.frexp(largest_sum)[1])
     return np.asarray(np.rint(values * grid) / grid)
 
 
-def ratio(above: FloatArray, below: FloatArray) -> FloatArray:
-    """Divide draw by draw; NaN where ``below`` is 0."""
-    out = np.full(above.shape, math.nan)
-    np.divide(above, below, out=out, where=below > 0)
+def ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """Divide draw by draw; NaN where ``denominator`` is 0."""
+    out = np.full(numerator.shape, math.nan)
+    np.divide(numerator, denominator, out=out, where=denominator > 0)
     return out
 
 
-def interval(drawn: FloatArray) -> Interval | None:
-    """The 95 % interval of a figure over its draws; None where too many draws are NaN."""
-    defined = drawn[np.isfinite(drawn)]
-    if len(defined) < (1 - _MOST_UNDEFINED) * len(drawn):
+def interval(values: FloatArray) -> Interval | None:
+    """Return the 95 % interval of a figure over its draws; None where too many draws are NaN."""
+    defined = values[np.isfinite(values)]
+    if len(defined) < (1 - _MOST_UNDEFINED) * len(values):
         return None
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(float(low), float(high))
@@ -124,7 +124,7 @@ def mean_interval(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval | None:
-    """The interval of a mean over rows; rows of one source and sample are one image.
+    """Return the interval of a mean over rows; rows of one source and sample are one image.
 
     NaN rows are left out. None with fewer than two images: one image says nothing of others.
     """
@@ -142,7 +142,7 @@ def rp_interval(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval | None:
-    """The interval of RP in percent, both means over the same drawn images; otherwise as ``mean_interval``."""
+    """Return the interval of RP in percent, both means over the same drawn images; otherwise as ``mean_interval``."""
     images = _by_image([f1, f1_original], sources, samples)
     sums = _total(images, draws, seed)
     return None if sums is None else interval(100.0 * ratio(sums[:, 0], sums[:, 1]))
@@ -158,9 +158,9 @@ def difference_interval(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Interval | None:
-    """The interval of what two submissions differ by, ``first`` minus ``second``, row by row of the same images.
+    """Return the interval of the difference of two submissions, ``first`` minus ``second``, row by row of the same images.
 
-    The difference of mean F1; with ``f1_original``, of RP in points.
+    It is the difference of mean F1 or, with ``f1_original``, of RP in points.
     """
     gap = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     if f1_original is None:
@@ -176,7 +176,7 @@ def tie_groups(
     f1_original: npt.ArrayLike | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-) -> list[Place]:
+) -> list[RankedSubmission]:
     """Rank submissions by mean F1 or, with ``f1_original``, by RP; those that cannot be told apart share a rank.
 
     The rule: from the best down, the first leads a group; each next one joins it while the paired 95 % interval of its
@@ -199,10 +199,10 @@ def tie_groups(
         *(scores[name] for name in names),
     ]
     sums = _total(_by_image(columns, sources, samples), draws, seed)
-    whole = np.stack([np.asarray(column, dtype=np.float64) for column in columns])
-    whole = whole[:, np.isfinite(whole).all(axis=0)]
-    totals = [math.fsum(column) for column in whole.tolist()]
-    value = {
+    defined_values = np.stack([np.asarray(column, dtype=np.float64) for column in columns])
+    defined_values = defined_values[:, np.isfinite(defined_values).all(axis=0)]
+    totals = [math.fsum(column) for column in defined_values.tolist()]
+    figures = {
         name: scale * total / totals[0] if totals[0] else math.nan
         for name, total in zip(names, totals[1:], strict=True)
     }
@@ -213,14 +213,14 @@ def tie_groups(
             return None
         return interval(scale * ratio(sums[:, column[name]] - sums[:, column[leader]], sums[:, 0]))
 
-    places: list[Place] = []
+    standings: list[RankedSubmission] = []
     leader, rank = "", 0
-    for number, name in enumerate(sorted(names, key=lambda name: (-_least(value[name]), name)), 1):
-        behind = gap(name, leader) if places else Interval(0.0, 0.0)
-        if not places or (behind and not behind.holds_zero()):
+    for number, name in enumerate(sorted(names, key=lambda name: (-_least(figures[name]), name)), 1):
+        behind = gap(name, leader) if standings else Interval(0.0, 0.0)
+        if not standings or (behind and not behind.holds_zero()):
             leader, rank = name, number
-        places.append(Place(rank, name, value[name], behind))
-    return places
+        standings.append(RankedSubmission(rank, name, figures[name], behind))
+    return standings
 
 
 def _least(value: float) -> float:
@@ -230,14 +230,14 @@ def _least(value: float) -> float:
 def _by_image(
     columns: Sequence[npt.ArrayLike], sources: Sequence[str], samples: Sequence[str]
 ) -> tuple[FloatArray, npt.NDArray[Any]]:
-    """One row per image, sorted: the sum of each column over its rows, and last their number; and its source."""
+    """Group rows by image, sorted: return the sums of each column and the number of rows, and the source of each image."""
     values = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
     if not len(values) == len(sources) == len(samples):
         raise ValueError(f"{len(values)} rows have {len(sources)} sources and {len(samples)} samples")
-    whole = np.isfinite(values).all(axis=1)
-    values = on_grid(values[whole])
-    source, sources_named = pd.factorize(np.asarray(sources, object)[whole], sort=True)
-    sample, samples_named = pd.factorize(np.asarray(samples, object)[whole], sort=True)
+    is_defined = np.isfinite(values).all(axis=1)
+    values = on_grid(values[is_defined])
+    source, sources_named = pd.factorize(np.asarray(sources, object)[is_defined], sort=True)
+    sample, samples_named = pd.factorize(np.asarray(samples, object)[is_defined], sort=True)
     images, image = np.unique(source * len(samples_named) + sample, return_inverse=True)
     sums = [np.bincount(image, column, minlength=len(images)) for column in (*values.T, np.ones(len(image)))]
     return np.stack(sums, axis=1), sources_named[images // max(len(samples_named), 1)]
@@ -247,5 +247,5 @@ def _total(images: tuple[FloatArray, npt.NDArray[Any]], draws: int, seed: int) -
     columns, sources = images
     if len(columns) < 2:
         return None
-    drawn = resample(columns, sources.tolist(), draws=draws, seed=seed)
-    return np.asarray(np.stack(list(drawn.values())).sum(axis=0))
+    sums_by_source = resample(columns, sources.tolist(), draws=draws, seed=seed)
+    return np.asarray(np.stack(list(sums_by_source.values())).sum(axis=0))

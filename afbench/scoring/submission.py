@@ -1,4 +1,4 @@
-"""The manifest of a submission: read without trust, checked against its schema and the benchmark."""
+"""Read the manifest of a submission without trust; check it against its schema and the benchmark."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from jsonschema import Draft202012Validator
 from afbench.shipped import shipped
 from afbench.storage.manifests import AUTHENTIC, CLEAN
 
-from .archive import BEGUN, MANIFEST, Package
-from .problems import Problems, Refused, printable
+from .package import BEGUN, MANIFEST, Package
+from .problems import Problems, Refusal, printable
 from .truth import Cell, Truth
-from .versions import Parts, changed_parts, named, parts_then
+from .versions import Parts, changed_parts, earlier_parts, named
 
-ABOUT = (
+SUBMISSION_FIELDS = (
     "submission_id",
     "display_name",
     "authors",
@@ -29,10 +29,10 @@ ABOUT = (
     "defence",
     "attack_knowledge",
 )
-"""What a manifest says of its submission, kept in the score and on the board."""
+"""Fields of a manifest that describe its submission, kept in the score and on the board."""
 MAX_VALUES = 50_000
 """Values a manifest may hold beside its list of files."""
-_OF_WHAT = ("dataset", "localizers", "configs", "configs_sha256")
+_BENCHMARK_FIELDS = ("dataset", "localizers", "configs", "configs_sha256")
 _TOO_DEEP = object()
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _JOINERS = "\u200c\u200d"
@@ -41,21 +41,21 @@ _JOINERS = "\u200c\u200d"
 
 @dataclass(frozen=True)
 class Claims:
-    """What could be read of a manifest, sound or not: enough to go on and name every problem at once.
+    """What could be read of a manifest, even of a faulty one: enough to go on and name every problem at once.
 
-    ``files`` is None where the list of files could not be read. ``covered`` are the configs and sources of a submission that was
-    made before others were added to the benchmark; None if it is to cover all of its localizers.
+    ``files`` is None where the list of files could not be read. ``covered_parts`` are the configs and sources of a submission
+    that is older than parts of the benchmark; None if it is to cover all of its localizers.
     """
 
     manifest: Mapping[str, Any]
     localizers: tuple[str, ...]
     configs: frozenset[str]
     files: Mapping[str, str] | None
-    covered: Parts | None = None
+    covered_parts: Parts | None = None
 
-    def wants(self, cell: Cell) -> bool:
-        """Whether a whole submission has predictions of this cell of its localizers."""
-        return self.covered is None or cell.source in self.covered.get(cell.config, {})
+    def covers(self, cell: Cell) -> bool:
+        """Return whether a complete submission has predictions of this cell of its localizers."""
+        return self.covered_parts is None or cell.source in self.covered_parts.get(cell.config, {})
 
 
 def read_claims(package: Package, limit: int, truth: Truth, problems: Problems) -> Claims:
@@ -67,34 +67,36 @@ def read_claims(package: Package, limit: int, truth: Truth, problems: Problems) 
         truth: the benchmark it must be made for.
         problems: noted here: AF001, AF002, AF003 and AF017.
     """
-    nothing = Claims({}, tuple(truth.weights), frozenset(truth.facts), None)
+    unread_claims = Claims({}, tuple(truth.weights), frozenset(truth.settings), None)
     try:
-        found = _parse(_read(package, limit))
-    except Refused as refused:
-        problems.add(refused.code, MANIFEST, refused.what)
-        return nothing
-    files = found.get("files_sha256")
+        manifest = _parse(_read(package, limit))
+    except Refusal as refusal:
+        problems.add(refusal.code, MANIFEST, refusal.message)
+        return unread_claims
+    files = manifest.get("files_sha256")
     if isinstance(files, dict):
-        problems.extend("AF001", ((MANIFEST, told) for told in _wrong_files(files)))
-    faults = list(_faults({**found, "files_sha256": {}} if isinstance(files, dict) else found))
-    problems.extend("AF001", ((MANIFEST, told) for told in faults))
-    localizers = _check_localizers(found, truth, problems)
-    configs = _names(found.get("configs"))
-    covered = _check_dataset(found, truth, problems) if not faults or _says_what_it_is_of(found) else None
+        problems.extend("AF001", ((MANIFEST, fault) for fault in _wrong_files(files)))
+    faults = list(_faults({**manifest, "files_sha256": {}} if isinstance(files, dict) else manifest))
+    problems.extend("AF001", ((MANIFEST, fault) for fault in faults))
+    localizers = _check_localizers(manifest, truth, problems)
+    configs = _names(manifest.get("configs"))
+    covered_parts = (
+        _check_dataset(manifest, truth, problems) if not faults or _describes_benchmark(manifest) else None
+    )
     problems.extend(
         "AF003",
         (
             (MANIFEST, f"config '{name}' is not in this benchmark")
             for name in configs
-            if name not in truth.facts
+            if name not in truth.settings
         ),
     )
     return Claims(
-        found,
-        localizers or nothing.localizers,
-        frozenset(configs) or nothing.configs,
+        manifest,
+        localizers or unread_claims.localizers,
+        frozenset(configs) or unread_claims.configs,
         files if isinstance(files, dict) else None,
-        covered,
+        covered_parts,
     )
 
 
@@ -103,32 +105,32 @@ def _read(package: Package, limit: int) -> bytes:
         if member.path == MANIFEST:
             return member.read(limit)
     unfinished = "; `afbench predict` has not ended here: give it the same command again"
-    raise Refused("AF001", "is missing" + unfinished * (BEGUN in package.sizes))
+    raise Refusal("AF001", "is missing" + unfinished * (BEGUN in package.sizes))
 
 
 def _parse(data: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(
+        manifest = json.loads(
             data.decode("utf-8"), object_pairs_hook=_without_doubles, parse_constant=_no_constant
         )
-    except Refused:
+    except Refusal:
         raise
     except (ValueError, RecursionError) as error:
-        raise Refused("AF001", f"is no JSON ({type(error).__name__}: {error})") from None
-    if not isinstance(found, dict):
-        raise Refused("AF001", "holds no JSON object")
-    return found
+        raise Refusal("AF001", f"is no JSON ({type(error).__name__}: {error})") from None
+    if not isinstance(manifest, dict):
+        raise Refusal("AF001", "holds no JSON object")
+    return manifest
 
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise Refused("AF001", "names a key twice")
-    return found
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        raise Refusal("AF001", "names a key twice")
+    return mapping
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise Refused("AF001", f"holds {name}, which is no JSON")
+    raise Refusal("AF001", f"holds {name}, which is no JSON")
 
 
 def _wrong_files(files: Mapping[str, Any]) -> Iterator[str]:
@@ -137,20 +139,22 @@ def _wrong_files(files: Mapping[str, Any]) -> Iterator[str]:
             yield f"files_sha256: '{path}' has no sha256 of 64 hex digits in lower case"
 
 
-def _faults(found: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with a manifest by itself, the values that no schema can express first."""
-    for number, (path, value) in enumerate(_walk(found, "", 0)):
+def _faults(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the faults of a manifest by itself, first those that no schema can express."""
+    for number, (path, value) in enumerate(_walk(manifest, "", 0)):
         if number >= MAX_VALUES:
             yield f"holds more than {MAX_VALUES} values"
             return
         if value is _TOO_DEEP:
             yield f"{path}: nested too deep"
             return
-        if isinstance(value, str) and not all(one.isprintable() or one in _JOINERS for one in value):
+        if isinstance(value, str) and not all(
+            character.isprintable() or character in _JOINERS for character in value
+        ):
             yield f"{path}: invisible or control characters"
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{path}: a number too large to keep"
-    for error in Draft202012Validator(_schema()).iter_errors(found):
+    for error in Draft202012Validator(_schema()).iter_errors(manifest):
         yield f"{error.json_path}: {printable(error.message)}"
 
 
@@ -159,14 +163,17 @@ def _schema() -> dict[str, Any]:
     return schema
 
 
-def _says_what_it_is_of(found: Mapping[str, Any]) -> bool:
-    """Whether the keys that tell what a submission is of are sound, whatever is wrong with the others."""
-    about = {key: found[key] for key in _OF_WHAT if key in found}
-    if not isinstance(found.get("files_sha256"), dict) or sum(1 for _ in _walk(about, "", 0)) > MAX_VALUES:
+def _describes_benchmark(manifest: Mapping[str, Any]) -> bool:
+    """Return whether the keys that name the benchmark of a submission are sound, whatever is wrong with the other keys."""
+    benchmark_claims = {key: manifest[key] for key in _BENCHMARK_FIELDS if key in manifest}
+    if (
+        not isinstance(manifest.get("files_sha256"), dict)
+        or sum(1 for _ in _walk(benchmark_claims, "", 0)) > MAX_VALUES
+    ):
         return False
     schema = _schema()
-    needed = [key for key in _OF_WHAT if key in schema["required"]]
-    return Draft202012Validator({**schema, "required": needed}).is_valid(about)
+    needed = [key for key in _BENCHMARK_FIELDS if key in schema["required"]]
+    return Draft202012Validator({**schema, "required": needed}).is_valid(benchmark_claims)
 
 
 def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
@@ -183,74 +190,79 @@ def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
             yield from _walk(inner, f"{path}[{number}]", depth + 1)
 
 
-def _check_dataset(found: Mapping[str, Any], truth: Truth, problems: Problems) -> Parts | None:
-    """Hold what a sound manifest was made for against the benchmark: the configs and sources it covers, None for all."""
-    dataset, recorded = found["dataset"], found.get("configs_sha256")
+def _check_dataset(manifest: Mapping[str, Any], truth: Truth, problems: Problems) -> Parts | None:
+    """Compare a sound manifest with the benchmark; return the configs and sources it covers, None for all."""
+    dataset, recorded = manifest["dataset"], manifest.get("configs_sha256")
     if dataset["version"] != dataset["manifest_sha256"][:12]:
         problems.add(
             "AF002",
             MANIFEST,
             f"version is '{dataset['version']}', manifest_sha256 begins with '{dataset['manifest_sha256'][:12]}'",
         )
-    if recorded is not None and recorded.keys() != set(found["configs"]):
+    if recorded is not None and recorded.keys() != set(manifest["configs"]):
         problems.add("AF001", MANIFEST, "configs_sha256 and configs name different configs")
         return None
     grown = dataset["manifest_sha256"] != truth.manifest_sha256
-    covered: Parts | None = recorded
+    covered_parts: Parts | None = recorded
     if grown and recorded is None:
-        covered = parts_then(
+        covered_parts = earlier_parts(
             truth.benchmark,
             dataset["manifest_sha256"],
-            configs=found["configs"],
-            sources={parts[2] for path in found["files_sha256"] if len(parts := path.split("/")) > 3},
+            configs=manifest["configs"],
+            sources={parts[2] for path in manifest["files_sha256"] if len(parts := path.split("/")) > 3},
         )
-        if covered is None:
-            problems.add("AF002", MANIFEST, _unlike(found, truth))
-            return {config: truth.parts[config] for config in found["configs"] if config in truth.parts}
-    problems.extend("AF002", ((MANIFEST, told) for told in changed_parts(covered or {}, truth.parts)))
-    if not grown or covered is None:
+        if covered_parts is None:
+            problems.add("AF002", MANIFEST, _unlike(manifest, truth))
+            return {config: truth.parts[config] for config in manifest["configs"] if config in truth.parts}
+    problems.extend(
+        "AF002", ((MANIFEST, change) for change in changed_parts(covered_parts or {}, truth.parts))
+    )
+    if not grown or covered_parts is None:
         return None
-    attacked = {source for sources in covered.values() for source in sources}
-    if lacking := sorted(attacked - covered.get(CLEAN, {}).keys()):
+    attacked = {source for sources in covered_parts.values() for source in sources}
+    if lacking := sorted(attacked - covered_parts.get(CLEAN, {}).keys()):
         problems.add("AF004", MANIFEST, f"covers no originals (config '{CLEAN}') of {', '.join(lacking)}")
-    return covered
+    return covered_parts
 
 
-def _unlike(found: Mapping[str, Any], truth: Truth) -> str:
-    """Why a submission that records no hash of its configs is of no use here, and how to mend it."""
-    names = {entry["id"] for entry in found["localizers"]}
-    added = {cell.config for cell in truth.cells if cell.localizer in names} - {*found["configs"], AUTHENTIC}
+def _unlike(manifest: Mapping[str, Any], truth: Truth) -> str:
+    """Explain why a submission without hashes of its configs cannot be scored here, and how to mend it."""
+    names = {entry["id"] for entry in manifest["localizers"]}
+    added = {cell.config for cell in truth.cells if cell.localizer in names} - {
+        *manifest["configs"],
+        AUTHENTIC,
+    }
     return (
-        f"manifest_sha256 is '{found['dataset']['manifest_sha256'][:12]}...', this benchmark's is "
+        f"manifest_sha256 is '{manifest['dataset']['manifest_sha256'][:12]}...', this benchmark's is "
         f"'{truth.manifest_sha256[:12]}...'"
         + (f"; configs it does not cover: {named(added)}" if added else "")
         + "; it records no configs_sha256 to tell whether the configs it covers are as they were: predict again into a new folder"
     )
 
 
-def _check_localizers(found: Mapping[str, Any], truth: Truth, problems: Problems) -> tuple[str, ...]:
-    """The known localizers a manifest names, once each."""
-    listed = found.get("localizers")
-    entries = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    known: list[str] = []
+def _check_localizers(manifest: Mapping[str, Any], truth: Truth, problems: Problems) -> tuple[str, ...]:
+    """Return the localizers of the benchmark that a manifest names, once each."""
+    localizers = manifest.get("localizers")
+    entries = [item for item in localizers if isinstance(item, dict)] if isinstance(localizers, list) else []
+    known_names: list[str] = []
     for entry in entries:
         name, weights = entry.get("id"), entry.get("weights_sha256")
         if not isinstance(name, str):
             continue
         if name not in truth.weights:
             problems.add("AF003", MANIFEST, f"localizer '{name}' attacked nothing in this benchmark")
-        elif name in known:
+        elif name in known_names:
             problems.add("AF001", MANIFEST, f"localizers: '{name}' is there twice")
         else:
-            known.append(name)
+            known_names.append(name)
             if weights != truth.weights[name]:
                 problems.add(
                     "AF017",
                     MANIFEST,
                     f"{name}: weights {str(weights)[:12]}, the benchmark attacked {truth.weights[name][:12]}",
                 )
-    return tuple(sorted(known))
+    return tuple(sorted(known_names))
 
 
-def _names(listed: Any) -> list[str]:
-    return sorted({one for one in listed if isinstance(one, str)}) if isinstance(listed, list) else []
+def _names(values: Any) -> list[str]:
+    return sorted({value for value in values if isinstance(value, str)}) if isinstance(values, list) else []

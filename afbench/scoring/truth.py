@@ -1,4 +1,4 @@
-"""What a benchmark knows and a submission may not say: masks, shapes and what the undefended localizer scored."""
+"""Read from a benchmark what a submission may not state itself: masks, shapes and the undefended localizer's scores."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Cell(NamedTuple):
 class Baseline(NamedTuple):
     """The undefended localizer on one image; ``counts`` are unknown (None) for originals.
 
-    Images attacked through a defence say what the localizer behind it found in them, and nothing of the bare one: there what
-    it found in the original stands for ``f1_undefended``.
+    For images attacked through a defence, only the defended localizer's result is known, not the bare one's: there, what
+    it found in the original stands in for ``f1_undefended``.
     """
 
     f1_original: float
@@ -62,15 +62,15 @@ class Baseline(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ConfigFacts:
-    """How a config was made: ``phi`` is NaN and ``steps`` 0 where there is none."""
+class AttackSetting:
+    """The attack of a config: ``phi`` is NaN and ``steps`` 0 where there is none."""
 
     attack: str
     phi: float
     steps: int
 
 
-CLEAN_FACTS = ConfigFacts("clean", math.nan, 0)
+CLEAN_SETTING = AttackSetting("clean", math.nan, 0)
 
 
 @dataclass
@@ -79,10 +79,10 @@ class Masks:
 
     encoded: Mapping[Key, bytes] = field(repr=False)
     decoded: OrderedDict[Key, npt.NDArray[np.bool_]] = field(repr=False, default_factory=OrderedDict)
-    held: int = 0
+    decoded_bytes: int = 0
 
     def read(self, source: str, sample_id: str) -> npt.NDArray[np.bool_]:
-        """The true mask ``(H, W)``, True where forged.
+        """Return the true mask ``(H, W)``, True where forged.
 
         Raises:
             AfbenchError: if the benchmark's mask is damaged.
@@ -96,9 +96,9 @@ class Masks:
         except BadSample as problem:
             raise AfbenchError(f"the benchmark's mask of {sample_id} is damaged ({problem})") from None
         self.decoded[key] = mask
-        self.held += mask.size
-        while self.held > CACHE_BYTES and len(self.decoded) > 1:
-            self.held -= self.decoded.popitem(last=False)[1].size
+        self.decoded_bytes += mask.size
+        while self.decoded_bytes > CACHE_BYTES and len(self.decoded) > 1:
+            self.decoded_bytes -= self.decoded.popitem(last=False)[1].size
         return mask
 
 
@@ -106,7 +106,7 @@ class Masks:
 class Truth:
     """A benchmark opened for scoring; ``cells`` hold the baselines of their samples by id, ``parts`` the hashes of its configs.
 
-    ``localizers`` say by name what each one is.
+    ``localizers`` describe each localizer by name.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Truth:
     weights: Mapping[str, str]
     untrained: frozenset[str]
     localizers: Mapping[str, Mapping[str, Any]]
-    facts: Mapping[str, ConfigFacts]
+    settings: Mapping[str, AttackSetting]
     cells: Mapping[Cell, Mapping[str, Baseline]]
     shapes: Mapping[Key, tuple[int, int]]
     masks: Masks
@@ -124,7 +124,7 @@ class Truth:
 
 
 def dataset_identity(folder: Path, benchmark: Benchmark) -> dict[str, str]:
-    """``dataset`` of a submission's manifest: the hash of MANIFEST.json, which moves with every config that is added."""
+    """Return ``dataset`` of a submission's manifest: the hash of MANIFEST.json, which changes with every config added."""
     digest = sha256_file(folder / TOP)
     return {
         "name": "+".join(benchmark.configs["clean"]["splits"]),
@@ -160,26 +160,29 @@ def _open(benchmark: Benchmark) -> Truth:
     undefended = _undefended(cells)
     for localizer in sorted({cell.localizer for cell in cells}):
         for (config, source), samples in ids.items():
-            known = undefended.get((localizer, source), {})
+            f1_by_sample = undefended.get((localizer, source), {})
             cells[Cell(localizer, source, config)] = {
-                one: Baseline(known.get(one, math.nan), known.get(one, math.nan), None) for one in samples
+                sample_id: Baseline(
+                    f1_by_sample.get(sample_id, math.nan), f1_by_sample.get(sample_id, math.nan), None
+                )
+                for sample_id in samples
             }
     identity = dataset_identity(benchmark.folder, benchmark)
     return Truth(
         **identity,
         weights=_weights(benchmark),
         untrained=frozenset(
-            str(one["how"]["localizer"]["name"])
-            for one in benchmark.attacked.values()
-            if one["how"]["localizer"]["untrained"]
+            str(manifest["how"]["localizer"]["name"])
+            for manifest in benchmark.attacked.values()
+            if manifest["how"]["localizer"]["untrained"]
         ),
         localizers={
-            str(one["how"]["localizer"]["name"]): identity_of(one["how"])
-            for one in benchmark.attacked.values()
+            str(manifest["how"]["localizer"]["name"]): identity_of(manifest["how"])
+            for manifest in benchmark.attacked.values()
         },
-        facts={
-            **dict.fromkeys(ORIGINALS, CLEAN_FACTS),
-            **{name: _facts(one["how"]) for name, one in benchmark.attacked.items()},
+        settings={
+            **dict.fromkeys(ORIGINALS, CLEAN_SETTING),
+            **{name: _attack_setting(manifest["how"]) for name, manifest in benchmark.attacked.items()},
         },
         cells=dict(sorted(cells.items())),
         shapes=shapes,
@@ -189,11 +192,11 @@ def _open(benchmark: Benchmark) -> Truth:
     )
 
 
-def over_the_bare(truth: Truth, localizer: str) -> Truth:
-    """Give a localizer that stands behind a defence, and was attacked as one of its own, the baselines of the bare one.
+def use_bare_baselines(truth: Truth, localizer: str) -> Truth:
+    """Give a localizer that was attacked together with its defence the baselines of the bare localizer.
 
-    Its rows tell what localizer and defence find in the originals together; RP is over what the bare localizer finds there, which
-    is the one of the longest name that the other's begins with: ``reference`` of ``reference_jpeg``.
+    Its rows record what localizer and defence together find in the originals, but RP divides by what the bare localizer finds
+    there. That is the localizer with the longest name that this one's begins with: ``reference`` of ``reference_jpeg``.
 
     Raises:
         AfbenchError: if the benchmark does not hold that.
@@ -228,23 +231,23 @@ def over_the_bare(truth: Truth, localizer: str) -> Truth:
 def _originals(
     benchmark: Benchmark,
 ) -> tuple[dict[Key, tuple[int, int]], dict[Key, bytes], dict[tuple[str, str], list[str]]]:
-    """Shapes and masks of the images nobody attacked, and their ids by config and source."""
+    """Read the shapes and masks of the originals, and their ids by config and source."""
     shapes, encoded = {}, {}
     ids: dict[tuple[str, str], list[str]] = {}
     for config in (name for name in ORIGINALS if name in benchmark.configs):
         for source in benchmark.configs[config]["splits"]:
-            found = ids.setdefault((config, source), [])
+            sample_ids = ids.setdefault((config, source), [])
             for row in _rows(benchmark, config, source, ("sample_id", "mask", "height", "width")):
                 key = source, str(row["sample_id"])
                 if key in shapes:
                     raise ValueError(f"sample {key[1]} of {source} is there twice")
                 shapes[key], encoded[key] = (int(row["height"]), int(row["width"])), row["mask"]
-                found.append(key[1])
+                sample_ids.append(key[1])
     return shapes, encoded, ids
 
 
 def _check_manifests(benchmark: Benchmark) -> None:
-    """A baseline is only as good as its manifest: those in the folder must be the ones that MANIFEST.json hashes."""
+    """Refuse manifests that are not the ones that MANIFEST.json hashes: baselines come from them."""
     listing = read_json(benchmark.folder / TOP).get("files")
     for name in benchmark.configs:
         path = f"manifests/{name}.json"
@@ -271,41 +274,46 @@ def _baselines(benchmark: Benchmark, config: str, source: str) -> dict[str, Base
         str(row["sample_id"]): Baseline(
             _number(row["f1_clean"]),
             _number(row["f1_adv"]),
-            Counts(*(int(row[one]) for one in Counts._fields)),
+            Counts(*(int(row[name]) for name in Counts._fields)),
         )
         for row in _rows(benchmark, config, source, ("sample_id", "f1_clean", "f1_adv", *Counts._fields))
     }
 
 
 def _undefended(cells: Mapping[Cell, Mapping[str, Baseline]]) -> dict[tuple[str, str], dict[str, float]]:
-    """F1 on the originals: every attacked config repeats it, so the first one that holds a sample decides."""
-    found: dict[tuple[str, str], dict[str, float]] = {}
+    """Return F1 on the originals: every attacked config repeats it, so the first that holds a sample decides."""
+    f1_by_part: dict[tuple[str, str], dict[str, float]] = {}
     for cell in sorted(cells):
-        known = found.setdefault((cell.localizer, cell.source), {})
+        f1_by_sample = f1_by_part.setdefault((cell.localizer, cell.source), {})
         for sample_id, baseline in cells[cell].items():
-            known.setdefault(sample_id, baseline.f1_original)
-    return found
+            f1_by_sample.setdefault(sample_id, baseline.f1_original)
+    return f1_by_part
 
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _facts(how: Mapping[str, Any]) -> ConfigFacts:
-    phi = math.nan if how["phi"] is None else float(Fraction(how["phi"]))
-    return ConfigFacts(str(how["attack"]), phi, 0 if how["attack"] == "noise" else int(how["steps"]))
+def _attack_setting(provenance: Mapping[str, Any]) -> AttackSetting:
+    phi = math.nan if provenance["phi"] is None else float(Fraction(provenance["phi"]))
+    return AttackSetting(
+        str(provenance["attack"]), phi, 0 if provenance["attack"] == "noise" else int(provenance["steps"])
+    )
 
 
 def _weights(benchmark: Benchmark) -> dict[str, str]:
-    found: dict[str, str] = {}
+    weights_by_name: dict[str, str] = {}
     defences: dict[str, Any] = {}
     for manifest in benchmark.attacked.values():
         localizer, defence = manifest["how"]["localizer"], manifest["how"].get("defence", {})
         name, weights = str(localizer["name"]), str(localizer["weights_sha256"])
         behind = [defence.get(key) for key in ("name", "params", "weights_sha256")]
-        if found.setdefault(name, weights) != weights or defences.setdefault(name, behind) != behind:
+        if (
+            weights_by_name.setdefault(name, weights) != weights
+            or defences.setdefault(name, behind) != behind
+        ):
             raise AfbenchError(
                 f"'{benchmark.folder}' holds two networks as '{name}' (`afbench verify` names the configs); part them with "
                 "`afbench export --to parquet --config NAME`"
             )
-    return found
+    return weights_by_name

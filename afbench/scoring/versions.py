@@ -1,7 +1,7 @@
-"""Which images a submission is of: a hash per config and source, and the version that these make.
+"""Identify the images of a submission: a hash per config and source, and the version that these make.
 
-A benchmark grows: configs and sources are added to it, and its MANIFEST.json is another file then. What was there before is as it
-was, so a submission stays valid for the configs that it covers.
+When configs and sources are added to a benchmark, its MANIFEST.json changes, but the earlier configs stay as they
+were. So a submission stays valid for the configs that it covers.
 """
 
 from __future__ import annotations
@@ -30,46 +30,48 @@ def part_hashes(benchmark: Benchmark) -> dict[str, dict[str, str]]:
 
 
 def part_sha256(manifest: Mapping[str, Any], source: str) -> str:
-    """Hash what decides the images of a config and source: ``config_hash`` (none for originals), then its shards' hashes, by line."""
+    """Hash what decides the images of a config and source: its ``config_hash`` (originals have none) and its shards' hashes."""
     shards = [str(shard["sha256"]) for shard in manifest["splits"][source]["shards"]]
     return hashlib.sha256("\n".join([str(manifest.get("config_hash", "")), *shards]).encode()).hexdigest()
 
 
 def version_of(parts: Parts) -> str:
-    """Twelve digits that name these configs and sources; authentic images, which are optional and never ranked, do not count."""
+    """Return twelve digits that name these configs and sources, without authentic images: they are optional and unranked."""
     counted = {config: dict(sources) for config, sources in parts.items() if config != AUTHENTIC}
     return hashlib.sha256(canonical_json(counted).encode()).hexdigest()[:12]
 
 
 def dataset_version(parts: Mapping[str, Parts]) -> str:
-    """The version that a score is of, by localizer: the localizer's own where there is one."""
+    """Return the version of a score: the localizer's own where there is only one."""
     versions = {localizer: version_of(covered) for localizer, covered in parts.items()}
     if len(versions) == 1:
         return next(iter(versions.values()))
     return hashlib.sha256(canonical_json(versions).encode()).hexdigest()[:12]
 
 
-def changed_parts(recorded: Parts, now: Parts) -> Iterator[str]:
-    """Say of each recorded config and source that is not in a benchmark, or holds other images there."""
+def changed_parts(recorded: Parts, current: Parts) -> Iterator[str]:
+    """Describe each recorded config and source that the benchmark lacks, or that holds other images there."""
     for config, sources in sorted(recorded.items()):
         for source, digest in sorted(sources.items()):
-            if config in now and source not in now[config]:
+            if config in current and source not in current[config]:
                 yield f"config '{config}' has no source '{source}' in this benchmark"
-            elif config in now and now[config][source] != digest:
+            elif config in current and current[config][source] != digest:
                 yield f"config '{config}' holds other images of source '{source}' than this was made from, or more of them"
 
 
-def difference(first: Parts, second: Parts, one: str = "the first", other: str = "the second") -> str:
-    """What two lots of configs, called so, differ by, in one line; empty if by nothing that counts."""
-    ours, theirs = (
+def difference(
+    first: Parts, second: Parts, first_label: str = "the first", second_label: str = "the second"
+) -> str:
+    """Describe in one line how two collections of configs differ; empty if they do not differ in ranked images."""
+    first_hashes, second_hashes = (
         {(config, source): digest for config, sources in parts.items() for source, digest in sources.items()}
         for parts in (first, second)
     )
-    shared = ours.keys() & theirs.keys()
+    shared = first_hashes.keys() & second_hashes.keys()
     differences = [
-        (f"only {one} covers", ours.keys() - theirs.keys()),
-        (f"only {other} covers", theirs.keys() - ours.keys()),
-        ("other images have", {key for key in shared if ours[key] != theirs[key]}),
+        (f"only {first_label} covers", first_hashes.keys() - second_hashes.keys()),
+        (f"only {second_label} covers", second_hashes.keys() - first_hashes.keys()),
+        ("other images have", {key for key in shared if first_hashes[key] != second_hashes[key]}),
     ]
     return "; ".join(
         f"{label} {named(f'{config} on {source}' for config, source in keys if config != AUTHENTIC)}"
@@ -78,25 +80,25 @@ def difference(first: Parts, second: Parts, one: str = "the first", other: str =
     )
 
 
-def named(names: Iterator[str] | Collection[str], most: int = 3) -> str:
-    """Names in one line, in order: the first few, and how many more."""
-    every = sorted(names)
-    rest = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + rest
+def named(names: Iterator[str] | Collection[str], limit: int = 3) -> str:
+    """List names in one line, in order: the first few, and how many more."""
+    ordered = sorted(names)
+    rest = f" and {len(ordered) - limit} more" if len(ordered) > limit else ""
+    return ", ".join(ordered[:limit]) + rest
 
 
-def parts_then(
+def earlier_parts(
     benchmark: Benchmark, top_sha256: str, *, configs: Collection[str], sources: Collection[str]
 ) -> Parts | None:
-    """What of a benchmark was there when its MANIFEST.json had this hash, if it has only grown since; None if that cannot be shown.
+    """Return the parts a benchmark had when its MANIFEST.json had this hash, if it only grew since; None if unproven.
 
-    The file follows from the configs it lists, so that of an earlier state is made anew and hashed: of these configs and sources,
-    alone and with those of other localizers.
+    The file follows from the configs it lists, so the file of an earlier state is built again and hashed: of these
+    configs and sources, alone and with those of other localizers.
 
     Args:
-        benchmark: as it is now.
-        top_sha256: of the MANIFEST.json of then.
-        configs: that were there then for certain.
+        benchmark: in its current state.
+        top_sha256: of the earlier MANIFEST.json.
+        configs: that the earlier state had for certain.
         sources: the same.
     """
     listing = read_json(benchmark.folder / TOP)
@@ -109,11 +111,11 @@ def parts_then(
     if len(groups) > _MOST_GROUPS:
         return None
     for count in range(len(groups) + 1):
-        for chosen in combinations(groups.values(), count):
-            there = {*configs, *(config for group in chosen for config in group)}
-            then = {config: manifest for config, manifest in manifests.items() if config in there}
-            if _top_sha256(then, listing) == top_sha256:
-                return part_hashes(Benchmark(benchmark.folder, then))
+        for added_groups in combinations(groups.values(), count):
+            config_names = {*configs, *(config for group in added_groups for config in group)}
+            earlier = {config: manifest for config, manifest in manifests.items() if config in config_names}
+            if _top_sha256(earlier, listing) == top_sha256:
+                return part_hashes(Benchmark(benchmark.folder, earlier))
     return None
 
 
@@ -123,7 +125,7 @@ def _with_sources(manifest: Mapping[str, Any], sources: Collection[str]) -> dict
 
 
 def _top_sha256(configs: Mapping[str, Mapping[str, Any]], listing: Mapping[str, Any]) -> str:
-    """The hash of the MANIFEST.json of these configs; the terms of their images are those of now."""
+    """Hash the MANIFEST.json of these configs, with the present terms of their images."""
     contents = {f"manifests/{config}.json": json_bytes(manifest) for config, manifest in configs.items()}
     contents["README.md"] = dataset_card(configs).encode()
     files = {

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from afbench.report.site import render_site, write_site
-from afbench.scoring.board import build_boards
-from afbench.scoring.reading import Score, find_scores, read_score
+from afbench.scoring.boards import build_boards
+from afbench.scoring.stored_scores import StoredScore, find_scores, read_score
 
 
 class Published(NamedTuple):
@@ -32,7 +32,7 @@ def publish_leaderboard(
         UsageError: if a path holds no score, or scores cannot stand on one board.
         AfbenchError: if a score is damaged, or the site cannot be written.
     """
-    scores: list[Score] = []
+    scores: list[StoredScore] = []
     for folder in find_scores(paths):
         scores.append(read_score(folder))
         advance(1)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from afbench.core import AfbenchError, UsageError
-from afbench.scoring.archive import BEGUN, MANIFEST
-from afbench.scoring.versions import Parts, changed_parts, parts_then
+from afbench.scoring.package import BEGUN, MANIFEST
+from afbench.scoring.versions import Parts, changed_parts, earlier_parts
 from afbench.storage.commit import commit_json
 from afbench.storage.manifests import Benchmark, read_json
 
@@ -92,7 +92,7 @@ def _then(there: Mapping[str, Any], manifest: Mapping[str, Any], benchmark: Benc
     sources = {source for parts in now.values() for source in parts}
     if files := there.get("files_sha256"):
         sources = {path.split("/")[2] for path in files}
-    then = parts_then(
+    then = earlier_parts(
         benchmark, there["dataset"]["manifest_sha256"], configs=there["configs"], sources=sources
     )
     return then and {config: then[config] for config in there["configs"]}

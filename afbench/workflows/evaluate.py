@@ -18,9 +18,9 @@ from afbench.engine.io_pool import Submit, default_threads, threads
 from afbench.localizers import load_localizer
 from afbench.metrics import Counts, count_pixels, f1
 from afbench.plan import make_setting
-from afbench.scoring.predictions import Found
+from afbench.scoring.predictions import PredictionTally
 from afbench.scoring.score import per_image_table
-from afbench.scoring.truth import Baseline, Cell, ConfigFacts, Truth, open_truth
+from afbench.scoring.truth import AttackSetting, Baseline, Cell, Truth, open_truth
 from afbench.storage.identity import identity_of
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, Benchmark, count_rows, open_benchmark
 
@@ -186,7 +186,9 @@ def evaluate(
     noise = not any(benchmark.configs[name]["how"]["attack"] == "noise" for name in oblivious)
     every = [*originals, *oblivious, *(name for names in adaptive.values() for name in names)]
     start(sum(count_rows(benchmark.configs[name]) * (2 if noise and name == CLEAN else 1) for name in every))
-    found = {(one.label, side): Found() for one in opened.purifiers for side in (OBLIVIOUS, ADAPTIVE)}
+    found = {
+        (one.label, side): PredictionTally() for one in opened.purifiers for side in (OBLIVIOUS, ADAPTIVE)
+    }
     with threads(default_threads()) as submit:
         for config in (*originals, *oblivious):
             for source, ids, images in _images(benchmark, config, submit):
@@ -227,7 +229,7 @@ def _count(
     cell: Cell,
     ids: Sequence[str],
     images: Sequence[ByteImage],
-    found: Found,
+    found: PredictionTally,
 ) -> None:
     counts = found.counts.setdefault(cell, {})
     network = opened.localizer
@@ -247,7 +249,7 @@ def _control(
     cell: Cell,
     ids: Sequence[str],
     images: Sequence[ByteImage],
-    found: Mapping[tuple[str, str], Found],
+    found: Mapping[tuple[str, str], PredictionTally],
 ) -> Truth:
     """Count the same images under random signs, as ``generate --attack noise`` would make them; adds them to the truth."""
     phis = [benchmark["how"]["phi"] for benchmark in opened.benchmark.attacked.values()]
@@ -282,14 +284,14 @@ def _control(
     }
     return replace(
         truth,
-        facts={**truth.facts, here.config: ConfigFacts("noise", float(phi), 0)},
+        settings={**truth.settings, here.config: AttackSetting("noise", float(phi), 0)},
         cells={**truth.cells, here: {**truth.cells.get(here, {}), **baselines}},
     )
 
 
 def _all_ones(opened: Opened) -> pd.DataFrame:
     """The table of masks that are forged everywhere, on the originals."""
-    found = Found()
+    found = PredictionTally()
     for cell, samples in opened.truth.cells.items():
         if cell.localizer == opened.name and cell.config in (CLEAN, AUTHENTIC):
             masks = {one: opened.truth.masks.read(cell.source, one) for one in samples}

@@ -14,7 +14,7 @@ from afbench.images import decode_stored
 from afbench.metrics import count_pixels, f1
 from afbench.report.sheet import draw_sheet
 from afbench.report.tables import figure
-from afbench.scoring.tables import CONTROLS
+from afbench.scoring.score_tables import CONTROLS
 from afbench.storage.manifests import CLEAN
 
 from .adaptive import adaptive_configs, require_oblivious

@@ -9,7 +9,7 @@ import pandas as pd
 
 from afbench.plan import ATTACKS
 from afbench.report.evaluation import originals_of
-from afbench.scoring.tables import build_tables
+from afbench.scoring.score_tables import build_tables
 from afbench.storage.summary import finds_nothing
 
 from .evaluate import OBLIVIOUS, Evaluation
@@ -67,7 +67,9 @@ def _of_table(per_image: pd.DataFrame, trained_on: Any) -> Iterator[Record]:
 
 def _records(rows: pd.DataFrame, source: str, trained_on: Any) -> Iterator[Record]:
     # one side is one localizer, whatever its configs call it
-    (figures,) = build_tables(rows.assign(localizer="side"), seen=trained_on)["aggregates"].values()
+    (figures,) = build_tables(rows.assign(localizer="side"), seen_in_training=trained_on)[
+        "aggregates"
+    ].values()
     for attack, told in figures["per_attack"].items():
         mine = rows[rows["attack"] == attack]
         authentic = mine["config"] == AUTHENTIC

@@ -25,8 +25,8 @@ from afbench.images import decode_stored, masks_to_tensor, to_tensor
 from afbench.losses import binary_cross_entropy
 from afbench.metrics import f1
 from afbench.plan import make_setting
+from afbench.scoring.score_tables import CONTROLS, ranking_rows
 from afbench.scoring.statistics import difference_interval
-from afbench.scoring.tables import CONTROLS, ranking_rows
 from afbench.storage.manifests import CLEAN, shard_paths
 from afbench.storage.shards import read_rows
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from afbench.core import AfbenchError, UsageError
 from afbench.report.measured import DefendedScore, defended_figures, undefended_figures
 from afbench.report.paper import ansm_variants, compare_with_paper
-from afbench.scoring.reading import SCORE, read_score
+from afbench.scoring.stored_scores import SCORE, read_score
 from afbench.storage.manifests import TOP, open_benchmark
 
 
@@ -39,7 +39,7 @@ def beside_the_paper(folders: Sequence[Path]) -> BesidePaper:
             undefended += comparable.figures
         elif (folder / SCORE).is_file():
             score = read_score(folder)
-            about = score.about
+            about = score.record
             comparable = defended_figures(
                 DefendedScore(
                     about["submission_id"],

@@ -21,7 +21,7 @@ from afbench.engine import localize
 from afbench.engine.io_pool import Submit, default_threads, threads
 from afbench.images import decode_stored
 from afbench.localizers import load_localizer
-from afbench.scoring.archive import BEGUN, MANIFEST
+from afbench.scoring.package import BEGUN, MANIFEST
 from afbench.scoring.versions import part_hashes
 from afbench.storage.commit import commit_json, sha256_file
 from afbench.storage.manifests import (

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from afbench.scoring.tables import build_tables
+from afbench.scoring.score_tables import build_tables
 
 VERSION = "0123456789ab"
 PIXELS = 4000
@@ -106,7 +106,7 @@ def _tables(table, seen):
     """``build_tables`` of few draws; made once for equal rows, since tests ask for the same ones often."""
     key = seen, table.to_csv(index=False)
     if key not in _MADE:
-        _MADE[key] = build_tables(table, seen=seen, draws=50)
+        _MADE[key] = build_tables(table, seen_in_training=seen, draws=50)
     return _MADE[key]
 
 

@@ -12,8 +12,8 @@ import pytest
 from submissions import BAD_ARCHIVES, FIRST, MASK, pack, write
 
 from afbench.core import UsageError
-from afbench.scoring.archive import open_package
-from afbench.scoring.problems import Problems, Refused
+from afbench.scoring.package import open_package
+from afbench.scoring.problems import Problems, Refusal
 from afbench.scoring.score import examine
 
 
@@ -95,13 +95,13 @@ def test_a_file_that_becomes_a_link_after_it_was_listed_is_not_followed(submissi
 def test_reading_is_bounded_by_the_caller_and_by_what_was_claimed(submission):
     package, _ = opened(submission)
     member = next(one for one in package.walk() if one.path == FIRST)
-    with pytest.raises(Refused, match="AF011"):
+    with pytest.raises(Refusal, match="AF011"):
         member.read(member.size - 1)
     write(submission, FIRST, MASK + bytes(1000))
-    with pytest.raises(Refused, match="AF011"):
+    with pytest.raises(Refusal, match="AF011"):
         member.read(10**6)
     write(submission, FIRST, b"")
-    with pytest.raises(Refused, match="AF008"):
+    with pytest.raises(Refusal, match="AF008"):
         member.read(10**6)
 
 

@@ -6,8 +6,8 @@ import pytest
 from scores import VERSION, per_image, write_score
 
 from afbench.core import AfbenchError, UsageError
-from afbench.scoring.board import build_boards
-from afbench.scoring.reading import read_score
+from afbench.scoring.boards import build_boards
+from afbench.scoring.stored_scores import read_score
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def through(table):
 
 def test_an_adaptive_rp_is_over_the_denominator_of_the_oblivious_one_beside_it(put):
     scores = [put("jpeg", 0.5, defence=JPEG), put("through", 0, **through(composite()))]
-    own = scores[1].about["aggregates"]["reference_jpeg"]["micro"]
+    own = scores[1].record["aggregates"]["reference_jpeg"]["micro"]
     found = build_boards(scores)
     tables = {table["localizer"]: table for table in found["boards"][0]["tables"]}
     (row,), (adaptive,) = tables["reference"]["ranked"], tables["reference_jpeg"]["adaptive"]
@@ -171,7 +171,7 @@ def test_figures_that_do_not_follow_from_the_images_are_refused(put, tmp_path):
 
 def test_the_same_content_twice_and_other_baselines_are_refused(put):
     first = put("first", 0.5)
-    copy = put("copy", 0.5, content_sha256=first.about["content_sha256"])
+    copy = put("copy", 0.5, content_sha256=first.record["content_sha256"])
     with pytest.raises(UsageError, match="AF016"):
         build_boards([first, copy])
     easier = per_image(0.5, seed=1)

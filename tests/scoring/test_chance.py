@@ -9,10 +9,10 @@ from scores import PIXELS, per_image, write_score
 from submissions import SHAPE, make_submission
 
 from afbench.report.site import render_site
-from afbench.scoring.board import build_boards
+from afbench.scoring.boards import build_boards
 from afbench.scoring.chance import baseline_tables, chance, constant_masks
-from afbench.scoring.reading import read_score
 from afbench.scoring.score import score
+from afbench.scoring.stored_scores import read_score
 
 
 def masks_of(share, table=None, forged=1000):

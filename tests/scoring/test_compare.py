@@ -8,7 +8,7 @@ from scores import per_image, write_rows, write_score
 
 from afbench.core import AfbenchError, UsageError
 from afbench.scoring.compare import ALL_ATTACKS, compare
-from afbench.scoring.reading import find_scores, read_score
+from afbench.scoring.stored_scores import find_scores, read_score
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ def test_a_folder_in_place_of_a_table_leaves_its_masks_missing(bench, submission
 
 
 def test_a_mask_that_vanishes_while_it_is_read_is_missing(bench, submission, monkeypatch):
-    from afbench.scoring import archive
+    from afbench.scoring import package as archive
 
     listed, whole = [], archive._open_folder
 

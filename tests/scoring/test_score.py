@@ -36,7 +36,7 @@ from afbench.metrics import auc, count_pixels, f1, f1_best
 from afbench.scoring import truth as truth_module
 from afbench.scoring.problems import InvalidSubmission
 from afbench.scoring.score import examine, score
-from afbench.scoring.tables import build_tables
+from afbench.scoring.score_tables import build_tables
 from afbench.scoring.truth import open_truth
 from afbench.scoring.versions import version_of
 from afbench.shipped import shipped
@@ -76,7 +76,7 @@ def test_a_score_follows_its_schema_and_its_images(bench, submission, tmp_path):
     schema = json.loads(shipped("manifests/schema/score.schema.json").read_text())
     assert not list(Draft202012Validator(schema).iter_errors(stored))
     rows = pd.read_parquet(tmp_path / "score/per_image.parquet")
-    tables = json.loads(json.dumps(build_tables(rows, seen=["loc-pgd-1"])))
+    tables = json.loads(json.dumps(build_tables(rows, seen_in_training=["loc-pgd-1"])))
     assert {key: stored[key] for key in tables} == tables
     assert stored["rankable"] and stored["dataset_version"] == version_of(stored["configs_sha256"]["loc"])
     assert stored["defence"]["params"] == {"pixels": 3} and stored["attack_knowledge"] == "oblivious"

@@ -23,8 +23,8 @@ from submissions import (
 )
 
 from afbench.core import UsageError
-from afbench.scoring.parquet import read_parquet
-from afbench.scoring.problems import TITLES, InvalidSubmission, Problems, Refused
+from afbench.scoring.parquet_masks import read_parquet
+from afbench.scoring.problems import TITLES, InvalidSubmission, Problems, Refusal
 from afbench.scoring.score import examine, score
 from afbench.shipped import shipped
 
@@ -104,7 +104,7 @@ def test_the_first_named_do_not_depend_on_the_order_and_counts_stay_exact():
     forward.extend("AF003", ((name, "x") for name in names))
     backward.extend("AF003", ((name, "x") for name in reversed(names)))
     assert forward.as_json() == backward.as_json()
-    assert forward.counts["AF003"] == 9000 and len(backward.kept["AF003"]) <= 2000
+    assert forward.counts["AF003"] == 9000 and len(backward.first_problems["AF003"]) <= 2000
 
 
 def test_coverage_is_counted_exactly_and_partial_scores_without_a_rank(bench, submission):
@@ -147,8 +147,8 @@ def test_a_page_that_unfolds_to_too_much_is_refused_by_a_child_with_little_memor
     for size, memory in ((60_000_000, 300 << 20), (1_000_000, 1 << 31)):
         data = table({"sample_id": ["a-0"], "mask": [bytes(size)]}, compression="zstd")
         assert len(data) < 10_000
-        with pytest.raises(Refused) as told:
-            list(read_parquet(data, most_rows=5, largest=1000, memory=memory))
+        with pytest.raises(Refusal) as told:
+            list(read_parquet(data, max_rows=5, largest=1000, memory=memory))
         assert told.value.code == "AF011"
 
 

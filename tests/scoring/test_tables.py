@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from afbench.scoring.score_tables import COLUMNS, build_tables, ranking_rows
 from afbench.scoring.statistics import mean_interval, rp_interval, tie_groups
-from afbench.scoring.tables import COLUMNS, build_tables, ranking_rows
 
 PHI = 1 / 255
 
@@ -198,7 +198,7 @@ def test_figures_of_maps_are_there_where_maps_are():
     ],
 )
 def test_what_a_defence_was_trained_on_is_flagged(seen, flagged):
-    tables = figures_of(EXAMPLE, seen=seen)
+    tables = figures_of(EXAMPLE, seen_in_training=seen)
     assert {one["config"] for one in tables["configs"] if one["seen_in_training"]} == flagged
     found = tables["aggregates"]["loc"]
     assert found["per_attack"]["pgd"]["seen_in_training"] == any("pgd" in name for name in flagged)
@@ -269,7 +269,7 @@ def test_tables_that_cannot_be_right_are_refused():
 
 def test_the_table_that_was_given_stays_as_it_is():
     before = EXAMPLE.copy(deep=True)
-    figures_of(EXAMPLE, seen=["pgd"])
+    figures_of(EXAMPLE, seen_in_training=["pgd"])
     pd.testing.assert_frame_equal(EXAMPLE, before)
 
 
@@ -306,9 +306,9 @@ def test_the_order_of_rows_changes_no_byte(table, random):
     random.shuffle(order)
     mixed = table.iloc[order, :][random.sample(list(table.columns), len(table.columns))]
     mixed.index = random.sample(range(1000), len(mixed))
-    expected = json.dumps(figures_of(table, seen=["pgd"]), allow_nan=False)  # no NaN, plain types
-    assert json.dumps(figures_of(mixed, seen=["pgd"])) == expected
-    assert json.dumps(figures_of(table, seen=["pgd"])) == expected
+    expected = json.dumps(figures_of(table, seen_in_training=["pgd"]), allow_nan=False)  # no NaN, plain types
+    assert json.dumps(figures_of(mixed, seen_in_training=["pgd"])) == expected
+    assert json.dumps(figures_of(table, seen_in_training=["pgd"])) == expected
 
 
 def every_figure(value):

@@ -18,12 +18,12 @@ from submissions import (
 )
 
 from afbench.core import UsageError
-from afbench.scoring.board import build_boards
+from afbench.scoring.boards import build_boards
 from afbench.scoring.compare import compare
 from afbench.scoring.problems import InvalidSubmission
-from afbench.scoring.reading import read_score
 from afbench.scoring.score import examine, score
-from afbench.scoring.versions import parts_then
+from afbench.scoring.stored_scores import read_score
+from afbench.scoring.versions import earlier_parts
 from afbench.storage.commit import sha256_file
 from afbench.storage.manifests import open_benchmark
 
@@ -154,11 +154,11 @@ def test_an_earlier_state_is_made_anew_only_from_what_has_not_changed(tmp_path):
     then, was = sha256_file(data / "MANIFEST.json"), open_benchmark(data)
     grow()
     names = {"configs": ["clean", *LOC], "sources": ["a"]}
-    found = parts_then(open_benchmark(data), then, **names)
+    found = earlier_parts(open_benchmark(data), then, **names)
     assert found is not None and set(found) == set(was.configs)
     path = data / "manifests/loc-pgd-1.json"
     path.write_text(path.read_text().replace('"config_hash": "loc-pgd-1"', '"config_hash": "other"'))
-    assert parts_then(open_benchmark(data), then, **names) is None
+    assert earlier_parts(open_benchmark(data), then, **names) is None
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_a_board_ranks_submissions_of_the_same_configs_whenever_they_were_scored
     assert [row["submission_id"] for row in newer["ranked"]] == ["late"] and newer["differs"] == ""
     assert {row["submission_id"] for row in older["ranked"]} == {"first", "second"}
     assert older["differs"] == "only the table above covers loc-bim-1 on a"
-    assert older["version"] == scores["first"].about["dataset_version"] != newer["version"]
+    assert older["version"] == scores["first"].record["dataset_version"] != newer["version"]
 
 
 def test_scores_of_other_configs_are_not_compared_and_the_difference_is_named(scores):

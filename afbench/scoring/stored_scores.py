@@ -1,4 +1,4 @@
-"""Scores read back without trust: their shape, their types, and that their figures follow from their images."""
+"""Read scores without trust: check their shape, their types, and that their figures follow from their images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from afbench.shipped import shipped
 from afbench.untrusted import is_name, quoted
 
 from .problems import printable
-from .tables import build_tables, score_rows
+from .score_tables import build_tables, score_rows
 from .versions import dataset_version
 
 SCORE, PER_IMAGE = "score.json", "per_image.parquet"
@@ -38,19 +38,19 @@ _CLOSE = 1e-9
 
 
 @dataclass(frozen=True)
-class Score:
-    """One score: ``about`` is score.json, ``per_image`` its rows with their F1, sorted."""
+class StoredScore:
+    """One score: ``record`` is score.json, ``per_image`` its sorted rows with their F1."""
 
     folder: Path
-    about: Mapping[str, Any]
+    record: Mapping[str, Any]
     per_image: pd.DataFrame
 
     @property
     def seen(self) -> list[str]:
-        return list(self.about["defence"]["trained_on"])
+        return list(self.record["defence"]["trained_on"])
 
 
-def read_score(folder: Path) -> Score:
+def read_score(folder: Path) -> StoredScore:
     """Read what ``afbench score`` wrote.
 
     Raises:
@@ -59,52 +59,54 @@ def read_score(folder: Path) -> Score:
     """
     if not (folder / SCORE).is_file():
         raise UsageError(f"'{folder}' holds no score: {SCORE} is missing; `afbench score` makes one")
-    about = _read_about(folder / SCORE)
-    return Score(folder, about, _read_rows(folder / PER_IMAGE))
+    about = _read_record(folder / SCORE)
+    return StoredScore(folder, about, _read_rows(folder / PER_IMAGE))
 
 
 def find_scores(paths: Sequence[Path]) -> list[Path]:
-    """Score folders: each path that is one, or those right inside it, by name; each once.
+    """Find score folders: each path that is one, or those right inside it, by name; each once.
 
     Raises:
         UsageError: if a path holds none.
     """
-    found: dict[Path, Path] = {}
+    folders: dict[Path, Path] = {}
     for path in paths:
-        inside = (
-            [path] if (path / SCORE).is_file() else sorted(each.parent for each in path.glob(f"*/{SCORE}"))
+        score_folders = (
+            [path]
+            if (path / SCORE).is_file()
+            else sorted(score_file.parent for score_file in path.glob(f"*/{SCORE}"))
         )
-        if not inside:
+        if not score_folders:
             raise UsageError(
                 f"'{path}' holds no score: no {SCORE} there or one folder below; `afbench score` makes one"
             )
-        for folder in inside:
-            found.setdefault(folder.resolve(), folder)
-    return list(found.values())
+        for folder in score_folders:
+            folders.setdefault(folder.resolve(), folder)
+    return list(folders.values())
 
 
-def verified_tables(score: Score) -> dict[str, Any]:
-    """Make every table anew from the images, with the board's own draws.
+def verified_tables(score: StoredScore) -> dict[str, Any]:
+    """Compute every table again from the images, with the board's own draws.
 
     Raises:
         AfbenchError: if a figure in score.json is another.
     """
-    if told := _unlike_configs(score):
+    if fault := _unlike_configs(score):
         raise AfbenchError(
-            f"'{score.folder}': {SCORE} does not follow from {PER_IMAGE}: {told}; score it again"
+            f"'{score.folder}': {SCORE} does not follow from {PER_IMAGE}: {fault}; score it again"
         )
-    tables = build_tables(score.per_image, seen=score.seen)
+    tables = build_tables(score.per_image, seen_in_training=score.seen)
     for name in ("configs", "aggregates"):
-        if told := _unlike(score.about[name], tables[name], name):
+        if fault := _unlike(score.record[name], tables[name], name):
             raise AfbenchError(
-                f"'{score.folder}': {SCORE} does not follow from {PER_IMAGE}: {printable(told)}; score it again"
+                f"'{score.folder}': {SCORE} does not follow from {PER_IMAGE}: {printable(fault)}; score it again"
             )
     return tables
 
 
-def _unlike_configs(score: Score) -> str | None:
-    """Where the configs that a score names the hashes of are not those of its images; None if nowhere."""
-    recorded = score.about.get("configs_sha256")
+def _unlike_configs(score: StoredScore) -> str | None:
+    """Describe where the configs that a score hashes differ from those of its images; None if nowhere."""
+    recorded = score.record.get("configs_sha256")
     if recorded is None:
         return None
     named = {
@@ -114,29 +116,29 @@ def _unlike_configs(score: Score) -> str | None:
         for source in sources
     }
     rows = set(score.per_image[["localizer", "config", "source"]].itertuples(index=False, name=None))
-    if odd := sorted(named ^ rows if not score.about.get("missing") else rows - named):
+    if odd := sorted(named ^ rows if not score.record.get("missing") else rows - named):
         return f"configs_sha256 and the images differ, first in {'/'.join(odd[0])}"
-    if score.about["dataset_version"] != dataset_version(recorded):
+    if score.record["dataset_version"] != dataset_version(recorded):
         return "dataset_version is not that of configs_sha256"
     return None
 
 
-def _read_about(path: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_JSON:
             raise ValueError(f"it is larger than {_MAX_JSON} bytes")
-        about = json.loads(path.read_text(encoding="utf-8"))
-        json.dumps(about, allow_nan=False).encode()  # neither NaN nor half a surrogate pair
-        odd = next((text for text in _texts(about) if not _is_plain(text)), None)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        json.dumps(record, allow_nan=False).encode()  # neither NaN nor half a surrogate pair
+        odd = next((text for text in _texts(record) if not _is_plain(text)), None)
     except (OSError, ValueError, RecursionError) as error:
         raise AfbenchError(f"'{path}' cannot be read: {printable(str(error), 120)}") from None
     schema = json.loads(shipped("manifests/schema/score.schema.json").read_text(encoding="utf-8"))
-    fault = best_match(Draft202012Validator(schema).iter_errors(about))
+    fault = best_match(Draft202012Validator(schema).iter_errors(record))
     if fault is not None:
         raise AfbenchError(f"'{path}' is no score: {printable(fault.json_path)}: {printable(fault.message)}")
     if odd is not None:
         raise AfbenchError(f"'{path}' is no score: invisible characters, or too long: '{printable(odd, 80)}'")
-    return {"date": "", "paper_url": "", "code_url": "", **about}
+    return {"date": "", "paper_url": "", "code_url": "", **record}
 
 
 def _texts(value: Any, depth: int = 0) -> Iterator[str]:
@@ -152,8 +154,10 @@ def _texts(value: Any, depth: int = 0) -> Iterator[str]:
 
 
 def _is_plain(text: str) -> bool:
-    """No control, bidirectional or otherwise invisible character, save the joiners some scripts need."""
-    return len(text) <= _MAX_TEXT and all(one.isprintable() or one in "\u200c\u200d" for one in text)
+    """Return whether a text has no invisible character, such as control ones, except the joiners that some scripts need."""
+    return len(text) <= _MAX_TEXT and all(
+        character.isprintable() or character in "\u200c\u200d" for character in text
+    )
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
@@ -176,14 +180,14 @@ def _read_rows(path: Path) -> pd.DataFrame:
 
 
 def _check_rows(rows: pd.DataFrame) -> None:
-    text = [name for name, kind in _TYPES.items() if kind == pa.string()]
-    whole = [name for name, kind in _TYPES.items() if kind == pa.int64()]
+    text_columns = [name for name, kind in _TYPES.items() if kind == pa.string()]
+    count_columns = [name for name, kind in _TYPES.items() if kind == pa.int64()]
     if not len(rows):
         raise ValueError("it holds no rows")
-    if rows[text + whole].isna().any(axis=None):
+    if rows[text_columns + count_columns].isna().any(axis=None):
         raise ValueError("a name or a count is missing")
     # a count that a sum could overflow is no count of pixels
-    if (rows[whole] < 0).any(axis=None) or (rows[whole] > 1 << 40).any(axis=None):
+    if (rows[count_columns] < 0).any(axis=None) or (rows[count_columns] > 1 << 40).any(axis=None):
         raise ValueError("a count is negative or beyond any image")
     for name in ("f1_original", "f1_undefended", "auc", "f1_best"):
         values = rows[name].dropna()
@@ -191,30 +195,32 @@ def _check_rows(rows: pd.DataFrame) -> None:
             raise ValueError(f"{name} leaves [0, 1]")
     if not rows["phi"].dropna().between(0, 1).all():
         raise ValueError("phi leaves [0, 1]")
-    odd = next((name for column in text for name in rows[column].unique() if not is_name(name)), None)
+    odd = next((name for column in text_columns for name in rows[column].unique() if not is_name(name)), None)
     if odd is not None:
         raise ValueError(f"{quoted(odd)} is no name")
-    how = rows.groupby("config")[["attack", "phi", "steps"]].nunique(dropna=False)
-    if (how > 1).any(axis=None):
+    setting_counts = rows.groupby("config")[["attack", "phi", "steps"]].nunique(dropna=False)
+    if (setting_counts > 1).any(axis=None):
         raise ValueError("a config has two settings")
 
 
-def _unlike(told: Any, found: Any, path: str) -> str | None:
-    """Where two tables differ, intervals apart; None if nowhere."""
-    if isinstance(found, dict):
-        if not isinstance(told, Mapping) or told.keys() != found.keys():
+def _unlike(stated: Any, computed: Any, path: str) -> str | None:
+    """Describe where two tables differ, without their intervals; None if nowhere."""
+    if isinstance(computed, dict):
+        if not isinstance(stated, Mapping) or stated.keys() != computed.keys():
             return f"{path} has other keys"
-        pairs = ((told[key], found[key], f"{path}.{key}") for key in found if not str(key).endswith("_ci"))
-    elif isinstance(found, list):
-        if not isinstance(told, list) or len(told) != len(found):
+        pairs = (
+            (stated[key], computed[key], f"{path}.{key}") for key in computed if not str(key).endswith("_ci")
+        )
+    elif isinstance(computed, list):
+        if not isinstance(stated, list) or len(stated) != len(computed):
             return f"{path} has other entries"
         pairs = (
-            (one, other, f"{path}[{number}]")
-            for number, (one, other) in enumerate(zip(told, found, strict=True))
+            (stated_item, computed_item, f"{path}[{number}]")
+            for number, (stated_item, computed_item) in enumerate(zip(stated, computed, strict=True))
         )
     else:
-        same = told == found
-        if isinstance(found, float) and isinstance(told, int | float) and not isinstance(told, bool):
-            same = math.isclose(told, found, rel_tol=_CLOSE, abs_tol=_CLOSE)
-        return None if same else f"{path} is {told}, the images say {found}"
+        is_equal = stated == computed
+        if isinstance(computed, float) and isinstance(stated, int | float) and not isinstance(stated, bool):
+            is_equal = math.isclose(stated, computed, rel_tol=_CLOSE, abs_tol=_CLOSE)
+        return None if is_equal else f"{path} is {stated}, the images say {computed}"
     return next((unlike for pair in pairs if (unlike := _unlike(*pair))), None)

@@ -1,7 +1,7 @@
-"""From pixel counts per image to every figure of a score: per config and source, and the aggregates.
+"""Compute all figures of a score from pixel counts per image: per config and source, and the aggregates.
 
-Only forged images have F1, RP and the like. One whose F1 is undefined, now or on its original, is counted in
-``n_undefined`` and left out of every mean. Authentic images (empty truth) have a false positive rate, and that only.
+Only forged images have F1, RP and the like. An image whose F1 is undefined, attacked or original, is counted in
+``n_undefined`` and left out of every mean. Authentic images (empty truth) only have a false positive rate.
 
 Of the aggregates, ``micro`` is the mean over all attacked images, each stored image weighing the same; ``macro`` the mean
 of the sources' figures, each source weighing the same; ``worst_case`` takes of each image the lowest F1 that any attack
@@ -24,7 +24,7 @@ from afbench.plan import ATTACKS
 from .statistics import DRAWS, LEVEL, interval, ratio, resample
 
 CONTROLS = ("clean", "noise")
-"""What stands in the attack column and is no attack."""
+"""Values of the attack column that are no attacks."""
 KEYS = ["localizer", "config", "source", "sample_id"]
 COLUMNS = [
     *["localizer", "source", "config", "attack", "phi", "steps", "sample_id"],
@@ -38,21 +38,21 @@ Figures = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class _Drawn:
-    """By source, ``(draws, configs, 3)``: sums of F1, of the originals' F1, and how many rows; same images for all."""
+class _Bootstrap:
+    """Bootstrap sums by source, ``(draws, configs, 3)``: of F1, of the originals' F1, of rows; all over the same images."""
 
     by_source: Mapping[str, FloatArray]
     configs: Sequence[str]
 
     def sums(self, source: str, configs: Collection[str]) -> FloatArray:
-        chosen = [number for number, config in enumerate(self.configs) if config in configs]
-        return np.asarray(self.by_source[source][:, chosen].sum(axis=1))
+        columns = [number for number, config in enumerate(self.configs) if config in configs]
+        return np.asarray(self.by_source[source][:, columns].sum(axis=1))
 
 
 def build_tables(
     per_image: pd.DataFrame,
     *,
-    seen: Collection[str] = (),
+    seen_in_training: Collection[str] = (),
     undefended: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
@@ -62,8 +62,8 @@ def build_tables(
     Args:
         per_image: ``COLUMNS`` and, where maps were submitted, ``auc`` and ``f1_best``; one row per localizer, config,
             source and sample, in any order.
-        seen: attacks, ``<localizer>-<attack>`` or configs that a defence was trained on.
-        undefended: tell what the localizer reaches without a defence instead; of it, F1 alone is known.
+        seen_in_training: attacks, ``<localizer>-<attack>`` or configs that a defence was trained on.
+        undefended: describe the localizer without a defence instead; only its F1 is known.
         draws: of the bootstrap.
         seed: of the bootstrap, 0 or more.
     Returns:
@@ -76,17 +76,17 @@ def build_tables(
     if undefended:
         rows = _undefended(rows)
     rows["seen"] = (
-        rows["config"].isin(list(seen))
-        | rows["attack"].isin(list(seen))
-        | (rows["localizer"] + "-" + rows["attack"]).isin(list(seen))
+        rows["config"].isin(list(seen_in_training))
+        | rows["attack"].isin(list(seen_in_training))
+        | (rows["localizer"] + "-" + rows["attack"]).isin(list(seen_in_training))
     )
     configs: list[Figures] = []
     aggregates: dict[str, Any] = {}
-    for localizer, mine in rows.groupby("localizer", sort=True):
-        worst = _worst_rows(mine)
-        drawn = _draw(mine, worst, draws, seed)
-        configs += _config_rows(mine, drawn)
-        aggregates[str(localizer)] = _aggregate(mine, worst, drawn)
+    for localizer, localizer_rows in rows.groupby("localizer", sort=True):
+        worst = _worst_rows(localizer_rows)
+        bootstrap = _draw(localizer_rows, worst, draws, seed)
+        configs += _config_rows(localizer_rows, bootstrap)
+        aggregates[str(localizer)] = _aggregate(localizer_rows, worst, bootstrap)
     return {
         "configs": configs,
         "aggregates": aggregates,
@@ -137,7 +137,7 @@ def _undefended(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def ranking_rows(per_image: pd.DataFrame) -> pd.DataFrame:
-    """The rows that ``micro`` averages, sorted and scored: what ``tie_groups`` is to be asked about.
+    """Return the rows that ``micro`` averages, sorted and scored, for ``tie_groups``.
 
     Raises:
         ValueError: as ``score_rows``.
@@ -147,7 +147,7 @@ def ranking_rows(per_image: pd.DataFrame) -> pd.DataFrame:
 
 
 def _worst_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per attacked forged image: the lowest F1 of any attack, and the lowest that each left undefended."""
+    """Return one row per attacked forged image: its lowest F1 under any attack, with and without the defence."""
     attacked = rows[rows["forged"] & ~rows["attack"].isin(CONTROLS)]
     lowest = ["f1", "f1_undefended", "f1_original"]
     values = attacked[lowest].where(attacked["defined"])
@@ -158,32 +158,34 @@ def _worst_rows(rows: pd.DataFrame) -> pd.DataFrame:
     return worst.assign(config=_WORST, forged=True, defined=worst["f1"].notna())
 
 
-def _draw(rows: pd.DataFrame, worst: pd.DataFrame, draws: int, seed: int) -> _Drawn:
-    """Draw the forged images of one localizer once, for all its figures."""
+def _draw(rows: pd.DataFrame, worst: pd.DataFrame, draws: int, seed: int) -> _Bootstrap:
+    """Resample the forged images of one localizer once, for all its figures."""
     columns = ["config", "source", "sample_id", "f1", "f1_original", "defined"]
     forged = pd.concat([rows.loc[rows["forged"], columns], worst[columns]], ignore_index=True)
     images = forged[["source", "sample_id"]].drop_duplicates().sort_values(["source", "sample_id"])
     configs = list(dict.fromkeys([*rows["config"], _WORST]))
-    used = forged[forged["defined"]]
+    defined_rows = forged[forged["defined"]]
     image = pd.MultiIndex.from_frame(images).get_indexer(
-        pd.MultiIndex.from_frame(used[["source", "sample_id"]])
+        pd.MultiIndex.from_frame(defined_rows[["source", "sample_id"]])
     )
     values = np.zeros((len(images), len(configs), 3))
-    values[image, pd.Index(configs).get_indexer(used["config"])] = np.stack(
-        [used["f1"], used["f1_original"], np.ones(len(used))], axis=1
+    values[image, pd.Index(configs).get_indexer(defined_rows["config"])] = np.stack(
+        [defined_rows["f1"], defined_rows["f1_original"], np.ones(len(defined_rows))], axis=1
     )
-    drawn = resample(
+    sums_by_source = resample(
         values.reshape(len(images), 3 * len(configs)), images["source"].tolist(), draws=draws, seed=seed
     )
-    by_source = {source: sums.reshape(draws, len(configs), 3) for source, sums in drawn.items()}
+    by_source = {source: sums.reshape(draws, len(configs), 3) for source, sums in sums_by_source.items()}
     nothing = np.zeros((draws, len(configs), 3))
-    return _Drawn({source: by_source.get(source, nothing) for source in sorted(set(rows["source"]))}, configs)
+    return _Bootstrap(
+        {source: by_source.get(source, nothing) for source in sorted(set(rows["source"]))}, configs
+    )
 
 
-def _config_rows(rows: pd.DataFrame, drawn: _Drawn) -> list[Figures]:
-    found = []
-    for (config, source), mine in rows.groupby(["config", "source"], sort=False):
-        first = mine.iloc[0]
+def _config_rows(rows: pd.DataFrame, bootstrap: _Bootstrap) -> list[Figures]:
+    table = []
+    for (config, source), group in rows.groupby(["config", "source"], sort=False):
+        first = group.iloc[0]
         head = {
             "localizer": str(first["localizer"]),
             "source": str(source),
@@ -192,100 +194,106 @@ def _config_rows(rows: pd.DataFrame, drawn: _Drawn) -> list[Figures]:
             "phi": _number(float(first["phi"])),
             "steps": int(first["steps"]),
         }
-        found.append(head | _micro(mine, drawn))
-    return found
+        table.append(head | _micro(group, bootstrap))
+    return table
 
 
-def _aggregate(rows: pd.DataFrame, worst: pd.DataFrame, drawn: _Drawn) -> dict[str, Any]:
+def _aggregate(rows: pd.DataFrame, worst: pd.DataFrame, bootstrap: _Bootstrap) -> dict[str, Any]:
     attacked = rows[~rows["attack"].isin(CONTROLS)]
-    sources = {str(name): mine for name, mine in attacked.groupby("source", sort=True)}
+    sources = {str(name): group for name, group in attacked.groupby("source", sort=True)}
     return {
-        "micro": _micro(attacked, drawn),
-        "macro": _macro(attacked, list(sources.values()), drawn),
-        "per_attack": {str(name): _micro(mine, drawn) for name, mine in rows.groupby("attack", sort=False)},
-        "per_source": {
-            name: _micro(mine, drawn) | {"worst_case": _micro(worst[worst["source"] == name], drawn)}
-            for name, mine in sources.items()
+        "micro": _micro(attacked, bootstrap),
+        "macro": _macro(attacked, list(sources.values()), bootstrap),
+        "per_attack": {
+            str(name): _micro(group, bootstrap) for name, group in rows.groupby("attack", sort=False)
         },
-        "worst_case": _micro(worst, drawn),
+        "per_source": {
+            name: _micro(group, bootstrap) | {"worst_case": _micro(worst[worst["source"] == name], bootstrap)}
+            for name, group in sources.items()
+        },
+        "worst_case": _micro(worst, bootstrap),
     }
 
 
-def _micro(rows: pd.DataFrame, drawn: _Drawn) -> Figures:
-    """Figures of rows that all weigh the same."""
-    used = rows[rows["defined"]]
-    sums = np.zeros((len(next(iter(drawn.by_source.values()))), 3))
-    for source, mine in used.groupby("source", sort=True):
-        sums = sums + drawn.sums(str(source), mine["config"].unique())
-    sure = _several_images(used)
-    means, authentic = _means(used), rows[~rows["forged"]]
+def _micro(rows: pd.DataFrame, bootstrap: _Bootstrap) -> Figures:
+    """Compute the figures of rows that all weigh the same."""
+    defined_rows = rows[rows["defined"]]
+    sums = np.zeros((len(next(iter(bootstrap.by_source.values()))), 3))
+    for source, group in defined_rows.groupby("source", sort=True):
+        sums = sums + bootstrap.sums(str(source), group["config"].unique())
+    has_interval = _several_images(defined_rows)
+    means, authentic = _means(defined_rows), rows[~rows["forged"]]
     return {
-        **_head(rows, used),
+        **_head(rows, defined_rows),
         **means,
-        "f1_ci": _ends(ratio(sums[:, 0], sums[:, 2])) if sure else None,
-        "rp_ci": _ends(100.0 * ratio(sums[:, 0], sums[:, 1])) if sure else None,
+        "f1_ci": _ends(ratio(sums[:, 0], sums[:, 2])) if has_interval else None,
+        "rp_ci": _ends(100.0 * ratio(sums[:, 0], sums[:, 1])) if has_interval else None,
         "seen_in_training": bool(rows["seen"].any()),
         **({"n_authentic": len(authentic), "fpr": _mean(authentic["fpr"])} if len(authentic) else {}),
     }
 
 
-def _macro(rows: pd.DataFrame, sources: Sequence[pd.DataFrame], drawn: _Drawn) -> Figures:
-    """Means over the sources that have a figure at all."""
-    used = [mine[mine["defined"]] for mine in sources if mine["defined"].any()]
-    each = [_means(mine) for mine in used]
-    names = list(dict.fromkeys(name for one in each for name in one)) or list(_means(rows[:0]))
-    sums = [drawn.sums(str(mine["source"].iloc[0]), mine["config"].unique()) for mine in used]
-    sure = _several_images(rows[rows["defined"]])
+def _macro(rows: pd.DataFrame, sources: Sequence[pd.DataFrame], bootstrap: _Bootstrap) -> Figures:
+    """Average the figures of sources; those without a defined image are left out."""
+    defined_groups = [group[group["defined"]] for group in sources if group["defined"].any()]
+    means = [_means(group) for group in defined_groups]
+    names = list(dict.fromkeys(name for source_means in means for name in source_means)) or list(
+        _means(rows[:0])
+    )
+    sums = [
+        bootstrap.sums(str(group["source"].iloc[0]), group["config"].unique()) for group in defined_groups
+    ]
+    has_interval = _several_images(rows[rows["defined"]])
     f1_drawn = [ratio(part[:, 0], part[:, 2]) for part in sums]
     rp_drawn = [100.0 * ratio(part[:, 0], part[:, 1]) for part in sums]
     return {
         **_head(rows, rows[rows["defined"]]),
-        "n_sources": len(used),
-        **{name: _mean_of([one.get(name) for one in each]) for name in names},
-        "f1_ci": _ends(np.mean(f1_drawn, axis=0)) if sure else None,
-        "rp_ci": _ends(np.mean(rp_drawn, axis=0)) if sure else None,
+        "n_sources": len(defined_groups),
+        **{name: _mean_of([source_means.get(name) for source_means in means]) for name in names},
+        "f1_ci": _ends(np.mean(f1_drawn, axis=0)) if has_interval else None,
+        "rp_ci": _ends(np.mean(rp_drawn, axis=0)) if has_interval else None,
         "seen_in_training": bool(rows["seen"].any()),
     }
 
 
-def _several_images(used: pd.DataFrame) -> bool:
-    return any(len(used) and (used[name] != used[name].iloc[0]).any() for name in ("source", "sample_id"))
+def _several_images(rows: pd.DataFrame) -> bool:
+    return any(len(rows) and (rows[name] != rows[name].iloc[0]).any() for name in ("source", "sample_id"))
 
 
-def _head(rows: pd.DataFrame, used: pd.DataFrame) -> Figures:
+def _head(rows: pd.DataFrame, defined_rows: pd.DataFrame) -> Figures:
     forged = int(rows["forged"].sum())
-    return {"n": forged, "n_undefined": forged - len(used)}
+    return {"n": forged, "n_undefined": forged - len(defined_rows)}
 
 
-def _means(used: pd.DataFrame) -> Figures:
-    """Point figures of rows that are all defined; those of maps only where there are maps."""
-    now, undefended = _mean(used["f1"]), _mean(used["f1_undefended"])
+def _means(rows: pd.DataFrame) -> Figures:
+    """Average rows that are all defined; scores of maps only where maps were submitted."""
+    defended, undefended = _mean(rows["f1"]), _mean(rows["f1_undefended"])
     figures: Figures = {
-        "f1": now,
-        "rp": _number(rp(used["f1"].to_numpy(np.float64), used["f1_original"].to_numpy(np.float64))),
-        "delta_f1": None if now is None or undefended is None else now - undefended,
+        "f1": defended,
+        "rp": _number(rp(rows["f1"].to_numpy(np.float64), rows["f1_original"].to_numpy(np.float64))),
+        "delta_f1": None if defended is None or undefended is None else defended - undefended,
     }
-    figures |= {name: _mean(used[name]) for name in ("iou", "mcc") if name in used}
+    figures |= {name: _mean(rows[name]) for name in ("iou", "mcc") if name in rows}
     return figures | {
-        name: _mean(used[name]) for name in _OF_MAPS if name in used and used[name].notna().any()
+        name: _mean(rows[name]) for name in _OF_MAPS if name in rows and rows[name].notna().any()
     }
 
 
 def _mean(values: pd.Series) -> float | None:
-    """The mean of what is defined, alike in any order."""
-    known = values.to_numpy(np.float64)
-    return _mean_of(known[~np.isnan(known)].tolist())
+    """Average the defined values, with one result for any order."""
+    defined = values.to_numpy(np.float64)
+    return _mean_of(defined[~np.isnan(defined)].tolist())
 
 
 def _mean_of(values: Sequence[float | None]) -> float | None:
-    """The mean of numbers; None if there are none, or one is None."""
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
+    """Average numbers; None if there are none, or one is None."""
+    defined = [value for value in values if value is not None]
+    return math.fsum(defined) / len(defined) if defined and len(defined) == len(values) else None
 
 
-def _ends(drawn: FloatArray) -> list[float] | None:
-    found = interval(drawn)
-    return None if found is None else [found.low, found.high]
+def _ends(figures: FloatArray) -> list[float] | None:
+    ends = interval(figures)
+    return None if ends is None else [ends.low, ends.high]
 
 
 def _number(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Masks of one localizer, source and config from one Parquet file, read at arm's length."""
+"""Read the masks of one localizer, source and config from a Parquet file, in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from .problems import Refused
+from .problems import Refusal
 
 _FRAME = struct.Struct("<II")
 _PROBLEM = 2**32 - 1
@@ -22,21 +22,21 @@ _WALL_SECONDS = 300.0
 
 
 def read_parquet(
-    data: bytes, *, most_rows: int, largest: int, memory: int = MEMORY
+    data: bytes, *, max_rows: int, largest: int, memory: int = MEMORY
 ) -> Iterator[tuple[str, bytes]]:
     """Yield ``(sample_id, PNG bytes)`` in the file's order.
 
     Args:
         data: the file.
-        most_rows: rows it may have.
+        max_rows: rows it may have.
         largest: bytes a mask may have.
         memory: address space that reading may take beside four times the file.
     Raises:
-        Refused: AF007 to AF009 and AF011, perhaps after some rows.
+        Refusal: AF007 to AF009 and AF011, perhaps after some rows.
     """
     # -P keeps the working directory, a stranger's perhaps, out of the child's imports
     child = subprocess.Popen(
-        [sys.executable, "-P", str(_CHILD), str(most_rows), str(memory + 4 * len(data))],
+        [sys.executable, "-P", str(_CHILD), str(max_rows), str(memory + 4 * len(data))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -49,7 +49,7 @@ def read_parquet(
             child.stdin.write(data)  # the child reads all of it before it writes
         yield from _frames(child.stdout, largest)
         if child.wait() != 0:
-            raise Refused("AF011", "takes too much memory or time to read")
+            raise Refusal("AF011", "takes too much memory or time to read")
     finally:
         watch.cancel()
         child.kill()
@@ -63,9 +63,9 @@ def _frames(stream: IO[bytes], largest: int) -> Iterator[tuple[str, bytes]]:
             return  # the child was stopped, and its exit status says so
         name_length, length = _FRAME.unpack(head)
         if name_length == _PROBLEM:
-            raise Refused(stream.read(5).decode(), stream.read(length).decode())
+            raise Refusal(stream.read(5).decode(), stream.read(length).decode())
         if length > largest or name_length > 1024:
-            raise Refused("AF011", f"a row holds {name_length + length} bytes, at most {largest} are needed")
+            raise Refusal("AF011", f"a row holds {name_length + length} bytes, at most {largest} are needed")
         name, mask = stream.read(name_length), stream.read(length)
         if len(name) + len(mask) < name_length + length:
             return

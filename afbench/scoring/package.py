@@ -1,4 +1,4 @@
-"""A submission as members to read, whether it is a folder, a .zip or a .tar(.gz); nothing is ever extracted."""
+"""Read a submission file by file from a folder, .zip or .tar(.gz); nothing is ever extracted."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 
 from afbench.core import UsageError
 
-from .containers import Container, Entry, open_tar, open_zip
-from .problems import Problems, Refused
+from .containers import ArchiveEntry, Container, open_tar, open_zip
+from .problems import Problems, Refusal
 
 MANIFEST = "manifest.json"
 BEGUN = "begun.json"
@@ -35,7 +35,7 @@ _CHUNK = 1 << 16
 class Member:
     """A file of a submission: its path within it, the size it claims, and a way to read it up to a limit.
 
-    ``read`` raises ``Refused``: AF008 for damage, AF011 above the limit.
+    ``read`` raises ``Refusal``: AF008 for damage, AF011 above the limit.
     """
 
     path: str
@@ -45,15 +45,15 @@ class Member:
 
 @dataclass(frozen=True)
 class Package:
-    """What can be read of a submission; ``walk`` yields the members in the order that is cheap to read.
+    """The readable files of a submission; ``walk`` yields them in the order that is cheap to read.
 
-    ``names`` has all that is there, also what was refused. ``refused`` are the names that a problem was noted for: what is
-    refused is not missing as well.
+    ``names`` holds the names of all files, ``refused_names`` those that a problem was noted for: a refused file is
+    not reported as missing as well.
     """
 
     sizes: dict[str, int]
     names: frozenset[str]
-    refused: frozenset[str]
+    refused_names: frozenset[str]
     walk: Callable[[], Iterator[Member]]
 
 
@@ -67,7 +67,7 @@ def open_package(
 ) -> Package:
     """List a submission; unsafe, doubled and oversized members are noted in ``problems`` and left out.
 
-    A single folder around everything is looked through, so ``zip -r s.zip submission`` works.
+    A single folder around all files is ignored, so ``zip -r s.zip submission`` works.
 
     Args:
         path: folder, .zip, .tar or .tar.gz; told apart by content.
@@ -82,60 +82,62 @@ def open_package(
         raise UsageError(f"submission '{path}' does not exist; give a folder, a .zip or a .tar(.gz)")
     try:
         container = _open_folder if path.is_dir() else _recognise(path)
-        entries = _listed(container(path), max_members)
-    except Refused as problem:
-        problems.add(problem.code, path.name, problem.what)
+        entries = _list_entries(container(path), max_members)
+    except Refusal as problem:
+        problems.add(problem.code, path.name, problem.message)
         return Package({}, frozenset(), frozenset(), lambda: iter(()))
-    accepted, refused = _accept(entries, problems)
+    accepted, refused_names = _accept(entries, problems)
     prefix = _prefix(accepted)
     sizes = {name.removeprefix(prefix): size for name, size in accepted.items()}
-    names = [_plain(one.name).removeprefix(prefix) for one in entries]
-    refused = {name.removeprefix(prefix) for name in refused}
-    refused |= _refuse_doubles(names, sizes, problems, is_sample)
+    names = [_plain(entry.name).removeprefix(prefix) for entry in entries]
+    refused_names = {name.removeprefix(prefix) for name in refused_names}
+    refused_names |= _refuse_doubles(names, sizes, problems, is_sample)
     if (total := sum(sizes.values())) > max_bytes:
         problems.add(
             "AF011", path.name, f"members claim {total} bytes together; this benchmark takes {max_bytes}"
         )
         return Package({}, frozenset(), frozenset(), lambda: iter(()))
-    return Package(sizes, frozenset(names), frozenset(refused), lambda: _walk(container(path), sizes, prefix))
+    return Package(
+        sizes, frozenset(names), frozenset(refused_names), lambda: _walk(container(path), sizes, prefix)
+    )
 
 
-def _listed(container: Container, max_members: int) -> list[Entry]:
+def _list_entries(container: Container, max_members: int) -> list[ArchiveEntry]:
     entries = []
     for entry in container:
         entries.append(entry)
         if len(entries) > max_members:
-            raise Refused("AF011", f"more than {max_members} members")
+            raise Refusal("AF011", f"more than {max_members} members")
     return entries
 
 
 def _walk(container: Container, sizes: dict[str, int], prefix: str) -> Iterator[Member]:
-    seen = set()
+    read_names = set()
     for entry in container:
         name = _plain(entry.name).removeprefix(prefix)
-        if name in sizes and entry.kind == "file" and name not in seen:
-            seen.add(name)
+        if name in sizes and entry.kind == "file" and name not in read_names:
+            read_names.add(name)
             yield Member(name, entry.size, _reader(entry))
 
 
-def _reader(entry: Entry) -> Callable[[int], bytes]:
+def _reader(entry: ArchiveEntry) -> Callable[[int], bytes]:
     def read(limit: int) -> bytes:
         if entry.size > limit:
-            raise Refused("AF011", f"{entry.size} bytes, at most {limit} are needed")
-        found = bytearray()
+            raise Refusal("AF011", f"{entry.size} bytes, at most {limit} are needed")
+        content = bytearray()
         try:
             with entry.open() as stream:
                 while chunk := stream.read(_CHUNK):
-                    found += chunk
-                    if len(found) > max(entry.size, 0):
-                        raise Refused("AF011", f"streams more than the {entry.size} bytes it claims")
-        except Refused:
+                    content += chunk
+                    if len(content) > max(entry.size, 0):
+                        raise Refusal("AF011", f"streams more than the {entry.size} bytes it claims")
+        except Refusal:
             raise
         except Exception as error:  # a stranger's bytes make the libraries raise almost anything
-            raise Refused("AF008", f"cannot be read from the archive ({type(error).__name__})") from None
-        if len(found) != entry.size:
-            raise Refused("AF008", f"ends after {len(found)} of {entry.size} bytes")
-        return bytes(found)
+            raise Refusal("AF008", f"cannot be read from the archive ({type(error).__name__})") from None
+        if len(content) != entry.size:
+            raise Refusal("AF008", f"ends after {len(content)} of {entry.size} bytes")
+        return bytes(content)
 
     return read
 
@@ -144,28 +146,28 @@ def _recognise(path: Path) -> Callable[[Path], Container]:
     with path.open("rb") as stream:
         head = stream.read(512)
     if head.startswith(HDF5) or path.suffix.lower() in (".h5", ".hdf5", ".hdf"):
-        raise Refused("AF013", "external storage can read local files; send PNG in a folder, .zip or .tar")
+        raise Refusal("AF013", "external storage can read local files; send PNG in a folder, .zip or .tar")
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return open_zip
     if head[:2] == b"\x1f\x8b" or head[257:262] == b"ustar":
         return open_tar
-    raise Refused("AF008", "is neither a folder nor a .zip, .tar or .tar.gz")
+    raise Refusal("AF008", "is neither a folder nor a .zip, .tar or .tar.gz")
 
 
 def _open_folder(root: Path) -> Container:
-    waiting = [root]
-    while waiting:
+    pending_folders = [root]
+    while pending_folders:
         try:
-            found = sorted(os.scandir(waiting.pop()), key=lambda one: one.name)
+            children = sorted(os.scandir(pending_folders.pop()), key=lambda child: child.name)
         except OSError as error:
-            raise Refused("AF008", f"a folder in it cannot be listed: {error.strerror}") from None
-        for one in found:
-            status, path = one.stat(follow_symlinks=False), Path(one.path)
-            kind = "file" if stat.S_ISREG(status.st_mode) else "link" if one.is_symlink() else "other"
+            raise Refusal("AF008", f"a folder in it cannot be listed: {error.strerror}") from None
+        for child in children:
+            status, path = child.stat(follow_symlinks=False), Path(child.path)
+            kind = "file" if stat.S_ISREG(status.st_mode) else "link" if child.is_symlink() else "other"
             if stat.S_ISDIR(status.st_mode):
-                waiting.append(path)
+                pending_folders.append(path)
                 kind = "folder"
-            yield Entry(
+            yield ArchiveEntry(
                 path.relative_to(root).as_posix(), status.st_size, status.st_size, kind, _opener(path)
             )
 
@@ -181,29 +183,29 @@ def _plain(name: str) -> str:
     return name.rstrip("/")
 
 
-def _accept(entries: list[Entry], problems: Problems) -> tuple[dict[str, int], set[str]]:
-    """Sizes of the files that may be read, and the names of what a problem was noted for."""
+def _accept(entries: list[ArchiveEntry], problems: Problems) -> tuple[dict[str, int], set[str]]:
+    """Return the sizes of the files that may be read, and the names that a problem was noted for."""
     accepted: dict[str, int] = {}
-    refused: set[str] = set()
+    refused_names: set[str] = set()
     for entry in entries:
         name = _plain(entry.name)
         if entry.kind == "folder" and name in ("", "."):
             continue
         if problem := _problem(entry, name):
-            problems.add(problem.code, entry.name, problem.what)
-            refused.add(name)
+            problems.add(problem.code, entry.name, problem.message)
+            refused_names.add(name)
         elif entry.kind == "file":
             accepted[name] = entry.size
-    return accepted, refused
+    return accepted, refused_names
 
 
-def _problem(entry: Entry, name: str) -> Refused | None:
+def _problem(entry: ArchiveEntry, name: str) -> Refusal | None:
     if reason := _unsafe(name, entry.kind):
-        return Refused("AF010", reason)
+        return Refusal("AF010", reason)
     if entry.kind not in ("file", "folder"):
-        return Refused("AF008", entry.kind)
+        return Refusal("AF008", entry.kind)
     if entry.size > SMALL and entry.size > RATIO * entry.packed:
-        return Refused("AF011", f"{entry.packed} bytes claim to unfold to {entry.size}")
+        return Refusal("AF011", f"{entry.packed} bytes claim to unfold to {entry.size}")
     return None
 
 
@@ -223,7 +225,7 @@ def _unsafe(name: str, kind: str) -> str | None:
 
 
 def _prefix(accepted: dict[str, int]) -> str:
-    """The single folder around everything, if there is one and the manifest is in it."""
+    """Return the single folder around all files, if there is one and the manifest is in it; else an empty text."""
     tops = {name.split("/")[0] for name in accepted}
     top = f"{next(iter(tops))}/" if len(tops) == 1 else ""
     return top if top and MANIFEST not in accepted and f"{top}{MANIFEST}" in accepted else ""
@@ -232,8 +234,8 @@ def _prefix(accepted: dict[str, int]) -> str:
 def _refuse_doubles(
     names: list[str], sizes: dict[str, int], problems: Problems, is_sample: Callable[[str], bool]
 ) -> set[str]:
-    """Take names that are one on some file systems out of ``sizes`` and return them; folders count by their files."""
-    refused: set[str] = set()
+    """Remove names from ``sizes`` that some file systems take for the same, and return them."""
+    refused_names: set[str] = set()
     groups: dict[str, list[str]] = {}
     files = set(sizes)
     for name in names:
@@ -246,5 +248,5 @@ def _refuse_doubles(
             for name in set(group):
                 # which of them would be scored must not depend on the order in the archive
                 sizes.pop(name, None)
-            refused |= set(group)
-    return refused
+            refused_names |= set(group)
+    return refused_names
