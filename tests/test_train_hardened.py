@@ -15,7 +15,6 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import open_benchmark
 from afbench.workflows.generate import generate
 from afbench.workflows.request import Options
-from afbench.workflows.train_hardened import make_attack
 
 SHORT = ("--epochs", "1", "--batch-size", "2", "--crop", "32", "--validation", "0.3")
 
@@ -49,7 +48,7 @@ def test_hardened_weights_are_a_checkpoint_that_is_attacked_as_any(afbench, tmp_
     path = tmp_path / "out" / "best.safetensors"
     card = json.loads((tmp_path / "out" / "best.json").read_text())
     assert card["settings"]["method"] == arguments[0] and card["format"] == "afbench-hardened-1"
-    assert card["settings"]["attack"] == ("" if len(arguments) == 1 else make_attack("pgd", "3/255", 2).label)
+    assert card["settings"]["attack"] == ("" if len(arguments) == 1 else "pgd-3-c134a6")
     hardened, embedded = load_localizer("reference", str(path)), load_localizer("reference")
     assert hardened.weights_sha256 != embedded.weights_sha256 == card["localizer"]["weights_sha256"]
     attack = ("--attack", "fgsm", "--phi", "3/255", "--source", "synthetic", "--limit", "1", "--out", "again")

@@ -10,7 +10,7 @@ import click
 
 from .echo import echo
 from .hints import NamingGroup
-from .name_types import CONFIG, LOCALIZER
+from .name_types import ATTACK, CONFIG, LOCALIZER
 from .progress import deferred_bar, quiet_option
 from .train_rivals import hardened, nrp, tell
 
@@ -51,6 +51,11 @@ command.add_command(nrp)
     help="The paper's Table II for this localizer, or the same for few epochs, or how the shipped module was made. The options below replace its values.",
 )
 @click.option(
+    "--recipe",
+    type=click.Choice(["paper", "find-write"]),
+    help="One network by Algorithm 1, or a finder and a writer that sees its mask. Default: the preset's.",
+)
+@click.option(
     "--depth", type=click.Choice(["shallow", "middle", "topmost"]), help="Third whose features align."
 )
 @click.option("--loss", type=click.Choice(["pwr", "ffa", "mgr", "ffa+mgr"]), help="Stages to train.")
@@ -71,6 +76,9 @@ command.add_command(nrp)
 @click.option("--resize", type=int, metavar="N", help="Train on images resized to N x N pixels.")
 @click.option("--mgr-side", type=int, metavar="N", help="Another size in the second stage.")
 @click.option("--epochs", type=(int, int), metavar="FFA MGR", help="Passes over the data of both stages.")
+@click.option(
+    "--steps", type=(int, int), metavar="FIRST SECOND", help="Steps of both stages instead of --epochs."
+)
 @click.option("--lr", type=(float, float), metavar="FFA MGR", help="Learning rates of both stages.")
 @click.option("--batch-size", type=int, metavar="N", help="Images a step, of all processes together.")
 @click.option("--schedule", type=click.Choice(["plateau", "cosine"]), help="How the learning rate falls.")
@@ -78,6 +86,19 @@ command.add_command(nrp)
     "--average", type=float, metavar="DECAY", help="Keep a running average of the weights; 0 for none."
 )
 @click.option("--clip", type=float, metavar="NORM", help="Largest gradient norm; 0 for no limit.")
+@click.option("--bound", type=float, metavar="NOISE", help="Largest noise added, of the [0, 1] range.")
+@click.option("--originals", type=float, metavar="SHARE", help="Of a finder's images: originals.")
+@click.option(
+    "--noisy", type=float, metavar="SHARE", help="Of a finder's images: originals with random noise."
+)
+@click.option(
+    "--attack",
+    type=ATTACK,
+    metavar="NAME",
+    help="Attack the localizer anew at every step, e.g. fgsm, instead of reading the benchmark's attacked images.",
+)
+@click.option("--phi", default="3/255", show_default=True, help="Of --attack.")
+@click.option("--attack-steps", type=int, metavar="N", help="Of --attack, where it takes them.")
 @click.option(
     "--augment",
     multiple=True,
@@ -107,6 +128,9 @@ def ansm(
     resize: int | None,
     batch_size: int | None,
     augment: tuple[str, ...],
+    attack: str | None,
+    phi: str,
+    attack_steps: int | None,
     checkpoint: str | None,
     workers: int,
     device: str,
@@ -117,7 +141,7 @@ def ansm(
 
     Run it again to go on after an interruption. For several devices put `accelerate launch --num_processes N -m` before it.
     """
-    from afbench.workflows.train import Hooks, ansm_settings, train_ansm
+    from afbench.workflows.train import Hooks, ansm_settings, make_attack, train_ansm
 
     settings = ansm_settings(
         preset, localizer, crop=crop, resize=resize, batch=batch_size, augment=augment or None, **given
@@ -130,6 +154,7 @@ def ansm(
             localizer=localizer,
             config=config,
             checkpoint=checkpoint,
+            attack=make_attack(attack, phi, attack_steps),
             device=device,
             workers=workers,
             hooks=Hooks(*deferred_bar(stack, "train", "img")),

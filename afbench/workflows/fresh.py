@@ -8,16 +8,13 @@ import torch
 from torch import Tensor
 
 from afbench.core import Localizer, Setting, UsageError
-from afbench.defences.ansm.batches import Batch
+from afbench.defences.ansm.batches import Attack, Batch
 from afbench.defences.hardening.losses import hardening_loss
 from afbench.defences.hardening.settings import Hardening
 from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.images import quantise
 from afbench.plan import make_setting, max_levels
-
-Attack = Callable[[Tensor, Tensor, torch.Generator], Tensor]
-"""Originals ``(N, 3, H, W)``, truth ``(N, 1, H, W)`` and random numbers to attacked images of 8 bits."""
 
 
 def make_attack(name: str | None, phi: str, steps: int | None) -> Setting | None:
@@ -32,6 +29,11 @@ def make_attack(name: str | None, phi: str, steps: int | None) -> Setting | None
     if setting.phi is None:
         raise UsageError(f"attack '{name}' has no phi to train within; give fgsm, bim or pgd")
     return setting
+
+
+def attack_name(setting: Setting | None) -> str:
+    """Attack and setting as configs name them, e.g. ``fgsm-3``; empty without one."""
+    return f"{setting.attack}-{setting.label}" if setting else ""
 
 
 def attacker(target: Localizer, setting: Setting, seed: int) -> Attack:

@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from afbench.core import Localizer, PartialError, UsageError
+from afbench.core import Localizer, PartialError, Setting, UsageError
 from afbench.defences.ansm.processes import Processes, join_processes
 from afbench.defences.ansm.settings import Settings, changed, preset
 from afbench.defences.ansm.train import Hooks, train
@@ -26,9 +27,10 @@ from afbench.storage.manifests import ORIGINALS
 from afbench.version import __version__
 
 from .attacked import require_attacked
+from .fresh import attack_name, attacker, make_attack
 from .request import config_localizer
 
-__all__ = ["Hooks", "ansm_settings", "train_ansm"]
+__all__ = ["Hooks", "ansm_settings", "make_attack", "train_ansm"]
 _LIBRARIES = ("torch", "numpy", "timm", "accelerate", "safetensors")
 
 
@@ -41,6 +43,7 @@ def train_ansm(
     config: str | None = None,
     checkpoint: str | None = None,
     resolution: str = "official",
+    attack: Setting | None = None,
     device: str = "cpu",
     workers: int = 0,
     hooks: Hooks | None = None,
@@ -56,6 +59,7 @@ def train_ansm(
             setting), or else its first config.
         checkpoint: weights of the localizer, if they are neither embedded nor registered.
         resolution: as ``load_localizer`` takes it.
+        attack: what attacks the localizer anew at every step, instead of the benchmark's images.
         device: ``cpu``, ``cuda``, ``cuda:1``; several processes are started by ``accelerate launch``.
         workers: processes that read images.
         hooks: where to listen.
@@ -80,6 +84,7 @@ def train_ansm(
         device=str(processes.device),
     )
     require_attacked(network, how, data)
+    settings = replace(settings, attack=attack_name(attack))
     with ExitStack() as stack:
         if processes.main:
             lock_training(stack, out)
@@ -93,6 +98,7 @@ def train_ansm(
             processes=processes,
             hooks=hooks,
             workers=workers,
+            attack=None if attack is None else attacker(network, attack, settings.seed),
         )
 
 
@@ -181,9 +187,15 @@ def lock_training(stack: ExitStack, out: Path) -> None:
 
 
 def ansm_settings(
-    name: str, localizer: str, *, crop: int | None = None, resize: int | None = None, **given: Any
+    name: str,
+    localizer: str,
+    *,
+    recipe: str | None = None,
+    crop: int | None = None,
+    resize: int | None = None,
+    **given: Any,
 ) -> Settings:
-    """A preset with those of its values replaced that are given (not None).
+    """A preset, of another recipe where one is given, with those of its values replaced that are given (not None).
 
     Raises:
         UsageError: for a value that cannot be, or crop and resize together.
@@ -192,4 +204,4 @@ def ansm_settings(
         raise UsageError("--crop and --resize exclude one another; give one")
     fit = "crop" if crop is not None else "resize" if resize is not None else None
     side = crop if crop is not None else resize
-    return changed(preset(name, config_localizer(localizer)), {**given, "fit": fit, "side": side})
+    return changed(preset(name, config_localizer(localizer), recipe), {**given, "fit": fit, "side": side})

@@ -15,7 +15,7 @@ from afbench.localizers.trainable import load_trainable
 from afbench.storage.commit import commit_bytes
 
 from .attacked import require_attacked
-from .fresh import loss_of, make_attack
+from .fresh import attack_name, loss_of, make_attack
 from .opened import open_training, schedule_of, weights_to_load
 from .train import lock_training
 from .train_classifier import classify
@@ -66,7 +66,7 @@ def train_hardened(
         raise UsageError(
             f"--attack goes with method at or both; method {settings.method} sees no attacked image"
         )
-    settings = Hardening(**{**asdict(settings), "attack": attack.label if attack else ""})
+    settings = Hardening(**{**asdict(settings), "attack": attack_name(attack)})
     opened = open_training(data, localizer, config, device)
     if settings.task == "classify":
         return classify(data, out, settings, schedule, opened, checkpoint, attack, workers, hooks)

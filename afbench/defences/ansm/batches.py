@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -41,6 +41,10 @@ class Batch(NamedTuple):
     original: Tensor
     attacked: Tensor
     mask: Tensor
+
+
+Attack = Callable[[Tensor, Tensor, torch.Generator], Tensor]
+"""Originals ``(N, 3, H, W)``, truth ``(N, 1, H, W)`` and random numbers to attacked images of 8 bits."""
 
 
 class Parts(NamedTuple):
@@ -168,9 +172,9 @@ class _Cut(Dataset[Batch]):
             return _fitted(batch, settings.fit, self.side, None)
         rng = np.random.default_rng([settings.seed, 3, self.stage, self.epoch, index])
         batch = _fitted(batch, settings.fit, self.side, rng)
-        if stage.loss == "find":
-            batch = _mixed(batch, settings, rng)
-        return _varied(batch, settings.augment, rng)
+        if not settings.attack:  # else the attacked image is not there yet
+            batch = varied_noise(batch, settings, stage.loss, rng)
+        return _turned_at_random(batch, rng) if "flip" in settings.augment else batch
 
 
 def _loaded(cut: _Cut, lists: list[list[int]], workers: int) -> Iterator[Batch]:
@@ -199,14 +203,43 @@ def _fitted(batch: Batch, fit: str, side: int, rng: np.random.Generator | None) 
     return Batch(*(pad_to(one, tall, wide)[..., top : top + side, left : left + side] for one in batch))
 
 
-def _varied(batch: Batch, augment: Sequence[str], rng: np.random.Generator) -> Batch:
-    if "perturb" in augment and not torch.equal(batch.attacked, batch.original):
+def varied_noise(batch: Batch, settings: Settings, loss: str, rng: np.random.Generator) -> Batch:
+    """Vary what was added to one image, as ``augment`` asks; a finder sees some originals in its place, bare or noisy."""
+    if loss == "find":
+        batch = _mixed(batch, settings, rng)
+    if "perturb" in settings.augment and not torch.equal(batch.attacked, batch.original):
         batch = batch._replace(attacked=_perturbed(batch.original, batch.attacked, rng))
-    if "flip" in augment:
-        axes = [axis for axis in (-2, -1) if rng.random() < 0.5]
-        turn = rng.random() < 0.5
-        batch = Batch(*(_turned(one.flip(axes), turn).contiguous() for one in batch))
     return batch
+
+
+def _turned_at_random(batch: Batch, rng: np.random.Generator) -> Batch:
+    axes = [axis for axis in (-2, -1) if rng.random() < 0.5]
+    turn = rng.random() < 0.5
+    return Batch(*(_turned(image.flip(axes), turn).contiguous() for image in batch))
+
+
+def attacked_anew(
+    batch: Batch, attack: Attack, settings: Settings, loss: str, when: tuple[int, int, int]
+) -> Batch:
+    """Attack the originals of a batch, and vary the noise of each.
+
+    Args:
+        batch: cut and turned; its attacked images are replaced.
+        attack: of the localizer.
+        settings: whose ``augment``, ``originals`` and ``noisy`` apply.
+        loss: of the stage.
+        when: stage, epoch and step, which every random number follows from.
+    """
+    draws = torch.Generator().manual_seed(
+        int(np.random.default_rng([settings.seed, 4, *when]).integers(2**62))
+    )
+    batch = batch._replace(attacked=attack(batch.original, batch.mask, draws))
+    images = []
+    for number, pair in enumerate(zip(*batch, strict=True)):
+        single = Batch(*(image[None].cpu() for image in pair))
+        rng = np.random.default_rng([settings.seed, 5, *when, number])
+        images.append(varied_noise(single, settings, loss, rng).attacked)
+    return batch._replace(attacked=torch.cat(images).to(batch.original))
 
 
 def _mixed(batch: Batch, settings: Settings, rng: np.random.Generator) -> Batch:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from afbench.core import UsageError
 
 from .parts import build_module
-from .settings import FIND_WRITE
+from .settings import FIND_WRITE, completed
 
 FORMAT = "afbench-ansm-1"
 HEADER = "afbench"
@@ -77,7 +77,7 @@ def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -
         state, card = read_checkpoint(path)
     try:
         owner = str(card["localizer"]["name"])
-        trained_on = tuple(str(one) for one in card["data"]["configs"])
+        trained_on = _seen(card)
         params = _variant(card["settings"])
     except (KeyError, TypeError):
         raise UsageError(f"ANSM checkpoint '{path}' is damaged: its header is not complete") from None
@@ -91,6 +91,13 @@ def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -
     network.sha256, network.card = weights_sha256(module), card
     network.params, network.trained_on = params, trained_on
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def _seen(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """The configs a module was trained on, and the attack that was made anew, named as its config would be."""
+    configs = tuple(str(config) for config in card["data"]["configs"])
+    attack = completed(card["settings"])["attack"]
+    return (f"{card['localizer']['name']}-{attack}",) if attack else configs
 
 
 def _variant(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -56,6 +56,8 @@ class Settings:
         schedule: ``plateau`` (x0.9 after 10 epochs without progress) or ``cosine`` to 0 over each stage.
         average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
         clip: largest gradient norm; 0 for no limit.
+        attack: what attacks the localizer at every step anew, after the image was cut and turned, e.g. ``fgsm-3``;
+            empty for the benchmark's own images.
         augment: ``flip`` (and transpose), ``perturb`` (scale, thin out and blur the attack's noise at random).
         bound: largest noise the module may add, in units of the [0, 1] range.
         originals: of ``find-write``: share of originals among the images the finder sees; the others are attacked.
@@ -86,6 +88,7 @@ class Settings:
     schedule: str = "plateau"
     average: float = 0.0
     clip: float = 0.0
+    attack: str = ""
     augment: tuple[str, ...] = field(default=())
     bound: float = 1.0
     originals: float = 0.0
@@ -149,12 +152,14 @@ _SHIPPED: Mapping[str, Any] = {
     "fit": "crop",
     "side": 128,
     "first_side": 96,
-    "steps": (9000, 500),
+    "steps": (5_000, 200),
 }
+_FIND_WRITE_STEPS: Mapping[str, tuple[int, int]] = {"paper": (52_000, 400), "short": (5_000, 200)}
+"""Of the two parts; the paper has no such recipe."""
 
 
-def preset(name: str, localizer: str) -> Settings:
-    """Settings by name.
+def preset(name: str, localizer: str, recipe: str | None = None) -> Settings:
+    """Settings by name, of a recipe: the preset's own where None.
 
     ``paper``: Table II's row of the localizer, or IF-OSN's where it has none (for ``reference`` the small encoder on
     128-pixel crops); ``short``: the same for few epochs; ``shipped``: how the module that ships was made.
@@ -169,7 +174,12 @@ def preset(name: str, localizer: str) -> Settings:
             raise UsageError(
                 f"preset 'shipped' is for localizer 'reference', not for '{localizer}'; use paper or short"
             )
+        if recipe == PAPER:
+            raise UsageError("preset 'shipped' is of recipe find-write; give --preset paper or short")
         return Settings(**_SHIPPED)
+    if recipe == FIND_WRITE:
+        sides = (128, 96) if localizer == "reference" else (256, 192)
+        return Settings(**_FIND_WRITE, side=sides[0], first_side=sides[1], steps=_FIND_WRITE_STEPS[name])
     found = Settings(**(_REFERENCE if localizer == "reference" else _PAPER.get(localizer, _PAPER["ifosn"])))
     return found if name == "paper" else _replaced(found, {"epochs": _SHORT_EPOCHS})
 
@@ -197,6 +207,7 @@ def changed(base: Settings, given: Mapping[str, Any]) -> Settings:
 UNRECORDED: Mapping[str, Any] = {
     "recipe": PAPER,
     "dice": "plain",
+    "attack": "",
     "first_side": None,
     "steps": [0, 0],
     "warmup": 0,

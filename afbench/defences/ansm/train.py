@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from afbench.core import AfbenchError, Localizer
 
 from .batches import (
+    Attack,
     Batch,
     Pairs,
     Parts,
+    attacked_anew,
     epochs_of,
     split_by_group,
     steps_of,
@@ -61,6 +63,7 @@ class _Run:
     hooks: Hooks
     workers: int
     save_every: int
+    attack: Attack | None
     part: nn.Module = field(init=False)
     wrapped: Callable[..., Any] = field(init=False)
     optimiser: torch.optim.AdamW = field(init=False)
@@ -79,6 +82,7 @@ def train(
     hooks: Hooks | None = None,
     workers: int = 0,
     save_every: int = 200,
+    attack: Attack | None = None,
 ) -> dict[str, Any]:
     """Train a module, or go on with a training that was stopped.
 
@@ -96,6 +100,8 @@ def train(
         processes: the devices; every one calls this function with the same arguments.
         workers: processes that read images, for each device.
         save_every: steps between two savings of the state; each epoch's end is one too.
+        attack: what makes the attacked images anew at every step, where ``settings.attack`` names one. Validation
+            takes the benchmark's own.
     Returns:
         The card of the best checkpoint.
     Raises:
@@ -132,6 +138,7 @@ def train(
             hooks,
             workers,
             save_every,
+            attack,
         )
         _begin_stage(run, settings.stages[0])
         last = len(settings.stages) - 1
@@ -261,6 +268,9 @@ def _set_rate(run: _Run, stage: Stage, share: float, step: int) -> None:
 def _step(run: _Run, stage: Stage, batch: Batch) -> float:
     """One step of the optimiser; the loss is the mean over all processes."""
     moved = Batch(*(_to(one, run.processes.device) for one in batch))
+    if run.attack is not None:
+        now = run.progress
+        moved = attacked_anew(moved, run.attack, run.settings, stage.loss, (now.stage, now.epoch, now.step))
     loss = stage_loss(stage.loss, run.wrapped, run.localizer, moved, run.settings).mean()
     run.optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)

@@ -84,10 +84,13 @@ def tiny() -> Callable[..., Settings]:
 
 def _train(out: Path, localizer: Any, data: Any, *, facts: Any = None, **given: Any) -> dict[str, Any]:
     options = {
-        name: given.pop(name) for name in ("save_every", "hooks", "workers", "commit") if name in given
+        name: given.pop(name)
+        for name in ("save_every", "hooks", "workers", "commit", "online")
+        if name in given
     }
     told = {"localizer": {"name": "tiny"}, "data": {"configs": ["tiny-fgsm-3"]}, "processes": 1}
     settings = Settings(**(TINY | given))
+    options["attack"] = options.pop("online", None)
     return train(
         data,
         localizer,

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from afbench.core import AfbenchError, UsageError
-from afbench.defences.ansm.batches import Share, split_by_group, training_batches
-from afbench.defences.ansm.checkpoint import read_tensors
+from afbench.defences.ansm.batches import Share, attacked_anew, split_by_group, training_batches
+from afbench.defences.ansm.checkpoint import load_ansm, read_tensors
 from afbench.defences.ansm.settings import Stage, changed, preset
 from afbench.defences.ansm.steps import evenly, stage_loss
 from afbench.defences.ansm.train import Hooks
@@ -318,6 +318,43 @@ def test_the_presets_are_those_of_table_ii():
 def test_settings_that_cannot_be_are_refused(given):
     with pytest.raises(UsageError, match=next(iter(given))):
         changed(preset("paper", "mvss"), given)
+
+
+def brighten(seen=None):
+    """An attack that adds 8 levels, and one of random numbers."""
+
+    def attack(image, truth, draws):
+        assert image.shape[-2:] == truth.shape[-2:]
+        if seen is not None:
+            seen.append(image)
+        jitter = torch.randint(0, 2, image.shape, generator=draws)
+        return ((255 * image).round() + 8 + jitter).clamp(0, 255) / 255
+
+    return attack
+
+
+@pytest.mark.parametrize("recipe", ["paper", "find-write"])
+def test_an_attack_made_at_every_step_goes_on_to_the_same_bits(run, tmp_path, recipe):
+    given = {"recipe": recipe, "attack": "fgsm-3", "save_every": 1, "online": brighten()}
+    run(tmp_path / "whole", **given)
+    for writes in (2, 1):
+        with pytest.raises(Stopped):
+            run(tmp_path / "parts", commit=stopping_after(writes), **given)
+    run(tmp_path / "parts", **given)
+    assert same(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+    assert load_ansm(tmp_path / "whole", localizer="tiny").trained_on == ("tiny-fgsm-3",)
+    run(tmp_path / "stored", **given | {"attack": "", "online": None})
+    assert not same(tmp_path / "whole" / "last.safetensors", tmp_path / "stored" / "last.safetensors")
+
+
+def test_an_attack_made_at_every_step_meets_images_as_they_are_trained_on(pairs, tiny):
+    settings = tiny(attack="fgsm-3", augment=("flip",))
+    batches = training_batches(pairs, [0, 3], settings, stage=0, epoch=0, share=Share(), first=0, workers=0)
+    for batch in batches:
+        seen = []
+        varied = attacked_anew(batch, brighten(seen), settings, "mgr", (0, 0, 0))
+        assert torch.equal(seen[0], batch.original) and torch.equal(varied.original, batch.original)
+        assert ((varied.attacked - batch.original) * 255 >= -0.51).all()
 
 
 @pytest.mark.reliability("R17")
