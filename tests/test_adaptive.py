@@ -94,7 +94,7 @@ def test_configs_through_a_defence_are_named_after_it_and_grow_a_benchmark(bench
 
 
 def test_the_manifest_says_which_defence_and_how_the_attack_looked_through_it(benchmark):
-    how = open_benchmark(benchmark).configs[JPEG]["how"]
+    how = open_benchmark(benchmark).configs[JPEG].provenance
     assert how["localizer"]["name"] == "reference_jpeg_75" and how["localizer"]["architecture"] == "reference"
     assert how["defence"] == {
         "name": "jpeg",
@@ -104,7 +104,7 @@ def test_the_manifest_says_which_defence_and_how_the_attack_looked_through_it(be
         "draws": 1,
         "seed": None,
     }
-    assert "defence" not in open_benchmark(benchmark).configs["reference-fgsm-3"]["how"]
+    assert "defence" not in open_benchmark(benchmark).configs["reference-fgsm-3"].provenance
 
 
 def test_rows_tell_the_bare_localizer_on_the_original_and_the_defended_one_on_the_attacked(
@@ -214,14 +214,14 @@ def test_a_random_defence_is_attacked_alike_in_any_batch_and_its_draws_are_recor
     for one, other in zip(alone, together, strict=True):
         # in float32 another batch may move single levels
         assert abs(one["loss_adv"] - other["loss_adv"]) < 0.02 * abs(one["loss_adv"]) + 1e-3
-    told = open_benchmark(tmp_path / "1").configs[config]["how"]["defence"]
+    told = open_benchmark(tmp_path / "1").configs[config].provenance["defence"]
     assert told["draws"] == 8 and told["seed"] == 0 and told["gradient"] == "exact"
 
 
 def test_a_preview_looks_through_the_recorded_defence(benchmark, bare):
     sheet = preview(benchmark, configs=[JPEG])
     assert sheet.width > 900
-    how = open_benchmark(benchmark).configs[JPEG]["how"]
+    how = open_benchmark(benchmark).configs[JPEG].provenance
     assert as_recorded(bare, how).defence.label == "jpeg-75"
     elsewhere = {**how, "defence": {**how["defence"], "name": "ansm", "weights_sha256": "0" * 64}}
     assert as_recorded(bare, elsewhere) is None

@@ -19,9 +19,9 @@ from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
 from afbench.localizers.own import as_localizer
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.contents import inspect
 from afbench.storage.manifests import PROMISES, open_benchmark
-from afbench.storage.shards import ShardRecord
 from afbench.storage.verify import verify
 from afbench.workflows import work
 from afbench.workflows.generate import generate
@@ -46,8 +46,8 @@ def run(photographs: Path) -> Callable[..., Any]:
 
 
 def _levels(out: Path, config: str = CONFIG) -> list[str]:
-    (part,) = open_benchmark(out).configs[config]["splits"].values()
-    return [shard.get("determinism", "") for shard in part["shards"]]
+    (part,) = open_benchmark(out).configs[config].splits.values()
+    return [shard.determinism for shard in part.shards]
 
 
 def test_what_is_promised_follows_from_how_it_is_made() -> None:
@@ -71,14 +71,14 @@ def test_the_level_stands_in_manifests_cards_and_inspect(
     assert inspect(tmp_path / "two")["configs"][CONFIG]["determinism"] == "L1, L2"
     told = (tmp_path / "two" / "README.md").read_text("utf-8")
     assert "| L1, L2 |" in told and PROMISES["L1"] in told and PROMISES["L2"] in told
-    hashes = [open_benchmark(tmp_path / one).attacked[CONFIG]["config_hash"] for one in ("one", "two")]
+    hashes = [open_benchmark(tmp_path / one).attacked[CONFIG].config_hash for one in ("one", "two")]
     assert hashes[0] == hashes[1]
 
 
 def test_a_record_of_a_version_that_promised_nothing_stays_as_it_was() -> None:
     record = ShardRecord("data/x/y.parquet", 1, 2, "a", "b", "c", "d", ())
     assert "determinism" not in record.as_json()
-    assert ShardRecord(**replace(record, determinism="L1").as_json()).determinism == "L1"
+    assert ShardRecord.from_json(replace(record, determinism="L1").as_json()).determinism == "L1"
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
@@ -191,8 +191,8 @@ def test_a_compiled_run_says_so_and_is_made_again_compiled(
     run(tmp_path / "compiled", compile=True)
     assert as_compiled == [{"dynamic": True}]
     plain, compiled = (open_benchmark(tmp_path / one).attacked[CONFIG] for one in ("plain", "compiled"))
-    assert compiled["how"] == {**plain["how"], "compile": True}
-    assert compiled["config_hash"] != plain["config_hash"]
+    assert compiled.provenance == {**plain.provenance, "compile": True}
+    assert compiled.config_hash != plain.config_hash
     reproduce(tmp_path / "compiled", f"{CONFIG}/folder/photo0")
     assert len(as_compiled) == 2
     with pytest.raises(UsageError, match="made differently"):

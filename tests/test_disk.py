@@ -98,8 +98,8 @@ def test_a_run_is_never_refused_where_it_would_have_fitted(tmp_path: Path, sourc
     least = sum(unit.bytes_left(tmp_path) for unit in list_units(tmp_path, ready))
     generate(plan, tmp_path, Options())
     took = sum(
-        shard["bytes"]
+        shard.bytes
         for config in open_benchmark(tmp_path).configs.values()
-        for shard in config["splits"][source]["shards"]
+        for shard in config.splits[source].shards
     )
     assert 0.6 * took < least < took

@@ -85,8 +85,8 @@ def test_workers_cut_their_shards_as_the_one_who_starts_them(
     plan = RunPlan("test", (Block(("reference",), (SourceSpec("folder", str(photographs)),), tuple(FGSM)),))
     generate_by(Crew("local", 1), plan, tmp_path, Options(checkpoint="random"))
     configs = read_configs(tmp_path)
-    assert configs["clean"]["splits"]["folder"]["shard_size"] == 2
-    assert [len(one["splits"]["folder"]["shards"]) for one in configs.values()] == [2, 2, 2]
+    assert configs["clean"].splits["folder"].shard_size == 2
+    assert [len(one.splits["folder"].shards) for one in configs.values()] == [2, 2, 2]
 
 
 def test_a_part_that_cuts_elsewhere_is_refused_before_it_mixes_samples(

@@ -111,7 +111,7 @@ def test_an_archive_holds_the_pixels_and_the_figures(made, exported):
             assert {**left, "image": 0, "mask": 0} == {**right, "image": 0, "mask": 0}
             assert pixel_sha256(decode_stored(left["image"])) == right["image_sha256"]
             assert pixel_sha256(decode_stored(left["mask"])) == right["mask_sha256"]
-    summary = open_benchmark(exported / "hdf5").configs["reference-cw-2"]["splits"]["folder"]["summary"]
+    summary = open_benchmark(exported / "hdf5").configs["reference-cw-2"].splits["folder"].summary
     assert summary["n"] == 5
 
 

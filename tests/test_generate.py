@@ -86,15 +86,15 @@ def test_a_run_lays_out_files_as_promised_and_closes_the_list(made: Path) -> Non
 def test_a_manifest_says_everything_that_decides_the_pixels(made: Path) -> None:
     hashes = set()
     for name, manifest in open_benchmark(made).attacked.items():
-        how = manifest["how"]
-        assert manifest["config"] == name and len(manifest["config_hash"]) == 64
+        how = manifest.provenance
+        assert manifest.config == name and len(manifest.config_hash) == 64
         assert how["localizer"]["untrained"] is True and len(how["localizer"]["weights_sha256"]) == 64
         assert how["seed"] == 0 and how["precision"] == "fp32" and how["rounding"]
         (setting,) = [one for one in (*FGSM, *NOISE, *CW) if name == f"reference-{one.attack}-{one.label}"]
         assert how["params"] == dict(setting.params) and how["steps"] == setting.steps
         assert how["phi"] == (str(setting.phi) if setting.phi else None)
-        assert manifest["splits"]["folder"]["software"]["libraries"]["torch"] != "absent"
-        hashes.add(manifest["config_hash"])
+        assert manifest.splits["folder"].software["libraries"]["torch"] != "absent"
+        hashes.add(manifest.config_hash)
     assert len(hashes) == 5
 
 
@@ -134,7 +134,7 @@ def test_configs_and_sources_added_later_leave_the_earlier_shards_alone(root: Pa
     after = _tree(tmp_path)
     unchanged = [path for path in before if path.startswith("data/")]
     assert len(unchanged) == 3 and all(after[path] == before[path] for path in unchanged)
-    assert list(open_benchmark(tmp_path).configs["reference-fgsm-1"]["splits"]) == ["folder", "synthetic"]
+    assert list(open_benchmark(tmp_path).configs["reference-fgsm-1"].splits) == ["folder", "synthetic"]
     assert verify(tmp_path) == []
 
 
@@ -235,9 +235,9 @@ def test_unusable_samples_are_left_out_by_reason_and_the_rest_goes_on(tmp_path: 
     counts = {reason: list(reasons.values()).count(reason) for reason in reasons.values()}
     assert outcome.excluded == counts and len(said) == len(reasons)
     for manifest in open_benchmark(out).configs.values():
-        shards = manifest["splits"]["folder"]["shards"]
-        assert {one["sample_id"]: one["reason"] for shard in shards for one in shard["excluded"]} == reasons
-        assert sum(shard["rows"] for shard in shards) == 3
+        shards = manifest.splits["folder"].shards
+        assert {one["sample_id"]: one["reason"] for shard in shards for one in shard.excluded} == reasons
+        assert sum(shard.rows for shard in shards) == 3
     card = (out / "README.md").read_text(encoding="utf-8")
     assert all(f"- {reason}: {count}\n" in card for reason, count in counts.items())
     assert verify(out) == [] and generate(_plan(root, FGSM), out, RANDOM).excluded == counts
@@ -248,7 +248,7 @@ def test_a_source_without_one_usable_sample_fails_and_says_why(tmp_path: Path) -
     (root / "images" / "photo0.png").write_bytes(b"no picture")
     with pytest.raises(AfbenchError, match=r"'folder' has no usable sample \(1 unreadable\)"):
         generate(_plan(root, [*FGSM, *CW]), out, RANDOM)
-    summary = open_benchmark(out).configs["reference-cw-2"]["splits"]["folder"]["summary"]
+    summary = open_benchmark(out).configs["reference-cw-2"].splits["folder"].summary
     assert summary["n"] == 0 and summary["f1_adv"] is None
     assert verify(out) == [] and not (out / WORK).exists()
 
@@ -278,7 +278,7 @@ def test_a_run_that_stored_no_shard_does_not_bind_the_next(root: Path, tmp_path:
     with pytest.raises(KeyboardInterrupt):
         generate(_plan(root, FGSM, seed=1), tmp_path, RANDOM, Hooks(start=stop))
     generate(_plan(root, FGSM, limit=2), tmp_path, RANDOM)
-    how = open_benchmark(tmp_path).configs["reference-fgsm-1"]["how"]
+    how = open_benchmark(tmp_path).configs["reference-fgsm-1"].provenance
     assert how["seed"] == 0 and verify(tmp_path) == []
 
 

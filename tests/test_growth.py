@@ -16,6 +16,7 @@ from afbench.core import UsageError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.plan.effort import shard_size
 from afbench.reading.load_pairs import load
+from afbench.storage.config_manifest import SplitManifest
 from afbench.storage.failpoints import VARIABLE
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json
 from afbench.storage.verify import verify
@@ -73,7 +74,8 @@ def test_stages_keep_the_cuts_of_those_before_and_hold_every_sample_once(
     assert cuts[: len(before)] == before
     paths = [cut_path("clean", "demo", cut) for cut in cuts]
     assert len(set(paths)) == len(paths) and paths[0].startswith("data/clean/demo-00000-of-")
-    fixed = {**stages[-1]._asdict(), "grown_from": [stage._asdict() for stage in stages[:-1]]}
+    earlier = [stage._asdict() for stage in stages[:-1]]
+    fixed = SplitManifest(**stages[-1]._asdict(), grown_from=earlier)
     assert stages_of(fixed) == stages
 
 
@@ -84,9 +86,9 @@ def test_a_pilot_grows_and_what_it_held_stays_byte_for_byte(tmp_path: Path) -> N
     assert grown.gradients == 3 and grown.shards_written == 2 * 3 and not grown.shorter
     after = _shards(_tree(tmp_path))
     assert {name: after[name] for name in pilot} == pilot and len(after) == len(pilot) + 6
-    part = open_benchmark(tmp_path).configs["clean"]["splits"]["demo"]
-    assert part["samples"] == 6 and part["grown_from"] == [{"samples": 3, "shard_size": 2}]
-    paths = [shard["path"].removeprefix("data/clean/demo") for shard in part["shards"]]
+    part = open_benchmark(tmp_path).configs["clean"].splits["demo"]
+    assert part.samples == 6 and part.grown_from == [{"samples": 3, "shard_size": 2}]
+    paths = [shard.path.removeprefix("data/clean/demo") for shard in part.shards]
     assert paths == [
         *("-00000-of-00002.parquet", "-00001-of-00002.parquet"),
         *(".grown1-00000-of-00002.parquet", ".grown1-00001-of-00002.parquet"),
@@ -97,7 +99,7 @@ def test_a_pilot_grows_and_what_it_held_stays_byte_for_byte(tmp_path: Path) -> N
     # a config that comes later is cut the same way, and the folder grows again
     assert _run(tmp_path, 6, PGD).gradients == 6 * 2
     _run(tmp_path, 7, [*FGSM, *PGD])
-    assert open_benchmark(tmp_path).configs["clean"]["splits"]["demo"]["grown_from"][1]["samples"] == 6
+    assert open_benchmark(tmp_path).configs["clean"].splits["demo"].grown_from[1]["samples"] == 6
     assert verify(tmp_path, level="deep") == []
     whole = tmp_path / "whole"
     generate(_plan([*FGSM, *PGD], 7), whole, OPTIONS)
@@ -129,7 +131,7 @@ def test_configs_that_nobody_asks_for_stay_and_are_named(afbench: Any, tmp_path:
     assert counts == {"clean": 4, "reference-fgsm-3": 4, "reference-noise-3": 2}
     # the figures of each config are of its own images
     for name, count in (("reference-fgsm-3", 4), ("reference-noise-3", 2)):
-        assert configs[name]["splits"]["demo"]["summary"]["n"] == count
+        assert configs[name].splits["demo"].summary["n"] == count
     for command in (
         ("predict", "--data", "B", "--localizer", "reference", "--out", "S"),
         ("score", "S", "--data", "B", "--out", "score"),
@@ -251,9 +253,9 @@ def test_authentic_images_grow_or_stay_by_themselves(tmp_path: Path, picture: An
     for limit, size, counts in ((1, 64, (1, 1)), (2, 1, (2, 2)), (4, 2, (4, 2))):
         generate(_plan(FGSM, limit, "casia_v1", root), tmp_path / "out", replace(options, shard_size=size))
         configs = open_benchmark(tmp_path / "out").configs
-        found = [configs[name]["splits"]["casia_v1"]["samples"] for name in ("clean", "authentic")]
+        found = [configs[name].splits["casia_v1"].samples for name in ("clean", "authentic")]
         assert tuple(found) == counts and verify(tmp_path / "out", level="deep") == []
-    assert configs["authentic"]["splits"]["casia_v1"]["shard_size"] == 1
+    assert configs["authentic"].splits["casia_v1"].shard_size == 1
 
 
 def test_parts_grow_a_folder_together(tmp_path: Path) -> None:
@@ -272,9 +274,9 @@ def test_a_new_stage_is_cut_by_what_is_at_stake_now(tmp_path: Path, monkeypatch:
     _run(tmp_path, 2, shard_size=None)
     monkeypatch.setattr(module, "shard_size", lambda seconds, samples: shard_size(60.0, samples))
     _run(tmp_path, 8, shard_size=None)
-    part = open_benchmark(tmp_path).configs["clean"]["splits"]["demo"]
-    assert (part["grown_from"], part["shard_size"]) == ([{"samples": 2, "shard_size": 64}], 2)
-    assert [shard["rows"] for shard in part["shards"]] == [2, 2, 2, 2]
+    part = open_benchmark(tmp_path).configs["clean"].splits["demo"]
+    assert (part.grown_from, part.shard_size) == ([{"samples": 2, "shard_size": 64}], 2)
+    assert [shard.rows for shard in part.shards] == [2, 2, 2, 2]
 
 
 def test_shards_that_came_later_are_repaired_and_say_which_versions_made_them(
@@ -284,10 +286,10 @@ def test_shards_that_came_later_are_repaired_and_say_which_versions_made_them(
     monkeypatch.setattr(generate_module, "software", lambda: {"afbench": "2"})
     _run(tmp_path, 4)
     configs = open_benchmark(tmp_path).configs
-    part = configs["reference-fgsm-1"]["splits"]["demo"]
-    assert part["software"] == {"afbench": "1"}
-    assert [shard.get("software") for shard in part["shards"]] == [None, {"afbench": "2"}]
-    damaged = [configs[name]["splits"]["demo"]["shards"][1]["path"] for name in ("clean", "reference-fgsm-1")]
+    part = configs["reference-fgsm-1"].splits["demo"]
+    assert part.software == {"afbench": "1"}
+    assert [shard.software for shard in part.shards] == [None, {"afbench": "2"}]
+    damaged = [configs[name].splits["demo"].shards[1].path for name in ("clean", "reference-fgsm-1")]
     held = _tree(tmp_path)
     for path in damaged:
         (tmp_path / path).write_bytes(b"damaged")

@@ -18,6 +18,8 @@ from datasets.utils.info_utils import NonMatchingSplitsSizesError
 from afbench.images import encode_image
 from afbench.plan import expand_attack
 from afbench.storage.card import dataset_card
+from afbench.storage.config_manifest import ConfigManifest
+from afbench.storage.manifests import read_configs
 from afbench.storage.schema import columns_of
 from afbench.storage.shards import shard_path, write_shard
 from afbench.storage.verify import verify
@@ -159,12 +161,8 @@ def test_a_shard_that_is_published_anew_is_served_anew(folder: Path, load: Calla
     (split,) = manifest["splits"].values()
     split["shards"].append(_write(folder, CONFIG, "demo", 2, 3))
     (folder / "manifests" / f"{CONFIG}.json").write_text(json.dumps(manifest))
-    (folder / "README.md").write_text(dataset_card({"clean": _read(folder, "clean"), CONFIG: manifest}))
+    (folder / "README.md").write_text(dataset_card(read_configs(folder)))
     assert load("used") == load("fresh") == load(None) == [*ALL, "s2-0", "s2-1"]
-
-
-def _read(folder: Path, config: str) -> Any:
-    return json.loads((folder / "manifests" / f"{config}.json").read_text())
 
 
 WATCHED = """
@@ -204,7 +202,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 shutil.copy(out / shard_path("l0-fgsm-0", split, 0, 1), out / path)
                 shards[split] = [{**configs["l0-fgsm-0"]["splits"][split]["shards"][0], "path": path}]
         configs[config] = _manifest(config, shards)
-    (out / "README.md").write_text(dataset_card(configs))
+    (out / "README.md").write_text(
+        dataset_card({name: ConfigManifest.from_json(one) for name, one in configs.items()})
+    )
     return out
 
 

@@ -148,12 +148,7 @@ def make(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
 
 def _failed(out: Path) -> dict[str, list[str]]:
     return {
-        config: [
-            one["sample_id"]
-            for part in manifest["splits"].values()
-            for shard in part["shards"]
-            for one in shard["excluded"]
-        ]
+        config: [one["sample_id"] for shard in manifest.shards for one in shard.excluded]
         for config, manifest in open_benchmark(out).attacked.items()
     }
 

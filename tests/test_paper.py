@@ -17,6 +17,7 @@ from afbench.report.paper import POOLED, Cell, ansm_variants, compare_with_paper
 from afbench.report.paper_table import measured_records, paper_latex, paper_table
 from afbench.scoring.score_tables import score_rows
 from afbench.shipped import shipped
+from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 
 IMAGES = {"Columbia": 160, "CASIAv1": 920, "IMD20": 2010, "MISD": 227}
 GRID = (("clean", None, 0), *(("fgsm", phi, 0) for phi in (1, 2, 3)), ("cw", None, 50))
@@ -111,7 +112,8 @@ def manifest(localizer, splits, *, attack="fgsm", name=None, defence=None, attac
     network |= {"name": name or localizer, "untrained": False} | changes
     how = {"attack": attack, "localizer": network, "attack_at": attack_at}
     how |= {"defence": defence} if defence else {}
-    return {"how": how, "splits": {name: {"summary": summary} for name, summary in splits.items()}}
+    parts = {source: SplitManifest(summary=summary) for source, summary in splits.items()}
+    return ConfigManifest(f"{localizer}-{attack}-1", parts, how)
 
 
 def summary(f1_adv, *, n=160, f1_clean=0.6):
@@ -127,7 +129,7 @@ def test_undefended_figures_are_means_over_the_papers_settings():
         "mvss-noise-1": manifest("mvss", {"columbia": summary(0.9)}, attack="noise"),
         "reference-fgsm-1": manifest("reference", {"columbia": summary(0.9)}),
         "code-fgsm-1": manifest("code", {"columbia": summary(0.9)}, untrained=True),
-        "clean": {"splits": {"columbia": {}}},
+        "clean": ConfigManifest("clean", {"columbia": SplitManifest()}),
     }
     (found,), notes = undefended_figures("bench", configs)
     assert set(found) == {Cell("mvss", "columbia", "fgsm"), Cell("mvss", "columbia", "clean")}

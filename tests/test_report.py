@@ -1,11 +1,14 @@
 """Tables that align, and a contact sheet that shows what it says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from afbench.report.sheet import _CELL, _GAP, _HEAD, _LABEL, COLUMNS, GAIN, SheetRow, contact_sheet
 from afbench.report.tables import figure, stats_rows, stats_table
 from afbench.report.text import text_table
+from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 
 
 @pytest.fixture
@@ -16,13 +19,11 @@ def configs():
     localizer = {"name": "x", "architecture": "x", "weights_sha256": "0" * 64, "untrained": False}
     how = {"localizer": localizer, "attack": "pgd", "phi": "1/255", "steps": 10, "params": {}}
     nothing = dict.fromkeys(figures, None) | {"n": 0}
+    splits = {"demo": SplitManifest(summary=figures), "a_long_source": SplitManifest(summary=nothing)}
     return {
-        "clean": {"splits": {"demo": {"shards": []}}},
-        "reference-pgd-1": {"how": how, "splits": {"demo": {"summary": figures}}},
-        "x-cw-250": {
-            "how": how,
-            "splits": {"demo": {"summary": figures}, "a_long_source": {"summary": nothing}},
-        },
+        "clean": ConfigManifest("clean", {"demo": SplitManifest()}),
+        "reference-pgd-1": ConfigManifest("reference-pgd-1", {"demo": splits["demo"]}, how),
+        "x-cw-250": ConfigManifest("x-cw-250", splits, how),
     }
 
 
@@ -37,8 +38,9 @@ def test_there_is_a_row_for_every_attacked_config_and_source(configs):
 
 
 def test_untrained_weights_are_said_in_the_table(configs):
-    how = configs["x-cw-250"]["how"]
-    configs["x-cw-250"]["how"] = {**how, "localizer": {**how["localizer"], "untrained": True}}
+    provenance = configs["x-cw-250"].provenance
+    provenance = {**provenance, "localizer": {**provenance["localizer"], "untrained": True}}
+    configs["x-cw-250"] = replace(configs["x-cw-250"], provenance=provenance)
     assert [row["untrained"] for row in stats_rows(configs)] == [False, True, True]
     assert "x-cw-250 (untrained)" in stats_table(configs) and "pgd-1 (untrained)" not in stats_table(configs)
 

@@ -121,9 +121,9 @@ def test_missing_and_other_originals_are_listed_and_left_out(made, residuals, tm
         for name, row in found.items():
             assert row == expected[name]
             assert pixel_sha256(decode_stored(row["image"])) == row["image_sha256"]
-    excluded = open_benchmark(out).configs[CLEAN]["splits"]["folder"]["shards"][0]["excluded"]
+    excluded = open_benchmark(out).configs[CLEAN].splits["folder"].shards[0].excluded
     assert [one["reason"] for one in excluded] == ["missing_original", "other_original"]
-    assert open_benchmark(out).configs["reference-cw-2"]["splits"]["folder"]["summary"]["n"] == 2
+    assert open_benchmark(out).configs["reference-cw-2"].splits["folder"].summary["n"] == 2
     assert (
         "other_original: 1" in (out / "README.md").read_text()
         or "other_original" in (out / "README.md").read_text()
@@ -148,7 +148,7 @@ def test_nothing_is_made_of_a_wrong_copy(made, residuals, tmp_path):
 def test_one_source_can_be_restored_alone(made, residuals, tmp_path):
     done = restore(residuals, tmp_path / "out", {}, splits=["synthetic"])
     assert done.images == 8 and verify(tmp_path / "out", level="deep") == []
-    assert list(open_benchmark(tmp_path / "out").configs[CLEAN]["splits"]) == ["synthetic"]
+    assert list(open_benchmark(tmp_path / "out").configs[CLEAN].splits) == ["synthetic"]
 
 
 def test_originals_are_fitted_where_the_attack_was_at_the_models_size(made, tmp_path):

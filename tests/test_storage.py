@@ -17,6 +17,7 @@ from afbench.core import AfbenchError, PartialError, UsageError
 from afbench.images import encode_image
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import commit_bytes, commit_if_changed, json_bytes, sha256_file, sweep
+from afbench.storage.config_manifest import ConfigManifest, ShardRecord, SplitManifest
 from afbench.storage.folder import check_folder, commit_header
 from afbench.storage.locks import locked
 from afbench.storage.manifests import LOG, TOP, WORK, ids_sha256, open_benchmark, read_json, safe_path
@@ -216,15 +217,15 @@ def test_a_summary_averages_what_is_defined_and_counts_the_rest() -> None:
 
 
 def test_a_card_names_every_config_and_group_with_files_and_counts() -> None:
-    def manifest(config: str, attack: str) -> dict[str, Any]:
-        shard = {"path": f"data/{config}/demo-00000-of-00001.parquet", "rows": 2, "bytes": 7}
+    def manifest(config: str, attack: str) -> ConfigManifest:
+        path = f"data/{config}/demo-00000-of-00001.parquet"
         failed = (
             [{"sample_id": "s", "reason": "nonfinite_gradient", "detail": ""}] if attack == "fgsm" else []
         )
-        shard |= {"sha256": "0" * 64, "excluded": failed}
+        shard = ShardRecord(path, 2, 7, "0" * 64, "", "a", "b", failed)
         how = {"attack": attack, "localizer": {"name": "reference"}}
-        split = {"shards": [shard], "samples": 2, "terms": "free"}
-        return {"config": config, "how": how, "splits": {"demo": split}}
+        part = SplitManifest([shard], samples=2, terms="free")
+        return ConfigManifest(config, {"demo": part}, how)
 
     names = {"clean": "", "reference-cw-50": "cw", "reference-fgsm-1": "fgsm", "reference-fgsm-2": "fgsm"}
     card = dataset_card({name: manifest(name, attack) for name, attack in names.items()})

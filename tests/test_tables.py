@@ -15,6 +15,7 @@ from afbench.report.paper_table import paper_table
 from afbench.report.score_table import score_table
 from afbench.report.tables import stats_table
 from afbench.report.text import WIDTH, fold_line, text_table
+from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 
 LONG = "my_own_localizer_random-resize-pad-0.8-ta_vmifgsm-1p5-0a1b2c" + "_and_more" * 5
 NAMES = ("reference", "a" * 40, LONG)
@@ -76,13 +77,9 @@ def test_stats_fit(name):
     summary |= {"psnr": 48.13, "ssim": 0.99912, "linf": 255, "unchanged": 0, "n_undefined": 2}
     localizer = {"name": name, "architecture": name, "weights_sha256": "0" * 64, "untrained": True}
     how = {"localizer": localizer, "attack": "pgd", "phi": "1/255", "steps": 10, "params": {}}
-    configs = {
-        f"{name}-{attack}": {
-            "how": how,
-            "splits": {"demo": {"summary": summary}, "a_source": {"summary": {**summary, "n": 3}}},
-        }
-        for attack in ("pgd-1", "cw-250")
-    }
+    parts = {"demo": SplitManifest(summary=summary), "a_source": SplitManifest(summary={**summary, "n": 3})}
+    names = [f"{name}-{attack}" for attack in ("pgd-1", "cw-250")]
+    configs = {config: ConfigManifest(config, parts, how) for config in names}
     assert_fits(stats_table(configs, WIDTH))
     assert max(map(len, stats_table(configs).splitlines())) > WIDTH
 
@@ -140,7 +137,8 @@ def test_the_report_beside_the_paper_fits(name):
     summary = {"n": 920, "n_undefined": 0, "f1_clean": 0.5, "f1_adv": 0.1}
     network = {"name": "mvss", "architecture": "mvss", "weights_sha256": "0" * 64, "untrained": False}
     how = {"attack": "fgsm", "localizer": network}
-    manifest = {"how": how, "splits": {"casia_v1": {"summary": summary}, name: {"summary": summary}}}
+    parts = {source: SplitManifest(summary=summary) for source in ("casia_v1", name)}
+    manifest = ConfigManifest("mvss-fgsm-1", parts, how)
     figures, notes = undefended_figures(name, {"mvss-fgsm-1": manifest})
     assert figures and len(notes) == 2
     assert_fits(paper_table(compare_with_paper(figures, []), notes, WIDTH))

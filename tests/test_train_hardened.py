@@ -55,7 +55,7 @@ def test_hardened_weights_are_a_checkpoint_that_is_attacked_as_any(afbench, tmp_
     again = ("--checkpoint", path, "--localizer-name", "reference_hard")
     ran = afbench("generate", "--localizer", "reference", *again, *attack)
     assert ran.code == 0, ran.err
-    how = open_benchmark(tmp_path / "again").configs["reference_hard-fgsm-3"]["how"]["localizer"]
+    how = open_benchmark(tmp_path / "again").configs["reference_hard-fgsm-3"].provenance["localizer"]
     assert how["weights_sha256"] == hardened.weights_sha256
     seen = ("--data", "again", "--localizer", "reference", *again)
     ran = afbench("predict", *seen, "--out", "submission")

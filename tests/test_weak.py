@@ -9,22 +9,23 @@ import pytest
 from afbench.report.tables import rp_figure, stats_rows, stats_table
 from afbench.report.weak import weak_configs, weak_images
 from afbench.storage.card import figures_table
+from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 from afbench.storage.summary import finds_nothing
 
 WORDS = "it finds nothing here: check weights, masks, polarity"
 
 
-def manifest(f1: float | None, all_ones: float | None, *, name: str = "mvss", defence: Any = None) -> Any:
+def manifest(
+    f1: float | None, all_ones: float | None, *, name: str = "mvss", defence: Any = None
+) -> ConfigManifest:
     summary = {
         "n": 4, "n_undefined": 0, "unchanged": 0, "f1_clean": f1, "f1_adv": 0.0001, "rp": 50.0, "f1_all_ones": all_ones,
         "psnr": 40.0, "ssim": 0.9, "linf": 1, "zero_gradient_pixels": 0,
     }  # fmt: skip
     network = {"name": name, "architecture": name, "weights_sha256": "0" * 64, "untrained": False}
     how: dict[str, Any] = {"attack": "fgsm", "phi": "1/255", "steps": 1, "params": {}, "localizer": network}
-    return {
-        "how": how | ({"defence": defence} if defence else {}),
-        "splits": {"columbia": {"summary": summary}},
-    }
+    provenance = how | ({"defence": defence} if defence else {})
+    return ConfigManifest("mvss-fgsm-1", {"columbia": SplitManifest(summary=summary)}, provenance)
 
 
 @pytest.mark.parametrize(
@@ -52,8 +53,8 @@ def test_it_is_0_000_or_below_all_ones(
 def test_a_localizer_is_named_once_a_source_and_with_the_figures() -> None:
     through = manifest(0.1, 0.3, name="mvss_jpeg_75", defence={"name": "jpeg"})
     configs = {
-        "clean": {"splits": {"columbia": {"shards": []}}},
-        "authentic": {"splits": {"columbia": {"shards": []}}},
+        "clean": ConfigManifest("clean", {"columbia": SplitManifest()}),
+        "authentic": ConfigManifest("authentic", {"columbia": SplitManifest()}),
         "mvss-fgsm-1": manifest(0.1, 0.3),
         "mvss-fgsm-2": manifest(0.1, 0.3),
         "mvss_jpeg_75-fgsm-1": through,

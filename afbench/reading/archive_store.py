@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import decode_stored
-from afbench.storage.archive import ARCHIVE, open_checked
+from afbench.storage.archive import open_checked
+from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 from afbench.storage.hdf5 import PICTURES
 from afbench.storage.manifests import ORIGINALS, open_benchmark
 from afbench.storage.residual import add_residual
@@ -27,12 +27,12 @@ class ArchiveStore:
             AfbenchError: if it is damaged.
         """
         self.folder = folder
-        self.configs: Mapping[str, Mapping[str, Any]] = open_benchmark(folder).configs
+        self.configs: Mapping[str, ConfigManifest] = open_benchmark(folder).configs
 
     def holds_images(self, config: str, split: str) -> bool:
         """Return whether the images can be read without originals from elsewhere."""
-        part = self.configs[config]["splits"].get(split, {})
-        return bool(part) and part[ARCHIVE]["content"] == "images"
+        part = self.configs[config].splits.get(split, SplitManifest())
+        return part.archive is not None and part.archive["content"] == "images"
 
     def rows(self, config: str, split: str) -> Sequence[Row]:
         """List a config's images of one split, in order, without decoding one.
@@ -41,12 +41,12 @@ class ArchiveStore:
             AfbenchError: if a shard is refused or holds another number of rows than its manifest says.
         """
         rows: list[Row] = []
-        for shard in self.configs[config]["splits"].get(split, {"shards": ()})["shards"]:
-            path = shard["path"]
+        for shard in self.configs[config].splits.get(split, SplitManifest()).shards:
+            path = shard.path
             shard_file = open_checked(self.folder, path, config, split)
             try:
-                if len(shard_file) != shard["rows"]:
-                    raise AfbenchError(f"'{path}' holds {len(shard_file)} rows, expected {shard['rows']}")
+                if len(shard_file) != shard.rows:
+                    raise AfbenchError(f"'{path}' holds {len(shard_file)} rows, expected {shard.rows}")
                 for row in range(len(shard_file)):
                     locations = [shard_file.place(row, name) for name in PICTURES]
                     rows.append(

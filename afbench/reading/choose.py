@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from afbench.core import UsageError
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import CLEAN, ORIGINALS
 
 
-def choose_configs(configs: Mapping[str, Mapping[str, Any]], name: str | None, path: Path) -> list[str]:
+def choose_configs(configs: Mapping[str, ConfigManifest], name: str | None, path: Path) -> list[str]:
     """Find the configs of a name: one, all of ``<localizer>-<attack>``, or ``all``; None is the card's default.
 
     Raises:
@@ -23,22 +23,22 @@ def choose_configs(configs: Mapping[str, Mapping[str, Any]], name: str | None, p
         return [name]
     groups: dict[str, list[str]] = {"all": attacked} if attacked else {}
     for config in attacked:
-        provenance = configs[config]["how"]
-        groups.setdefault(f"{provenance['localizer']['name']}-{provenance['attack']}", []).append(config)
+        family = f"{configs[config].localizer_name}-{configs[config].provenance['attack']}"
+        groups.setdefault(family, []).append(config)
     if name not in groups:
         raise UsageError(f"config '{name}' is not in '{path}'; its configs: {', '.join([*configs, *groups])}")
     return groups[name]
 
 
 def choose_splits(
-    configs: Mapping[str, Mapping[str, Any]], config_names: Sequence[str], name: str | None, path: Path
+    configs: Mapping[str, ConfigManifest], config_names: Sequence[str], name: str | None, path: Path
 ) -> list[str]:
     """Find the splits of the chosen configs, or the one that is named.
 
     Raises:
         UsageError: if none of them has it.
     """
-    split_names = sorted({split for config in config_names for split in configs[config]["splits"]})
+    split_names = sorted({split for config in config_names for split in configs[config].splits})
     if name is None:
         return split_names
     if name not in split_names:

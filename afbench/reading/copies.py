@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from afbench.core import AfbenchError, BadSample, ByteImage, ReadOptions, Sample, Source, UsageError
 from afbench.images import pixel_sha256
 from afbench.sources import SourceOptions, open_source
-from afbench.storage.manifests import AUTHENTIC, CLEAN
+from afbench.storage.config_manifest import ConfigManifest
+from afbench.storage.manifests import AUTHENTIC, CLEAN, splits_of
 
 from .store import Row, Store
 
@@ -22,7 +22,7 @@ class CopyStore:
         Raises:
             UsageError: if the archive has no such source, or a root does not hold it.
         """
-        self.configs: Mapping[str, Mapping[str, Any]] = archive.configs
+        self.configs: Mapping[str, ConfigManifest] = archive.configs
         self._archive = archive
         self._sources = open_copies(archive.configs, roots)
         self._known = {name: known_ids(source) for name, source in self._sources.items()}
@@ -61,33 +61,31 @@ class CopyStore:
         return self._last[1]
 
 
-def open_copies(
-    configs: Mapping[str, Mapping[str, Any]], roots: Mapping[str, str | None]
-) -> dict[str, Source]:
+def open_copies(configs: Mapping[str, ConfigManifest], roots: Mapping[str, str | None]) -> dict[str, Source]:
     """Open the user's copies of an archive's sources.
 
     Raises:
         UsageError: if the archive has no such source, or a root does not hold it.
     """
-    split_names = sorted({split for manifest in configs.values() for split in manifest["splits"]})
-    seeds = {manifest["how"]["seed"] for manifest in configs.values() if "how" in manifest}
-    authentic = configs.get(AUTHENTIC, {"splits": {}})["splits"]
+    split_names = sorted({split for manifest in configs.values() for split in manifest.splits})
+    seeds = {manifest.provenance["seed"] for manifest in configs.values() if manifest.provenance}
+    authentic = splits_of(configs, AUTHENTIC)
     copies = {}
     for name, root in roots.items():
         if name not in split_names:
             raise UsageError(f"the archive has no source '{name}'; its sources: {', '.join(split_names)}")
-        part = next(manifest["splits"][name] for manifest in configs.values() if name in manifest["splits"])
-        part = configs[CLEAN]["splits"].get(name, part)
-        options = SourceOptions(authentic=name in authentic, read=ReadOptions.from_json(part.get("read", {})))
+        part = next(manifest.splits[name] for manifest in configs.values() if name in manifest.splits)
+        part = configs[CLEAN].splits.get(name, part)
+        options = SourceOptions(authentic=name in authentic, read=ReadOptions.from_json(part.read))
         # only this source has no end; the others are opened whole, so that every sample can be found
-        limit = configs[CLEAN]["splits"][name]["samples"] if name == "synthetic" else None
+        limit = configs[CLEAN].splits[name].samples if name == "synthetic" else None
         copies[name] = open_source(
             name,
             root,
             seed=min(seeds, default=0),
             limit=limit,
             options=options,
-            layout=str(part.get("layout", "")),
+            layout=part.layout,
         )
     return copies
 

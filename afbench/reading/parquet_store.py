@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import decode_stored
+from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 from afbench.storage.manifests import ORIGINALS, open_benchmark
 
 from .store import ROW_COLUMNS, Row, make_row
@@ -30,14 +31,14 @@ class ParquetStore:
             AfbenchError: if it is damaged.
         """
         self.folder = folder
-        self.configs: Mapping[str, Mapping[str, Any]] = open_benchmark(folder).configs
+        self.configs: Mapping[str, ConfigManifest] = open_benchmark(folder).configs
         self._ranges: dict[tuple[str, int, str], Ranges | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_ranges": {}}
 
     def holds_images(self, config: str, split: str) -> bool:
-        return split in self.configs[config]["splits"]
+        return split in self.configs[config].splits
 
     def rows(self, config: str, split: str) -> Sequence[Row]:
         """List a config's images of one split, in order, without reading one.
@@ -47,21 +48,21 @@ class ParquetStore:
         """
         rows: list[Row] = []
         names = [*ROW_COLUMNS, *([] if config in ORIGINALS else ["original_sha256"])]
-        for shard in self.configs[config]["splits"].get(split, {"shards": ()})["shards"]:
-            path = shard["path"]
+        for shard in self.configs[config].splits.get(split, SplitManifest()).shards:
+            path = shard.path
             try:
                 file = pq.ParquetFile(self.folder / path, pre_buffer=False, page_checksum_verification=True)
                 with file:
                     row_count = file.metadata.num_rows
-                    for group in range(file.num_row_groups if row_count == shard["rows"] else 0):
+                    for group in range(file.num_row_groups if row_count == shard.rows else 0):
                         table = file.read_row_group(group, columns=names, use_threads=False).to_pylist()
                         rows += [
                             make_row(columns, config, (path, group, row)) for row, columns in enumerate(table)
                         ]
             except (OSError, pa.ArrowException, KeyError, TypeError, AfbenchError) as error:
                 raise _damaged(self.folder, path, error) from None
-            if row_count != shard["rows"]:
-                raise _damaged(self.folder, path, f"{row_count} rows, expected {shard['rows']}")
+            if row_count != shard.rows:
+                raise _damaged(self.folder, path, f"{row_count} rows, expected {shard.rows}")
         return rows
 
     def image(self, row: Row, original: ByteImage | None = None) -> ByteImage:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from afbench.core import ByteImage
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.shards import check_row
 
 ROW_COLUMNS = ("sample_id", "group", "source", "height", "width", "image_sha256", "mask_sha256")
@@ -39,7 +40,7 @@ class Store(Protocol):
     """Reads one benchmark or archive; keeps no file open, and so may go to other processes."""
 
     @property
-    def configs(self) -> Mapping[str, Mapping[str, Any]]: ...
+    def configs(self) -> Mapping[str, ConfigManifest]: ...
     def rows(self, config: str, split: str) -> Sequence[Row]: ...
     def image(self, row: Row, original: ByteImage | None = None) -> ByteImage: ...
     def mask(self, row: Row) -> ByteImage: ...

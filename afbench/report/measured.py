@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from afbench.shipped import shipped_json
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.identity import describe_identity, identity_of
 
 from .paper import ATTACKS, LOCALIZERS, POOLED, SOURCES, Cell, Measured, settings_of
@@ -39,24 +40,24 @@ class DefendedScore:
     attack_knowledge: str = "oblivious"
 
 
-def undefended_figures(by: str, configs: Mapping[str, Mapping[str, Any]]) -> Comparable:
+def undefended_figures(by: str, configs: Mapping[str, ConfigManifest]) -> Comparable:
     """Average the summaries of a benchmark's manifests, over the paper's networks, settings and sources alone."""
     left_out: dict[str, list[str]] = defaultdict(list)
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
     identities: dict[str, Mapping[str, Any]] = {}
     for name, manifest in configs.items():
-        if "how" not in manifest:
+        if not manifest.provenance:
             continue  # originals
-        identity, attack = identity_of(manifest["how"]), str(manifest["how"]["attack"])
-        label = str(manifest["how"]["localizer"]["name"])
+        identity, attack = identity_of(manifest.provenance), str(manifest.provenance["attack"])
+        label = manifest.localizer_name
         reason = _why_not(identity) or _why_not_setting(name, label, attack)
         if reason:
             left_out[reason].append(name)
             continue
         key = f"{label} {identity['weights_sha256']}"
         identities[key] = {**identity, "label": label}
-        for source, split in manifest["splits"].items():
-            summary = split.get("summary") or {}
+        for source, split in manifest.splits.items():
+            summary = split.summary or {}
             if summary.get("f1_adv") is None:
                 continue
             if reason := _why_not_source(source, summary["n"]):

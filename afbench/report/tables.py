@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.summary import finds_nothing, rp_mark
 
 from .text import text_table
@@ -17,19 +18,19 @@ UNTRAINED = " (untrained)"
 _DIGITS = {"f1_clean": 3, "f1_adv": 3, "rp": 1, "f1_all_ones": 3, "psnr": 1, "ssim": 4}
 
 
-def stats_rows(configs: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def stats_rows(configs: Mapping[str, ConfigManifest]) -> list[dict[str, Any]]:
     """One row per attacked config and source: what was done, so that no name need be parsed, and the manifest's figures."""
     return [
         {
             "config": name,
             "source": source,
-            **_done(manifest["how"]),
-            **split["summary"],
-            "finds_nothing": finds_nothing(split["summary"]["f1_clean"], split["summary"].get("f1_all_ones")),
+            **_done(manifest.provenance),
+            **split.summary,
+            "finds_nothing": finds_nothing(split.summary["f1_clean"], split.summary.get("f1_all_ones")),
         }
         for name, manifest in configs.items()
-        for source, split in manifest["splits"].items()
-        if "summary" in split
+        for source, split in manifest.splits.items()
+        if split.summary is not None
     ]
 
 
@@ -49,7 +50,7 @@ def _done(how: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def stats_table(configs: Mapping[str, Mapping[str, Any]], width: int | None = None) -> str:
+def stats_table(configs: Mapping[str, ConfigManifest], width: int | None = None) -> str:
     """The same as an aligned text table, folded to ``width`` columns where it is given."""
     head = ["config", "source", *_HEADS]
     body = [

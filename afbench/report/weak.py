@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from afbench.storage.agreement import bare_name
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.summary import finds_nothing
 
 from .tables import figure
@@ -14,15 +15,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def weak_configs(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def weak_configs(configs: Mapping[str, ConfigManifest]) -> list[str]:
     """A line for each localizer of a benchmark and source in whose originals it finds nothing."""
     lines: dict[tuple[str, str], str] = {}
     for manifest in configs.values():
-        for source, split in manifest["splits"].items():
-            summary = split.get("summary")  # of attacked configs alone
+        for source, split in manifest.splits.items():
+            summary = split.summary  # of attacked configs alone
             if summary is None:
                 continue
-            key = bare_name(manifest["how"]), source
+            key = bare_name(manifest.provenance), source
             f1, chance = summary["f1_clean"], summary.get("f1_all_ones")
             if finds_nothing(f1, chance):
                 lines.setdefault(key, _line(*key, f1, chance))

@@ -127,7 +127,7 @@ def dataset_identity(folder: Path, benchmark: Benchmark) -> dict[str, str]:
     """Return ``dataset`` of a submission's manifest: the hash of MANIFEST.json, which changes with every config added."""
     digest = sha256_file(folder / TOP)
     return {
-        "name": "+".join(benchmark.configs["clean"]["splits"]),
+        "name": "+".join(benchmark.configs["clean"].splits),
         "version": digest[:12],
         "manifest_sha256": digest,
     }
@@ -154,8 +154,8 @@ def _open(benchmark: Benchmark) -> Truth:
     shapes, encoded, ids = _originals(benchmark)
     cells: dict[Cell, dict[str, Baseline]] = {}
     for name, manifest in benchmark.attacked.items():
-        localizer = str(manifest["how"]["localizer"]["name"])
-        for source in manifest["splits"]:
+        localizer = manifest.localizer_name
+        for source in manifest.splits:
             cells[Cell(localizer, source, name)] = _baselines(benchmark, name, source)
     undefended = _undefended(cells)
     for localizer in sorted({cell.localizer for cell in cells}):
@@ -172,17 +172,17 @@ def _open(benchmark: Benchmark) -> Truth:
         **identity,
         weights=_weights(benchmark),
         untrained=frozenset(
-            str(manifest["how"]["localizer"]["name"])
+            manifest.localizer_name
             for manifest in benchmark.attacked.values()
-            if manifest["how"]["localizer"]["untrained"]
+            if manifest.provenance["localizer"]["untrained"]
         ),
         localizers={
-            str(manifest["how"]["localizer"]["name"]): identity_of(manifest["how"])
+            manifest.localizer_name: identity_of(manifest.provenance)
             for manifest in benchmark.attacked.values()
         },
         settings={
             **dict.fromkeys(ORIGINALS, CLEAN_SETTING),
-            **{name: _attack_setting(manifest["how"]) for name, manifest in benchmark.attacked.items()},
+            **{name: _attack_setting(manifest.provenance) for name, manifest in benchmark.attacked.items()},
         },
         cells=dict(sorted(cells.items())),
         shapes=shapes,
@@ -235,7 +235,7 @@ def _originals(
     shapes, encoded = {}, {}
     ids: dict[tuple[str, str], list[str]] = {}
     for config in (name for name in ORIGINALS if name in benchmark.configs):
-        for source in benchmark.configs[config]["splits"]:
+        for source in benchmark.configs[config].splits:
             sample_ids = ids.setdefault((config, source), [])
             for row in _rows(benchmark, config, source, ("sample_id", "mask", "height", "width")):
                 key = source, str(row["sample_id"])
@@ -265,7 +265,7 @@ def _rows(
 
 
 def _baselines(benchmark: Benchmark, config: str, source: str) -> dict[str, Baseline]:
-    if "defence" in benchmark.configs[config]["how"]:
+    if "defence" in benchmark.configs[config].provenance:
         return {
             str(row["sample_id"]): Baseline(_number(row["f1_clean"]), _number(row["f1_clean"]), None)
             for row in _rows(benchmark, config, source, ("sample_id", "f1_clean"))
@@ -305,7 +305,7 @@ def _weights(benchmark: Benchmark) -> dict[str, str]:
     weights_by_name: dict[str, str] = {}
     defences: dict[str, Any] = {}
     for manifest in benchmark.attacked.values():
-        localizer, defence = manifest["how"]["localizer"], manifest["how"].get("defence", {})
+        localizer, defence = manifest.provenance["localizer"], manifest.provenance.get("defence", {})
         name, weights = str(localizer["name"]), str(localizer["weights_sha256"])
         behind = [defence.get(key) for key in ("name", "params", "weights_sha256")]
         if (

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations
 from typing import Any, TypeAlias
 
 from afbench.plan import canonical_json
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import json_bytes
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import AUTHENTIC, ORIGINALS, TOP, Benchmark, read_json
 
 Parts: TypeAlias = Mapping[str, Mapping[str, str]]
@@ -24,15 +26,15 @@ _MOST_GROUPS = 8
 def part_hashes(benchmark: Benchmark) -> dict[str, dict[str, str]]:
     """Hash every config of a benchmark, source by source."""
     return {
-        config: {source: part_sha256(manifest, source) for source in manifest["splits"]}
+        config: {source: part_sha256(manifest, source) for source in manifest.splits}
         for config, manifest in benchmark.configs.items()
     }
 
 
-def part_sha256(manifest: Mapping[str, Any], source: str) -> str:
+def part_sha256(manifest: ConfigManifest, source: str) -> str:
     """Hash what decides the images of a config and source: its ``config_hash`` (originals have none) and its shards' hashes."""
-    shards = [str(shard["sha256"]) for shard in manifest["splits"][source]["shards"]]
-    return hashlib.sha256("\n".join([str(manifest.get("config_hash", "")), *shards]).encode()).hexdigest()
+    shards = [shard.sha256 for shard in manifest.splits[source].shards]
+    return hashlib.sha256("\n".join([manifest.config_hash, *shards]).encode()).hexdigest()
 
 
 def version_of(parts: Parts) -> str:
@@ -105,8 +107,8 @@ def earlier_parts(
     manifests = {config: _with_sources(manifest, sources) for config, manifest in benchmark.configs.items()}
     groups: dict[str, list[str]] = {}
     for config, manifest in manifests.items():
-        if config not in configs and manifest["splits"]:
-            group = config if config in ORIGINALS else str(manifest["how"]["localizer"]["name"])
+        if config not in configs and manifest.splits:
+            group = config if config in ORIGINALS else manifest.localizer_name
             groups.setdefault(group, []).append(config)
     if len(groups) > _MOST_GROUPS:
         return None
@@ -119,22 +121,23 @@ def earlier_parts(
     return None
 
 
-def _with_sources(manifest: Mapping[str, Any], sources: Collection[str]) -> dict[str, Any]:
-    splits = {source: part for source, part in manifest["splits"].items() if source in sources}
-    return {**manifest, "splits": splits}
+def _with_sources(manifest: ConfigManifest, sources: Collection[str]) -> ConfigManifest:
+    splits = {source: part for source, part in manifest.splits.items() if source in sources}
+    return replace(manifest, splits=splits)
 
 
-def _top_sha256(configs: Mapping[str, Mapping[str, Any]], listing: Mapping[str, Any]) -> str:
+def _top_sha256(configs: Mapping[str, ConfigManifest], listing: Mapping[str, Any]) -> str:
     """Hash the MANIFEST.json of these configs, with the present terms of their images."""
-    contents = {f"manifests/{config}.json": json_bytes(manifest) for config, manifest in configs.items()}
+    contents = {
+        f"manifests/{config}.json": json_bytes(manifest.as_json()) for config, manifest in configs.items()
+    }
     contents["README.md"] = dataset_card(configs).encode()
     files = {
         path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for path, data in contents.items()
     }
     for manifest in configs.values():
-        for part in manifest["splits"].values():
-            for shard in part["shards"]:
-                files[shard["path"]] = {"bytes": shard["bytes"], "sha256": shard["sha256"]}
+        for shard in manifest.shards:
+            files[shard.path] = {"bytes": shard.bytes, "sha256": shard.sha256}
     files["LICENSE.md"] = listing["files"]["LICENSE.md"]
     return hashlib.sha256(json_bytes({**listing, "files": files})).hexdigest()

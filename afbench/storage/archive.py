@@ -10,18 +10,16 @@ from typing import Any
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import decode_stored, encode_image
 
+from .config_manifest import ConfigManifest
 from .hdf5 import SUFFIX, Content, archive_bytes, format_of
 from .hdf5_read import ArchiveShard, open_shard, opened
 from .manifests import CLEAN, ORIGINALS
 from .residual import add_residual, encode_residual, residual
 
-ARCHIVE = "archive"
-"""Key of a split in the manifests of an archive: what its shards hold."""
 
-
-def is_archive(manifest: Mapping[str, Any]) -> bool:
+def is_archive(manifest: ConfigManifest) -> bool:
     """True if a config's manifest is of an archive."""
-    return any(ARCHIVE in part for part in manifest["splits"].values())
+    return any(part.archive is not None for part in manifest.splits.values())
 
 
 def archive_path(parquet_path: str) -> str:

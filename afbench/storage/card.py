@@ -11,6 +11,7 @@ import yaml
 from afbench.untrusted import visible
 
 from .card_text import card_text, figures_table
+from .config_manifest import ConfigManifest, ShardRecord
 from .manifests import CLEAN, ORIGINALS, count_rows, file_patterns
 from .rights import pixel_rights
 from .schema import columns_of, yaml_features
@@ -32,22 +33,22 @@ _GATE = (
 )
 
 
-def dataset_card(configs: Mapping[str, Mapping[str, Any]]) -> str:
+def dataset_card(configs: Mapping[str, ConfigManifest]) -> str:
     """Write the card: YAML with every config's files, features and counts, then DATASET_CARD.md filled in."""
     return visible(f"---\n{_front_matter(configs)}---\n\n{card_text(configs, _default(configs))}")
 
 
-def _default(configs: Mapping[str, Any]) -> str:
+def _default(configs: Mapping[str, ConfigManifest]) -> str:
     return next((name for name in configs if name not in ORIGINALS), CLEAN)
 
 
-def _groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def _groups(configs: Mapping[str, ConfigManifest]) -> dict[str, list[str]]:
     """Each config by itself, then ``<localizer>-<attack>`` for all its settings, and ``all``."""
     groups = {name: [name] for name in configs}
     attacked = [name for name in configs if name not in ORIGINALS]
     families: dict[str, list[str]] = {}
     for name in attacked:
-        how = configs[name]["how"]
+        how = configs[name].provenance
         families.setdefault(f"{how['localizer']['name']}-{how['attack']}", []).append(name)
     for family, members in families.items():
         groups.setdefault(family, members)
@@ -56,7 +57,7 @@ def _groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     return groups
 
 
-def _front_matter(configs: Mapping[str, Mapping[str, Any]]) -> str:
+def _front_matter(configs: Mapping[str, ConfigManifest]) -> str:
     groups = _groups(configs)
     rows = sum(map(count_rows, configs.values()))
     rights = pixel_rights(configs)
@@ -78,27 +79,22 @@ def _front_matter(configs: Mapping[str, Mapping[str, Any]]) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _pretty_name(configs: Mapping[str, Mapping[str, Any]]) -> str:
-    how = [configs[name]["how"] for name in configs if name not in ORIGINALS]
+def _pretty_name(configs: Mapping[str, ConfigManifest]) -> str:
+    how = [configs[name].provenance for name in configs if name not in ORIGINALS]
     localizers = ", ".join(dict.fromkeys(one["localizer"]["name"] for one in how))
-    sources = ", ".join(sorted({source for manifest in configs.values() for source in manifest["splits"]}))
+    sources = ", ".join(sorted({source for manifest in configs.values() for source in manifest.splits}))
     return f"Adversarial forgeries of {sources}" + (f" against {localizers}" if how else "")
 
 
-def _shards(manifest: Mapping[str, Any], split: str | None = None) -> list[Mapping[str, Any]]:
-    return [
-        shard
-        for name, part in manifest["splits"].items()
-        if split in (None, name)
-        for shard in part["shards"]
-    ]
+def _shards(manifest: ConfigManifest, split: str | None = None) -> list[ShardRecord]:
+    return [shard for name, part in manifest.splits.items() if split in (None, name) for shard in part.shards]
 
 
-def _splits(members: list[str], configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return sorted({split for name in members for split in configs[name]["splits"]})
+def _splits(members: list[str], configs: Mapping[str, ConfigManifest]) -> list[str]:
+    return sorted({split for name in members for split in configs[name].splits})
 
 
-def _config_entry(name: str, members: list[str], configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _config_entry(name: str, members: list[str], configs: Mapping[str, ConfigManifest]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "config_name": name,
         "data_files": [
@@ -108,7 +104,7 @@ def _config_entry(name: str, members: list[str], configs: Mapping[str, Mapping[s
                 "path": [
                     pattern
                     for one in members
-                    if split in configs[one]["splits"]
+                    if split in configs[one].splits
                     for pattern in file_patterns(configs[one], one, split)
                 ],
             }
@@ -118,7 +114,7 @@ def _config_entry(name: str, members: list[str], configs: Mapping[str, Mapping[s
     if name == _default(configs):
         entry["default"] = True
     # `datasets` finds its cache by this card, not by the files: other shards of the same size must change it
-    shards = "".join(shard["sha256"] for one in members for shard in _shards(configs[one]))
+    shards = "".join(shard.sha256 for one in members for shard in _shards(configs[one]))
     entry["description"] = f"shards {hashlib.sha256(shards.encode()).hexdigest()[:16]}"
     return entry
 
@@ -126,17 +122,17 @@ def _config_entry(name: str, members: list[str], configs: Mapping[str, Mapping[s
 def _info_entry(
     name: str,
     members: list[str],
-    configs: Mapping[str, Mapping[str, Any]],
+    configs: Mapping[str, ConfigManifest],
     features: Mapping[bool, list[dict[str, Any]]],
 ) -> dict[str, Any]:
-    splits = []
+    splits: list[dict[str, Any]] = []
     for split in _splits(members, configs):
         shards = [shard for one in members for shard in _shards(configs[one], split)]
         splits.append(
             {
                 "name": split,
-                "num_bytes": sum(shard["bytes"] for shard in shards),
-                "num_examples": sum(shard["rows"] for shard in shards),
+                "num_bytes": sum(shard.bytes for shard in shards),
+                "num_examples": sum(shard.rows for shard in shards),
             }
         )
     size = sum(split["num_bytes"] for split in splits)

@@ -9,11 +9,20 @@ from typing import Any
 from afbench.plan import ATTACKS
 from afbench.shipped import shipped, shipped_json
 
-from .manifests import AUTHENTIC, ORIGINALS, PROMISES, count_rows, excluded_samples, promised_levels
-from .rights import pixel_rights
+from .config_manifest import ConfigManifest
+from .manifests import (
+    AUTHENTIC,
+    ORIGINALS,
+    PROMISES,
+    count_rows,
+    excluded_samples,
+    promised_levels,
+    splits_of,
+)
+from .rights import UNCLEAR, pixel_rights
 from .summary import rp_mark
 
-Configs = Mapping[str, Mapping[str, Any]]
+Configs = Mapping[str, ConfigManifest]
 
 _FIGURES = (
     "config",
@@ -36,7 +45,7 @@ _WEAK = (
 
 def card_text(configs: Configs, default: str) -> str:
     """Fill in DATASET_CARD.md; ``default`` is the config its example loads."""
-    split = next(iter(configs[default]["splits"]), "demo")
+    split = next(iter(configs[default].splits), "demo")
     text = shipped("DATASET_CARD.md").read_text(encoding="utf-8")
     for marker, filled in {
         "notice": _notice(configs),
@@ -59,10 +68,10 @@ def figures_table(configs: Configs) -> str:
     """Markdown: one row per attacked config and source."""
     rows = []
     for name, manifest in configs.items():
-        for source, split in manifest["splits"].items():
-            if "summary" in split:
-                shown = name + " (untrained)" * manifest["how"]["localizer"]["untrained"]
-                rows.append([shown, source, *_cells(split["summary"])])
+        for source, split in manifest.splits.items():
+            if split.summary is not None:
+                shown = name + " (untrained)" * manifest.provenance["localizer"]["untrained"]
+                rows.append([shown, source, *_cells(split.summary)])
     table = _table(_FIGURES, rows, words=2)
     weak = any(row[5].endswith("!") for row in rows)
     return f"{table}\n\n{_WEAK}" if weak else table
@@ -121,7 +130,7 @@ def _made(configs: Configs) -> str:
     localizers: dict[tuple[str, ...], None] = {}
     attacks: dict[tuple[str, str, str], int] = {}
     for manifest in (one for name, one in configs.items() if name not in ORIGINALS):
-        how = manifest["how"]
+        how = manifest.provenance
         told = {"threshold": "-", "weights_sha256": "-", "architecture": "-", **how["localizer"]}
         told["architecture"] = f"{told['architecture']}{' (untrained)' * bool(told.get('untrained'))}"
         keys = ("name", "architecture", "weights_sha256", "threshold")
@@ -160,13 +169,13 @@ def _sources(configs: Configs) -> str:
     rows = [
         [
             f"`{name}`" + " (authentic)" * (config == AUTHENTIC),
-            f"{sum(shard['rows'] for shard in split['shards'])} of {split['samples']}",
-            str(split["terms"]),
-            str(split.get("redistribution", "unclear")),
-            str(known.get(split.get("layout", name), {}).get("citation", "-")),
+            f"{sum(shard.rows for shard in split.shards)} of {split.samples}",
+            str(split.terms),
+            split.redistribution or UNCLEAR,
+            str(known.get(split.layout or name, {}).get("citation", "-")),
         ]
         for config in ORIGINALS
-        for name, split in configs.get(config, {"splits": {}})["splits"].items()
+        for name, split in splits_of(configs, config).items()
     ]
     head = ("source", "images, of samples asked for", "terms", "sharing", "cite")
     return _table(head, rows, words=len(head))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from afbench.core import UsageError
 
+from .config_manifest import ConfigManifest, ShardRecord
 from .manifests import (
     CLEAN,
     ORIGINALS,
@@ -28,7 +28,7 @@ class Found(NamedTuple):
     config: str
     split: str
     number: int
-    shard: Mapping[str, Any]
+    shard: ShardRecord
     row: dict[str, Any]
 
 
@@ -43,24 +43,24 @@ def find_row(benchmark: Benchmark, name: str) -> Found:
     split, _, sample_id = rest.partition("/")
     if not sample_id:
         raise UsageError(f"a row is named CONFIG/SPLIT/SAMPLE_ID; found '{name}'")
-    part = manifest_of(benchmark, config)["splits"].get(split)
+    part = manifest_of(benchmark, config).splits.get(split)
     if part is None:
-        known = ", ".join(benchmark.configs[config]["splits"])
+        known = ", ".join(benchmark.configs[config].splits)
         raise UsageError(f"config {config} has no split '{split}'; its splits: {known}")
-    for number, shard in enumerate(part["shards"]):
-        for one in shard["excluded"]:
-            if one["sample_id"] == sample_id:
-                raise UsageError(f"'{sample_id}' was left out: {one['reason']} ({one['detail']})")
-        ids = [row["sample_id"] for row in read_rows(benchmark.folder, [shard["path"]], ["sample_id"])]
+    for number, shard in enumerate(part.shards):
+        for sample in shard.excluded:
+            if sample["sample_id"] == sample_id:
+                raise UsageError(f"'{sample_id}' was left out: {sample['reason']} ({sample['detail']})")
+        ids = [row["sample_id"] for row in read_rows(benchmark.folder, [shard.path], ["sample_id"])]
         if sample_id in ids:
-            rows = read_rows(benchmark.folder, [shard["path"]])
+            rows = read_rows(benchmark.folder, [shard.path])
             return Found(
                 config, split, number, shard, next(row for row in rows if row["sample_id"] == sample_id)
             )
     raise UsageError(f"config {config} has no sample '{sample_id}' in split '{split}'; see `afbench inspect`")
 
 
-def manifest_of(benchmark: Benchmark, config: str) -> Mapping[str, Any]:
+def manifest_of(benchmark: Benchmark, config: str) -> ConfigManifest:
     """The manifest of a config.
 
     Raises:
@@ -89,27 +89,27 @@ def inspect(folder: Path, *, config: str | None = None, sample_id: str | None = 
     if sample_id is not None:
         return _of_sample(benchmark, config, sample_id)
     if config is not None:
-        return dict(benchmark.configs[config])
+        return benchmark.configs[config].as_json()
     return {
         "folder": str(folder),
         "splits": {
-            name: {key: value for key, value in part.items() if key != "shards"}
-            for name, part in benchmark.configs[CLEAN]["splits"].items()
+            name: {key: value for key, value in part.as_json().items() if key != "shards"}
+            for name, part in benchmark.configs[CLEAN].splits.items()
         },
         "configs": {name: _of_config(manifest) for name, manifest in benchmark.configs.items()},
     }
 
 
-def _of_config(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    shards = [shard for part in manifest["splits"].values() for shard in part["shards"]]
+def _of_config(manifest: ConfigManifest) -> dict[str, Any]:
+    shards = list(manifest.shards)
     levels = promised_levels(manifest)
     return {
         "images": count_rows(manifest),
         "shards": len(shards),
-        "bytes": sum(shard["bytes"] for shard in shards),
+        "bytes": sum(shard.bytes for shard in shards),
         "excluded": dict(Counter(one["reason"] for one in excluded_samples(manifest))),
-        "splits": list(manifest["splits"]),
-        "config_hash": manifest.get("config_hash"),
+        "splits": list(manifest.splits),
+        "config_hash": manifest.config_hash or None,
         **({"determinism": ", ".join(levels)} if levels else {}),
     }
 
@@ -117,7 +117,7 @@ def _of_config(manifest: Mapping[str, Any]) -> dict[str, Any]:
 def _of_sample(benchmark: Benchmark, config: str | None, sample_id: str) -> dict[str, Any]:
     found = {}
     for name in [config] if config else benchmark.configs:
-        for split in benchmark.configs[name]["splits"]:
+        for split in benchmark.configs[name].splits:
             try:
                 one = find_row(benchmark, f"{name}/{split}/{sample_id}")
             except UsageError:
@@ -131,23 +131,19 @@ def _of_sample(benchmark: Benchmark, config: str | None, sample_id: str) -> dict
 
 def _provenance(benchmark: Benchmark, found: Found) -> dict[str, Any]:
     manifest = benchmark.configs[found.config]
-    original = benchmark.configs[CLEAN if found.config not in ORIGINALS else found.config]["splits"][
-        found.split
-    ]
-    part = manifest["splits"][found.split]
-    shard = {key: value for key, value in found.shard.items() if key not in ("excluded", "files")}
+    original = benchmark.configs[CLEAN if found.config not in ORIGINALS else found.config].splits[found.split]
+    part = manifest.splits[found.split]
+    shard = {key: value for key, value in found.shard.as_json().items() if key not in ("excluded", "files")}
     sample_id = found.row["sample_id"]
-    file = next(
-        (one["files"][sample_id] for one in original["shards"] if sample_id in one.get("files", {})), None
-    )
+    file = next((shard.files[sample_id] for shard in original.shards if sample_id in shard.files), None)
     told: dict[str, Any] = {
         "row": {key: value for key, value in found.row.items() if key not in ("image", "mask")},
         "bytes": {key: len(found.row[key]) for key in ("image", "mask") if found.row.get(key)},
         "shard": shard,
         **({"file": file} if file else {}),
-        "source": {key: value for key, value in original.items() if key != "shards"},
+        "source": {key: value for key, value in original.as_json().items() if key != "shards"},
         "listed_in": TOP,
     }
     if found.config not in ORIGINALS:
-        told |= {key: manifest[key] for key in ("config_hash", "how")} | {"software": part.get("software")}
+        told |= {"config_hash": manifest.config_hash, "how": manifest.provenance, "software": part.software}
     return told

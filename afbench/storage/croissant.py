@@ -14,8 +14,9 @@ from typing import Any
 
 from .bagit import PAYLOAD
 from .commit import commit_if_changed, json_bytes, sha256_file
+from .config_manifest import SCHEMA_VERSION, ConfigManifest
 from .listing import read_listing
-from .manifests import ORIGINALS, SCHEMA_VERSION, TOP, read_configs
+from .manifests import ORIGINALS, TOP, read_configs
 from .schema import columns_of
 
 CROISSANT_FILE = "croissant.json"
@@ -121,8 +122,8 @@ def croissant_bytes(folder: Path) -> bytes:
     )
 
 
-def _description(configs: Mapping[str, Mapping[str, Any]]) -> str:
-    sources = sorted({source for manifest in configs.values() for source in manifest["splits"]})
+def _description(configs: Mapping[str, ConfigManifest]) -> str:
+    sources = sorted({source for manifest in configs.values() for source in manifest.splits})
     attacked = sum(name not in ORIGINALS for name in configs)
     of, in_ways = f" of {', '.join(sources)}" * bool(sources), f" in {attacked} ways" * bool(attacked)
     return (
@@ -173,8 +174,8 @@ def _picture_sets(paths: Iterable[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _record_set(config: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    what = "originals" if config in ORIGINALS else f"images attacked by {manifest['how']['attack']}"
+def _record_set(config: str, manifest: ConfigManifest) -> dict[str, Any]:
+    what = "originals" if config in ORIGINALS else f"images attacked by {manifest.provenance['attack']}"
     return {
         "@type": "cr:RecordSet",
         "@id": config,

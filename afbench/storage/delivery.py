@@ -15,8 +15,9 @@ from filelock import FileLock, Timeout
 from afbench.core import AfbenchError, PartialError, UsageError
 
 from .commit import commit_bytes, commit_if_changed, commit_json, json_bytes, sweep
+from .config_manifest import SCHEMA_VERSION
 from .folder import check_folder
-from .manifests import LOG, SCHEMA_VERSION, TOP, read_json, safe_path
+from .manifests import LOG, TOP, read_json, safe_path
 
 PLACE = ".export"
 """What is asked for and what is done of it, while a job runs."""

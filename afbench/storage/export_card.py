@@ -10,7 +10,8 @@ import yaml
 from afbench.untrusted import visible
 
 from .card_text import figures_table
-from .manifests import CLEAN, ORIGINALS, file_patterns
+from .config_manifest import ConfigManifest, SplitManifest
+from .manifests import AUTHENTIC, CLEAN, ORIGINALS, file_patterns, splits_of
 
 _TITLES = {
     "hdf5": "HDF5 archive of an adversarial forgery-localization benchmark",
@@ -33,7 +34,7 @@ image = picture(attacked, 0) + original - np.uint8(128)  # wraps: residuals are 
 """A reader without afbench; a test runs it."""
 
 
-def export_card(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: Sequence[str] = ()) -> str:
+def export_card(form: str, configs: Mapping[str, ConfigManifest], withheld: Sequence[str] = ()) -> str:
     """The card of an export in ``hdf5``, ``imagefolder`` or ``webdataset`` form; ``withheld``: sources without originals."""
     content = {
         "pretty_name": _TITLES[form],
@@ -54,7 +55,7 @@ def export_card(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: S
     return visible(f"---\n{front}---\n\n" + "\n\n".join(parts) + "\n")
 
 
-def _configs(form: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _configs(form: str, configs: Mapping[str, ConfigManifest]) -> dict[str, Any]:
     if form == "webdataset":
         first = next((name for name in configs if name not in ORIGINALS), CLEAN)
         listed = [
@@ -62,7 +63,7 @@ def _configs(form: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, A
                 "config_name": name,
                 "data_files": [
                     {"split": split, "path": _tar_patterns(manifest, name, split)}
-                    for split in manifest["splits"]
+                    for split in manifest.splits
                 ],
                 **({"default": True} if name == first else {}),
             }
@@ -76,13 +77,13 @@ def _configs(form: str, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, A
     return {}
 
 
-def _tar_patterns(manifest: Mapping[str, Any], config: str, split: str) -> list[str]:
+def _tar_patterns(manifest: ConfigManifest, config: str, split: str) -> list[str]:
     return [path.removesuffix("parquet") + "tar" for path in file_patterns(manifest, config, split)]
 
 
-def _what(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: Sequence[str]) -> str:
+def _what(form: str, configs: Mapping[str, ConfigManifest], withheld: Sequence[str]) -> str:
     attacked = next((name for name in configs if name not in ORIGINALS), CLEAN)
-    split = next(iter(configs[attacked]["splits"]), "demo")
+    split = next(iter(configs[attacked].splits), "demo")
     if form == "webdataset":
         return (
             "One tar per config and shard; a sample is `.png`, `.mask.png`, `.original.png` (of attacked images) and `.json`. "
@@ -97,8 +98,8 @@ def _what(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: Sequenc
             '```python\nfrom datasets import load_dataset\n\nrows = load_dataset("PATH/TO/THIS/FOLDER", split="train")\n'
             f'rows = rows.filter(lambda config: config == "{attacked}", input_columns="config")\n```'
         )
-    shards = [configs[name]["splits"][split]["shards"] for name in (CLEAN, attacked)]
-    paths = [part[0]["path"].removesuffix(".parquet") + ".h5" if part else "" for part in shards]
+    shards = [configs[name].splits[split].shards for name in (CLEAN, attacked)]
+    paths = [part[0].path.removesuffix(".parquet") + ".h5" if part else "" for part in shards]
     told = (
         "Attacked images are stored as what was changed in their originals, (attacked - original + 128) mod 256, losslessly; "
         "`afbench.load` reads it, `afbench restore` makes a benchmark of it again, and so does plain h5py with Pillow:\n\n"
@@ -116,12 +117,12 @@ def _what(form: str, configs: Mapping[str, Mapping[str, Any]], withheld: Sequenc
     return told
 
 
-def _source_option(configs: Mapping[str, Mapping[str, Any]], name: str) -> str:
+def _source_option(configs: Mapping[str, ConfigManifest], name: str) -> str:
     """What reads a source again, also one that its user has named."""
-    layout = configs[CLEAN]["splits"].get(name, {}).get("layout")
+    layout = configs[CLEAN].splits.get(name, SplitManifest()).layout
     return f"--source {name}={layout}:ROOT" if layout else f"--source {name}:ROOT"
 
 
-def _sources(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    splits = {**configs.get("authentic", {"splits": {}})["splits"], **configs[CLEAN]["splits"]}
-    return ["\n".join(f"- `{name}`: {part['terms']}" for name, part in sorted(splits.items()))]
+def _sources(configs: Mapping[str, ConfigManifest]) -> list[str]:
+    splits = {**splits_of(configs, AUTHENTIC), **configs[CLEAN].splits}
+    return ["\n".join(f"- `{name}`: {part.terms}" for name, part in sorted(splits.items()))]

@@ -14,8 +14,8 @@ from typing import Any
 from afbench.core import AfbenchError, UsageError
 
 from .commit import commit_json
+from .config_manifest import ShardRecord, SplitManifest
 from .manifests import LOG, TOP, WORK, check_shard, read_json
-from .shards import ShardRecord
 
 
 def check_folder(folder: Path) -> None:
@@ -75,18 +75,29 @@ def commit_record(folder: Path, config: str, split: str, number: int, record: Sh
     commit_json(_record_path(folder, config, split, number), record.as_json())
 
 
-def read_record(folder: Path, config: str, split: str, number: int) -> dict[str, Any] | None:
+def read_record(folder: Path, config: str, split: str, number: int) -> ShardRecord | None:
     """The record of a committed shard, or None if it is to be done (again): its file must be there, whole."""
     path = _record_path(folder, config, split, number)
     if not path.is_file():
         return None
-    record = read_json(path)
+    record = parse_record(path)
+    shard = folder / record.path
+    return record if shard.is_file() and shard.stat().st_size == record.bytes else None
+
+
+def parse_record(path: Path) -> ShardRecord:
+    """Read the record of a shard.
+
+    Raises:
+        AfbenchError: if it is none, or names a path outside the folder.
+    """
+    stored = read_json(path)
     try:
+        record = ShardRecord.from_json(stored)
         check_shard(record)
     except (KeyError, TypeError, AttributeError):
         raise AfbenchError(f"'{path}' is no record of a shard") from None
-    shard = folder / str(record["path"])
-    return record if shard.is_file() and shard.stat().st_size == record.get("bytes") else None
+    return record
 
 
 def commit_header(folder: Path, config: str, header: Mapping[str, Any]) -> None:
@@ -100,6 +111,19 @@ def read_header(folder: Path, config: str) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
+def read_split_header(folder: Path, name: str) -> SplitManifest | None:
+    """Read what an unfinished split of originals is fixed to, as the manifest of a split without its shards, or None.
+
+    Raises:
+        AfbenchError: if the header is damaged.
+    """
+    header = read_header(folder, name)
+    try:
+        return None if header is None else SplitManifest.from_json({**header, "shards": []})
+    except (TypeError, AttributeError):
+        raise AfbenchError(f"'{folder / WORK / name / 'header.json'}' is no header of a split") from None
+
+
 def has_records(folder: Path, *, config: str = "*", split: str = "*") -> bool:
     """True if any shard of a config or split is committed; a header without one does not bind."""
     return any((folder / WORK).glob(f"{config}/{split}-[0-9][0-9][0-9][0-9][0-9].json"))
@@ -111,7 +135,7 @@ def failed_records(folder: Path, wanted: Collection[tuple[str, str]], reasons: C
         path
         for config, split in sorted(wanted)
         for path in sorted((folder / WORK / config).glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].json"))
-        if any(one["reason"] in reasons for one in read_json(path)["excluded"])
+        if any(sample["reason"] in reasons for sample in parse_record(path).excluded)
     ]
 
 

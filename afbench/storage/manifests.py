@@ -14,7 +14,8 @@ from afbench.core import AfbenchError, UsageError
 from afbench.plan import ATTACKS, stored_phi
 from afbench.untrusted import quoted, require_name
 
-SCHEMA_VERSION = 1
+from .config_manifest import ConfigManifest, ShardRecord, SplitManifest
+
 TOP = "MANIFEST.json"
 WORK = ".afbench"
 """Headers and records of a run in progress; not part of the benchmark."""
@@ -39,10 +40,10 @@ class Benchmark:
     """A benchmark's folder with its config manifests, by config name."""
 
     folder: Path
-    configs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    configs: Mapping[str, ConfigManifest] = field(default_factory=dict)
 
     @property
-    def attacked(self) -> dict[str, Mapping[str, Any]]:
+    def attacked(self) -> dict[str, ConfigManifest]:
         return {name: manifest for name, manifest in self.configs.items() if name not in ORIGINALS}
 
 
@@ -83,72 +84,78 @@ def holds_rows(folder: Path) -> bool:
     return (folder / "manifests").is_dir() or not (folder / "provenance").is_dir()
 
 
-def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
+def read_configs(folder: Path) -> dict[str, ConfigManifest]:
     """Read ``manifests/*.json``: ``clean`` first, then by localizer, attack and growing strength.
 
     Raises:
         AfbenchError: if one is damaged.
     """
-    found = {}
+    configs = {}
     for path in sorted((folder / "manifests").glob("*.json")):
-        manifest = read_json(path)
+        stored = read_json(path)
         try:
+            manifest = ConfigManifest.from_json(stored)
             check_names(manifest)
-            if manifest["config"] != path.stem:
-                raise AfbenchError(f"it says that it is of config {quoted(manifest['config'])}")
-            count_rows(manifest)
+            if manifest.config != path.stem:
+                raise AfbenchError(f"it says that it is of config {quoted(manifest.config)}")
             config_order(manifest)
-            found[str(manifest["config"])] = manifest
+            configs[manifest.config] = manifest
         except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError):
             raise AfbenchError(
                 f"manifest '{path}' is damaged: a key is missing or of the wrong type"
             ) from None
         except AfbenchError as error:
             raise AfbenchError(f"manifest '{path}' is damaged: {error}") from None
-    return dict(sorted(found.items(), key=lambda item: config_order(item[1])))
+    return dict(sorted(configs.items(), key=lambda item: config_order(item[1])))
 
 
-def check_names(manifest: Mapping[str, Any]) -> None:
+def splits_of(configs: Mapping[str, ConfigManifest], name: str) -> Mapping[str, SplitManifest]:
+    """The splits of a config; none where there is no such config."""
+    return configs[name].splits if name in configs else {}
+
+
+def check_names(manifest: ConfigManifest) -> None:
     """Refuse a config's manifest in which something that becomes a path or a line is no name.
 
     Raises:
         AfbenchError: with the first of it.
         KeyError, TypeError, AttributeError: if a key is missing or of the wrong type.
     """
-    require_name("config", manifest["config"])
-    if manifest["config"] not in ORIGINALS:
-        require_name("localizer", manifest["how"]["localizer"]["name"])
-    for split, part in manifest["splits"].items():
+    require_name("config", manifest.config)
+    if manifest.config not in ORIGINALS:
+        require_name("localizer", manifest.provenance["localizer"]["name"])
+    for split in manifest.splits:
         require_name("split", split)
-        for shard in part["shards"]:
-            check_shard(shard)
+    for shard in manifest.shards:
+        check_shard(shard)
 
 
-def check_shard(shard: Mapping[str, Any]) -> None:
+def check_shard(shard: ShardRecord) -> None:
     """Refuse a shard's record in which a path, a sample or a reason is none.
 
     Raises:
         AfbenchError: with the first of it.
-        KeyError, TypeError, AttributeError: if a key is missing or of the wrong type.
+        KeyError: if a key of an excluded sample is missing.
     """
-    safe_path(shard["path"])
-    for key in ("first_id", "last_id"):
-        if shard.get(key) is not None:
-            require_name(key, shard[key])
-    for config in shard.get("together", ()):
+    safe_path(shard.path)
+    for key, sample_id in (("first_id", shard.first_id), ("last_id", shard.last_id)):
+        if sample_id is not None:
+            require_name(key, sample_id)
+    for config in shard.together or ():
         require_name("config", config)
-    for sample in shard["excluded"]:
+    for sample in shard.excluded:
         require_name("sample", sample["sample_id"])
         require_name("reason", sample["reason"])
 
 
-def config_order(manifest: Mapping[str, Any]) -> tuple[Any, ...]:
+def config_order(manifest: ConfigManifest) -> tuple[Any, ...]:
     """Where a config stands among others: ``clean``, ``authentic``, then by localizer, attack, phi and steps."""
-    if manifest["config"] in ORIGINALS:
-        return 0, ORIGINALS.index(manifest["config"])
-    how = manifest["how"]
-    strength = float(stored_phi(how["phi"]) or 0), int(how["steps"])
-    return 1, how["localizer"]["name"], list(ATTACKS).index(how["attack"]), *strength, manifest["config"]
+    if manifest.config in ORIGINALS:
+        return 0, ORIGINALS.index(manifest.config)
+    provenance = manifest.provenance
+    attack = list(ATTACKS).index(provenance["attack"])
+    strength = float(stored_phi(provenance["phi"]) or 0), int(provenance["steps"])
+    return 1, manifest.localizer_name, attack, *strength, manifest.config
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -188,36 +195,29 @@ def ids_sha256(ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
-def shard_paths(manifest: Mapping[str, Any], split: str | None = None) -> list[str]:
+def shard_paths(manifest: ConfigManifest, split: str | None = None) -> list[str]:
     """Paths of a config's shards, in order; of one split when named."""
-    return [
-        shard["path"]
-        for name, part in manifest["splits"].items()
-        if split in (None, name)
-        for shard in part["shards"]
-    ]
+    parts = (part for name, part in manifest.splits.items() if split in (None, name))
+    return [shard.path for part in parts for shard in part.shards]
 
 
-def file_patterns(manifest: Mapping[str, Any], config: str, split: str) -> list[str]:
+def file_patterns(manifest: ConfigManifest, config: str, split: str) -> list[str]:
     """What finds the Parquet files of one split: a pattern for its first shards, and one for each time that it grew."""
     paths = [path for path in shard_paths(manifest, split) if path.endswith(".parquet")]
     patterns = (re.sub(r"-[0-9]{5}-of-[0-9]{5}\.parquet$", "-*.parquet", path) for path in paths)
     return list(dict.fromkeys(patterns)) or [f"data/{config}/{split}-*.parquet"]
 
 
-def count_rows(manifest: Mapping[str, Any]) -> int:
+def count_rows(manifest: ConfigManifest) -> int:
     """Images in a config."""
-    return sum(shard["rows"] for part in manifest["splits"].values() for shard in part["shards"])
+    return sum(shard.rows for shard in manifest.shards)
 
 
-def promised_levels(manifest: Mapping[str, Any]) -> list[str]:
+def promised_levels(manifest: ConfigManifest) -> list[str]:
     """The levels of determinism of a config's shards, each once; empty for originals and where nobody wrote them down."""
-    shards = (shard for part in manifest["splits"].values() for shard in part["shards"])
-    return sorted({str(shard["determinism"]) for shard in shards if shard.get("determinism")})
+    return sorted({shard.determinism for shard in manifest.shards if shard.determinism})
 
 
-def excluded_samples(manifest: Mapping[str, Any]) -> list[Mapping[str, str]]:
+def excluded_samples(manifest: ConfigManifest) -> list[Mapping[str, str]]:
     """Samples a config does not hold, each with ``sample_id``, ``reason`` and ``detail``."""
-    return [
-        one for part in manifest["splits"].values() for shard in part["shards"] for one in shard["excluded"]
-    ]
+    return [sample for shard in manifest.shards for sample in shard.excluded]

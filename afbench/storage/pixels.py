@@ -38,7 +38,7 @@ class _Stored(NamedTuple):
 def check_pixels(benchmark: Benchmark, advance: Callable[[int], None]) -> Iterator[Problem]:
     """Check every image and mask, the L-inf bound in whole levels, and the figures of rows and manifests."""
     for config in (one for one in ORIGINALS if one in benchmark.configs):
-        for split in benchmark.configs[config]["splits"]:
+        for split in benchmark.configs[config].splits:
             originals = {}
             for one in _decoded(benchmark, config, split, advance):
                 if isinstance(one, Problem):
@@ -49,7 +49,7 @@ def check_pixels(benchmark: Benchmark, advance: Callable[[int], None]) -> Iterat
                 if config == AUTHENTIC and one.mask.any():
                     yield Problem(one.path, f"{one.row['sample_id']}: an authentic image has a mask")
             for name in benchmark.attacked if config == CLEAN else ():
-                if split in benchmark.configs[name]["splits"]:
+                if split in benchmark.configs[name].splits:
                     yield from _check_config(benchmark, name, split, originals, advance)
 
 
@@ -57,8 +57,8 @@ def _decoded(
     benchmark: Benchmark, config: str, split: str, advance: Callable[[int], None]
 ) -> Iterator[_Stored | Problem]:
     seen: set[str] = set()
-    for shard in benchmark.configs[config]["splits"][split]["shards"]:
-        path, ids = shard["path"], []
+    for shard in benchmark.configs[config].splits[split].shards:
+        path, ids = shard.path, []
         try:
             for row in read_rows(benchmark.folder, [path]):
                 advance(1)
@@ -70,7 +70,7 @@ def _decoded(
         except AfbenchError as error:
             yield Problem(path, str(error))
             continue
-        if (shard["rows"], shard["first_id"], shard["last_id"]) != (
+        if (shard.rows, shard.first_id, shard.last_id) != (
             len(ids),
             *(ids[:1] + ids[-1:] or (None, None)),
         ):
@@ -111,14 +111,14 @@ def _check_config(
         rows.append({key: value for key, value in one.row.items() if key not in ("image", "mask")})
         yield from _named(one, _check_hashes(one))
         yield from _named(one, _check_figures(one.row, one.mask))
-        yield from _named(one, _check_told(one.row, manifest["how"], split))
+        yield from _named(one, _check_told(one.row, manifest.provenance, split))
         if one.row["sample_id"] not in originals:
             yield Problem(one.path, f"{one.row['sample_id']}: its original is not in config clean")
         else:
-            phi = manifest["how"]["phi"]
+            phi = manifest.provenance["phi"]
             bound = max_levels(None if phi is None else Fraction(phi))
             yield from _named(one, _check_distance(one, originals[one.row["sample_id"]], bound))
-    told = manifest["splits"][split].get("summary", {})
+    told = manifest.splits[split].summary or {}
     for key, value in summarise(rows).items():
         if not _same(told.get(key), value):
             yield Problem(

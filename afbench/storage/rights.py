@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from .manifests import ORIGINALS, shard_paths
+from .config_manifest import ConfigManifest, SplitManifest
+from .manifests import ORIGINALS, shard_paths, splits_of
 from .shards import read_rows
 
 ALLOWED, UNCLEAR, FORBIDDEN = "allowed", "unclear", "forbidden"
@@ -24,9 +25,7 @@ class Revealing(NamedTuple):
     levels: int
 
 
-def revealing(
-    folder: Path, configs: Mapping[str, Mapping[str, Any]], sources: Iterable[str]
-) -> list[Revealing]:
+def revealing(folder: Path, configs: Mapping[str, ConfigManifest], sources: Iterable[str]) -> list[Revealing]:
     """Find the attacked configs whose rows of some sources were changed by more than ``RESIDUAL_LEVELS``.
 
     The rows decide, not the settings: C&W and attacks of other libraries have no phi.
@@ -34,7 +33,7 @@ def revealing(
     configs_above = []
     for source in sorted(sources):
         for name, manifest in configs.items():
-            if name not in ORIGINALS and source in manifest["splits"]:
+            if name not in ORIGINALS and source in manifest.splits:
                 rows = read_rows(folder, shard_paths(manifest, source), ("linf",))
                 levels = max((row["linf"] or 0 for row in rows), default=0)
                 if levels > RESIDUAL_LEVELS:
@@ -42,13 +41,13 @@ def revealing(
     return configs_above
 
 
-def hidden_sources(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def hidden_sources(configs: Mapping[str, ConfigManifest]) -> dict[str, str]:
     """Sources of an archive that do not plainly allow sharing and whose originals it lacks, each with its word."""
     return {
-        source: split.get("redistribution", UNCLEAR)
+        source: (split.redistribution or UNCLEAR)
         for name in ORIGINALS
-        for source, split in configs.get(name, {"splits": {}})["splits"].items()
-        if split.get("redistribution", UNCLEAR) != ALLOWED and _without_pixels(configs, name, source)
+        for source, split in splits_of(configs, name).items()
+        if (split.redistribution or UNCLEAR) != ALLOWED and _without_pixels(configs, name, source)
     }
 
 
@@ -59,34 +58,33 @@ class Rights(NamedTuple):
     unclear: Mapping[str, str]
 
 
-def pixel_rights(configs: Mapping[str, Mapping[str, Any]]) -> Rights:
+def pixel_rights(configs: Mapping[str, ConfigManifest]) -> Rights:
     """Find the restricted sources of a folder's configs; what says nothing of itself is unclear.
 
     An archive of residuals without originals holds nobody's pixels, and therefore has none.
     """
     found: dict[str, dict[str, str]] = {FORBIDDEN: {}, UNCLEAR: {}}
     for name in ORIGINALS:
-        for source, split in configs.get(name, {"splits": {}})["splits"].items():
-            said = split.get("redistribution", UNCLEAR)
+        for source, split in splits_of(configs, name).items():
+            said = split.redistribution or UNCLEAR
             if said != ALLOWED and not _without_pixels(configs, name, source):
                 found[FORBIDDEN if said == FORBIDDEN else UNCLEAR][source] = str(
-                    split.get("terms", "unknown")
+                    "unknown" if split.terms is None else split.terms
                 )
     return Rights(found[FORBIDDEN], found[UNCLEAR])
 
 
-def _without_pixels(configs: Mapping[str, Mapping[str, Any]], originals: str, source: str) -> bool:
-    if _content(configs[originals]["splits"][source]) != "none":
+def _without_pixels(configs: Mapping[str, ConfigManifest], originals: str, source: str) -> bool:
+    if _content(configs[originals].splits[source]) != "none":
         return False
     attacked = [
-        manifest["splits"][source]
+        manifest.splits[source]
         for name, manifest in configs.items()
-        if name not in ORIGINALS and source in manifest["splits"]
+        if name not in ORIGINALS and source in manifest.splits
     ]
     return all(_content(split) == "residuals" for split in attacked)
 
 
-def _content(split: Mapping[str, Any]) -> str | None:
+def _content(split: SplitManifest) -> str | None:
     """What the shards of an archive hold; None of a benchmark, whose shards hold images."""
-    found = split.get("archive")
-    return str(found.get("content")) if isinstance(found, Mapping) else None
+    return None if split.archive is None else str(split.archive.get("content"))

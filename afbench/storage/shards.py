@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from afbench.core import AfbenchError
 from afbench.untrusted import require_name
 
 from .commit import commit_bytes
+from .config_manifest import ShardRecord
 from .guard import refuse_bomb
 from .schema import DICTIONARY_COLUMNS, arrow_schema, columns_of
 
@@ -26,37 +26,6 @@ NAMES = frozenset({"sample_id", "source", "localizer"})
 """Columns that hold names: they become paths, keys and lines."""
 _BYTES_PER_PIXEL = 4
 """More than an encoded image (3 values a pixel that may not compress) and its mask ever take."""
-
-
-@dataclass(frozen=True)
-class ShardRecord:
-    """What a manifest says of one committed shard; ``path`` is relative to the benchmark's folder.
-
-    ``together`` are the configs that were attacked in the same launches, which in float32 decide single levels:
-    with it, ``image_format`` and the batch size in ``log/`` the shard can be made again. ``determinism`` is the level promised
-    for that: L0, L1 or L2; "" for originals, and where nobody wrote it down. ``files`` are names that images had in their
-    source, by sample id, where the id cannot spell them; of originals only. ``software`` is what made it, where that
-    is not what made the rest of its split.
-    """
-
-    path: str
-    rows: int
-    bytes: int
-    sha256: str
-    ids_sha256: str
-    first_id: str | None
-    last_id: str | None
-    excluded: Sequence[Mapping[str, str]]
-    together: Sequence[str] = ()
-    image_format: str = "webp"
-    determinism: str = ""
-    files: Mapping[str, str] = field(default_factory=dict)
-    software: Mapping[str, Any] | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        # absent, not empty, where there is none: so what was recorded before there was one stays as it was
-        optional = ("determinism", "files", "software")
-        return {key: value for key, value in asdict(self).items() if value or key not in optional}
 
 
 def shard_path(config: str, split: str, number: int, count: int) -> str:

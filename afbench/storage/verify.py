@@ -16,10 +16,10 @@ from afbench.plan import canonical_json
 
 from .agreement import disagreements
 from .commit import json_bytes, sha256_file
+from .config_manifest import SCHEMA_VERSION
 from .derived import beside_the_list, stale_derived
 from .manifests import (
     LOG,
-    SCHEMA_VERSION,
     TOP,
     WORK,
     Benchmark,
@@ -162,10 +162,9 @@ def check_files(
 
 def _check_configs(benchmark: Benchmark, listing: Mapping[str, Any]) -> Iterator[Problem]:
     shards = {
-        shard["path"]: {"bytes": shard["bytes"], "sha256": shard["sha256"]}
+        shard.path: {"bytes": shard.bytes, "sha256": shard.sha256}
         for manifest in benchmark.configs.values()
-        for part in manifest["splits"].values()
-        for shard in part["shards"]
+        for shard in manifest.shards
     }
     named = {"README.md", "LICENSE.md", *shards, *(f"manifests/{name}.json" for name in benchmark.configs)}
     for path in sorted(named ^ listing.keys()):
@@ -174,12 +173,12 @@ def _check_configs(benchmark: Benchmark, listing: Mapping[str, Any]) -> Iterator
         if shards[path] != listing[path]:
             yield Problem(path, f"has another size or sha256 in its config's manifest than in {TOP}")
     for name, manifest in benchmark.attacked.items():
-        if hashlib.sha256(canonical_json(manifest["how"]).encode()).hexdigest() != manifest["config_hash"]:
+        if hashlib.sha256(canonical_json(manifest.provenance).encode()).hexdigest() != manifest.config_hash:
             yield Problem(f"manifests/{name}.json", "says another 'how' than its config_hash is of")
 
 
 def _check_agreement(benchmark: Benchmark) -> Iterator[Problem]:
-    for one in disagreements({name: manifest["how"] for name, manifest in benchmark.attacked.items()}):
+    for one in disagreements({name: manifest.provenance for name, manifest in benchmark.attacked.items()}):
         yield Problem(
             f"manifests/{one.config}.json",
             f"disagrees: {one}; part them with `afbench export --to parquet --config NAME`",
@@ -204,10 +203,9 @@ def _archive_problems(folder: Path, paths: Iterable[str]) -> Iterator[Problem]:
 
 def _rows_by_path(folder: Path) -> dict[str, int]:
     return {
-        shard["path"]: int(shard["rows"])
+        shard.path: shard.rows
         for manifest in open_benchmark(folder).configs.values()
-        for part in manifest["splits"].values()
-        for shard in part["shards"]
+        for shard in manifest.shards
     }
 
 

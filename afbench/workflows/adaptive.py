@@ -140,7 +140,7 @@ def oblivious_configs(benchmark: Benchmark, localizer: str) -> list[str]:
     return [
         name
         for name, manifest in benchmark.attacked.items()
-        if _attacked(manifest) == localizer and "defence" not in manifest["how"]
+        if manifest.localizer_name == localizer and "defence" not in manifest.provenance
     ]
 
 
@@ -152,7 +152,7 @@ def require_oblivious(benchmark: Benchmark, localizer: str) -> list[str]:
     """
     found = oblivious_configs(benchmark, localizer)
     if not found:
-        names = sorted({_shown(manifest["how"]["localizer"]) for manifest in benchmark.attacked.values()})
+        names = sorted({_shown(manifest.provenance["localizer"]) for manifest in benchmark.attacked.values()})
         raise UsageError(
             f"'{benchmark.folder}' has no config of localizer '{localizer}'; its localizers: {', '.join(names) or 'none'}"
         )
@@ -168,8 +168,8 @@ def adaptive_configs(benchmark: Benchmark, localizer: str, defence: Purifier) ->
     return [
         name
         for name, manifest in benchmark.attacked.items()
-        if _attacked(manifest) == defended_name(localizer, defence)
-        and _same(manifest["how"].get("defence"), wanted)
+        if manifest.localizer_name == defended_name(localizer, defence)
+        and _same(manifest.provenance.get("defence"), wanted)
     ]
 
 
@@ -177,10 +177,6 @@ def _shown(localizer: Mapping[str, Any]) -> str:
     """A label, and the network where that has another name and so needs ``--localizer-name``."""
     label, architecture = str(localizer["name"]), str(localizer.get("architecture", localizer["name"]))
     return label if label == architecture else f"{label} (network {architecture}: --localizer-name {label})"
-
-
-def _attacked(manifest: Mapping[str, Any]) -> str:
-    return str(manifest["how"]["localizer"]["name"])
 
 
 def _same(told: Any, wanted: Mapping[str, Any]) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from afbench.storage.config_manifest import SplitManifest
 from afbench.storage.shards import cut_ids, shard_path
 
 
@@ -44,7 +45,7 @@ def cut_path(config: str, split: str, cut: Cut) -> str:
     return shard_path(config, name, cut.number, cut.of)
 
 
-def stages_of(fixed: Mapping[str, Any]) -> list[Stage]:
+def stages_of(fixed: SplitManifest) -> list[Stage]:
     """Every stage of a split, from what a folder has fixed of it; the last is the split itself."""
-    earlier = [Stage(int(one["samples"]), int(one["shard_size"])) for one in fixed.get("grown_from", ())]
-    return [*earlier, Stage(int(fixed["samples"]), int(fixed["shard_size"]))]
+    earlier = [Stage(int(one["samples"]), int(one["shard_size"])) for one in fixed.grown_from]
+    return [*earlier, Stage(fixed.samples, fixed.shard_size)]

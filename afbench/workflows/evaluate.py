@@ -131,8 +131,8 @@ def open_evaluations(
             except UsageError as error:
                 refused[text].append(error)
                 notes.append(f"{name} without {text}: {error}")
-        how = benchmark.configs[require_oblivious(benchmark, name)[0]]["how"]
-        chosen, made_with = list(purifiers.values()), int(how["seed"])
+        provenance = benchmark.configs[require_oblivious(benchmark, name)[0]].provenance
+        chosen, made_with = list(purifiers.values()), int(provenance["seed"])
         opened.append(Opened(benchmark, truth, name, network, chosen, made_with, device, batch_size))
     for errors in refused.values():
         if len(errors) == len(localizers):
@@ -146,7 +146,7 @@ def _network(
     """What configs call a localizer, and the network itself, which must be the one that every config attacked."""
     name = config_localizer(label or localizer)
     attacked = [
-        benchmark.configs[config]["how"]["localizer"] for config in require_oblivious(benchmark, name)
+        benchmark.configs[config].provenance["localizer"] for config in require_oblivious(benchmark, name)
     ]
     require_architecture(localizer, attacked[0], benchmark.folder)
     if attacked[0]["untrained"]:
@@ -180,10 +180,10 @@ def evaluate(
     oblivious = require_oblivious(benchmark, opened.name)
     adaptive = {one.label: adaptive_configs(benchmark, opened.name, one) for one in opened.purifiers}
     for config in (config for configs in adaptive.values() for config in configs):
-        attacked = benchmark.configs[config]["how"]["localizer"]
+        attacked = benchmark.configs[config].provenance["localizer"]
         require_attacked(opened.localizer, attacked, benchmark.folder)
     originals = [name for name in ORIGINALS if name in benchmark.configs]
-    noise = not any(benchmark.configs[name]["how"]["attack"] == "noise" for name in oblivious)
+    noise = not any(benchmark.configs[name].provenance["attack"] == "noise" for name in oblivious)
     every = [*originals, *oblivious, *(name for names in adaptive.values() for name in names)]
     start(sum(count_rows(benchmark.configs[name]) * (2 if noise and name == CLEAN else 1) for name in every))
     found = {
@@ -211,14 +211,14 @@ def evaluate(
         for side in (OBLIVIOUS, ADAPTIVE)
         if found[one.label, side].counts
     ]
-    network = identity_of(benchmark.configs[oblivious[0]]["how"])
+    network = identity_of(benchmark.configs[oblivious[0]].provenance)
     return Evaluation(benchmark.folder, opened.name, sides, _all_ones(opened), network)
 
 
 def _images(
     benchmark: Benchmark, config: str, submit: Submit
 ) -> Iterator[tuple[str, list[str], list[ByteImage]]]:
-    for source in benchmark.configs[config]["splits"]:
+    for source in benchmark.configs[config].splits:
         for rows in decoded_batches(benchmark, config, source, submit):
             yield source, rows.ids, rows.images
 
@@ -252,7 +252,7 @@ def _control(
     found: Mapping[tuple[str, str], PredictionTally],
 ) -> Truth:
     """Count the same images under random signs, as ``generate --attack noise`` would make them; adds them to the truth."""
-    phis = [benchmark["how"]["phi"] for benchmark in opened.benchmark.attacked.values()]
+    phis = [manifest.provenance["phi"] for manifest in opened.benchmark.attacked.values()]
     phi = max((Fraction(one) for one in phis if one is not None), default=NOISE_PHI)
     setting = make_setting("noise", str(phi), large_phi=True)
     masks = [truth.masks.read(cell.source, one).astype("uint8") * 255 for one in ids]

@@ -76,7 +76,7 @@ def evaluation_figure(opened: Opened, *, samples: Sequence[str] = (), images: in
 
 def _strongest(opened: Opened, configs: Sequence[str]) -> list[str]:
     """The last config of every attack: they come in growing strength. Random noise is no attack."""
-    last = {opened.benchmark.configs[one]["how"]["attack"]: one for one in configs}
+    last = {opened.benchmark.configs[one].provenance["attack"]: one for one in configs}
     return [config for attack, config in last.items() if attack not in CONTROLS]
 
 

@@ -11,12 +11,13 @@ from afbench.core import AfbenchError, BadSample, ByteImage, UsageError
 from afbench.images import decode_stored
 from afbench.storage.archive import is_archive
 from afbench.storage.commit import commit_if_changed, sha256_file
+from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.delivery import Delivery, deliver, delivering, finish, publish
 from afbench.storage.derived import write_derived
 from afbench.storage.export_card import export_card
 from afbench.storage.hdf5 import Content, scalar_columns
 from afbench.storage.manifests import CLEAN, ORIGINALS, TOP, Benchmark, count_rows, open_benchmark
-from afbench.storage.rights import FORBIDDEN, RESIDUAL_LEVELS, revealing
+from afbench.storage.rights import ALLOWED, FORBIDDEN, RESIDUAL_LEVELS, UNCLEAR, revealing
 from afbench.storage.shards import read_rows
 
 from .finalise import finalise
@@ -124,18 +125,18 @@ def _chosen(data: Path, configs: Sequence[str]) -> Benchmark:
 
 
 def _restricted(benchmark: Benchmark) -> dict[str, str]:
-    splits = benchmark.configs[CLEAN]["splits"]
+    splits = benchmark.configs[CLEAN].splits
     return {
-        name: part.get("redistribution", "unclear")
+        name: part.redistribution or UNCLEAR
         for name, part in splits.items()
-        if part.get("redistribution", "unclear") != "allowed"
+        if (part.redistribution or UNCLEAR) != ALLOWED
     }
 
 
 def _withheld(benchmark: Benchmark, to: str, with_originals: bool | None) -> list[str]:
     if to != "hdf5" or with_originals:
         return []
-    splits = benchmark.configs[CLEAN]["splits"]
+    splits = benchmark.configs[CLEAN].splits
     if with_originals is False:
         return sorted(splits)
     return sorted(name for name, word in _restricted(benchmark).items() if word == "forbidden")
@@ -164,11 +165,9 @@ def _write(
     advance: Callable[[int], None],
 ) -> int:
     written = 0
-    for split in sorted({name for one in benchmark.configs.values() for name in one["splits"]}):
+    for split in sorted({name for one in benchmark.configs.values() for name in one.splits}):
         parts = {
-            name: one["splits"][split]["shards"]
-            for name, one in benchmark.configs.items()
-            if split in one["splits"]
+            name: one.splits[split].shards for name, one in benchmark.configs.items() if split in one.splits
         }
         # shard k of every config holds the same samples: their originals are decoded once
         for number in range(max(map(len, parts.values()))):
@@ -184,7 +183,7 @@ def _write(
                     files = _files(benchmark, to, config, split, record, originals or {}, withheld)
                     deliver(delivery, name, files)
                     written += 1
-                advance(shards[number]["rows"])
+                advance(shards[number].rows)
     return written
 
 
@@ -198,19 +197,19 @@ def _files(
     to: str,
     config: str,
     split: str,
-    record: Mapping[str, Any],
+    record: ShardRecord,
     originals: Mapping[str, ByteImage],
     withheld: Sequence[str],
 ) -> dict[str, bytes]:
-    path = benchmark.folder / record["path"]
+    path = benchmark.folder / record.path
     try:
-        if sha256_file(path) != record["sha256"]:
+        if sha256_file(path) != record.sha256:
             raise AfbenchError(f"'{path}' is damaged: it has another sha256; see `afbench verify`")
         if to == "parquet":
-            return {record["path"]: path.read_bytes()}
+            return {record.path: path.read_bytes()}
     except OSError as error:
         raise AfbenchError(f"'{path}' cannot be read: {error.strerror}; see `afbench verify`") from None
-    shard = Shard(config, split, record, list(read_rows(benchmark.folder, [record["path"]])), originals)
+    shard = Shard(config, split, record, list(read_rows(benchmark.folder, [record.path])), originals)
     if to == "hdf5":
         return hdf5_files(shard, content_of(config, split, withheld))
     return imagefolder_files(shard) if to == "imagefolder" else webdataset_files(shard)
@@ -224,15 +223,15 @@ def content_of(config: str, split: str, withheld: Sequence[str]) -> Content:
 
 
 def _originals(benchmark: Benchmark, split: str, number: int) -> dict[str, ByteImage]:
-    record = benchmark.configs[CLEAN]["splits"][split]["shards"][number]
+    record = benchmark.configs[CLEAN].splits[split].shards[number]
     wanted = ("sample_id", "image", "height", "width")
     found = {}
-    for row in read_rows(benchmark.folder, [record["path"]], wanted):
+    for row in read_rows(benchmark.folder, [record.path], wanted):
         try:
             found[row["sample_id"]] = decode_stored(row["image"], (row["height"], row["width"]))
         except BadSample as problem:
             raise AfbenchError(
-                f"'{record['path']}', {row['sample_id']}: {problem}; see `afbench verify`"
+                f"'{record.path}', {row['sample_id']}: {problem}; see `afbench verify`"
             ) from None
     return found
 
@@ -243,7 +242,7 @@ def _close(delivery: Delivery, benchmark: Benchmark, to: str, withheld: Sequence
     if to == "hdf5":
         records = _written(delivery, benchmark)
         for name, manifest in benchmark.configs.items():
-            contents = {split: content_of(name, split, withheld) for split in manifest["splits"]}
+            contents = {split: content_of(name, split, withheld) for split in manifest.splits}
             closing[f"manifests/{name}.json"] = archive_manifest(manifest, contents, records)
     else:
         # as they are; where no Parquet is, out of the way of those who look for it
@@ -270,10 +269,10 @@ def _written(delivery: Delivery, benchmark: Benchmark) -> dict[str, dict[str, An
     """The file that stands for each Parquet shard."""
     found = {}
     for config, manifest in benchmark.configs.items():
-        for split, part in manifest["splits"].items():
-            for number, shard in enumerate(part["shards"]):
+        for split, part in manifest.splits.items():
+            for number, shard in enumerate(part.shards):
                 ((path, facts),) = delivery.units[unit_name(config, split, number)]["files"].items()
-                found[shard["path"]] = {"path": path, **facts}
+                found[shard.path] = {"path": path, **facts}
     return found
 
 
@@ -281,15 +280,14 @@ def _check_read(delivery: Delivery, benchmark: Benchmark) -> None:
     """Raise if ``datasets`` finds other than the rows of a shard in the tar that was made of it."""
     written = _written(delivery, benchmark)
     for manifest in benchmark.configs.values():
-        for part in manifest["splits"].values():
-            for shard in part["shards"]:
-                path = delivery.folder / written[shard["path"]]["path"]
-                read = samples_read(path) if shard["rows"] else 0
-                if read != shard["rows"]:
-                    raise AfbenchError(
-                        f"'{path}' holds {shard['rows']} samples, of which `datasets` reads {read}: a name of one of them is "
-                        "not taken for one; please report it, and export to parquet or imagefolder"
-                    )
+        for shard in manifest.shards:
+            path = delivery.folder / written[shard.path]["path"]
+            read = samples_read(path) if shard.rows else 0
+            if read != shard.rows:
+                raise AfbenchError(
+                    f"'{path}' holds {shard.rows} samples, of which `datasets` reads {read}: a name of one of them is "
+                    "not taken for one; please report it, and export to parquet or imagefolder"
+                )
 
 
 def _tables(benchmark: Benchmark) -> dict[str, bytes]:
@@ -298,7 +296,7 @@ def _tables(benchmark: Benchmark) -> dict[str, bytes]:
     columns = {name: kind for config in listed for name, kind in scalar_columns(config).items()}
     rows = {}
     for config, manifest in listed.items():
-        for split, part in manifest["splits"].items():
-            paths = [shard["path"] for shard in part["shards"]]
+        for split, part in manifest.splits.items():
+            paths = [shard.path for shard in part.shards]
             rows[config, split] = list(read_rows(benchmark.folder, paths, list(scalar_columns(config))))
     return folder_tables(rows, columns)

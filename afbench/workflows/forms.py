@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import decode_stored, encode_image
-from afbench.storage.archive import ARCHIVE, archive_path, pack_shard
+from afbench.storage.archive import archive_path, pack_shard
 from afbench.storage.commit import json_bytes
+from afbench.storage.config_manifest import ConfigManifest, ShardRecord
 from afbench.storage.hdf5 import Content, scalar_columns
 from afbench.storage.manifests import CLEAN, ORIGINALS
 
@@ -31,7 +32,7 @@ class Shard:
 
     config: str
     split: str
-    record: Mapping[str, Any]
+    record: ShardRecord
     rows: Sequence[Mapping[str, Any]]
     originals: Mapping[str, ByteImage]
 
@@ -39,7 +40,7 @@ class Shard:
 def hdf5_files(shard: Shard, content: Content) -> dict[str, bytes]:
     """An HDF5 shard."""
     data = pack_shard(shard.config, shard.split, shard.rows, shard.originals, content=content)
-    return {archive_path(shard.record["path"]): data}
+    return {archive_path(shard.record.path): data}
 
 
 def imagefolder_files(shard: Shard) -> dict[str, bytes]:
@@ -72,7 +73,7 @@ def webdataset_files(shard: Shard) -> dict[str, bytes]:
                 member = tarfile.TarInfo(f"{key}.{kind}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
-    return {shard.record["path"].removesuffix(".parquet") + ".tar": stream.getvalue()}
+    return {shard.record.path.removesuffix(".parquet") + ".tar": stream.getvalue()}
 
 
 def member_key(sample_id: str) -> str:
@@ -103,7 +104,7 @@ def _png(row: Mapping[str, Any]) -> bytes:
 
 
 def archive_manifest(
-    manifest: Mapping[str, Any], contents: Mapping[str, str], records: Mapping[str, Mapping[str, Any]]
+    manifest: ConfigManifest, contents: Mapping[str, str], records: Mapping[str, Mapping[str, Any]]
 ) -> bytes:
     """The manifest of a config in an archive: as the benchmark's, but of HDF5 shards.
 
@@ -113,13 +114,14 @@ def archive_manifest(
         records: what has been written for every Parquet path: the HDF5 file's path, ``bytes`` and ``sha256``.
     """
     splits = {}
-    for split, part in manifest["splits"].items():
+    for split, part in manifest.splits.items():
         shards = []
-        for shard in part["shards"]:
-            was = {"bytes": shard["bytes"], "sha256": shard["sha256"]}
-            shards.append({**shard, **records[shard["path"]], "parquet": was})
-        splits[split] = {**part, "shards": shards, ARCHIVE: {"format": "hdf5", "content": contents[split]}}
-    return json_bytes({**manifest, "splits": splits})
+        for shard in part.shards:
+            parquet = {"bytes": shard.bytes, "sha256": shard.sha256}
+            shards.append(replace(shard, **records[shard.path], parquet=parquet))
+        archive = {"format": "hdf5", "content": contents[split]}
+        splits[split] = replace(part, shards=shards, archive=archive)
+    return json_bytes(replace(manifest, splits=splits).as_json())
 
 
 def folder_tables(

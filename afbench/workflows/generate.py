@@ -152,7 +152,7 @@ def _begin(run: Run, ready: Ready) -> list[Unit]:
     for task in ready.tasks:
         for config in task.without(published, len(task.split.cuts) - 1).configs().values():
             if not has_records(run.out, config=config):
-                commit_header(run.out, config, {**ready.headers[config], "software": told})
+                commit_header(run.out, config, ready.headers[config].as_header(told))
     log_event(
         run.out,
         event="start",

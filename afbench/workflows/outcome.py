@@ -73,10 +73,10 @@ def _refuse_empty(out: Path, splits: Mapping[str, Split], configs: Iterable[str]
     """Fail where nothing is left: of a source, or of it under an attack."""
     manifests = read_configs(out)
     for config in (CLEAN, *configs):
-        for name in splits.keys() & manifests[config]["splits"].keys():
-            shards = manifests[config]["splits"][name]["shards"]
-            if not any(shard["rows"] for shard in shards):
-                reasons = Counter(one["reason"] for shard in shards for one in shard["excluded"])
+        for name in splits.keys() & manifests[config].splits.keys():
+            shards = manifests[config].splits[name].shards
+            if not any(shard.rows for shard in shards):
+                reasons = Counter(one["reason"] for shard in shards for one in shard.excluded)
                 told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
                 where = "" if config == CLEAN else f" in config {config}"
                 raise AfbenchError(

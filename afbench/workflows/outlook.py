@@ -31,7 +31,7 @@ from afbench.sources.index import count_source
 from afbench.sources.listing import find_entries
 from afbench.sources.reading import read_bytes
 from afbench.storage.folder import check_folder, free_bytes
-from afbench.storage.manifests import CLEAN, read_configs
+from afbench.storage.manifests import CLEAN, read_configs, splits_of
 
 from .request import config_localizer
 
@@ -209,14 +209,14 @@ def _sizes(name: str, root: Path) -> list[int]:
 def _finished(plan: RunPlan, out: Path, counts: Mapping[str, int]) -> Iterable[tuple[str, str, Setting]]:
     """What is there of a plan; not what covers fewer samples than are asked for, as far as they were counted."""
     configs = read_configs(out)
-    originals = configs.get(CLEAN, {"splits": {}})["splits"]
+    originals = splits_of(configs, CLEAN)
     published = {
         (name, split)
         for name, manifest in configs.items()
-        for split, part in manifest["splits"].items()
+        for split, part in manifest.splits.items()
         if split in originals
-        and len(part["shards"]) == len(originals[split]["shards"])
-        and int(originals[split]["samples"]) >= _wanted(plan, split, counts)
+        and len(part.shards) == len(originals[split].shards)
+        and originals[split].samples >= _wanted(plan, split, counts)
     }
     for block in plan.blocks:
         for name in block.localizers:

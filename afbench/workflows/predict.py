@@ -99,7 +99,7 @@ def predict(
     benchmark = open_benchmark(data)
     purifier = load_defence(defence, localizer=config_localizer(localizer), device=device, seed=seed)
     configs = _configs(benchmark, localizer_name or localizer, defence, purifier if adaptive else None)
-    how = benchmark.configs[configs[-1]]["how"]["localizer"]
+    how = benchmark.configs[configs[-1]].provenance["localizer"]
     require_architecture(localizer, how, data)
     network = load_localizer(localizer, checkpoint or ("random" if how["untrained"] else None), device=device)
     require_attacked(network, how, data)
@@ -126,7 +126,7 @@ def predict(
     writing: list[Future[dict[str, str]]] = []
     with threads(default_threads()) as submit:
         for config in configs:
-            for split in benchmark.configs[config]["splits"]:
+            for split in benchmark.configs[config].splits:
 
                 def is_missing(sample_id: str, split: str = split, config: str = config) -> bool:
                     return not _is_there(out, _path(how["name"], split, config, sample_id), probabilities)

@@ -69,8 +69,7 @@ def preview(
 def strongest(benchmark: Benchmark) -> list[str]:
     """For every localizer and attack the config with the largest phi or most steps."""
     families = {
-        (one["how"]["localizer"]["name"], one["how"]["attack"]): name
-        for name, one in benchmark.attacked.items()
+        (one.localizer_name, one.provenance["attack"]): name for name, one in benchmark.attacked.items()
     }
     return list(families.values())  # configs come in growing strength, so the last of a family stays
 
@@ -88,12 +87,12 @@ _Load = Callable[[_Attacked], Localizer | None]
 
 def _at_hand(benchmark: Benchmark, name: str, load: _Load) -> bool:
     localizer = load(_attacked(benchmark, name))
-    return localizer is not None and as_recorded(localizer, benchmark.configs[name]["how"]) is not None
+    return localizer is not None and as_recorded(localizer, benchmark.configs[name].provenance) is not None
 
 
 def _attacked(benchmark: Benchmark, name: str) -> _Attacked:
-    how = benchmark.configs[name]["how"]["localizer"]
-    return _Attacked(how["architecture"], how["weights_sha256"], how["untrained"])
+    attacked = benchmark.configs[name].provenance["localizer"]
+    return _Attacked(attacked["architecture"], attacked["weights_sha256"], attacked["untrained"])
 
 
 def _load(checkpoint: str | None, own: str | None, attacked: _Attacked) -> Localizer | None:
@@ -117,12 +116,12 @@ def _rows(
     manifest = benchmark.configs[name]
     localizer = load(_attacked(benchmark, name))
     if localizer is None:
-        weights = manifest["how"]["localizer"]["weights_sha256"]
+        weights = manifest.provenance["localizer"]["weights_sha256"]
         raise UsageError(
             f"config {name} was made with weights that are not at hand ({weights[:12]}); give --checkpoint, or --localizer "
             "for your own"
         )
-    attacked_one = as_recorded(localizer, manifest["how"])
+    attacked_one = as_recorded(localizer, manifest.provenance)
     if attacked_one is None:
         raise UsageError(f"config {name} was attacked through a defence whose weights are not at hand")
     found = []
@@ -132,7 +131,7 @@ def _rows(
         (before,) = judge(localizer, [original], [mask], batch_size=1, device="cpu")
         (after,) = judge(attacked_one, [attacked], [mask], batch_size=1, device="cpu")
         label = [
-            name + UNTRAINED * bool(manifest["how"]["localizer"]["untrained"]),
+            name + UNTRAINED * bool(manifest.provenance["localizer"]["untrained"]),
             sample_id,
             f"F1 {figure(row['f1_clean'], 3)} -> {figure(row['f1_adv'], 3)}",
             f"PSNR {row['psnr']:.1f} dB" if row["psnr"] is not None else "unchanged",

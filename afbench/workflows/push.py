@@ -12,6 +12,7 @@ from typing import Any
 from afbench.core import AfbenchError, UsageError
 from afbench.storage.bagit import PAYLOAD
 from afbench.storage.commit import sha256_file
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.derived import derived_files
 from afbench.storage.listing import read_listing
 from afbench.storage.manifests import LOG, TOP, open_benchmark
@@ -132,7 +133,7 @@ def _refuse(folder: Path, rights: Rights, may_share: bool) -> None:
         )
 
 
-def _refuse_revealing(folder: Path, configs: Mapping[str, Mapping[str, Any]], may_share: bool) -> None:
+def _refuse_revealing(folder: Path, configs: Mapping[str, ConfigManifest], may_share: bool) -> None:
     """Raise if residuals of an archive show originals it was to do without."""
     sources = hidden_sources(configs)
     asked = [source for source, word in sources.items() if word == FORBIDDEN or not may_share]

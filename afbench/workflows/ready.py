@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from afbench.core import UsageError
 from afbench.engine.grid import SEED_RULE
@@ -16,6 +15,7 @@ from afbench.plan import RunPlan, canonical_json
 from afbench.plan.cost import localizer_cost
 from afbench.plan.effort import effort_of
 from afbench.storage.agreement import disagreements
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.folder import commit_header, free_bytes, has_records, read_header
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, TOP, WORK, read_configs
 
@@ -34,7 +34,7 @@ class Ready:
     tasks: Sequence[Task]
     splits: Mapping[str, Split]
     authentic: Mapping[str, Split]
-    headers: Mapping[str, Mapping[str, Any]]
+    headers: Mapping[str, ConfigManifest]
 
     @property
     def every_split(self) -> list[Split]:
@@ -79,11 +79,11 @@ def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks, made_on: s
     return ready
 
 
-def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, dict[str, Any]]:
-    headers: dict[str, dict[str, Any]] = {}
+def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, ConfigManifest]:
+    headers: dict[str, ConfigManifest] = {}
     for task in tasks:
         for setting, config in task.configs().items():
-            how = describe_config(
+            provenance = describe_config(
                 task.localizer,
                 task.name,
                 setting,
@@ -94,9 +94,9 @@ def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, di
                 defence=defence_of(task.localizer),
                 compiled=options.compile,
             )
-            header = {"config": config, "config_hash": config_hash(how), "how": how}
+            header = ConfigManifest(config, {}, provenance, config_hash(provenance))
             if headers.setdefault(config, header) != header:
-                changed = "; ".join(difference(headers[config]["how"], how))
+                changed = "; ".join(difference(headers[config].provenance, provenance))
                 raise UsageError(f"the plan makes config {config} in two ways ({changed}); keep one of them")
     return headers
 
@@ -107,30 +107,34 @@ def check_folder(out: Path, ready: Ready) -> None:
     _check_configs(out, ready.headers)
 
 
-def _check_configs(out: Path, headers: Mapping[str, Mapping[str, Any]]) -> None:
+def _check_configs(out: Path, headers: Mapping[str, ConfigManifest]) -> None:
     """Refuse configs that the folder holds made differently, and those that do not fit beside what it holds."""
     present = _begun_configs(out) | {
         name: manifest for name, manifest in read_configs(out).items() if name not in ORIGINALS
     }
     for config, header in headers.items():
         before = present.get(config)
-        if before and before["config_hash"] != header["config_hash"]:
-            changed = "; ".join(difference(before["how"], header["how"]))
+        if before and before.config_hash != header.config_hash:
+            changed = "; ".join(difference(before.provenance, header.provenance))
             raise UsageError(
                 f"'{out}' holds config {config} made differently ({changed}); give another --out or --localizer-name"
             )
-    hows = {name: header["how"] for name, header in (present | dict(headers)).items()}
+    hows = {name: header.provenance for name, header in (present | dict(headers)).items()}
     # what is there already stays usable, whatever it disagrees on
     unfit = next((each for each in disagreements(hows) if each.config not in present), None)
     if unfit:
         raise UsageError(f"'{out}' cannot hold config {unfit.config}: {unfit}; {unfit.remedy}")
 
 
-def _begun_configs(out: Path) -> dict[str, Mapping[str, Any]]:
+def _begun_configs(out: Path) -> dict[str, ConfigManifest]:
     """Headers of configs of which a shard is committed and which are not published."""
     names = sorted(path.parent.name for path in (out / WORK).glob("*/header.json"))
     headers = {name: read_header(out, name) for name in names if has_records(out, config=name)}
-    return {name: header for name, header in headers.items() if header and "how" in header}
+    return {
+        name: ConfigManifest.from_header(header)
+        for name, header in headers.items()
+        if header and "how" in header
+    }
 
 
 def check_disk(out: Path, ready: Ready) -> None:
@@ -165,9 +169,9 @@ def is_finished(out: Path, ready: Ready) -> bool:
 def published_shards(out: Path) -> dict[tuple[str, str], int]:
     """How many shards of each config and split the manifests list."""
     return {
-        (name, split): len(part["shards"])
+        (name, split): len(part.shards)
         for name, manifest in read_configs(out).items()
-        for split, part in manifest["splits"].items()
+        for split, part in manifest.splits.items()
     }
 
 
@@ -196,7 +200,7 @@ def commit_headers(out: Path, ready: Ready) -> None:
 def fingerprint(ready: Ready, options: Options) -> str:
     """Tells processes that may share a folder: the same configs of the same samples, in the same batches."""
     asked = {
-        "configs": {config: header["config_hash"] for config, header in ready.headers.items()},
+        "configs": {config: header.config_hash for config, header in ready.headers.items()},
         "splits": {f"{split.originals}.{split.name}": split.identity() for split in ready.every_split},
         "batch_size": options.batch_size,
         "image_format": options.image_format,

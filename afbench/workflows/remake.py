@@ -29,6 +29,7 @@ from .replay import (
     stored_samples,
     what_differs,
 )
+from .request import AttackAt
 from .rows import attacked_row, clean_row, hash_sample
 from .splits import Split
 
@@ -65,14 +66,14 @@ def make_attacked(
     """
     config, split, number = next(iter(shards.values()))
     manifest = benchmark.attacked[config]
-    how, part = manifest["how"], manifest["splits"][split]
-    record = part["shards"][number]
+    provenance, part = manifest.provenance, manifest.splits[split]
+    record = part.shards[number]
     launch = read_launch(benchmark.folder, config, split, number)
     launch = replace(launch, device=device or launch.device)
-    localizer = load(config, how, launch.device)
+    localizer = load(config, provenance, launch.device)
     samples = stored_samples(benchmark, split, number)
-    settings = {setting_of(name, benchmark.attacked[name]["how"]): name for name in run}
-    with computing_like(how, launch):
+    settings = {setting_of(name, benchmark.attacked[name].provenance): name for name in run}
+    with computing_like(provenance, launch):
         before = judge(
             undefended(localizer),
             [sample.image for sample in samples],
@@ -85,10 +86,10 @@ def make_attacked(
             samples,
             before,
             list(settings),
-            seed=how["seed"],
+            seed=provenance["seed"],
             batch_size=launch.batch_size,
             device=launch.device,
-            image_format=record.get("image_format", "webp"),
+            image_format=record.stored_format,
             batch_sizes=launch.launches,
         )
     hashes = {sample.sample_id: hash_sample(sample) for sample in samples}
@@ -97,7 +98,7 @@ def make_attacked(
         name = settings[setting]
         if name in wanted:
             rows = [
-                attacked_row(one, setting, localizer, how["localizer"]["name"], split, hashes)
+                attacked_row(one, setting, localizer, manifest.localizer_name, split, hashes)
                 for one in results
                 if isinstance(one, AttackedRow)
             ]
@@ -118,45 +119,44 @@ def make_originals(
     Raises:
         AfbenchError: if the source is not at hand, or holds something else now.
     """
-    part = benchmark.configs[shard.config]["splits"][shard.split]
+    part = benchmark.configs[shard.config].splits[shard.split]
     split = _open_split(benchmark, shard, sources, load)
     ids = split.shards[shard.number] if shard.number < len(split.shards) else []
-    if ids_sha256(ids) != part["shards"][shard.number]["ids_sha256"]:
+    if ids_sha256(ids) != part.shards[shard.number].ids_sha256:
         raise AfbenchError(f"source '{shard.split}' has other samples now than when the shard was made")
     rows = []
     for sample in _readable(split, ids):
-        image_format = part["shards"][shard.number].get("image_format", "webp")
+        image_format = part.shards[shard.number].stored_format
         rows.append(clean_row(sample, shard.split, image_format))
     _put_back(benchmark, shard, rows, "a file of the source, or a library, is another now")
 
 
 def _open_split(benchmark: Benchmark, shard: Shard, sources: Mapping[str, str | None], load: Loader) -> Split:
     """The source of a split, with the ids it had."""
-    part = benchmark.configs[shard.config]["splits"][shard.split]
-    first = next((manifest["how"] for manifest in benchmark.attacked.values()), {"seed": 0})
-    options = SourceOptions(
-        authentic=shard.config == AUTHENTIC, read=ReadOptions.from_json(part.get("read", {}))
-    )
+    part = benchmark.configs[shard.config].splits[shard.split]
+    seed = next((manifest.provenance["seed"] for manifest in benchmark.attacked.values()), 0)
+    options = SourceOptions(authentic=shard.config == AUTHENTIC, read=ReadOptions.from_json(part.read))
     # how many may be used may not have been how many were asked for
-    for limit in (part["samples"], None):
+    for limit in (part.samples, None):
         if limit is None and shard.split == "synthetic":
             continue
         source = open_source(
             shard.split,
             sources.get(shard.split),
-            seed=first["seed"],
+            seed=seed,
             limit=limit,
             options=options,
-            layout=str(part.get("layout", "")),
+            layout=part.layout,
         )
-        ids = (source.authentic if shard.config == AUTHENTIC else source.ids)[: part["samples"]]
-        if ids_sha256(ids) == part["ids_sha256"]:
+        ids = (source.authentic if shard.config == AUTHENTIC else source.ids)[: part.samples]
+        if ids_sha256(ids) == part.ids_sha256:
             source = replace(source, ids=ids)
-            if part["attack_at"] == "model":
+            attack_at: AttackAt = "model" if part.attack_at == "model" else "native"
+            if attack_at == "model":
                 name, manifest = next(iter(benchmark.attacked.items()))
-                source = fit_source(source, [load(name, manifest["how"], "cpu")])
+                source = fit_source(source, [load(name, manifest.provenance, "cpu")])
             earlier = tuple(stages_of(part)[:-1])
-            return Split(source, part["shard_size"], part["attack_at"], shard.config, grown_from=earlier)
+            return Split(source, part.shard_size, attack_at, shard.config, grown_from=earlier)
     raise AfbenchError(f"source '{shard.split}' has other samples now than when the benchmark was made")
 
 
@@ -169,11 +169,11 @@ def _readable(split: Split, ids: Sequence[str]) -> list[Sample]:
 
 
 def _put_back(benchmark: Benchmark, shard: Shard, rows: Sequence[Mapping[str, Any]], differs: str) -> None:
-    record = benchmark.configs[shard.config]["splits"][shard.split]["shards"][shard.number]
+    record = benchmark.configs[shard.config].splits[shard.split].shards[shard.number]
     with tempfile.TemporaryDirectory() as scratch:
         made = write_shard(
-            Path(scratch), record["path"], shard.config, rows, ids_sha256=record["ids_sha256"], excluded=[]
+            Path(scratch), record.path, shard.config, rows, ids_sha256=record.ids_sha256, excluded=[]
         )
-        if made.sha256 != record["sha256"]:
+        if made.sha256 != record.sha256:
             raise AfbenchError(f"came out with other bytes than recorded, and was not stored ({differs})")
-        commit_bytes(benchmark.folder / record["path"], (Path(scratch) / record["path"]).read_bytes())
+        commit_bytes(benchmark.folder / record.path, (Path(scratch) / record.path).read_bytes())

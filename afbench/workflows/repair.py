@@ -10,12 +10,12 @@ from pathlib import Path
 
 from afbench.core import AfbenchError, UsageError
 from afbench.storage.commit import json_bytes
+from afbench.storage.config_manifest import SCHEMA_VERSION
 from afbench.storage.derived import stale_derived, write_derived
 from afbench.storage.locks import locked
 from afbench.storage.manifests import (
     CLEAN,
     ORIGINALS,
-    SCHEMA_VERSION,
     TOP,
     WORK,
     Benchmark,
@@ -157,10 +157,10 @@ def _rewrite_texts(folder: Path, damaged: set[str]) -> list[str]:
 
 def _shards(benchmark: Benchmark) -> dict[str, Shard]:
     return {
-        shard["path"]: Shard(config, split, number)
+        shard.path: Shard(config, split, number)
         for config, manifest in benchmark.configs.items()
-        for split, part in manifest["splits"].items()
-        for number, shard in enumerate(part["shards"])
+        for split, part in manifest.splits.items()
+        for number, shard in enumerate(part.shards)
     }
 
 

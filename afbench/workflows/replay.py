@@ -18,6 +18,7 @@ from afbench.images import decode_stored
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
 from afbench.plan import ATTACKS, canonical_json
+from afbench.storage.config_manifest import ShardRecord, SplitManifest
 from afbench.storage.manifests import CLEAN, Benchmark
 from afbench.storage.shards import read_rows
 
@@ -131,7 +132,7 @@ def together(benchmark: Benchmark, config: str, split: str, number: int) -> list
         AfbenchError: if one of them is not in the folder.
     """
     manifest = benchmark.attacked[config]
-    told = manifest["splits"][split]["shards"][number].get("together")
+    told = manifest.splits[split].shards[number].together
     if told:
         lost = sorted(set(told) - benchmark.attacked.keys())
         if lost:
@@ -139,14 +140,14 @@ def together(benchmark: Benchmark, config: str, split: str, number: int) -> list
                 f"config {config} was made together with {lost[0]}, which is not in the folder"
             )
         return list(told)
-    how = manifest["how"]  # of a version that did not say: then most likely all that could
-    group = ATTACKS[how["attack"]].group
+    provenance = manifest.provenance  # of a version that did not say: then most likely all that could
+    group = ATTACKS[provenance["attack"]].group
     return [
         name
         for name, other in benchmark.attacked.items()
-        if other["how"]["localizer"] == how["localizer"]
-        and ATTACKS[other["how"]["attack"]].group == group
-        and split in other["splits"]
+        if other.provenance["localizer"] == provenance["localizer"]
+        and ATTACKS[other.provenance["attack"]].group == group
+        and split in other.splits
     ]
 
 
@@ -156,7 +157,7 @@ def stored_samples(benchmark: Benchmark, split: str, number: int) -> list[Sample
     Raises:
         AfbenchError: if that shard is damaged.
     """
-    path = benchmark.configs[CLEAN]["splits"][split]["shards"][number]["path"]
+    path = benchmark.configs[CLEAN].splits[split].shards[number].path
     return [
         Sample(
             row["sample_id"],
@@ -181,15 +182,15 @@ def computing_like(how: Mapping[str, Any], launch: Launch) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def same_surroundings(part: Mapping[str, Any], shard: Mapping[str, Any], launch: Launch) -> bool:
+def same_surroundings(part: SplitManifest, shard: ShardRecord, launch: Launch) -> bool:
     """True if what made a shard of a split is what would make it here, as far as anyone wrote down."""
-    made, now = shard.get("software") or part.get("software") or {}, software()
+    made, now = shard.software or part.software or {}, software()
     return launch.logged and all(made.get(key) == now[key] for key in ("afbench", "libraries"))
 
 
-def what_differs(part: Mapping[str, Any], shard: Mapping[str, Any], launch: Launch) -> str:
+def what_differs(part: SplitManifest, shard: ShardRecord, launch: Launch) -> str:
     """Why bytes may come out differently here: versions, or that the log is lost."""
-    changed = difference(shard.get("software") or part.get("software") or {}, software())
+    changed = difference(shard.software or part.software or {}, software())
     if not launch.logged:
         changed.append("log/run.jsonl does not say at which batch size and with how many threads it was made")
     return "; ".join(changed) or "the versions are the same; the processor or the memory may be another"

@@ -76,10 +76,10 @@ def reproduce(
     if config in ORIGINALS:
         raise UsageError(f"'{row}' is an original, which nothing computed; name a row of an attacked config")
     manifest = benchmark.attacked[config]
-    how, setting = manifest["how"], setting_of(config, manifest["how"])
+    provenance, setting = manifest.provenance, setting_of(config, manifest.provenance)
     launch = read_launch(folder, config, split, number)
     launch = replace(launch, device=recipe.device or launch.device)
-    localizer = localizers_of(recipe)(config, how, launch.device)
+    localizer = localizers_of(recipe)(config, provenance, launch.device)
     samples = stored_samples(benchmark, split, number)
     position = next((at for at, one in enumerate(samples) if one.sample_id == found.row["sample_id"]), None)
     if position is None or pixel_sha256(samples[position].image) != found.row["original_sha256"]:
@@ -90,9 +90,9 @@ def reproduce(
         settings, batch = [setting], [samples[position]]
     else:
         names = together(benchmark, config, split, number)
-        settings = [setting_of(name, benchmark.attacked[name]["how"]) for name in names]
+        settings = [setting_of(name, benchmark.attacked[name].provenance) for name in names]
         batch = _company(localizer, samples, position, settings, launch)
-    with computing_like(how, launch):
+    with computing_like(provenance, launch):
         before = judge(
             undefended(localizer),
             [one.image for one in batch],
@@ -105,7 +105,7 @@ def reproduce(
             batch,
             before,
             settings,
-            seed=how["seed"],
+            seed=provenance["seed"],
             batch_size=launch.batch_size,
             device=launch.device,
             image_format="png",
@@ -115,8 +115,8 @@ def reproduce(
     made = next(one for one, sample in zip(done, batch, strict=True) if sample is samples[position])
     if not isinstance(made, AttackedRow):
         raise AfbenchError(f"'{row}' cannot be made again: {made.reason} ({made.detail})")
-    part = manifest["splits"][split]
-    return _compare(made, found.row, batch, what_differs(part, part["shards"][number], launch))
+    part = manifest.splits[split]
+    return _compare(made, found.row, batch, what_differs(part, part.shards[number], launch))
 
 
 def _company(

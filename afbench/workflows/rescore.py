@@ -72,14 +72,14 @@ def rescore(
     localizers: dict[str, Localizer] = {}
     for config, manifest in benchmark.attacked.items():
         try:
-            localizers[config] = load(config, manifest["how"], recipe.device or "cpu")
+            localizers[config] = load(config, manifest.provenance, recipe.device or "cpu")
         except UsageError as error:
             left_out[config] = str(error)
     shards = [
-        (split, number, config, shard["rows"])
+        (split, number, config, shard.rows)
         for config in localizers
-        for split, part in benchmark.attacked[config]["splits"].items()
-        for number, shard in enumerate(part["shards"])
+        for split, part in benchmark.attacked[config].splits.items()
+        for number, shard in enumerate(part.shards)
     ]
     # shard by shard, so that the configs of one share what is said of its originals
     for split, number, config, count in sorted(shards, key=lambda one: one[:2]):
@@ -99,12 +99,12 @@ def _check_shard(
     cache: _Cache,
 ) -> Iterator[Problem]:
     manifest = benchmark.attacked[config]
-    part = manifest["splits"][split]
-    shard = part["shards"][number]
-    path = shard["path"]
+    part = manifest.splits[split]
+    shard = part.shards[number]
+    path = shard.path
     launch = read_launch(benchmark.folder, config, split, number)
     exact = same_surroundings(part, shard, launch) and launch.device == (recipe.device or "cpu")
-    exact = exact and shard.get("determinism") != "L2"
+    exact = exact and shard.determinism != "L2"
     launch = replace(launch, device=recipe.device or "cpu")
     rows = list(read_rows(benchmark.folder, [path]))
     samples = {sample.sample_id: sample for sample in stored_samples(benchmark, split, number)}
@@ -112,11 +112,11 @@ def _check_shard(
     masks = [sample.mask for sample in chosen]
     settings: dict[str, Any] = {"batch_size": launch.batch_size, "device": launch.device}
     try:
-        with computing_like(manifest["how"], launch):
+        with computing_like(manifest.provenance, launch):
             about = (
-                manifest["how"]["localizer"],
-                manifest["how"]["precision"],
-                manifest["how"].get("compile"),
+                manifest.provenance["localizer"],
+                manifest.provenance["precision"],
+                manifest.provenance.get("compile"),
                 split,
                 number,
                 launch.threads,

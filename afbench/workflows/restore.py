@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,11 +14,20 @@ from afbench.interrupts import raise_if_stopped
 from afbench.localizers import load_localizer
 from afbench.reading.copies import known_ids, open_copies, read_original
 from afbench.reading.store import make_row
-from afbench.storage.archive import ARCHIVE, attacked_image, is_archive, open_checked
+from afbench.storage.archive import attacked_image, is_archive, open_checked
 from afbench.storage.commit import commit_if_changed, json_bytes, sha256_file
+from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.delivery import Delivery, delivering, finish, note, reopen
 from afbench.storage.hdf5_read import ArchiveShard
-from afbench.storage.manifests import CLEAN, ORIGINALS, TOP, Benchmark, count_rows, open_benchmark
+from afbench.storage.manifests import (
+    CLEAN,
+    ORIGINALS,
+    TOP,
+    Benchmark,
+    count_rows,
+    open_benchmark,
+    splits_of,
+)
 from afbench.storage.shards import read_rows, write_shard
 from afbench.storage.summary import SUMMARY_COLUMNS, summarise
 
@@ -117,14 +126,14 @@ def _chosen(archive: Path, splits: Sequence[str]) -> Benchmark:
     held = open_benchmark(archive)
     if not is_archive(held.configs[CLEAN]):
         raise UsageError(f"'{archive}' is no archive of `afbench export --to hdf5`")
-    known = sorted(held.configs[CLEAN]["splits"])
+    known = sorted(held.configs[CLEAN].splits)
     if unknown := [name for name in splits if name not in known]:
         raise UsageError(f"--split '{unknown[0]}' is not in '{archive}'; its sources: {', '.join(known)}")
     configs = {}
     for name, manifest in held.configs.items():
-        parts = {split: part for split, part in manifest["splits"].items() if not splits or split in splits}
+        parts = {split: part for split, part in manifest.splits.items() if not splits or split in splits}
         if parts:
-            configs[name] = {**manifest, "splits": parts}
+            configs[name] = replace(manifest, splits=parts)
     return Benchmark(archive, configs)
 
 
@@ -133,8 +142,8 @@ def _copies(held: Benchmark, roots: Mapping[str, str | None]) -> dict[str, _Copy
     lacking = {
         split
         for name in ORIGINALS
-        for split, part in held.configs.get(name, {"splits": {}})["splits"].items()
-        if part[ARCHIVE]["content"] != "images"
+        for split, part in splits_of(held.configs, name).items()
+        if part.archive is None or part.archive["content"] != "images"
     }
     wanted = {**dict.fromkeys(sorted(lacking)), **roots}
     if unknown := sorted(wanted.keys() - lacking):
@@ -144,7 +153,7 @@ def _copies(held: Benchmark, roots: Mapping[str, str | None]) -> dict[str, _Copy
         )
     found = {}
     for name, source in open_copies(held.configs, wanted).items():
-        if held.configs[CLEAN]["splits"][name].get("attack_at") == MODEL:
+        if held.configs[CLEAN].splits[name].attack_at == MODEL:
             source = fit_source(source, _localizers(held, name))  # noqa: PLW2901 - the same, resized
         found[name] = _Copy(source, known_ids(source))
     return found
@@ -153,7 +162,7 @@ def _copies(held: Benchmark, roots: Mapping[str, str | None]) -> dict[str, _Copy
 def _localizers(held: Benchmark, split: str) -> list[Any]:
     """The localizers that decided the size of a split; without their weights, which do not."""
     names = sorted(
-        {one["how"]["localizer"]["architecture"] for one in held.attacked.values() if split in one["splits"]}
+        {one.provenance["localizer"]["architecture"] for one in held.attacked.values() if split in one.splits}
     )
     return [load_localizer(name, "random") for name in names]
 
@@ -162,15 +171,14 @@ def _write(
     delivery: Delivery, held: Benchmark, copies: Mapping[str, _Copy], advance: Callable[[int], None]
 ) -> None:
     for kind in ORIGINALS:
-        manifest = held.configs.get(kind, {"splits": {}})
         # what was made of originals is put together while these are in memory
         configs = [kind, *(held.attacked if kind == CLEAN else ())]
-        for split, part in manifest["splits"].items():
-            for number in range(len(part["shards"])):
+        for split, part in splits_of(held.configs, kind).items():
+            for number in range(len(part.shards)):
                 todo = [
                     name
                     for name in configs
-                    if split in held.configs[name]["splits"]
+                    if split in held.configs[name].splits
                     and unit_name(name, split, number) not in delivery.units
                 ]
                 if todo:
@@ -179,23 +187,23 @@ def _write(
                     _write_shard(delivery, held, config, split, number, originals, missing)
                 advance(
                     sum(
-                        held.configs[name]["splits"][split]["shards"][number]["rows"]
+                        held.configs[name].splits[split].shards[number].rows
                         for name in configs
-                        if split in held.configs[name]["splits"]
+                        if split in held.configs[name].splits
                     )
                 )
 
 
 def _open(held: Benchmark, config: str, split: str, number: int) -> ArchiveShard:
     """A shard whose bytes are those that the manifest names."""
-    record = held.configs[config]["splits"][split]["shards"][number]
-    path = held.folder / record["path"]
-    if path.is_file() and sha256_file(path) != record["sha256"]:
+    record = held.configs[config].splits[split].shards[number]
+    path = held.folder / record.path
+    if path.is_file() and sha256_file(path) != record.sha256:
         raise AfbenchError(f"'{path}' is damaged: it has another sha256 than its manifest names")
-    shard = open_checked(held.folder, record["path"], config, split)
-    if len(shard) != record["rows"]:
+    shard = open_checked(held.folder, record.path, config, split)
+    if len(shard) != record.rows:
         shard.close()
-        raise AfbenchError(f"'{path}' holds {len(shard)} rows, expected {record['rows']}")
+        raise AfbenchError(f"'{path}' holds {len(shard)} rows, expected {record.rows}")
     return shard
 
 
@@ -236,7 +244,7 @@ def _write_shard(
     originals: Mapping[str, _Original],
     missing: Mapping[str, Missing],
 ) -> None:
-    was = held.configs[config]["splits"][split]["shards"][number]
+    was = held.configs[config].splits[split].shards[number]
     rows, lost = [], []
     shard = _open(held, config, split, number)
     try:
@@ -252,22 +260,29 @@ def _write_shard(
     finally:
         shard.close()
     excluded = [
-        *was["excluded"],
+        *was.excluded,
         *({"sample_id": one.sample_id, "reason": one.reason, "detail": one.detail} for one in lost),
     ]
-    path = was["path"].removesuffix(".h5") + ".parquet"
-    made = write_shard(
-        delivery.folder, path, config, rows, ids_sha256=was["ids_sha256"], excluded=excluded
-    ).as_json()
-    kept = {key: value for key, value in was.items() if key != "parquet"}
-    changed = ("path", "rows", "bytes", "sha256", "first_id", "last_id", "excluded")
+    path = was.path.removesuffix(".h5") + ".parquet"
+    made = write_shard(delivery.folder, path, config, rows, ids_sha256=was.ids_sha256, excluded=excluded)
+    record = replace(
+        was,
+        path=path,
+        rows=made.rows,
+        bytes=made.bytes,
+        sha256=made.sha256,
+        first_id=made.first_id,
+        last_id=made.last_id,
+        excluded=excluded,
+        parquet=None,
+    )
     note(
         delivery,
         unit_name(config, split, number),
-        {path: {"bytes": made["bytes"], "sha256": made["sha256"]}},
-        record={**kept, **{key: made[key] for key in changed}},
+        {path: {"bytes": made.bytes, "sha256": made.sha256}},
+        record=record.as_json(),
         missing=[one._asdict() for one in lost],
-        identical=made["sha256"] == was["parquet"]["sha256"],
+        identical=was.parquet is not None and made.sha256 == was.parquet["sha256"],
     )
 
 
@@ -297,13 +312,14 @@ def _close(delivery: Delivery, held: Benchmark) -> None:
     folder = delivery.folder
     for config, manifest in held.configs.items():
         splits = {}
-        for split, part in manifest["splits"].items():
-            kept = {key: value for key, value in part.items() if key != ARCHIVE}
-            units = [delivery.units[unit_name(config, split, one)] for one in range(len(part["shards"]))]
-            kept["shards"] = [record["record"] for record in units]
-            if "summary" in kept and any(record["missing"] for record in units):
-                paths = [record["record"]["path"] for record in units]
-                kept["summary"] = summarise(read_rows(folder, paths, SUMMARY_COLUMNS))
-            splits[split] = kept
-        commit_if_changed(folder / f"manifests/{config}.json", json_bytes({**manifest, "splits": splits}))
+        for split, part in manifest.splits.items():
+            units = [delivery.units[unit_name(config, split, one)] for one in range(len(part.shards))]
+            shards = [ShardRecord.from_json(record["record"]) for record in units]
+            summary = part.summary
+            if summary is not None and any(record["missing"] for record in units):
+                paths = [shard.path for shard in shards]
+                summary = summarise(read_rows(folder, paths, SUMMARY_COLUMNS))
+            splits[split] = replace(part, shards=shards, summary=summary, archive=None)
+        restored = replace(manifest, splits=splits)
+        commit_if_changed(folder / f"manifests/{config}.json", json_bytes(restored.as_json()))
     finalise(folder)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from afbench.engine import FAILURES
 from afbench.storage.commit import commit_json
+from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.folder import commit_header, commit_record, failed_records
 from afbench.storage.locks import locked
 from afbench.storage.manifests import read_configs
-from afbench.storage.shards import ShardRecord
 
 
 def reopen_failed(out: Path, wanted: Collection[tuple[str, str]]) -> int:
@@ -39,30 +39,30 @@ def _published(out: Path, wanted: Collection[tuple[str, str]]) -> dict[tuple[str
     """The numbers of published shards that lack failed samples, by config and split."""
     found: dict[tuple[str, str], list[int]] = {}
     for config, manifest in read_configs(out).items():
-        for split, part in manifest["splits"].items():
+        for split, part in manifest.splits.items():
             if (config, split) in wanted:
-                failed = [number for number, shard in enumerate(part["shards"]) if _has_failed(shard)]
+                failed = [number for number, shard in enumerate(part.shards) if _has_failed(shard)]
                 if failed:
                     found[config, split] = failed
     return found
 
 
-def _has_failed(shard: Mapping[str, Any]) -> bool:
-    return any(one["reason"] in FAILURES for one in shard["excluded"])
+def _has_failed(shard: ShardRecord) -> bool:
+    return any(sample["reason"] in FAILURES for sample in shard.excluded)
 
 
 def _reopen(out: Path, config: str, split: str, failed: list[int]) -> int:
     manifest = read_configs(out)[config]
-    part = manifest["splits"].pop(split)
-    header = {key: manifest[key] for key in ("config", "config_hash", "how")}
-    commit_header(out, config, {**header, "software": part.get("software")})
-    for number, shard in enumerate(part["shards"]):
+    part = manifest.splits[split]
+    commit_header(out, config, manifest.as_header(part.software))
+    for number, shard in enumerate(part.shards):
         if number not in failed:
-            commit_record(out, config, split, number, ShardRecord(**shard))
+            commit_record(out, config, split, number, shard)
     # last: as long as a split is published, its records do not count
     path = out / "manifests" / f"{config}.json"
-    if manifest["splits"]:
-        commit_json(path, manifest)
+    remaining = {name: one for name, one in manifest.splits.items() if name != split}
+    if remaining:
+        commit_json(path, replace(manifest, splits=remaining).as_json())
     else:
         path.unlink()
     return len(failed)

@@ -37,7 +37,7 @@ def choose_samples(
     Raises:
         UsageError: if a split or sample is not there.
     """
-    splits = list(benchmark.configs[CLEAN]["splits"])
+    splits = list(benchmark.configs[CLEAN].splits)
     if split is not None and split not in splits:
         raise UsageError(f"split '{split}' is not in '{benchmark.folder}'; its splits: {', '.join(splits)}")
     if names:
@@ -46,7 +46,7 @@ def choose_samples(
     rows = [
         row
         for name in configs[:1]
-        if split in benchmark.configs[name]["splits"]
+        if split in benchmark.configs[name].splits
         for row in _facts(benchmark, name, split, ("sample_id", "f1_clean"))
     ] or [{**row, "f1_clean": None} for row in _facts(benchmark, CLEAN, split, ("sample_id",))]
     rows = [row for row in rows if row["f1_clean"] is not None] or rows
@@ -89,7 +89,7 @@ def _spread(ranked: Sequence[str], count: int) -> list[str]:
 def rows_of(benchmark: Benchmark, config: str, shown: Shown) -> Mapping[str, Mapping[str, Any]]:
     """The whole rows of samples in a config, by id; one that was excluded there is missing."""
     manifest = benchmark.configs[config]
-    if shown.split not in manifest["splits"]:
+    if shown.split not in manifest.splits:
         return {}
     by_id = {}
     for path in shard_paths(manifest, shown.split):

@@ -14,8 +14,9 @@ from afbench.plan.cost import KEEP_SECONDS, localizer_cost
 from afbench.plan.effort import CORES, effort_of, shard_size
 from afbench.plan.estimate import expected_source
 from afbench.sources import SourceOptions, open_source
-from afbench.storage.folder import has_records, read_header
-from afbench.storage.manifests import AUTHENTIC, CLEAN, ids_sha256, read_configs
+from afbench.storage.config_manifest import SplitManifest
+from afbench.storage.folder import has_records, read_split_header
+from afbench.storage.manifests import AUTHENTIC, CLEAN, ids_sha256, read_configs, splits_of
 
 from .cuts import Cut, Stage, cut_path, cut_stages, stages_of
 from .fitting import fit_source
@@ -179,11 +180,12 @@ def check_splits(out: Path, splits: Mapping[str, Split]) -> None:
     """
     for split in splits.values():
         before = _held(out, split.source, split.originals)
-        if before:
+        if before is not None:
             _refuse_fewer(out, split, before)
             wanted = _identity_of_first(split, before)
-            keys = {*wanted, "layout", "read"} & {*wanted, *before}
-            changed = difference({key: before.get(key) for key in keys}, wanted)
+            stated = before.as_json()
+            keys = {*wanted, "layout", "read"} & {*wanted, *stated}
+            changed = difference({key: stated.get(key) for key in keys}, wanted)
             if changed:
                 raise UsageError(
                     f"'{out}' holds other originals of '{split.name}' ({'; '.join(changed)}); "
@@ -191,8 +193,8 @@ def check_splits(out: Path, splits: Mapping[str, Split]) -> None:
                 )
 
 
-def _refuse_fewer(out: Path, split: Split, before: Mapping[str, Any]) -> None:
-    asked, there = len(split.source.ids), int(before["samples"])
+def _refuse_fewer(out: Path, split: Split, before: SplitManifest) -> None:
+    asked, there = len(split.source.ids), before.samples
     if asked < there:
         raise UsageError(
             f"'{out}' holds {there} samples of '{split.name}', and {asked} are asked for; a benchmark can grow and not "
@@ -200,9 +202,9 @@ def _refuse_fewer(out: Path, split: Split, before: Mapping[str, Any]) -> None:
         )
 
 
-def _identity_of_first(split: Split, before: Mapping[str, Any]) -> dict[str, Any]:
+def _identity_of_first(split: Split, before: SplitManifest) -> dict[str, Any]:
     """What a split would be if it had only the samples that the folder holds; itself where it has no more."""
-    count, source = int(before["samples"]), split.source
+    count, source = before.samples, split.source
     if count == len(source.ids):
         return split.identity()
     stages = stages_of(before)
@@ -219,24 +221,22 @@ def _identity_of_first(split: Split, before: Mapping[str, Any]) -> dict[str, Any
     return first.identity()
 
 
-def _held(out: Path, source: Source, originals: str) -> Mapping[str, Any] | None:
+def _held(out: Path, source: Source, originals: str) -> SplitManifest | None:
     """What the folder has fixed of a split: begun, which may be to grow, or published."""
-    published: Mapping[str, Any] | None = (
-        read_configs(out).get(originals, {}).get("splits", {}).get(source.name)
-    )
+    published = splits_of(read_configs(out), originals).get(source.name)
     # of forged images an attack's shard may be there before that of the originals
     begun = has_records(out, split=source.name, config=AUTHENTIC if originals == AUTHENTIC else "*")
-    header = read_header(out, f"{originals}.{source.name}") if begun else None
+    header = read_split_header(out, f"{originals}.{source.name}") if begun else None
     return header if _has_grown(header, published) else published
 
 
-def _announced(out: Path, source: Source, originals: str) -> Mapping[str, Any] | None:
+def _announced(out: Path, source: Source, originals: str) -> SplitManifest | None:
     """The same, or what another process is about to make of these very samples."""
-    held, header = _held(out, source, originals), read_header(out, f"{originals}.{source.name}")
-    same = header and header["ids_sha256"] == ids_sha256(source.ids)
+    held, header = _held(out, source, originals), read_split_header(out, f"{originals}.{source.name}")
+    same = header is not None and header.ids_sha256 == ids_sha256(source.ids)
     return header if same and _has_grown(header, held) else held
 
 
-def _has_grown(header: Mapping[str, Any] | None, before: Mapping[str, Any] | None) -> bool:
+def _has_grown(header: SplitManifest | None, before: SplitManifest | None) -> bool:
     """Whether a header is of as many samples as there were before, or more."""
-    return header is not None and (before is None or int(header["samples"]) >= int(before["samples"]))
+    return header is not None and (before is None or header.samples >= before.samples)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from afbench.core import Localizer, Setting, UsageError
 from afbench.plan import config_name, settings_by_group
 from afbench.plan.effort import Effort
+from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.folder import read_record
 from afbench.storage.manifests import ids_sha256
 
@@ -39,16 +39,16 @@ class Task:
         return replace(self, settings=left)
 
 
-def stored_record(out: Path, config: str, split: Split, number: int) -> dict[str, Any] | None:
+def stored_record(out: Path, config: str, split: Split, number: int) -> ShardRecord | None:
     """The record of a committed shard, or None if it is to be made.
 
     Raises:
         UsageError: if it holds other samples, since a process that no lock reaches cuts the split elsewhere.
     """
     record = read_record(out, config, split.name, number)
-    if record and record["ids_sha256"] != ids_sha256(split.shards[number]):
+    if record and record.ids_sha256 != ids_sha256(split.shards[number]):
         raise UsageError(
-            f"'{out}' holds other samples in '{record['path']}' than this process would put there: another one cuts "
+            f"'{out}' holds other samples in '{record.path}' than this process would put there: another one cuts "
             f"shards elsewhere; give all of them the same --shard-size"
         )
     return record

@@ -23,6 +23,7 @@ from afbench.localizers import load_localizer
 from afbench.reading.dataset import PairDataset
 from afbench.reading.load_pairs import load, open_store
 from afbench.storage.commit import commit_bytes
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import ORIGINALS
 from afbench.version import __version__
 
@@ -102,7 +103,7 @@ def train_ansm(
         )
 
 
-def default_config(configs: Mapping[str, Mapping[str, Any]], name: str, data: Path) -> str:
+def default_config(configs: Mapping[str, ConfigManifest], name: str, data: Path) -> str:
     mine = [one for one, manifest in configs.items() if _owner(manifest) == name]
     if not mine:
         owners = sorted({_owner(manifest) for manifest in configs.values()} - {""})
@@ -112,12 +113,12 @@ def default_config(configs: Mapping[str, Mapping[str, Any]], name: str, data: Pa
     return f"{name}-fgsm-3" if f"{name}-fgsm-3" in mine else mine[0]
 
 
-def _owner(manifest: Mapping[str, Any]) -> str:
-    return "" if manifest["config"] in ORIGINALS else str(manifest["how"]["localizer"]["name"])
+def _owner(manifest: ConfigManifest) -> str:
+    return "" if manifest.config in ORIGINALS else manifest.localizer_name
 
 
 def require_owner(
-    configs: Mapping[str, Mapping[str, Any]], used: Sequence[str], name: str, data: Path
+    configs: Mapping[str, ConfigManifest], used: Sequence[str], name: str, data: Path
 ) -> Mapping[str, Any]:
     """The localizer that the configs attacked, which must be this one."""
     if not used:
@@ -129,7 +130,7 @@ def require_owner(
             raise UsageError(
                 f"config '{config}' of '{data}' {told}, expected '{name}'; give --config of that localizer"
             )
-    found: Mapping[str, Any] = configs[used[0]]["how"]["localizer"]
+    found: Mapping[str, Any] = configs[used[0]].provenance["localizer"]
     return found
 
 
@@ -139,11 +140,11 @@ def training_facts(
     resolution: str,
     dataset: PairDataset,
     chosen: str,
-    configs: Mapping[str, Mapping[str, Any]],
+    configs: Mapping[str, ConfigManifest],
     used: Sequence[str],
     processes: Processes,
 ) -> dict[str, Any]:
-    told = json.dumps({one: configs[one] for one in used}, sort_keys=True, default=str)
+    told = json.dumps({one: configs[one].as_json() for one in used}, sort_keys=True, default=str)
     return {
         "localizer": {
             "name": name,

@@ -95,7 +95,7 @@ def test_every_localizer_makes_a_benchmark_that_says_it_is_untrained(afbench, tm
     )
     assert ran.code == 0, ran.err
     stored, config = Stored(tmp_path / "out"), f"{name}-fgsm-1"
-    how = stored.benchmark.configs[config]["how"]
+    how = stored.benchmark.configs[config].provenance
     assert how["attack_at"] == "native" and how["phi"] == "1/255"
     assert how["localizer"] == {
         "name": name,
@@ -124,7 +124,7 @@ def test_registered_weights_are_found_by_name_and_are_not_untrained(
     registered("hdfnet")
     ran = afbench("generate", "--localizer", "hdfnet", *FGSM, *photographs((32, 48)), "--out", "out")
     assert ran.code == 0, ran.err
-    told = Stored(tmp_path / "out").benchmark.configs["hdfnet-fgsm-1"]["how"]["localizer"]
+    told = Stored(tmp_path / "out").benchmark.configs["hdfnet-fgsm-1"].provenance["localizer"]
     assert told["untrained"] is False and told["weights_sha256"] == load.registered("hdfnet").weights_sha256
     assert "untrained" not in afbench("stats", "out").out
     assert afbench("preview", "out", "--out", "sheet.png").code == 0
@@ -144,7 +144,7 @@ def test_released_weights_given_or_registered_are_the_same_to_a_benchmark(
     assert afbench(*command).code == 2
     assert afbench("weights", "add", "hdfnet", str(file)).code == 0
     assert afbench(*command).code == 0
-    told = Stored(tmp_path / "out").benchmark.configs["hdfnet-fgsm-1"]["how"]["localizer"]
+    told = Stored(tmp_path / "out").benchmark.configs["hdfnet-fgsm-1"].provenance["localizer"]
     assert told["weights_sha256"] == state_sha256(network) and told["untrained"] is False
     ran = afbench(*command, "--checkpoint", str(file))  # finished already, by the same weights
     assert ran.code == 0 and "(0 shards written, 0 gradients)" in ran.out
@@ -174,7 +174,7 @@ def test_at_the_models_size_originals_masks_and_phi_are_those_the_network_sees(
                 expected = np.where(expected > 127, 255, 0)
             assert np.array_equal(found[str(number)], expected)
     for config in (f"{name}-fgsm-1", f"{name}-noise-1"):
-        assert stored.benchmark.configs[config]["how"]["attack_at"] == "model"
+        assert stored.benchmark.configs[config].provenance["attack_at"] == "model"
         assert {image.shape for image in stored.images(config).values()} == {(side, side, 3)}
         assert {mask.shape for mask in stored.masks(config).values()} == {(side, side)}
         assert set(stored.largest_change(config).values()) == {1}

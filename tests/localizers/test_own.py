@@ -390,8 +390,8 @@ def test_an_own_localizer_goes_from_attack_to_preview(afbench, module, photograp
     assert ran.code == 0, ran.err
     config = f"{name.lower()}_build-fgsm-1"
     (manifest,) = open_benchmark(tmp_path / "out").attacked.values()
-    told = manifest["how"]["localizer"]
-    assert manifest["config"] == config and told["name"] == f"{name.lower()}_build"
+    told = manifest.provenance["localizer"]
+    assert manifest.config == config and told["name"] == f"{name.lower()}_build"
     assert (told["architecture"], told["threshold"], told["untrained"]) == ("EdgeNet 2", 0.3, False)
     assert told["weights_sha256"] == load_localizer(f"{name}:build").weights_sha256
     (row,) = read_rows(tmp_path / "out", shard_paths(manifest))

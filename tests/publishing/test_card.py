@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -12,6 +13,7 @@ import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from afbench.storage.card import dataset_card
+from afbench.storage.config_manifest import ConfigManifest, ShardRecord, SplitManifest
 from afbench.storage.manifests import open_benchmark
 from afbench.storage.summary import summarise
 
@@ -70,9 +72,9 @@ def test_the_hub_s_own_reader_takes_its_yaml(folder: Path) -> None:
     [(999, "n<1K"), (1000, "1K<n<10K"), (5_000_000, "1M<n<10M"), (10**8, "100M<n<1B")],
 )
 def test_sizes_are_words_the_hub_knows(rows: int, size: str) -> None:
-    shard = {"path": "data/clean/x.parquet", "rows": rows, "bytes": 1, "sha256": "0", "excluded": []}
-    split = {"shards": [shard], "samples": rows, "terms": "free", "redistribution": "allowed"}
-    card = dataset_card({"clean": {"config": "clean", "splits": {"x": split}}})
+    shard = ShardRecord("data/clean/x.parquet", rows, 1, "0", "", "a", "b", [])
+    part = SplitManifest([shard], samples=rows, terms="free", redistribution="allowed")
+    card = dataset_card({"clean": ConfigManifest("clean", {"x": part})})
     assert yaml.safe_load(card.split("---\n")[1])["size_categories"] == [size]
 
 
@@ -82,7 +84,7 @@ def test_it_says_everything_a_reader_of_a_dataset_asks(folder: Path) -> None:
     assert "<!--" not in text and "@software{afbench" in text
     assert "6 attacked images in 2 configs, and their originals: 3 in `clean`." in text
     configs = open_benchmark(folder).configs
-    assert configs["reference-fgsm-1"]["how"]["localizer"]["weights_sha256"] in text
+    assert configs["reference-fgsm-1"].provenance["localizer"]["weights_sha256"] in text
     assert "| fgsm | - | Goodfellow et al. 2014, arXiv 1412.6572 | 2 |" in text
     assert "| `synthetic` | 3 of 3 | made by afbench; photographs CC0" in text and "> **" not in text
 
@@ -116,7 +118,7 @@ def test_restricted_pixels_are_named_above_everything_else(
 def test_sources_are_cited(of_terms: Callable[[str], Path]) -> None:
     configs = dict(open_benchmark(of_terms("forbidden")).configs)
     renamed = {
-        name: {**manifest, "splits": {"columbia": manifest["splits"]["synthetic"]}}
+        name: replace(manifest, splits={"columbia": manifest.splits["synthetic"]})
         for name, manifest in configs.items()
     }
     assert "Y.-F. Hsu, S.-F. Chang" in dataset_card(renamed)

@@ -22,7 +22,7 @@ from afbench.images import encode_image, pixel_sha256
 from afbench.metrics import count_pixels, f1, iou
 from afbench.scoring.versions import part_hashes
 from afbench.storage.folder import commit_header, commit_record
-from afbench.storage.manifests import ids_sha256, open_benchmark, read_configs
+from afbench.storage.manifests import ids_sha256, open_benchmark, read_configs, splits_of
 from afbench.storage.shards import shard_path, write_shard
 from afbench.workflows.finalise import finalise
 
@@ -76,7 +76,7 @@ def make_benchmark(
     there = read_configs(folder)
     for source in sources:
         ids = IDS[source]
-        if source in there.get("clean", {}).get("splits", {}):
+        if source in splits_of(there, "clean"):
             continue
         identity = {"source_sha256": "0" * 64, "ids_sha256": ids_sha256(ids), "samples": len(ids)}
         identity |= {"attack_at": "native", "shard_size": 64, "terms": "made by a test"}
@@ -91,7 +91,7 @@ def make_benchmark(
         header = {"config": config, "config_hash": config, "how": how, "software": {}}
         commit_header(folder, config, header)
         for source in sources:
-            if source not in there.get(config, {}).get("splits", {}):
+            if source not in splits_of(there, config):
                 _commit(folder, config, source, [_attacked_row(source, one, config) for one in IDS[source]])
     finalise(folder)
     return folder
@@ -179,7 +179,7 @@ def make_submission(
         for config in configs:
             if behind.get(config, localizer) != localizer:
                 continue
-            for source in made[config]["splits"]:
+            for source in made[config].splits:
                 for one in IDS[source]:
                     place = f"{localizer}/{source}/{config}/{one}.png"
                     found = mask(source, one, config)

@@ -41,8 +41,8 @@ def test_a_release_becomes_a_benchmark_with_every_exclusion_and_its_reason(afben
     manifest = open_benchmark(tmp_path / "out").configs["clean"]
     excluded = {
         one["sample_id"]: one["reason"]
-        for shard in manifest["splits"]["columbia"]["shards"]
-        for one in shard["excluded"]
+        for shard in manifest.splits["columbia"].shards
+        for one in shard.excluded
     }
     assert excluded == dict(expected.excluded)
 
@@ -51,8 +51,8 @@ def test_a_source_that_must_not_be_shared_is_named_once_and_recorded(afbench, co
     root, _ = columbia
     ran = afbench("generate", *ATTACK, "--source", f"columbia:{root}", "--out", "out")
     assert ran.err.count("no redistribution") == 1
-    split = open_benchmark(tmp_path / "out").configs["clean"]["splits"]["columbia"]
-    assert split["redistribution"] == "forbidden"
+    split = open_benchmark(tmp_path / "out").configs["clean"].splits["columbia"]
+    assert split.redistribution == "forbidden"
     assert "no redistribution" not in afbench("generate", *ATTACK, "--limit", "1", "--out", "demo").err
 
 
@@ -110,7 +110,7 @@ def test_without_a_source_what_the_data_folder_holds_is_used_and_said(
     expected = build_casia_v1(tmp_path / "CASIA-v1")
     ran = afbench("generate", *ATTACK, "--limit", "1", "--out", "out")
     assert "using columbia, casia_v1 of AFBENCH_DATA" in ran.err
-    splits = open_benchmark(tmp_path / "out").configs["clean"]["splits"]
+    splits = open_benchmark(tmp_path / "out").configs["clean"].splits
     assert list(splits) == ["casia_v1", "columbia"]
     assert len(ids(tmp_path / "out", "clean") & set(expected.included)) == 1
 

@@ -43,25 +43,25 @@ def made(afbench, folders):
 
 
 def splits(folder):
-    return open_benchmark(folder).configs["clean"]["splits"]
+    return open_benchmark(folder).configs["clean"].splits
 
 
 def test_two_folders_make_one_benchmark_under_their_names(afbench, made, tmp_path):
     found = splits(tmp_path / "out")
     assert set(found) == {"one", "two"}
-    assert {part["layout"] for part in found.values()} == {"folder"}
-    assert all(part["read"] == {"mask_nonzero": True} for part in found.values())
-    assert found["one"]["terms"] == "CC BY 4.0" and "not known" in found["two"]["terms"]
+    assert {part.layout for part in found.values()} == {"folder"}
+    assert all(part.read == {"mask_nonzero": True} for part in found.values())
+    assert found["one"].terms == "CC BY 4.0" and "not known" in found["two"].terms
     again = afbench(*made)
     assert again.code == 0 and "0 shards written" in again.out and not verify(tmp_path / "out")
 
 
 def test_the_name_of_a_file_that_no_id_can_spell_stays_in_the_record(afbench, made, tmp_path):
-    (shard,) = splits(tmp_path / "out")["one"]["shards"]
-    ((sample_id, file),) = shard["files"].items()
+    (shard,) = splits(tmp_path / "out")["one"].shards
+    ((sample_id, file),) = shard.files.items()
     assert file == "images/図 1.png" and sample_id.startswith("__1-")
-    attacked = open_benchmark(tmp_path / "out").attacked["reference-noise-1"]["splits"]["one"]["shards"][0]
-    assert "files" not in attacked
+    attacked = open_benchmark(tmp_path / "out").attacked["reference-noise-1"].splits["one"].shards[0]
+    assert not attacked.files
     rows = json.loads(afbench("inspect", "out", "--sample", sample_id, "--json").out)["rows"]
     assert {row["file"] for row in rows.values()} == {"images/図 1.png"}
 
@@ -88,7 +88,7 @@ def test_an_archive_without_originals_is_restored_from_named_copies(afbench, mad
     ran = afbench("restore", "arc", *sources, "--out", "again")
     assert ran.code == 0, ran.err
     for name in ("one", "two"):
-        assert splits(tmp_path / "again")[name]["shards"][0]["files"]
+        assert splits(tmp_path / "again")[name].shards[0].files
 
 
 def test_the_same_folder_without_options_is_recorded_as_it_always_was(afbench, tmp_path):
@@ -97,11 +97,11 @@ def test_the_same_folder_without_options_is_recorded_as_it_always_was(afbench, t
         put(tmp_path / "mine", f"masks/{name}.png", half_mask())
     assert afbench("generate", *ATTACK, "--source", f"folder:{tmp_path / 'mine'}", "--out", "out").code == 0
     (part,) = splits(tmp_path / "out").values()
-    assert set(part) == {
+    assert set(part.as_json()) == {
         *("source_sha256", "ids_sha256", "samples", "attack_at", "shard_size", "terms", "redistribution"),
         "shards",
     }
-    assert "files" not in part["shards"][0]
+    assert "files" not in part.shards[0].as_json()
 
 
 @pytest.mark.parametrize(
