@@ -1,17 +1,24 @@
 """A manifest that is read and written again is the same, whatever its version said and left out."""
 
+import hashlib
 import json
+import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from afbench.core import AfbenchError
+from afbench.shipped import shipped
 from afbench.storage.commit import json_bytes
 from afbench.storage.config_manifest import ConfigManifest
-from afbench.storage.manifests import read_configs
+from afbench.storage.manifests import TOP, read_configs
+from afbench.storage.verify import verify
 
 HASHES = st.sampled_from(["0" * 64, "f" * 64])
 COUNTS = st.integers(0, 10**9)
@@ -105,3 +112,86 @@ def test_a_shard_of_another_type_is_one_line(made: Any, tmp_path: Path, key: str
     (tmp_path / "manifests" / "clean.json").write_text(json.dumps(stored), encoding="utf-8")
     with pytest.raises(AfbenchError, match=r"clean.json' is damaged: a key is missing or of the wrong type"):
         read_configs(tmp_path)
+
+
+def _tampered(made: Any, folder: Path, change: Callable[[dict[str, Any]], Any], name: str = "clean") -> Path:
+    """A copy of a benchmark with one manifest changed, and listed as it is then."""
+    out = Path(shutil.copytree(made.folder, folder / "B"))
+    path = out / "manifests" / f"{name}.json"
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    change(stored)
+    path.write_bytes(json_bytes(stored))
+    listing = json.loads((out / TOP).read_text(encoding="utf-8"))
+    data = path.read_bytes()
+    listing["files"][f"manifests/{name}.json"] = {
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    (out / TOP).write_bytes(json_bytes(listing))
+    return out
+
+
+def _split(stored: dict[str, Any]) -> dict[str, Any]:
+    split: dict[str, Any] = stored["splits"]["folder"]
+    return split
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("clean", lambda stored: stored.update(note="x"), "top level: .*'note' was unexpected"),
+        ("clean", lambda stored: _split(stored).pop("samples"), "splits/folder: 'samples' is a required"),
+        ("clean", lambda stored: _split(stored).update(samples="3"), "splits/folder/samples: '3' is not of"),
+        (
+            "clean",
+            lambda stored: _split(stored)["shards"][0].update(sha256="A" * 64),
+            "splits/folder/shards/0/sha256: 'A+' does not match",
+        ),
+        ("reference-fgsm-1", lambda stored: stored.pop("how"), "top level: 'how' is a required property"),
+        (
+            "reference-fgsm-1",
+            lambda stored: _split(stored).pop("summary"),
+            "splits/folder: 'summary' is a required",
+        ),
+        (
+            "reference-fgsm-1",
+            lambda stored: stored["how"].update(step="\x1b[31m" * 99),
+            "how: .*'step' was unexpected",
+        ),
+    ],
+)
+def test_verify_says_in_one_line_where_a_manifest_breaks_its_schema(
+    afbench: Any, made: Any, tmp_path: Path, name: str, change: Callable[[dict[str, Any]], Any], message: str
+) -> None:
+    out = _tampered(made, tmp_path, change, name)
+    (problem,) = verify(out, level="fast")
+    assert problem.path == f"manifests/{name}.json" and len(problem.message) < 260
+    assert re.fullmatch(f"does not follow its schema: {message}.*", problem.message)
+    ran = afbench("verify", "B", "--fast")
+    assert ran.code == 1 and ran.out.splitlines()[0] == f"{problem.path}: {problem.message}"
+
+
+@pytest.mark.parametrize(
+    ("listing", "message"),
+    [
+        ({"schema_version": 2, "files": {}}, "schema_version: 1 was expected"),
+        ({"schema_version": 1}, "top level: 'files' is a required property"),
+        ({"schema_version": 1, "files": []}, r"files: \[\] is not of type 'object'"),
+        ({"schema_version": 1, "files": {"a": {"bytes": 1}}}, "files/a: 'sha256' is a required property"),
+    ],
+)
+def test_verify_says_in_one_line_where_the_list_of_files_breaks_its_schema(
+    made: Any, tmp_path: Path, listing: dict[str, Any], message: str
+) -> None:
+    out = Path(shutil.copytree(made.folder, tmp_path / "B"))
+    (out / TOP).write_bytes(json_bytes(listing))
+    (problem,) = verify(out)
+    assert problem.path == TOP
+    assert re.fullmatch(f"does not follow its schema: {message}.*", problem.message)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(shipped("manifests/schema").glob("*.json")), ids=lambda path: path.stem
+)
+def test_every_schema_is_one(path: Path) -> None:
+    Draft202012Validator.check_schema(json.loads(path.read_text(encoding="utf-8")))

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from afbench.core import AfbenchError, UsageError
 from afbench.plan import canonical_json
+from afbench.schemas import schema_problem
 
 from .agreement import disagreements
 from .commit import json_bytes, sha256_file
@@ -97,13 +98,30 @@ def check_benchmark(
         advance(number)
 
     try:
-        listing = read_json(folder / TOP)["files"]
-        problems = list(check_files(folder, listing, hashed=level != "fast", told=look_at))
+        stored = read_json(folder / TOP)
+        problems = list(_check_schema(TOP, "manifest", stored))
+        if not problems:
+            listing = stored["files"]
+            problems = list(check_files(folder, listing, hashed=level != "fast", told=look_at))
+        if not problems:
+            problems = list(_check_config_schemas(folder, listing))
         if not problems and not rowless:
             problems = list(_check_contents(folder, listing, decode if level == "deep" else None))
     except (AfbenchError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         problems = [Problem(TOP, f"or what it lists is damaged: {type(error).__name__}: {error}")]
     return Checked(problems, len(files), sum(decoded) or sum(rows.get(path, 0) for path in files))
+
+
+def _check_config_schemas(folder: Path, listing: Iterable[str]) -> Iterator[Problem]:
+    """Check every config's manifest; where a folder holds plain pictures, they lie in ``provenance/``."""
+    for path in listing:
+        if path.startswith(("manifests/", "provenance/")):
+            yield from _check_schema(path, "config", read_json(folder / path))
+
+
+def _check_schema(path: str, schema: str, stored: object) -> Iterator[Problem]:
+    if message := schema_problem(schema, stored):
+        yield Problem(path, f"does not follow its schema: {message}")
 
 
 def _check_contents(
