@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from afbench.core import Defence, UsageError
 
-Gradient = Literal["exact", "bpda"]
+Gradient = Literal["exact", "bpda", "surrogate"]
 EOT_DRAWS = 8
 """Fixed draws of a random defence that an attack averages over."""
 Param: TypeAlias = "int | float | str | bool"
@@ -30,7 +30,8 @@ class Purifier:
         params: everything that decides its output, by name.
         apply: ``(N, 3, H, W)`` in [0, 1] to the same shape and range, what is evaluated. The same image gives the same
             result in any batch: a random defence draws from the image's own pixels and ``seed``.
-        gradient: ``exact``, or ``bpda``: in the backward pass of ``through`` it counts as the identity.
+        gradient: ``exact``; ``bpda``: in the backward pass of ``through`` it counts as the identity; or ``surrogate``:
+            the module takes hard decisions, and its own backward pass lets them count as the probabilities behind them.
         draw: of a random defence, image and number of a draw to its result under that draw, alike for every image;
             None where nothing is random.
         draws: how many of them an adaptive attack averages over.
@@ -71,7 +72,7 @@ class Purifier:
         """
         if self.draw is not None:
             return self.draw(image, draw)
-        if self.gradient == "exact":
+        if self.gradient != "bpda":
             return self.apply(image)
         return cast(Tensor, _StraightThrough.apply(image, self.apply(image.detach())))
 

@@ -129,6 +129,7 @@ def _trained(name: str, label: str, network: FrozenAnsm, *, owned: bool) -> Puri
         label,
         dict(network.params),
         network,
+        "surrogate" if network.decides else "exact",
         weights_sha256=network.sha256,
         trained_on=network.trained_on,
         network=network,

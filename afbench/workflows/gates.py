@@ -217,8 +217,8 @@ def _slope(localizer: Localizer, purifier: Purifier, sample: Sample, device: str
     A ReLU that switches between the two points spoils a difference, so one that agrees is enough.
     """
     name = "gradients agree with finite differences"
-    if purifier.gradient == "bpda":
-        return Gate(purifier.label, name, None, "BPDA: its gradient is a stand-in by design")
+    if purifier.gradient != "exact":
+        return Gate(purifier.label, name, None, f"{purifier.gradient}: its gradient is a stand-in by design")
     network = getattr(localizer, "network", None)
     if not isinstance(network, torch.nn.Module) or not is_dataclass(localizer):
         return Gate(purifier.label, name, None, "the localizer shows no network that could run in float64")

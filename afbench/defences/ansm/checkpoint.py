@@ -14,7 +14,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from afbench.core import UsageError
+from afbench.localizers.reference import fold_batch_norm
 
+from .find_write import FindWrite
 from .parts import build_module
 from .settings import FIND_WRITE, completed
 
@@ -45,6 +47,11 @@ class FrozenAnsm(nn.Module):
         super().__init__()
         self.module = module
         self.eval().requires_grad_(False)
+
+    @property
+    def decides(self) -> bool:
+        """True if it takes hard decisions, whose gradients are stand-ins."""
+        return isinstance(self.module, FindWrite)
 
     def forward(self, image: Tensor) -> Tensor:
         """``(N, 3, H, W)`` in [0, 1] to the same shape and range."""
@@ -87,8 +94,11 @@ def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -
         )
     module = build_module(card["settings"])
     fill(module, state, path)
+    digest = weights_sha256(module)
+    if isinstance(module, FindWrite):
+        fold_batch_norm(module.eval())
     network = FrozenAnsm(module)
-    network.sha256, network.card = weights_sha256(module), card
+    network.sha256, network.card = digest, card
     network.params, network.trained_on = params, trained_on
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

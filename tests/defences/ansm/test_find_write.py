@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from afbench.defences.ansm.batches import Share, steps_of, training_batches
+from afbench.defences.ansm.checkpoint import load_ansm, weights_sha256
 from afbench.defences.ansm.find_write import Finder, FindWrite, Writer
 from afbench.defences.ansm.settings import changed, preset
 from afbench.defences.ansm.steps import stage_loss
@@ -148,3 +149,17 @@ def test_the_presets_settings_are_checked():
     assert settings.recipe == "find-write" and [stage.loss for stage in settings.stages] == ["find", "write"]
     with pytest.raises(Exception, match="noisy"):
         changed(settings, {"originals": 0.8, "noisy": 0.8})
+
+
+def test_a_trained_module_purifies_as_it_was_judged_in_training(run, tmp_path):
+    run(tmp_path / "out", **FIND_WRITE)
+    network = load_ansm(tmp_path / "out", localizer="tiny")
+    plain = FindWrite(0.25).eval()
+    plain.load_state_dict(load_file(tmp_path / "out" / "best.safetensors"))
+    answers = [module.finder(picture(2, 3, 40, 48)) for module in (plain, network.module)]
+    for first, second in zip(*answers, strict=True):
+        assert torch.allclose(first, second, atol=1e-4)
+    assert network.decides and network.sha256 == weights_sha256(plain)
+    assert network.params == {"features": "none", "stage1": "find", "stage2": "write"}
+    (gradient,) = torch.autograd.grad(network(image := picture(1, 3, 32, 32).requires_grad_()).sum(), image)
+    assert gradient.abs().sum() > 0
