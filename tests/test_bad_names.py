@@ -212,7 +212,7 @@ def test_an_archive_whose_shard_names_them_is_refused(bench: Path, tmp_path: Pat
 
 
 def test_a_long_or_odd_file_name_still_becomes_a_name() -> None:
-    from afbench.sources.names import sample_id
+    from afbench.sources.sample_names import sample_id
     from afbench.untrusted import is_name
 
     names = ["x" * 250, "x" * 251, "x" * 251 + "y", "图像" * 60, "a/b" * 90, "\x1b[31m", "a\udcffb"]

@@ -23,7 +23,7 @@ from afbench import interrupts
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.sources import SourceOptions
 from afbench.sources.check import check_entries
-from afbench.sources.listing import find_entries
+from afbench.sources.release_files import find_entries
 from afbench.workflows.generate import generate
 from afbench.workflows.predict import predict
 from afbench.workflows.request import Options
@@ -128,7 +128,7 @@ def test_the_command_ends_with_3_then_and_commits_nothing_bad(
         (few / name).mkdir(parents=True)
         for path in sorted((root / name).iterdir())[:6]:
             shutil.copy(path, few / name)
-    monkeypatch.setattr("afbench.sources.reading.decode", lambda *given, **more: remembered_and_lost())
+    monkeypatch.setattr("afbench.sources.entry_reader.decode", lambda *given, **more: remembered_and_lost())
     given = [one.replace("ROOT", str(few)).replace("OUT", str(tmp_path / "out")) for one in arguments]
     ran = afbench(*given)
     assert ran.code == 3 and "stopped" in ran.err and "Traceback" not in ran.err

@@ -18,7 +18,7 @@ from .progress import counted_bar, quiet_option
 from .read_options import read_options
 
 if TYPE_CHECKING:
-    from afbench.sources.facts import Index
+    from afbench.sources.index_records import Index
 
 FIRST_IDS = 3
 
@@ -79,8 +79,8 @@ def command(
 ) -> None:
     """Check a source file by file: what can be used, and what cannot and why."""
     from afbench.sources import SourceOptions, default_root
-    from afbench.sources.facts import index_text
     from afbench.sources.index import build_index
+    from afbench.sources.index_records import index_text
     from afbench.storage.commit import commit_bytes
 
     source = _indexed_source(source)

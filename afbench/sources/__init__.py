@@ -8,7 +8,7 @@ from pathlib import Path
 from afbench.core import Source, UsageError
 from afbench.naming import resolve_name
 
-from .entry import SourceOptions
+from .source_entry import SourceOptions
 
 __all__ = ["DATA_VARIABLE", "SourceOptions", "find_sources", "open_source"]
 
@@ -74,18 +74,18 @@ def default_root(name: str, option: str = "--source {name}:{root}") -> Path:
     from .layouts import load_layout
 
     layout = load_layout(name)
-    found = find_sources()
-    if name in found:
-        return found[name]
-    if name in _OWN:
+    roots = find_sources()
+    if name in roots:
+        return roots[name]
+    if name in _OWN_SOURCES:
         raise UsageError(
             f"source '{name}' needs its root: {option.format(name=name, root='PATH')} with {layout.EXPECTS}"
         )
-    where = os.environ.get(DATA_VARIABLE)
-    looked = f", which is '{where}' and has none" if where else ""
+    data_folder = os.environ.get(DATA_VARIABLE)
+    looked_in = f", which is '{data_folder}' and has none" if data_folder else ""
     raise UsageError(
         f"source '{name}' is read from your own copy: {option.format(name=name, root='ROOT')}, or a folder '{name}' in "
-        f"{DATA_VARIABLE}{looked}; expected {layout.EXPECTS}"
+        f"{DATA_VARIABLE}{looked_in}; expected {layout.EXPECTS}"
     )
 
 
@@ -93,20 +93,20 @@ def find_sources() -> dict[str, Path]:
     """Published sources that ``AFBENCH_DATA`` holds, and where; their folders may have any name that a source is asked for by."""
     from .layouts import LAYOUTS
 
-    base = os.environ.get(DATA_VARIABLE)
-    if not base:
+    data_folder = os.environ.get(DATA_VARIABLE)
+    if not data_folder:
         return {}
     try:
-        folders = sorted(path for path in Path(base).expanduser().iterdir() if path.is_dir())
+        folders = sorted(path for path in Path(data_folder).expanduser().iterdir() if path.is_dir())
     except (OSError, RuntimeError):
         return {}
-    names = [name for name in LAYOUTS if name not in _OWN]
-    called: dict[str, Path] = {}
+    names = [name for name in LAYOUTS if name not in _OWN_SOURCES]
+    roots: dict[str, Path] = {}
     # a folder of the very name goes before one of an alias
     for folder in sorted(folders, key=lambda path: path.name.lower().replace("-", "_") not in names):
         if name := resolve_name("source", folder.name, names):
-            called.setdefault(name, folder)
-    return {name: called[name] for name in names if name in called}
+            roots.setdefault(name, folder)
+    return {name: roots[name] for name in names if name in roots}
 
 
-_OWN = ("folder", "list")
+_OWN_SOURCES = ("folder", "list")

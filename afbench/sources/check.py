@@ -23,10 +23,10 @@ from afbench.core import AfbenchError, BadSample
 from afbench.cores import usable_cores
 from afbench.interrupts import raise_if_stopped
 
-from .entry import Entry, SourceOptions
-from .facts import SampleFacts
-from .masks import MASK_RULES
-from .reading import read_bytes, read_entry
+from .entry_reader import read_bytes, read_entry
+from .index_records import IndexRecord
+from .mask_rules import MASK_RULES
+from .source_entry import SourceEntry, SourceOptions
 
 MIN_POOLED = 64
 """Fewer entries are read faster than processes start."""
@@ -35,8 +35,8 @@ CHUNK = 8
 
 
 def check_entries(
-    root: Path, entries: Sequence[Entry], options: SourceOptions, *, workers: int | None = None
-) -> Iterator[SampleFacts]:
+    root: Path, entries: Sequence[SourceEntry], options: SourceOptions, *, workers: int | None = None
+) -> Iterator[IndexRecord]:
     """Facts of every entry, in order.
 
     Args:
@@ -56,26 +56,26 @@ def check_entries(
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
         with _main_hidden():
-            found = pool.map(examine, entries, chunksize=CHUNK)
-        for facts in found:
+            records = pool.map(examine, entries, chunksize=CHUNK)
+        for record in records:
             done += 1
-            yield facts
+            yield record
     except BrokenProcessPool:
         raise_if_stopped()
-        near = entries[min(done, len(entries) - 1)].image
+        nearest = entries[min(done, len(entries) - 1)].image
         raise AfbenchError(
-            f"a process that checks files died, out of memory or of a damaged file, near {near!a} or the "
+            f"a process that checks files died, out of memory or of a damaged file, near {nearest!a} or the "
             f"{CHUNK * workers} entries behind it; `--workers 1` takes the least memory"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def examine_entry(root: Path, options: SourceOptions, entry: Entry) -> SampleFacts:
+def examine_entry(root: Path, options: SourceOptions, entry: SourceEntry) -> IndexRecord:
     """What one entry turns out to be; a bad one is excluded with its reason."""
     forged = entry.label == "forged"
-    facts = partial(
-        SampleFacts,
+    make_record = partial(
+        IndexRecord,
         id=entry.sample_id,
         image=entry.image,
         mask=entry.masks,
@@ -86,30 +86,32 @@ def examine_entry(root: Path, options: SourceOptions, entry: Entry) -> SampleFac
         kind=entry.kind,
     )
     try:
-        read = read_entry(root, entry, options)
+        contents = read_entry(root, entry, options)
     except BadSample as problem:
         raise_if_stopped()
         # what is broken by its name alone is not opened
         hashes = ("", "") if entry.problem else _hashes(root, entry)
-        return facts(
+        return make_record(
             status="excluded",
             reason=problem.reason,
             detail=_ascii(problem.detail),
             image_sha256=hashes[0],
             mask_sha256=hashes[1],
         )
-    height, width = read.sample.mask.shape
-    return facts(
+    height, width = contents.sample.mask.shape
+    return make_record(
         status="included",
         width=width,
         height=height,
-        mode=read.mode,
-        mask_fraction=_share(np.count_nonzero(read.sample.mask) / read.sample.mask.size) if forged else None,
-        mask_grey_fraction=_share(read.mask_grey_fraction) if forged else None,
-        exif_orientation=read.exif_orientation,
-        resized=read.resized,
-        image_sha256=read.image_sha256,
-        mask_sha256=read.mask_sha256,
+        mode=contents.mode,
+        mask_fraction=_share(np.count_nonzero(contents.sample.mask) / contents.sample.mask.size)
+        if forged
+        else None,
+        mask_grey_fraction=_share(contents.mask_grey_fraction) if forged else None,
+        exif_orientation=contents.exif_orientation,
+        resized=contents.resized,
+        image_sha256=contents.image_sha256,
+        mask_sha256=contents.mask_sha256,
     )
 
 
@@ -122,7 +124,7 @@ def _share(value: float) -> float:
     return round(float(value), 9)
 
 
-def _hashes(root: Path, entry: Entry) -> tuple[str, str]:
+def _hashes(root: Path, entry: SourceEntry) -> tuple[str, str]:
     """Of what cannot be used but can be read, so that the index tells one broken file from another."""
     image = _hash(root, entry.image) if entry.image else ""
     masks = [_hash(root, path) for path in entry.masks] if entry.label == "forged" else []

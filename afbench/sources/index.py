@@ -13,15 +13,24 @@ from afbench.images import pixel_sha256
 from afbench.shipped import shipped_json
 
 from .check import check_entries
-from .entry import Entry, SourceOptions
-from .facts import Index, SampleFacts, read_index, samples_sha256
-from .index_cache import Kept, Stamps, cache_path, entry_key, keep, read_kept, reusable, stamps_of
+from .entry_reader import CANNOT_READ, read_entry
+from .index_cache import (
+    CachedRecord,
+    Stamps,
+    cache_path,
+    entry_key,
+    read_cached,
+    reusable,
+    stamps_of,
+    write_cached,
+)
+from .index_records import Index, IndexRecord, read_index, samples_sha256
 from .layouts import load_layout
-from .layouts.known import explain
-from .listing import find_entries, list_files
-from .masks import rule_for
-from .notes import index_notes, unspelt
-from .reading import CANNOT_READ, read_entry
+from .layouts.release_faults import explain_known_exclusions
+from .mask_rules import rule_for
+from .notes import index_notes, original_file_name
+from .release_files import find_entries, list_files
+from .source_entry import SourceEntry, SourceOptions
 
 __all__ = ["Index", "build_index", "count_source", "list_files", "open_indexed"]
 
@@ -53,95 +62,101 @@ def build_index(
         UsageError: if the root is no folder, or holds nothing of this release.
         AfbenchError: if a process that reads files dies.
     """
-    given = _path(root)
-    found, every = find_entries(name, given)
-    base = found.absolute()
-    entries = [entry for entry in every if options.authentic or entry.label == "forged"]
+    source_path = _path(root)
+    folder, all_entries = find_entries(name, source_path)
+    base = folder.absolute()
+    entries = [entry for entry in all_entries if options.authentic or entry.label == "forged"]
     if not entries:
-        raise UsageError(f"source {name}: only authentic images in '{given}', which count with --authentic")
+        raise UsageError(
+            f"source {name}: only authentic images in '{source_path}', which count with --authentic"
+        )
     for rule in sorted({entry.rule for entry in entries if entry.masks and entry.label == "forged"}):
         rule_for(rule, options.read)  # refuses options that say nothing of masks such as these
-    started = time.time_ns()
+    started_ns = time.time_ns()
     stamps = {entry.sample_id: stamps_of(base, entry) for entry in entries}
-    path = cache_path(name, given.resolve(), options) if cache else None
-    before = reusable(read_kept(path), entries, stamps)
-    facts = {} if full else dict(before)
-    missing = [entry for entry in entries if entry.sample_id not in facts]
+    path = cache_path(name, source_path.resolve(), options) if cache else None
+    cached = reusable(read_cached(path), entries, stamps)
+    records = {} if full else dict(cached)
+    missing = [entry for entry in entries if entry.sample_id not in records]
     try:
-        for done, one in enumerate(check_entries(base, missing, options, workers=workers), start=1):
-            facts[one.id] = one
+        for done, record in enumerate(check_entries(base, missing, options, workers=workers), start=1):
+            records[record.id] = record
             if on_progress:
                 on_progress(done, len(missing))
     finally:  # what was read before Ctrl-C need not be read again
-        keep(path, _kept(entries, stamps, before | facts), started)
-    checked = explain((facts[entry.sample_id] for entry in entries), name)
+        write_cached(path, _cacheable(entries, stamps, cached | records), started_ns)
+    checked = explain_known_exclusions((records[entry.sample_id] for entry in entries), name)
     samples = _without_duplicates(_without_contradictions(checked, partial(_mask_of, base, options)))
     return Index(name, str(base), options, samples)
 
 
-def _kept(
-    entries: Sequence[Entry], stamps: dict[str, Stamps | None], facts: dict[str, SampleFacts]
-) -> list[Kept]:
-    found = []
+def _cacheable(
+    entries: Sequence[SourceEntry], stamps: dict[str, Stamps | None], records: dict[str, IndexRecord]
+) -> list[CachedRecord]:
+    cached = []
     for entry in entries:
-        stamp, one = stamps[entry.sample_id], facts.get(entry.sample_id)
-        if stamp is not None and one is not None and not _may_pass(one):
-            found.append(Kept(entry_key(entry), stamp, one))
-    return found
+        stamp, record = stamps[entry.sample_id], records.get(entry.sample_id)
+        if stamp is not None and record is not None and not _may_succeed_later(record):
+            cached.append(CachedRecord(entry_key(entry), stamp, record))
+    return cached
 
 
-def _may_pass(facts: SampleFacts) -> bool:
+def _may_succeed_later(record: IndexRecord) -> bool:
     """Whether a file was not read for want of memory or by the system's fault, which may be over the next time."""
-    return facts.reason == "unreadable" and (CANNOT_READ in facts.detail or "MemoryError" in facts.detail)
+    return record.reason == "unreadable" and (CANNOT_READ in record.detail or "MemoryError" in record.detail)
 
 
 def _without_contradictions(
-    samples: Sequence[SampleFacts], mask_of: Callable[[SampleFacts], str]
-) -> list[SampleFacts]:
+    samples: Sequence[IndexRecord], mask_of: Callable[[IndexRecord], str]
+) -> list[IndexRecord]:
     """Exclude all forged samples of one image file whose masks differ: nothing says which of them is right."""
-    by_image: dict[str, list[SampleFacts]] = {}
-    for one in samples:
-        if one.included and one.label == "forged":
-            by_image.setdefault(one.image_sha256, []).append(one)
-    excluded: dict[str, SampleFacts] = {}
-    for same in by_image.values():
-        if len({one.mask_sha256 for one in same}) < 2:
+    by_image: dict[str, list[IndexRecord]] = {}
+    for record in samples:
+        if record.included and record.label == "forged":
+            by_image.setdefault(record.image_sha256, []).append(record)
+    exclusions: dict[str, IndexRecord] = {}
+    for candidates in by_image.values():
+        if len({record.mask_sha256 for record in candidates}) < 2:
             continue
-        masks = {one.id: mask_of(one) for one in same}  # one mask may be stored in two ways
-        for one in same:
-            other = next((name for name, mask in masks.items() if mask != masks[one.id]), None)
-            if other is not None:
-                told = f"the same image as {other}, with another mask"
-                excluded[one.id] = replace(one, status="excluded", reason="contradicting_masks", detail=told)
-    return [excluded.get(one.id, one) for one in samples]
+        masks = {record.id: mask_of(record) for record in candidates}  # one mask may be stored in two ways
+        for record in candidates:
+            other_id = next((name for name, mask in masks.items() if mask != masks[record.id]), None)
+            if other_id is not None:
+                detail = f"the same image as {other_id}, with another mask"
+                exclusions[record.id] = replace(
+                    record, status="excluded", reason="contradicting_masks", detail=detail
+                )
+    return [exclusions.get(record.id, record) for record in samples]
 
 
-def _mask_of(base: Path, options: SourceOptions, facts: SampleFacts) -> str:
+def _mask_of(base: Path, options: SourceOptions, record: IndexRecord) -> str:
     """Tells one mask from another by what it marks."""
     try:
-        return pixel_sha256(read_entry(base, facts.entry(), options).sample.mask)
+        return pixel_sha256(read_entry(base, record.entry(), options).sample.mask)
     except BadSample:  # changed since a moment ago
-        return facts.mask_sha256
+        return record.mask_sha256
 
 
-def _without_duplicates(samples: Sequence[SampleFacts]) -> list[SampleFacts]:
+def _without_duplicates(samples: Sequence[IndexRecord]) -> list[IndexRecord]:
     """Exclude later samples with an image file that an earlier one has.
 
     Forged samples come first, so that they do not depend on whether authentic ones are asked for.
     """
     first: dict[str, str] = {}
-    for one in sorted((one for one in samples if one.included), key=lambda one: one.label != "forged"):
-        first.setdefault(one.image_sha256, one.id)
+    for sample in sorted(
+        (sample for sample in samples if sample.included), key=lambda sample: sample.label != "forged"
+    ):
+        first.setdefault(sample.image_sha256, sample.id)
     return [
-        one
-        if not one.included or first[one.image_sha256] == one.id
+        sample
+        if not sample.included or first[sample.image_sha256] == sample.id
         else replace(
-            one,
+            sample,
             status="excluded",
             reason="duplicate_content",
-            detail=f"the same file as {first[one.image_sha256]}",
+            detail=f"the same file as {first[sample.image_sha256]}",
         )
-        for one in samples
+        for sample in samples
     ]
 
 
@@ -179,14 +194,14 @@ def open_indexed(
         index = _with_options(_read_index_of(name, path), options, path)
     else:
         index = build_index(name, path, options, on_progress=on_progress)
-    found = index.without_authentic().sha256
-    if pin is not None and pin not in (found, index.sha256):
+    index_sha256 = index.without_authentic().sha256
+    if pin is not None and pin not in (index_sha256, index.sha256):
         raise UsageError(
-            f"source {name}: '{path}' is not the copy that is pinned: its index has sha256 {found}, expected {pin}; "
+            f"source {name}: '{path}' is not the copy that is pinned: its index has sha256 {index_sha256}, expected {pin}; "
             f"compare with `afbench index {name} --root ... --json`"
         )
     forged, authentic = (
-        _first([one for one in index.samples if one.label == label], limit)
+        _first([sample for sample in index.samples if sample.label == label], limit)
         for label in ("forged", "authentic")
     )
     manifest = shipped_json("sources").get(name, {})
@@ -194,24 +209,28 @@ def open_indexed(
     plain = replace(index.options, authentic=False)
     return Source(
         name,
-        [one.id for one in forged],
-        partial(_read, index, {one.id: one for one in (*forged, *authentic)}),
+        [sample.id for sample in forged],
+        partial(_read, index, {sample.id: sample for sample in (*forged, *authentic)}),
         samples_sha256(name, plain, forged),
         terms=manifest.get("terms", "the user's own; not known to afbench"),
         citation=manifest.get("citation", ""),
         redistribution=manifest.get("redistribution", "unclear"),
-        authentic=[one.id for one in authentic],
+        authentic=[sample.id for sample in authentic],
         authentic_sha256=samples_sha256(name, plain, authentic) if authentic else "",
         sha256_of=partial(_sha256_of_first, name, plain, forged),
         authentic_sha256_of=partial(_sha256_of_first, name, plain, authentic),
-        pixels={one.id: (one.width or 0) * (one.height or 0) for one in (*forged, *authentic)},
+        pixels={sample.id: (sample.width or 0) * (sample.height or 0) for sample in (*forged, *authentic)},
         read_options=index.options.read,
-        files={one.id: name for one in (*forged, *authentic) if one.included and (name := unspelt(one))},
+        files={
+            sample.id: name
+            for sample in (*forged, *authentic)
+            if sample.included and (name := original_file_name(sample))
+        },
         notes=index_notes(index),
     )
 
 
-def _sha256_of_first(name: str, options: SourceOptions, samples: Sequence[SampleFacts], count: int) -> str:
+def _sha256_of_first(name: str, options: SourceOptions, samples: Sequence[IndexRecord], count: int) -> str:
     return samples_sha256(name, options, samples[:count])
 
 
@@ -250,33 +269,33 @@ def _with_options(index: Index, options: SourceOptions, path: Path) -> Index:
     plain = SourceOptions()
     for key in ("on_mismatch", "invert", "read"):
         if getattr(options, key) not in (getattr(plain, key), getattr(index.options, key)):
-            what = "way to read pixels" if key == "read" else key.replace("_", " ")
-            raise UsageError(f"index '{path}' was made with another {what}; make it again")
+            setting = "way to read pixels" if key == "read" else key.replace("_", " ")
+            raise UsageError(f"index '{path}' was made with another {setting}; make it again")
     return index if options.authentic else index.without_authentic()
 
 
-def _first(samples: Sequence[SampleFacts], limit: int | None) -> Sequence[SampleFacts]:
-    included = [position for position, one in enumerate(samples) if one.included]
+def _first(samples: Sequence[IndexRecord], limit: int | None) -> Sequence[IndexRecord]:
+    included = [position for position, sample in enumerate(samples) if sample.included]
     return samples if limit is None or limit > len(included) else samples[: included[limit - 1] + 1]
 
 
-def _read(index: Index, samples: dict[str, SampleFacts], sample_id: str) -> Sample:
-    facts = samples[sample_id]
-    if not facts.included:
-        raise BadSample(facts.reason, facts.detail)
+def _read(index: Index, samples: dict[str, IndexRecord], sample_id: str) -> Sample:
+    record = samples[sample_id]
+    if not record.included:
+        raise BadSample(record.reason, record.detail)
     try:
-        read = read_entry(Path(index.root), facts.entry(), index.options)
+        contents = read_entry(Path(index.root), record.entry(), index.options)
     except BadSample as problem:
-        raise _changed(index, facts, f"{facts.image} or its mask", f"is excluded now, {problem}") from None
-    if read.image_sha256 != facts.image_sha256:
-        raise _changed(index, facts, str(facts.image), "has another content")
-    if read.mask_sha256 != facts.mask_sha256:
-        raise _changed(index, facts, ", ".join(facts.mask), "has another content")
-    return read.sample
+        raise _changed(index, record, f"{record.image} or its mask", f"is excluded now, {problem}") from None
+    if contents.image_sha256 != record.image_sha256:
+        raise _changed(index, record, str(record.image), "has another content")
+    if contents.mask_sha256 != record.mask_sha256:
+        raise _changed(index, record, ", ".join(record.mask), "has another content")
+    return contents.sample
 
 
-def _changed(index: Index, facts: SampleFacts, file: str, what: str) -> AfbenchError:
+def _changed(index: Index, record: IndexRecord, file: str, change: str) -> AfbenchError:
     return AfbenchError(
-        f"source {index.source} changed since it was indexed: {ascii(file)[1:-1]} {what} (sample {facts.id}); "
+        f"source {index.source} changed since it was indexed: {ascii(file)[1:-1]} {change} (sample {record.id}); "
         f"run `afbench index {index.source} --root {index.root} --full` and generate into a new folder"
     )

@@ -18,9 +18,9 @@ from afbench import images, signatures
 from afbench.folders import cache_folder
 from afbench.version import __version__
 
-from . import check, masks, reading
-from .entry import Entry, SourceOptions
-from .facts import SampleFacts, sample_from_json, sample_json
+from . import check, entry_reader, mask_rules
+from .index_records import IndexRecord, sample_from_json, sample_json
+from .source_entry import SourceEntry, SourceOptions
 
 RACY_NS = 2_000_000_000
 """A file this young may change again without its time showing it: times are coarse on some file systems."""
@@ -32,12 +32,12 @@ The last of them no program can set: permissions and a file moved into the place
 """
 
 
-class Kept(NamedTuple):
+class CachedRecord(NamedTuple):
     """Facts of an entry, and what they hold for."""
 
     entry: str
     stamps: Stamps
-    facts: SampleFacts
+    record: IndexRecord
 
 
 def cache_path(name: str, root: Path, options: SourceOptions) -> Path | None:
@@ -46,28 +46,28 @@ def cache_path(name: str, root: Path, options: SourceOptions) -> Path | None:
     Where the code that reads a file is another, or its decoder, all is read anew.
     """
     code = hashlib.sha256()
-    for module in (images, signatures, masks, reading, check):
+    for module in (images, signatures, mask_rules, entry_reader, check):
         code.update(Path(str(module.__file__)).read_bytes())
-    told = [name, os.fsencode(root).hex(), asdict(options), __version__, PIL.__version__]
-    key = hashlib.sha256(json.dumps([*told, code.hexdigest()]).encode()).hexdigest()
+    parts = [name, os.fsencode(root).hex(), asdict(options), __version__, PIL.__version__]
+    key = hashlib.sha256(json.dumps([*parts, code.hexdigest()]).encode()).hexdigest()
     try:
         return cache_folder() / "index" / f"{key[:32]}.json"
     except RuntimeError:
         return None
 
 
-def stamps_of(root: Path, entry: Entry) -> Stamps | None:
+def stamps_of(root: Path, entry: SourceEntry) -> Stamps | None:
     """Stamps of an entry's files; None if there is nothing to read or a file cannot be found."""
     if entry.problem or entry.image is None:
         return None
     try:
-        found = [(root / path).stat() for path in (entry.image, *entry.masks)]
+        statuses = [(root / path).stat() for path in (entry.image, *entry.masks)]
     except (OSError, ValueError):
         return None
-    return [[one.st_size, one.st_mtime_ns, one.st_ctime_ns] for one in found]
+    return [[status.st_size, status.st_mtime_ns, status.st_ctime_ns] for status in statuses]
 
 
-def read_kept(path: Path | None) -> dict[str, Kept]:
+def read_cached(path: Path | None) -> dict[str, CachedRecord]:
     """What is kept, by sample id; nothing if the file is not there or not whole."""
     try:
         digest, _, body = path.read_bytes().partition(b"\n") if path else (b"", b"", b"")
@@ -75,7 +75,7 @@ def read_kept(path: Path | None) -> dict[str, Kept]:
             return {}
         rows: list[dict[str, Any]] = json.loads(body)
         return {
-            row["facts"]["id"]: Kept(row["entry"], row["stamps"], sample_from_json(row["facts"]))
+            row["facts"]["id"]: CachedRecord(row["entry"], row["stamps"], sample_from_json(row["facts"]))
             for row in rows
         }
     except (OSError, ValueError, LookupError, TypeError):
@@ -83,23 +83,23 @@ def read_kept(path: Path | None) -> dict[str, Kept]:
 
 
 def reusable(
-    kept: Mapping[str, Kept], entries: Iterable[Entry], stamps: Mapping[str, Stamps | None]
-) -> dict[str, SampleFacts]:
+    cache: Mapping[str, CachedRecord], entries: Iterable[SourceEntry], stamps: Mapping[str, Stamps | None]
+) -> dict[str, IndexRecord]:
     """Facts that still hold, by sample id."""
-    found = {}
+    records = {}
     for entry in entries:
-        one = kept.get(entry.sample_id)
-        if one and one.stamps == stamps[entry.sample_id] and one.entry == entry_key(entry):
-            found[entry.sample_id] = one.facts
-    return found
+        cached = cache.get(entry.sample_id)
+        if cached and cached.stamps == stamps[entry.sample_id] and cached.entry == entry_key(entry):
+            records[entry.sample_id] = cached.record
+    return records
 
 
-def entry_key(entry: Entry) -> str:
+def entry_key(entry: SourceEntry) -> str:
     """What an entry was when it was read: a layout may come to pair a file otherwise."""
     return hashlib.sha256(json.dumps(vars(entry), sort_keys=True).encode()).hexdigest()[:32]
 
 
-def keep(path: Path | None, kept: Iterable[Kept], started_ns: int) -> None:
+def write_cached(path: Path | None, cached: Iterable[CachedRecord], started_ns: int) -> None:
     """Replace what is kept, all at once; files changed about when they were read are left out.
 
     A cache that cannot be written is no error: the next index only takes longer.
@@ -107,18 +107,18 @@ def keep(path: Path | None, kept: Iterable[Kept], started_ns: int) -> None:
     if path is None:
         return
     rows = [
-        {"entry": one.entry, "stamps": one.stamps, "facts": sample_json(one.facts)}
-        for one in kept
-        if all(changed < started_ns - RACY_NS for _, changed, _ in one.stamps)
+        {"entry": row.entry, "stamps": row.stamps, "facts": sample_json(row.record)}
+        for row in cached
+        if all(changed_ns < started_ns - RACY_NS for _, changed_ns, _ in row.stamps)
     ]
     body = json.dumps(rows, separators=(",", ":")).encode()
-    whole = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
-    if not rows or _holds(path, whole):
+    content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+    if not rows or _holds(path, content):
         return
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}.{time.monotonic_ns()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(whole)
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     except OSError:
         pass
@@ -127,8 +127,8 @@ def keep(path: Path | None, kept: Iterable[Kept], started_ns: int) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _holds(path: Path, whole: bytes) -> bool:
+def _holds(path: Path, content: bytes) -> bool:
     try:
-        return path.read_bytes() == whole
+        return path.read_bytes() == content
     except OSError:
         return False

@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .facts import Index, SampleFacts
-from .names import stem
+from .index_records import Index, IndexRecord
+from .sample_names import stem
 
 _ROLES = re.compile(
     r"(?<![a-z])(edge)?(masks?|gt|groundtruth|ground_truth|forged|fake|tampered|image|img)\d?(?![a-z])"
@@ -17,22 +17,22 @@ _ROLES = re.compile(
 
 def index_notes(index: Index) -> list[str]:
     """One line for each thing to look at."""
-    forged = [one for one in index.samples if one.included and one.label == "forged"]
+    forged = [sample for sample in index.samples if sample.included and sample.label == "forged"]
     crossing = _crossing_stems(forged) if index.source == "list" else ""
     return [note for note in (crossing, _white_masks(index)) if note]
 
 
-def _crossing_stems(forged: Sequence[SampleFacts]) -> str:
+def _crossing_stems(forged: Sequence[IndexRecord]) -> str:
     """A list may pair an image with its neighbour's mask, which has the same size."""
-    pairs = [(one, _plain(str(one.image)), _plain(one.mask[0])) for one in forged]
-    others = [(one, mask) for one, image, mask in pairs if image != mask]
-    if not others:
+    pairs = [(sample, _plain(str(sample.image)), _plain(sample.mask[0])) for sample in forged]
+    differing = [(sample, mask) for sample, image, mask in pairs if image != mask]
+    if not differing:
         return ""
     images = {image for _, image, _ in pairs}
-    crossed = sum(mask in images for _, mask in others)
-    first = others[0][0]
+    crossed = sum(mask in images for _, mask in differing)
+    first = differing[0][0]
     return (
-        f"{len(others)} of {len(pairs)} masks of the list are not named like their image, and {crossed} are named like "
+        f"{len(differing)} of {len(pairs)} masks of the list are not named like their image, and {crossed} are named like "
         f"another image of the list (first: {first.image!a} with {first.mask[0]!a}); check its lines"
     )
 
@@ -54,9 +54,9 @@ def _white_masks(index: Index) -> str:
     )
 
 
-def unspelt(facts: SampleFacts) -> str:
+def original_file_name(sample: IndexRecord) -> str:
     """The file of an image as the user named it, where the sample's id has other letters instead; else ""."""
-    image = facts.image or ""
+    image = sample.image or ""
     if re.fullmatch(r"[A-Za-z0-9._/-]*", image):
         return ""
     return image.encode("utf-8", "backslashreplace").decode()

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 
 from afbench.core import BadSample
-from afbench.sources.entry import SourceOptions
+from afbench.sources.entry_reader import read_bytes, read_entry
 from afbench.sources.layouts import load_layout
-from afbench.sources.names import sample_id, without_copies
-from afbench.sources.reading import read_bytes, read_entry
+from afbench.sources.sample_names import sample_id, without_copies
+from afbench.sources.source_entry import SourceOptions
 
 SIZE = (48, 32)
 """Width and height of most pictures."""

@@ -12,9 +12,9 @@ from PIL import Image
 from releases import Expected, listing, photograph, put, put_bytes, text_reader
 
 from afbench.core import BadSample
-from afbench.sources.entry import Entry, SourceOptions
+from afbench.sources.entry_reader import read_entry
 from afbench.sources.layouts import load_layout
-from afbench.sources.reading import read_entry
+from afbench.sources.source_entry import SourceEntry, SourceOptions
 
 WIDTH, HEIGHT = 24, 16
 
@@ -38,7 +38,7 @@ def put_mask(
     put(path.parent, path.name, Image.fromarray(pixels.reshape(size[1], size[0])))
 
 
-def list_entries(source: str, root: Path) -> dict[str, Entry]:
+def list_entries(source: str, root: Path) -> dict[str, SourceEntry]:
     """Entries of a source over a folder on disk, by id."""
     found = load_layout(source).entries(listing(root), text_reader(root))
     return {entry.sample_id: entry for entry in found}

@@ -18,12 +18,12 @@ from releases import (
 )
 
 from afbench.shipped import shipped, shipped_json
-from afbench.sources.entry import SourceOptions
 from afbench.sources.index import build_index
 from afbench.sources.layouts import casia_v1, casia_v2
 from afbench.sources.layouts.casia import corrected, photographs
-from afbench.sources.layouts.known import duplicates, known_exclusions, renames
-from afbench.sources.layouts.photographs import connect
+from afbench.sources.layouts.photograph_groups import group_photographs
+from afbench.sources.layouts.release_faults import duplicates, known_exclusions, renames
+from afbench.sources.source_entry import SourceOptions
 
 V2_MASKS = ("CASIA 2 Groundtruth", "CASIA2.0_Groundtruth", "groundtruth", "Gt", "mask")
 
@@ -135,9 +135,9 @@ def test_no_photograph_is_in_two_groups(pairs):
 
 def test_groups_do_not_depend_on_order_and_are_as_small_as_they_can_be():
     links = [("b", "a"), ("c", "d"), ("e",), ("d", "b"), ("f", "f")]
-    assert connect(links) == connect(links[::-1])
-    assert connect(links) == {"a": "a", "b": "a", "c": "a", "d": "a", "e": "e", "f": "f"}
-    assert connect([[]]) == {}
+    assert group_photographs(links) == group_photographs(links[::-1])
+    assert group_photographs(links) == {"a": "a", "b": "a", "c": "a", "d": "a", "e": "e", "f": "f"}
+    assert group_photographs([[]]) == {}
 
 
 @pytest.mark.parametrize(

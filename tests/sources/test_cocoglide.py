@@ -4,7 +4,7 @@ from releases import survey
 from releases_more import build_cocoglide, forged_pixels, list_entries, marked
 
 from afbench.sources.layouts import cocoglide
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
 
 
 def test_the_release_gives_exactly_what_was_planted(tmp_path):

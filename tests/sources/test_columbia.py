@@ -5,9 +5,9 @@ import pytest
 from releases import build_columbia, edge_mask, half_mask, listing, photograph, put, survey
 
 from afbench.core import BadSample
-from afbench.sources.entry import SourceOptions
+from afbench.sources.entry_reader import read_entry
 from afbench.sources.layouts import columbia
-from afbench.sources.reading import read_entry
+from afbench.sources.source_entry import SourceOptions
 
 
 def only(root, sample_id, options=SourceOptions()):  # noqa: B008 frozen

@@ -3,8 +3,8 @@
 from releases import survey
 from releases_more import build_coverage, forged_pixels, list_entries, marked
 
-from afbench.sources.entry import SourceOptions
 from afbench.sources.layouts import coverage
+from afbench.sources.source_entry import SourceOptions
 
 
 def test_the_release_gives_exactly_what_was_planted(tmp_path):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from releases import encoded, half_mask, photograph, put, put_bytes, survey
 
 from afbench.sources.layouts import LAYOUTS, folder, load_layout
-from afbench.sources.names import is_picture, sample_id, stem
+from afbench.sources.sample_names import is_picture, sample_id, stem
 
 NAME = st.text(st.sampled_from("abz.-_ 図é0"), min_size=1, max_size=6).filter(lambda name: name.strip(". "))
 SUFFIX = st.sampled_from([".png", ".JPG", ".tif", ".Bmp"])

@@ -9,9 +9,9 @@ from PIL import Image
 from releases import encoded, half_mask, photograph
 
 from afbench.core import BadSample
-from afbench.sources.entry import Entry, SourceOptions
-from afbench.sources.masks import MASK_RULES
-from afbench.sources.reading import read_entry
+from afbench.sources.entry_reader import read_entry
+from afbench.sources.mask_rules import MASK_RULES
+from afbench.sources.source_entry import SourceEntry, SourceOptions
 
 REASONS = {
     "unreadable",
@@ -86,7 +86,7 @@ def test_mutated_files_give_a_sample_or_a_reason(tmp_path, count):
         as_image = number % 2 == 0
         (tmp_path / "image").write_bytes(data if as_image else whole)
         (tmp_path / "mask").write_bytes(mask if as_image else data)
-        entry = Entry("a", "image", ("mask",), rule="white" if as_image else rng.choice(rules))
+        entry = SourceEntry("a", "image", ("mask",), rule="white" if as_image else rng.choice(rules))
         options = SourceOptions(on_mismatch=rng.choice(("exclude", "resize-nearest")))
         try:
             read = read_entry(tmp_path, entry, options)

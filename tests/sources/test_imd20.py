@@ -3,9 +3,9 @@
 import pytest
 from releases import build_imd20, half_mask, listing, photograph, put, survey
 
-from afbench.sources.entry import SourceOptions
+from afbench.sources.entry_reader import read_entry
 from afbench.sources.layouts import imd20
-from afbench.sources.reading import read_entry
+from afbench.sources.source_entry import SourceOptions
 
 
 def by_id(root):

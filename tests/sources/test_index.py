@@ -21,9 +21,9 @@ from releases_more import build_dso1
 from afbench.core import AfbenchError, UsageError
 from afbench.shipped import shipped
 from afbench.sources import check, index_cache
-from afbench.sources.entry import SourceOptions
-from afbench.sources.facts import Index, index_text, read_index
 from afbench.sources.index import build_index, count_source, list_files, open_indexed
+from afbench.sources.index_records import Index, index_text, read_index
+from afbench.sources.source_entry import SourceOptions
 
 PLAIN = SourceOptions()
 LONG_AGO = time.time_ns() - 3_600_000_000_000
@@ -334,7 +334,7 @@ def test_code_that_reads_otherwise_reads_anew(root, reads, tmp_path, monkeypatch
     reads.clear()
     other = tmp_path / "masks.py"
     other.write_text("another rule")
-    monkeypatch.setattr(index_cache.masks, "__file__", str(other))
+    monkeypatch.setattr(index_cache.mask_rules, "__file__", str(other))
     folder_index(root)
     assert reads == ["a", "b", "c", "d"]
 
@@ -384,7 +384,7 @@ def test_a_process_that_dies_is_said_in_one_line(many, cache):
 
 SCRIPT = """
 import multiprocessing, sys, time
-from afbench.sources.entry import SourceOptions
+from afbench.sources.source_entry import SourceOptions
 from afbench.sources.index import build_index
 print("begun", flush=True)
 def told(done, total):

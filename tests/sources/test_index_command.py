@@ -29,7 +29,7 @@ from releases_more import (
 )
 
 from afbench.shipped import shipped
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
 
 RELEASES = {
     "columbia": build_columbia,

@@ -14,8 +14,8 @@ from releases_more import forged_pixels, marked, put_mask, put_picture
 
 from afbench.core import UsageError
 from afbench.sources.layouts import lists
-from afbench.sources.listing import find_entries
-from afbench.sources.names import sample_id
+from afbench.sources.release_files import find_entries
+from afbench.sources.sample_names import sample_id
 
 FILES = ("Tp/a.jpg", "Tp/b.tif", "Au/c.jpg", "Gt/a_gt.png", "Gt/b_gt.png")
 

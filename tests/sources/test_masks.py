@@ -12,9 +12,9 @@ from PIL import Image
 from releases import DARK_GREEN, DARK_RED, GREEN, RED, edge_mask, encoded, half_mask, photograph, put
 
 from afbench.core import BadSample
-from afbench.sources.entry import Entry, SourceOptions
-from afbench.sources.masks import MASK_RULES
-from afbench.sources.reading import read_entry
+from afbench.sources.entry_reader import read_entry
+from afbench.sources.mask_rules import MASK_RULES
+from afbench.sources.source_entry import SourceEntry, SourceOptions
 
 LEVELS = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
@@ -124,7 +124,7 @@ def test_what_has_no_hue_is_forged_on_neither_side(tmp_path):
     put(tmp_path, "m.png", Image.fromarray(colours))
     masks = [
         read_entry(
-            tmp_path, Entry("i", "i.png", ("m.png",), "green"), SourceOptions(invert=invert)
+            tmp_path, SourceEntry("i", "i.png", ("m.png",), "green"), SourceOptions(invert=invert)
         ).sample.mask
         for invert in (False, True)
     ]

@@ -3,9 +3,9 @@
 import numpy as np
 from releases import build_misd, half_mask, listing, put, survey
 
-from afbench.sources.entry import SourceOptions
+from afbench.sources.entry_reader import read_entry
 from afbench.sources.layouts import misd
-from afbench.sources.reading import read_entry
+from afbench.sources.source_entry import SourceOptions
 
 
 def by_id(root):

@@ -5,8 +5,8 @@ from releases import survey
 from releases_more import NIST_HEADER, build_nist16, forged_pixels, list_entries, marked, nist_row
 
 from afbench.core import UsageError
-from afbench.sources.entry import SourceOptions
 from afbench.sources.layouts import nist16
+from afbench.sources.source_entry import SourceOptions
 
 TABLE = "reference/manipulation/NC2016-manipulation-ref.csv"
 

@@ -8,8 +8,8 @@ from releases import build_casia_v2, build_columbia, half_mask, photograph, put
 from afbench.core import BadSample, UsageError
 from afbench.plan import parse_source
 from afbench.sources import SourceOptions, find_sources, open_source
-from afbench.sources.facts import index_text
 from afbench.sources.index import build_index, count_source
+from afbench.sources.index_records import index_text
 from afbench.sources.layouts import LAYOUTS
 
 

@@ -9,11 +9,11 @@ from releases import half_mask, photograph, put
 
 from afbench.core import BadSample, ReadOptions, UsageError
 from afbench.images import TRANSPARENT
-from afbench.sources.entry import Entry, SourceOptions
-from afbench.sources.facts import Index, index_text
+from afbench.sources.entry_reader import read_entry
 from afbench.sources.index import build_index
-from afbench.sources.masks import MASK_RULES, rule_for
-from afbench.sources.reading import read_entry
+from afbench.sources.index_records import Index, index_text
+from afbench.sources.mask_rules import MASK_RULES, rule_for
+from afbench.sources.source_entry import SourceEntry, SourceOptions
 
 HALF = np.asarray(half_mask(share=0.5))
 
@@ -47,7 +47,7 @@ def framed(alpha=220, size=(48, 32)):
 def read(root, mask, options=ReadOptions(), *, image=None, rule="white", invert=False):  # noqa: B008 frozen
     put(root, "i.png", image or photograph(1))
     put(root, "m.png", mask)
-    entry = Entry("i", "i.png", ("m.png",), rule=rule)
+    entry = SourceEntry("i", "i.png", ("m.png",), rule=rule)
     return read_entry(root, entry, SourceOptions(invert=invert, read=options)).sample
 
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from afbench.core import UsageError
-from afbench.sources.entry import Entry
+from afbench.sources.source_entry import SourceEntry
 
 LAYOUTS: dict[str, str] = {
     name: f"{__name__}.{'lists' if name == 'list' else name}"
@@ -41,7 +41,7 @@ class LayoutModule(Protocol):
 
     EXPECTS: str
 
-    def entries(self, paths: Sequence[str], read_text: Callable[[str], str], /) -> list[Entry]: ...
+    def entries(self, paths: Sequence[str], read_text: Callable[[str], str], /) -> list[SourceEntry]: ...
 
 
 def load_layout(name: str) -> LayoutModule:

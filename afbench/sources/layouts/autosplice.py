@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
+from afbench.sources.source_entry import SourceEntry
 
 from .files import is_mask_folder, pair, pictures, settle
 
@@ -20,18 +20,20 @@ _FORGED = re.compile(r"forged([^a-z0-9].*)?")
 _MASK = re.compile(r"(.+)_mask", re.IGNORECASE)
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """The forgeries of every quality with the mask they share, and the photographs."""
     forged, authentic, masks = [], [], []
     for picture in pictures(paths):
         photograph = picture.stem.partition("_")[0]
         if _FORGED.fullmatch(picture.folder):
-            known_as = sample_id(f"{picture.folders[-1]}/{picture.stem}")
-            forged.append((photograph, Entry(known_as, picture.path, rule="white_above_0", group=photograph)))
+            entry_id = sample_id(f"{picture.folders[-1]}/{picture.stem}")
+            forged.append(
+                (photograph, SourceEntry(entry_id, picture.path, rule="white_above_0", group=photograph))
+            )
         elif is_mask_folder(picture.folder):
             if mask := _MASK.fullmatch(picture.stem):
                 masks.append((mask[1], picture.path, sample_id(picture.stem)))
         elif picture.folder == "authentic":
-            known_as = sample_id(f"{picture.folders[-1]}/{picture.stem}")
-            authentic.append(Entry(known_as, picture.path, label="authentic", group=photograph))
+            entry_id = sample_id(f"{picture.folders[-1]}/{picture.stem}")
+            authentic.append(SourceEntry(entry_id, picture.path, label="authentic", group=photograph))
     return settle([*pair(forged, masks), *authentic]) if forged else []

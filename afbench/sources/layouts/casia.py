@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
+from afbench.sources.source_entry import SourceEntry
 
 from .files import Picture, is_mask_folder, pair, pictures, settle
-from .known import duplicates, renames
-from .photographs import connect
+from .photograph_groups import group_photographs
+from .release_faults import duplicates, renames
 
 KINDS = {"s": "copy_move", "d": "splice"}
 """A forgery from the same photograph, or from a different one."""
@@ -22,44 +22,44 @@ _PHOTOGRAPH = re.compile(r"(?<=_)([a-z]{3})_?(\d{3,6})(?=_|$)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Release:
-    """How one release names its files; patterns are of corrected stems. ``others`` begin names of its sister."""
+    """How one release names its files; patterns are of corrected stems. names of its sister release begin with ``sister_prefix``."""
 
     name: str
     forged: re.Pattern[str]
     authentic: re.Pattern[str]
     folders: tuple[str, ...]
-    others: str
+    sister_prefix: str
 
 
-def read_release(release: Release, paths: Sequence[str]) -> list[Entry]:
+def read_release(release: Release, paths: Sequence[str]) -> list[SourceEntry]:
     """Pair a release's forged images and masks by corrected stem, and list its authentic images."""
-    forged: list[tuple[str, Entry]] = []
+    forged: list[tuple[str, SourceEntry]] = []
     masks: dict[str, list[Picture]] = {}
-    others: list[Entry] = []
+    other_entries: list[SourceEntry] = []
     homes: dict[str, str] = {}
     for picture in pictures(paths):
         stem = corrected(release.name, _GT.sub("", picture.stem))
-        key, known_as = stem.lower(), sample_id(stem)
+        key, entry_id = stem.lower(), sample_id(stem)
         match = release.forged.fullmatch(stem)
         if _is_mask(picture):
             if match:
                 masks.setdefault(key, []).append(picture)
         elif match:
-            forged.append((key, Entry(known_as, picture.path, kind=KINDS[match[1].lower()])))
+            forged.append((key, SourceEntry(entry_id, picture.path, kind=KINDS[match[1].lower()])))
             homes[key] = picture.folder
         elif release.authentic.fullmatch(stem):
-            others.append(Entry(known_as, picture.path, label="authentic"))
-        elif picture.folder in release.folders and not key.startswith(release.others):
+            other_entries.append(SourceEntry(entry_id, picture.path, label="authentic"))
+        elif picture.folder in release.folders and not key.startswith(release.sister_prefix):
             detail = f"no name of {release.name}"
-            others.append(Entry(known_as, picture.path, problem="unknown_name", detail=detail))
+            other_entries.append(SourceEntry(entry_id, picture.path, problem="unknown_name", detail=detail))
     if not forged and not masks:
         return []
-    chosen = [
+    matching_masks = [
         (key, mask.path, sample_id(corrected(release.name, _GT.sub("", mask.stem))))
         for key, candidates in masks.items()
         for mask in _best(candidates, homes.get(key, ""))
     ]
-    return _grouped(release.name, settle([*pair(forged, chosen), *others]))
+    return _grouped(release.name, settle([*pair(forged, matching_masks), *other_entries]))
 
 
 def _is_mask(picture: Picture) -> bool:
@@ -89,19 +89,19 @@ def _best(masks: list[Picture], home: str) -> list[Picture]:
     return masks
 
 
-def _grouped(release: str, entries: list[Entry]) -> list[Entry]:
+def _grouped(release: str, entries: list[SourceEntry]) -> list[SourceEntry]:
     """Give each entry the group of its photographs, and mark authentic photographs that come again."""
-    twice = duplicates(release)
-    shown = {entry.sample_id.lower() for entry in entries}
-    used = {entry.sample_id: photographs(entry.sample_id) for entry in entries}
-    same = [photographs(first) + photographs(second) for second, first in twice.items()]
-    groups = connect([*used.values(), *same])
-    found = []
+    first_stems = duplicates(release)
+    ids_in_release = {entry.sample_id.lower() for entry in entries}
+    photograph_ids = {entry.sample_id: photographs(entry.sample_id) for entry in entries}
+    duplicate_links = [photographs(first) + photographs(second) for second, first in first_stems.items()]
+    groups = group_photographs([*photograph_ids.values(), *duplicate_links])
+    grouped_entries = []
     for entry in entries:
-        ids = used[entry.sample_id]
+        ids = photograph_ids[entry.sample_id]
         grouped = replace(entry, group=groups[ids[0]] if ids else entry.sample_id)
-        first = twice.get(entry.sample_id.lower())
-        if first in shown and not entry.problem:
+        first = first_stems.get(entry.sample_id.lower())
+        if first in ids_in_release and not entry.problem:
             grouped = replace(grouped, problem="duplicate_content", detail=f"the photograph of {first}")
-        found.append(grouped)
-    return found
+        grouped_entries.append(grouped)
+    return grouped_entries

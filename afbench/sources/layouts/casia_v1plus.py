@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
+from afbench.sources.source_entry import SourceEntry
 
 from .casia import read_release
 from .casia_v1 import RELEASE
@@ -17,13 +17,13 @@ from .files import pictures, settle
 EXPECTS = "the Tp folder and masks of casia_v1, and corel-1k/training_set/<class>/*.jpg"
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """The forged entries of ``casia_v1``, and one authentic entry for each photograph of Corel's training set."""
     forged = [entry for entry in read_release(RELEASE, paths) if entry.label == "forged"]
     corel = []
     for picture in pictures(paths):
-        above = [folder.lower() for folder in picture.folders]
-        if any(name.startswith("corel") for name in above) and "training_set" in above:
+        folder_names = [folder.lower() for folder in picture.folders]
+        if any(name.startswith("corel") for name in folder_names) and "training_set" in folder_names:
             name = sample_id(f"corel/{picture.folders[-1]}/{picture.stem}")
-            corel.append(Entry(name, picture.path, label="authentic", group=name))
+            corel.append(SourceEntry(name, picture.path, label="authentic", group=name))
     return settle([*forged, *corel]) if forged else []

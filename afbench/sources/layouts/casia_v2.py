@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from afbench.sources.entry import Entry
+from afbench.sources.source_entry import SourceEntry
 
 from .casia import Release, read_release
 
@@ -20,10 +20,10 @@ RELEASE = Release(
     forged=re.compile(r"Tp_([DS])_[A-Z]{3}_[A-Z]_[A-Z]_[a-z]{3}\d{4,5}_[a-z]{3}\d{4,5}_\d{5}", re.IGNORECASE),
     authentic=re.compile(r"Au_[a-z]{3}_\d{5}", re.IGNORECASE),
     folders=("tp",),
-    others="sp_",
+    sister_prefix="sp_",
 )
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """Forged images with their masks, and the authentic ones; photographs in common make a group."""
     return read_release(RELEASE, paths)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
+from afbench.sources.source_entry import SourceEntry
 
 from .files import is_mask_folder, pair, pictures, settle
 
@@ -21,19 +21,19 @@ _MASK = re.compile(r".+_(\d+)_mask|glide_inpainting_val2017_(\d+)_up(?:_mask)?",
 _REAL = re.compile(r".+_(\d+)", re.IGNORECASE)
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """The painted images with their masks and the photographs; both of one COCO id share a group."""
     forged, authentic, masks = [], [], []
     for picture in pictures(paths):
-        known_as = sample_id(picture.stem)
+        entry_id = sample_id(picture.stem)
         if is_mask_folder(picture.folder):
             if mask := _MASK.fullmatch(picture.stem):
-                masks.append((_coco_id(mask[1] or mask[2]), picture.path, known_as))
+                masks.append((_coco_id(mask[1] or mask[2]), picture.path, entry_id))
         elif fake := _FAKE.fullmatch(picture.stem):
             key = _coco_id(fake[1])
-            forged.append((key, Entry(known_as, picture.path, rule="white_above_0", group=key)))
+            forged.append((key, SourceEntry(entry_id, picture.path, rule="white_above_0", group=key)))
         elif picture.folder in ("real", "authentic") and (real := _REAL.fullmatch(picture.stem)):
-            authentic.append(Entry(known_as, picture.path, label="authentic", group=_coco_id(real[1])))
+            authentic.append(SourceEntry(entry_id, picture.path, label="authentic", group=_coco_id(real[1])))
     return settle([*pair(forged, masks), *authentic]) if forged else []
 
 

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
+from afbench.sources.source_entry import SourceEntry
 
 from .files import is_mask_folder, pair, pictures, settle
 
@@ -28,29 +28,37 @@ _REDRAWN = re.compile(rf"(?:{_CAMERA})_.*_(gt|mask)", re.IGNORECASE)
 _FOLDERS = ("4cam_splc", "4cam_auth")
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """Splices with their masks, and the photographs of single cameras as authentic."""
-    forged, masks, redrawn, others = [], [], [], []
+    forged, masks, copied_masks, other_entries = [], [], [], []
     for picture in pictures(paths):
-        known_as = sample_id(picture.stem)
+        entry_id = sample_id(picture.stem)
         if mask := _EDGEMASK.fullmatch(picture.stem):
             if _SPLICE.fullmatch(mask[1]) and not mask[2]:
                 masks.append((mask[1].lower(), picture.path, sample_id(mask[1])))
         elif is_mask_folder(picture.folder) or _REDRAWN.fullmatch(picture.stem):
             stem = _ENDING.sub("", picture.stem)
             if _SPLICE.fullmatch(stem):
-                redrawn.append((stem.lower(), picture.path, sample_id(stem)))
+                copied_masks.append((stem.lower(), picture.path, sample_id(stem)))
         elif splice := _SPLICE.fullmatch(picture.stem):
-            entry = Entry(known_as, picture.path, rule="green", group=splice[1].lower(), kind="splice")
+            entry = SourceEntry(entry_id, picture.path, rule="green", group=splice[1].lower(), kind="splice")
             forged.append((picture.stem.lower(), entry))
         elif camera := _AUTHENTIC.fullmatch(picture.stem):
-            others.append(Entry(known_as, picture.path, label="authentic", group=camera[1].lower()))
-        elif picture.folder in _FOLDERS:
-            others.append(
-                Entry(known_as, picture.path, problem="unknown_name", detail="no name of two cameras")
+            other_entries.append(
+                SourceEntry(entry_id, picture.path, label="authentic", group=camera[1].lower())
             )
-    own = {key for key, _, _ in masks}
-    redrawn = [mask for mask in redrawn if mask[0] not in own]
-    grey = {key for key, _, _ in redrawn}
-    forged = [(key, replace(entry, rule="green_or_white") if key in grey else entry) for key, entry in forged]
-    return settle([*pair(forged, [*masks, *redrawn]), *others]) if forged or masks or redrawn else []
+        elif picture.folder in _FOLDERS:
+            other_entries.append(
+                SourceEntry(entry_id, picture.path, problem="unknown_name", detail="no name of two cameras")
+            )
+    released_keys = {key for key, _, _ in masks}
+    copied_masks = [mask for mask in copied_masks if mask[0] not in released_keys]
+    copied_keys = {key for key, _, _ in copied_masks}
+    forged = [
+        (key, replace(entry, rule="green_or_white") if key in copied_keys else entry) for key, entry in forged
+    ]
+    return (
+        settle([*pair(forged, [*masks, *copied_masks]), *other_entries])
+        if forged or masks or copied_masks
+        else []
+    )

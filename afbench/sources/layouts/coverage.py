@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
+from afbench.sources.source_entry import SourceEntry
 
 from .files import is_mask_folder, pair, pictures, settle
 
@@ -20,17 +20,17 @@ _IMAGE = re.compile(r"(\d{1,3})(t?)", re.IGNORECASE)
 _MASK = re.compile(r"(\d{1,3})forged", re.IGNORECASE)
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """The forged images with their masks and the originals; an original shares its copy's group."""
     forged, authentic, masks = [], [], []
     for picture in pictures(paths):
         if mask := _MASK.fullmatch(picture.stem):
             masks.append((mask[1], picture.path, sample_id(picture.stem)))
         elif (image := _IMAGE.fullmatch(picture.stem)) and not is_mask_folder(picture.folder):
-            known_as, number = sample_id(picture.stem), image[1]
+            entry_id, number = sample_id(picture.stem), image[1]
             if image[2]:
-                forged.append((number, Entry(known_as, picture.path, group=number, kind="copy_move")))
+                forged.append((number, SourceEntry(entry_id, picture.path, group=number, kind="copy_move")))
             else:
-                authentic.append(Entry(known_as, picture.path, label="authentic", group=number))
+                authentic.append(SourceEntry(entry_id, picture.path, label="authentic", group=number))
     # plain numbers alone could be anybody's
     return settle([*pair(forged, masks), *authentic]) if forged or masks else []

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
+from afbench.sources.source_entry import SourceEntry
 
 from .files import is_mask_folder, pair, pictures, settle
 
@@ -19,23 +19,23 @@ EXPECTS = "DSO-1/splicing-01.png, ... with DSO-1-Fake-Images-Masks/splicing-01.p
 _NAME = re.compile(r"(splicing|normal)-\d+", re.IGNORECASE)
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """The spliced images with their masks, and the normal ones."""
     forged, authentic, masks = [], [], []
     for picture in pictures(paths):
         name = _NAME.fullmatch(picture.stem)
         if name is None:
             continue
-        known_as, key, spliced = (
+        entry_id, key, spliced = (
             sample_id(picture.stem),
             picture.stem.lower(),
             name[1].lower() == "splicing",
         )
         if is_mask_folder(picture.folder):
-            masks += [(key, picture.path, known_as)] if spliced else []
+            masks += [(key, picture.path, entry_id)] if spliced else []
         elif spliced:
-            entry = Entry(known_as, picture.path, rule="black_at_0", group=known_as, kind="splice")
+            entry = SourceEntry(entry_id, picture.path, rule="black_at_0", group=entry_id, kind="splice")
             forged.append((key, entry))
         else:
-            authentic.append(Entry(known_as, picture.path, label="authentic", group=known_as))
+            authentic.append(SourceEntry(entry_id, picture.path, label="authentic", group=entry_id))
     return settle([*pair(forged, masks), *authentic])

@@ -6,8 +6,8 @@ import re
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import is_picture, stem
+from afbench.sources.sample_names import is_picture, stem
+from afbench.sources.source_entry import SourceEntry
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Picture:
 
 def pictures(paths: Iterable[str]) -> list[Picture]:
     """Every picture once, in order of path."""
-    found = sorted({path for path in paths if is_picture(path)})
-    return [Picture(path, tuple(path.split("/")[:-1]), stem(path)) for path in found]
+    picture_paths = sorted({path for path in paths if is_picture(path)})
+    return [Picture(path, tuple(path.split("/")[:-1]), stem(path)) for path in picture_paths]
 
 
 def is_mask_folder(name: str) -> bool:
@@ -36,7 +36,9 @@ def is_mask_folder(name: str) -> bool:
     return letters == "gt" or "mask" in letters or "groundtruth" in letters
 
 
-def pair(images: Iterable[tuple[Hashable, Entry]], masks: Iterable[tuple[Hashable, str, str]]) -> list[Entry]:
+def pair(
+    images: Iterable[tuple[Hashable, SourceEntry]], masks: Iterable[tuple[Hashable, str, str]]
+) -> list[SourceEntry]:
     """Give every image the one mask of its key.
 
     Args:
@@ -48,50 +50,50 @@ def pair(images: Iterable[tuple[Hashable, Entry]], masks: Iterable[tuple[Hashabl
     by_key: dict[Hashable, list[tuple[str, str]]] = {}
     for key, path, leftover_id in masks:
         by_key.setdefault(key, []).append((path, leftover_id))
-    used: set[Hashable] = set()
-    found: list[Entry] = []
+    image_keys: set[Hashable] = set()
+    paired: list[SourceEntry] = []
     for key, entry in images:
-        used.add(key)
+        image_keys.add(key)
         files = tuple(path for path, _ in by_key.get(key, ()))
         if len(files) == 1:
-            found.append(replace(entry, masks=files))
+            paired.append(replace(entry, masks=files))
         elif files:
-            found.append(replace(entry, problem="ambiguous_mask", detail=some(files)))
+            paired.append(replace(entry, problem="ambiguous_mask", detail=quoted_names(files)))
         else:
-            found.append(replace(entry, problem="missing_mask", detail="no mask of its name"))
-    for key in by_key.keys() - used:
-        found += [
-            Entry(leftover_id, None, (path,), problem="missing_image", detail=f"only its mask {path!r}")
+            paired.append(replace(entry, problem="missing_mask", detail="no mask of its name"))
+    for key in by_key.keys() - image_keys:
+        paired += [
+            SourceEntry(leftover_id, None, (path,), problem="missing_image", detail=f"only its mask {path!r}")
             for path, leftover_id in by_key[key]
         ]
-    return found
+    return paired
 
 
-def settle(entries: Iterable[Entry]) -> list[Entry]:
+def settle(entries: Iterable[SourceEntry]) -> list[SourceEntry]:
     """Sort by id; images that share one become a single ``ambiguous_name``, since nobody can tell which is meant.
 
     What has no image of its own never takes an image's id from it.
     """
-    everything = list(entries)
-    of_images = {entry.sample_id for entry in everything if entry.image}
-    by_id: dict[str, list[Entry]] = {}
-    for entry in everything:
-        taken = not entry.image and entry.sample_id in of_images
-        sample_id = f"{entry.sample_id}-without-image" if taken else entry.sample_id
+    all_entries = list(entries)
+    of_images = {entry.sample_id for entry in all_entries if entry.image}
+    by_id: dict[str, list[SourceEntry]] = {}
+    for entry in all_entries:
+        is_taken = not entry.image and entry.sample_id in of_images
+        sample_id = f"{entry.sample_id}-without-image" if is_taken else entry.sample_id
         by_id.setdefault(sample_id, []).append(replace(entry, sample_id=sample_id))
-    return [_one(by_id[sample_id]) for sample_id in sorted(by_id)]
+    return [_single_entry(by_id[sample_id]) for sample_id in sorted(by_id)]
 
 
-def _one(same: Sequence[Entry]) -> Entry:
-    images = [entry for entry in same if entry.image]
-    if len(same) == 1 or not images:
-        return same[0]
+def _single_entry(candidates: Sequence[SourceEntry]) -> SourceEntry:
+    images = [entry for entry in candidates if entry.image]
+    if len(candidates) == 1 or not images:
+        return candidates[0]
     forged = [entry for entry in images if entry.label == "forged"]
     names = [entry.image for entry in images if entry.image]
-    return replace((forged or images)[0], masks=(), problem="ambiguous_name", detail=some(names))
+    return replace((forged or images)[0], masks=(), problem="ambiguous_name", detail=quoted_names(names))
 
 
-def some(names: Sequence[str]) -> str:
+def quoted_names(names: Sequence[str]) -> str:
     """The first two names, quoted, and how many more there are."""
-    more = f" and {len(names) - 2} more" if len(names) > 2 else ""
-    return " and ".join(repr(name) for name in names[:2]) + more
+    remainder = f" and {len(names) - 2} more" if len(names) > 2 else ""
+    return " and ".join(repr(name) for name in names[:2]) + remainder

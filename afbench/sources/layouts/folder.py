@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import is_picture, relative_stem, sample_id
-from afbench.sources.names import stem as stem_of
+from afbench.sources.sample_names import is_picture, relative_stem, sample_id
+from afbench.sources.sample_names import stem as stem_of
+from afbench.sources.source_entry import SourceEntry
 
 from .files import is_mask_folder, settle
 
@@ -43,33 +43,39 @@ class _Stems(NamedTuple):
     masks: dict[str, list[str]]
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """Pair every image with the mask of the same relative stem.
 
     An image without a mask, a mask without an image, and names that cannot be told apart keep their reason.
     """
-    every = [_stems(paths, IMAGE_FOLDERS), _stems(paths, FORGED_FOLDERS), _beside(paths)]
-    whole = [one for one in every if one.images and one.masks]
+    pairings = [_stems(paths, IMAGE_FOLDERS), _stems(paths, FORGED_FOLDERS), _stems_of_one_folder(paths)]
+    complete = [pairing for pairing in pairings if pairing.images and pairing.masks]
     # without any mask at all, what has images says best what is missing
-    images, masks = next(iter([*whole, *(one for one in every[:2] if one.images), _Stems({}, {})]))
-    found: list[Entry] = []
+    images, masks = next(
+        iter([*complete, *(pairing for pairing in pairings[:2] if pairing.images), _Stems({}, {})])
+    )
+    listed_entries: list[SourceEntry] = []
     matches = _matches(images, masks)
-    for stem, same in images.items():
-        found.append(_entry(stem, same, [path for match in matches[stem] for path in masks[match]]))
-    used = {match for some in matches.values() for match in some}
-    listed = {entry.sample_id for entry in found}
-    for stem in sorted(masks.keys() - used):
-        known_as = sample_id(stem)
-        if known_as not in listed:
-            listed.add(known_as)
+    for stem, image_paths in images.items():
+        listed_entries.append(
+            _entry(stem, image_paths, [path for match in matches[stem] for path in masks[match]])
+        )
+    matched_stems = {match for mask_stems in matches.values() for match in mask_stems}
+    listed_ids = {entry.sample_id for entry in listed_entries}
+    for stem in sorted(masks.keys() - matched_stems):
+        entry_id = sample_id(stem)
+        if entry_id not in listed_ids:
+            listed_ids.add(entry_id)
             detail = "a mask without an image of its stem"
-            found.append(Entry(known_as, None, tuple(masks[stem]), problem="missing_image", detail=detail))
-    return settle(found) if images else []
+            listed_entries.append(
+                SourceEntry(entry_id, None, tuple(masks[stem]), problem="missing_image", detail=detail)
+            )
+    return settle(listed_entries) if images else []
 
 
 def _matches(images: Mapping[str, object], masks: Mapping[str, object]) -> dict[str, list[str]]:
     """Stems of masks by stem of image: exactly, else in any case where no other image can be meant."""
-    found = {
+    matches = {
         # a mask of an image's very own name belongs to that image alone
         stem: [
             stem + ending
@@ -78,82 +84,87 @@ def _matches(images: Mapping[str, object], masks: Mapping[str, object]) -> dict[
         ]
         for stem in images
     }
-    used = {match for some in found.values() for match in some}
-    left: dict[str, list[str]] = {}
-    for mask in sorted(masks.keys() - used):
-        left.setdefault(mask.lower(), []).append(mask)
+    matched_masks = {mask for mask_stems in matches.values() for mask in mask_stems}
+    unmatched_masks: dict[str, list[str]] = {}
+    for mask in sorted(masks.keys() - matched_masks):
+        unmatched_masks.setdefault(mask.lower(), []).append(mask)
     folded = Counter(stem.lower() for stem in images)
-    for stem, some in found.items():
+    for stem, mask_stems in matches.items():
         low = stem.lower()
-        if not some and folded[low] == 1:
+        if not mask_stems and folded[low] == 1:
             endings = [ending for ending in MASK_ENDINGS if not (ending and low + ending in folded)]
-            some += [mask for ending in endings for mask in left.get(low + ending, ())]
-    return found
+            mask_stems += [mask for ending in endings for mask in unmatched_masks.get(low + ending, ())]
+    return matches
 
 
-def _entry(stem: str, images: list[str], masks: list[str]) -> Entry:
-    known_as, twice = sample_id(stem), "another file has the same stem"
+def _entry(stem: str, images: list[str], masks: list[str]) -> SourceEntry:
+    entry_id, same_stem = sample_id(stem), "another file has the same stem"
     if len(images) > 1:
-        return Entry(known_as, images[0], group=known_as, problem="ambiguous_name", detail=twice)
+        return SourceEntry(entry_id, images[0], group=entry_id, problem="ambiguous_name", detail=same_stem)
     if len(masks) > 1:
-        return Entry(known_as, images[0], group=known_as, problem="ambiguous_mask", detail=twice)
+        return SourceEntry(entry_id, images[0], group=entry_id, problem="ambiguous_mask", detail=same_stem)
     if not masks:
         detail = "no mask of its stem, with _mask or _gt behind it or without"
-        return Entry(known_as, images[0], group=known_as, problem="missing_mask", detail=detail)
+        return SourceEntry(entry_id, images[0], group=entry_id, problem="missing_mask", detail=detail)
     rule = "npz" if masks[0].lower().endswith(".npz") else "white"
-    return Entry(known_as, images[0], (masks[0],), rule=rule, group=known_as)
+    return SourceEntry(entry_id, images[0], (masks[0],), rule=rule, group=entry_id)
 
 
 def _stems(paths: Sequence[str], image_folders: Sequence[str]) -> _Stems:
     """What lies in folders of images and of masks, of the highest level that has either; in ``images`` and ``masks``
     alone where folders of these names are there."""
-    found = [one for path in sorted(set(paths)) if (one := _place(path, image_folders))]
-    highest = min((len(one.above) for one in found), default=0)
-    found = [one for one in found if len(one.above) == highest]
-    plain = {(one.above, one.folder) for one in found if one.folder in ("images", "masks")}
+    files = [file for path in sorted(set(paths)) if (file := _file_in_role(path, image_folders))]
+    highest_level = min((len(file.parents) for file in files), default=0)
+    files = [file for file in files if len(file.parents) == highest_level]
+    plain = {(file.parents, file.folder) for file in files if file.folder in ("images", "masks")}
     stems = _Stems({}, {})
-    for one in found:
-        masks = is_mask_folder(one.folder)
+    for file in files:
+        masks = is_mask_folder(file.folder)
         best = "masks" if masks else "images"
-        if one.folder == best or (one.above, best) not in plain:
+        if file.folder == best or (file.parents, best) not in plain:
             kind = stems.masks if masks else stems.images
-            kind.setdefault("/".join((*one.above, *one.below)), []).append(one.path)
+            kind.setdefault("/".join((*file.parents, *file.relative_parts)), []).append(file.path)
     return stems
 
 
-def _beside(paths: Sequence[str]) -> _Stems:
+def _stems_of_one_folder(paths: Sequence[str]) -> _Stems:
     """Images whose masks lie in the same folder, told by ``_mask`` or ``_gt`` behind the image's own stem."""
-    every: dict[str, list[str]] = {}
+    by_stem: dict[str, list[str]] = {}
     for path in sorted(set(paths)):
         if is_picture(path):
-            every.setdefault(relative_stem(path), []).append(path)
+            by_stem.setdefault(relative_stem(path), []).append(path)
     stems = _Stems({}, {})
-    folded = {stem.lower() for stem in every}
-    for stem, same in every.items():
+    folded = {stem.lower() for stem in by_stem}
+    for stem, files in by_stem.items():
         low = stem.lower()
-        ending = next((one for one in MASK_ENDINGS[:2] if low.endswith(one)), None)
-        masked = any(low + one in folded for one in MASK_ENDINGS[:2])
+        ending = next((suffix for suffix in MASK_ENDINGS[:2] if low.endswith(suffix)), None)
+        masked = any(low + suffix in folded for suffix in MASK_ENDINGS[:2])
         of_mask = ending is not None and (low.removesuffix(ending) in folded or not masked)
-        (stems.masks if of_mask else stems.images)[stem] = same
+        (stems.masks if of_mask else stems.images)[stem] = files
     return stems
 
 
-class _Place(NamedTuple):
+class _FileInRole(NamedTuple):
     """A picture or mask: the folders above the folder of its kind, that folder in lower case, and its stem below."""
 
     path: str
-    above: tuple[str, ...]
+    parents: tuple[str, ...]
     folder: str
-    below: tuple[str, ...]
+    relative_parts: tuple[str, ...]
 
 
-def _place(path: str, image_folders: Sequence[str]) -> _Place | None:
+def _file_in_role(path: str, image_folders: Sequence[str]) -> _FileInRole | None:
     *folders, _ = path.split("/")
     names = [folder.lower() for folder in folders]
-    at = next((at for at, name in enumerate(names) if name in image_folders or is_mask_folder(name)), None)
-    if at is None:
+    position = next(
+        (position for position, name in enumerate(names) if name in image_folders or is_mask_folder(name)),
+        None,
+    )
+    if position is None:
         return None
-    archive = is_mask_folder(names[at]) and path.lower().endswith(".npz")
+    archive = is_mask_folder(names[position]) and path.lower().endswith(".npz")
     if not is_picture(f"{path}.png" if archive else path):
         return None
-    return _Place(path, tuple(folders[:at]), names[at], (*folders[at + 1 :], stem_of(path)))
+    return _FileInRole(
+        path, tuple(folders[:position]), names[position], (*folders[position + 1 :], stem_of(path))
+    )

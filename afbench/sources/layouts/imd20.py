@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
+from afbench.sources.source_entry import SourceEntry
 
 from . import folder
 from .files import Picture, pair, pictures, settle
@@ -28,12 +28,14 @@ _ROLES = (*folder.IMAGE_FOLDERS, *folder.FORGED_FOLDERS, *_ORIGINALS)
 _ROLE = re.compile(r"(.+)_(mask|orig)", re.IGNORECASE)
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """Forgeries with the masks beside them, originals as authentic; ids are ``folder__stem``, in folders by role paths."""
-    found = [one for one in pictures(paths) if one.folders and _FOLDER.fullmatch(one.folder)]
-    forged, masks, others = [], [], []
-    homes = {one.folders for one in found if _ROLE.fullmatch(one.stem)}
-    for picture in found:
+    in_folders = [
+        picture for picture in pictures(paths) if picture.folders and _FOLDER.fullmatch(picture.folder)
+    ]
+    forged, masks, other_entries = [], [], []
+    homes = {picture.folders for picture in in_folders if _ROLE.fullmatch(picture.stem)}
+    for picture in in_folders:
         role = _ROLE.fullmatch(picture.stem)
         if picture.folders not in homes:
             continue
@@ -41,45 +43,52 @@ def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entr
             if _FORGED.fullmatch(role[1]):
                 masks.append((_key(picture, role[1]), picture.path, _id(picture, role[1])))
         elif role:
-            known_as = _id(picture, picture.stem)
-            others.append(Entry(known_as, picture.path, label="authentic", group=picture.folder))
+            entry_id = _id(picture, picture.stem)
+            other_entries.append(SourceEntry(entry_id, picture.path, label="authentic", group=picture.folder))
         elif _FORGED.fullmatch(picture.stem):
-            entry = Entry(_id(picture, picture.stem), picture.path, group=picture.folder)
+            entry = SourceEntry(_id(picture, picture.stem), picture.path, group=picture.folder)
             forged.append((_key(picture, picture.stem), entry))
         else:
-            known_as = _id(picture, picture.stem)
-            others.append(
-                Entry(known_as, picture.path, problem="unknown_name", detail="no name of a forgery")
+            entry_id = _id(picture, picture.stem)
+            other_entries.append(
+                SourceEntry(entry_id, picture.path, problem="unknown_name", detail="no name of a forgery")
             )
     paired = pair(forged, masks)
     if not any(entry.image and entry.masks for entry in paired) and (by_role := _by_role(paths)):
         return by_role
-    return settle([*paired, *others]) if masks else []
+    return settle([*paired, *other_entries]) if masks else []
 
 
-def _by_role(paths: Sequence[str]) -> list[Entry]:
+def _by_role(paths: Sequence[str]) -> list[SourceEntry]:
     """Forgeries, masks and originals in a folder each; [] if there are none."""
     forged = [_grouped(entry) for entry in folder.entries(paths, str)]
     if not any(entry.image and entry.masks for entry in forged):
         return []
-    others = []
+    other_entries = []
     for picture in pictures(paths):
-        at = next((at for at, name in enumerate(picture.folders) if name.lower() in _ORIGINALS), None)
-        if at is not None:
-            known_as = sample_id("/".join((*picture.folders[at + 1 :], picture.stem)))
-            others.append(_grouped(Entry(known_as, picture.path, label="authentic", group=known_as)))
-    taken = {entry.sample_id for entry in forged}
+        position = next(
+            (position for position, name in enumerate(picture.folders) if name.lower() in _ORIGINALS), None
+        )
+        if position is not None:
+            entry_id = sample_id("/".join((*picture.folders[position + 1 :], picture.stem)))
+            other_entries.append(
+                _grouped(SourceEntry(entry_id, picture.path, label="authentic", group=entry_id))
+            )
+    forged_ids = {entry.sample_id for entry in forged}
     renamed = [
-        replace(one, sample_id=f"{one.sample_id}-orig") if one.sample_id in taken else one for one in others
+        replace(entry, sample_id=f"{entry.sample_id}-orig") if entry.sample_id in forged_ids else entry
+        for entry in other_entries
     ]
     return settle([*forged, *renamed])
 
 
-def _grouped(entry: Entry) -> Entry:
+def _grouped(entry: SourceEntry) -> SourceEntry:
     """An entry with the group of the folder below its role, where the copy kept those of the release."""
     folders = (entry.image or "").split("/")[:-1]
-    at = next((at for at, name in enumerate(folders) if name.lower() in _ROLES), len(folders))
-    return replace(entry, group=folders[-1]) if folders[at + 1 :] else entry
+    position = next(
+        (position for position, name in enumerate(folders) if name.lower() in _ROLES), len(folders)
+    )
+    return replace(entry, group=folders[-1]) if folders[position + 1 :] else entry
 
 
 def _key(picture: Picture, stem: str) -> tuple[tuple[str, ...], str]:

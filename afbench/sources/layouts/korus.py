@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
+from afbench.sources.source_entry import SourceEntry
 
 from .files import Picture, is_mask_folder, pair, pictures, settle
 
@@ -20,23 +20,23 @@ EXPECTS = "Canon_60D/tampered-realistic/*.TIF with Canon_60D/ground-truth/*.PNG,
 _FORGED = re.compile(r"tampered([^a-z0-9].*)?")
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """The tampered images with their masks and the pristine ones; both of one name share a group."""
     forged, authentic, masks = [], [], []
     for picture in pictures(paths):
         key = ("/".join(picture.folders[:-1]), picture.stem)
         if _FORGED.fullmatch(picture.folder):
-            known_as = _known_as(picture)
-            entry = Entry(known_as, picture.path, rule="white_above_10", group=known_as)
+            entry_id = _entry_id(picture)
+            entry = SourceEntry(entry_id, picture.path, rule="white_above_10", group=entry_id)
             forged.append((key, entry))
         elif is_mask_folder(picture.folder):
-            masks.append((key, picture.path, _known_as(picture)))
+            masks.append((key, picture.path, _entry_id(picture)))
         elif picture.folder == "pristine":
-            known_as = _known_as(picture, "pristine")
-            authentic.append(Entry(known_as, picture.path, label="authentic", group=_known_as(picture)))
+            entry_id = _entry_id(picture, "pristine")
+            authentic.append(SourceEntry(entry_id, picture.path, label="authentic", group=_entry_id(picture)))
     return settle([*pair(forged, masks), *authentic]) if forged else []
 
 
-def _known_as(picture: Picture, *between: str) -> str:
+def _entry_id(picture: Picture, *between: str) -> str:
     """``camera__name``, or the name alone where the root is a camera's folder."""
     return sample_id("/".join([*picture.folders[-2:-1], *between, picture.stem]))

@@ -44,9 +44,13 @@ def read_header(name: str, fields: Sequence[str]) -> Columns | None:
         return None
     for role in ("image", "mask"):
         if roles.count(role) > 1:
-            named = " and ".join(repr(field) for field, one in zip(fields, roles, strict=True) if one == role)
+            column_names = " and ".join(
+                repr(field)
+                for field, role_of_field in zip(fields, roles, strict=True)
+                if role_of_field == role
+            )
             raise UsageError(
-                f"list {name!r}: its header names several columns of {role}s ({named}); keep one"
+                f"list {name!r}: its header names several columns of {role}s ({column_names}); keep one"
             )
     label = roles.index("label") if roles.count("label") == 1 else None
     return Columns(roles.index("image"), roles.index("mask"), label, len(fields))

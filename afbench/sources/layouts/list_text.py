@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from afbench.core import UsageError
-from afbench.sources.names import SUFFIXES
+from afbench.sources.sample_names import SUFFIXES
 
 from .list_header import Columns, read_header
 
@@ -41,22 +41,22 @@ class Reading(NamedTuple):
     mask: str | None
 
 
-class Line(NamedTuple):
+class ListLine(NamedTuple):
     """What a line may mean: its readings, and its label if it has one.
 
     ``certain``: the first reading stands even if its files are not there; otherwise only files can tell.
     """
 
-    where: str
+    position: str
     readings: tuple[Reading, ...]
     certain: bool
     label: int | None
 
 
-_ReadLine = Callable[[str, str], Line | None]
+_ReadListLine = Callable[[str, str], ListLine | None]
 
 
-def read_lines(name: str, text: str) -> list[Line]:
+def read_lines(name: str, text: str) -> list[ListLine]:
     """Every line of a list, in order; empty lines are none.
 
     Raises:
@@ -67,47 +67,47 @@ def read_lines(name: str, text: str) -> list[Line]:
         return _json_entries(name, text)
     # str.splitlines would also split at characters that names may hold
     lines = enumerate(re.split(r"\r\n|\n|\r", text), start=1)
-    numbered = [(number, line.strip(" ")) for number, line in lines if line.strip()]
-    columns = read_header(name, _split(numbered[0][1])) if numbered else None
-    separator = _separator(numbered[0][1]) if columns else None
+    numbered_lines = [(number, line.strip(" ")) for number, line in lines if line.strip()]
+    columns = read_header(name, _split(numbered_lines[0][1])) if numbered_lines else None
+    separator = _separator(numbered_lines[0][1]) if columns else None
     if separator != "\t":  # there a first field may be empty
-        numbered = [(number, line.strip()) for number, line in numbered]
-    header = numbered.pop(0)[1] if columns else ""
-    if not numbered:
+        numbered_lines = [(number, line.strip()) for number, line in numbered_lines]
+    header = numbered_lines.pop(0)[1] if columns else ""
+    if not numbered_lines:
         raise UsageError(f"list {name!r} is empty; {_FORMS}")
     if columns:
-        read: _ReadLine = partial(_row, columns, separator)
+        read_line: _ReadListLine = partial(_row, columns, separator)
         form = header.strip()[:120]
     else:
-        read, form = _form_of(name, *numbered[0])
-    return [_required(name, f"line {number}", line, read, form) for number, line in numbered]
+        read_line, form = _form_of(name, *numbered_lines[0])
+    return [_read_list_line(name, f"line {number}", line, read_line, form) for number, line in numbered_lines]
 
 
-def _form_of(name: str, number: int, first: str) -> tuple[_ReadLine, str]:
+def _form_of(name: str, number: int, first: str) -> tuple[_ReadListLine, str]:
     """How to read a list without a header by its first line, and what that form is called."""
     if _SPACED.fullmatch(first):
         return _spaced, "image mask label"
     # a comma may belong to a name, where what stands before it is none
-    before, comma, _ = first.partition(",")
-    if _PAIR.fullmatch(first) and not (comma and before.lower().endswith(SUFFIXES)):
+    first_field, comma, _ = first.partition(",")
+    if _PAIR.fullmatch(first) and not (comma and first_field.lower().endswith(SUFFIXES)):
         return _paired, "image mask"
     if "," in first:
         return _comma, "image,mask[,jpg]"
     raise UsageError(f"list {name!r} line {number}: {_FORMS}, found {first[:120]!r}")
 
 
-def _required(name: str, where: str, line: str, read: _ReadLine, form: str) -> Line:
-    found = read(where, line)
-    if found is None:
+def _read_list_line(name: str, position: str, line: str, read_line: _ReadListLine, form: str) -> ListLine:
+    parsed = read_line(position, line)
+    if parsed is None:
         raise UsageError(
-            f"list {name!r} {where}: expected '{form}' as in its first line, found {line[:120]!r}"
+            f"list {name!r} {position}: expected '{form}' as in its first line, found {line[:120]!r}"
         )
-    return found
+    return parsed
 
 
 def _separator(line: str) -> str | None:
     """What splits a header: a comma or a tab where it has one, else None for spaces."""
-    return next((one for one in (",", "\t") if one in line), None)
+    return next((separator for separator in (",", "\t") if separator in line), None)
 
 
 def _split(line: str) -> list[str]:
@@ -125,83 +125,85 @@ def _fields(line: str, separator: str) -> list[str]:
     return line.split(separator)
 
 
-def _row(columns: Columns, separator: str | None, where: str, line: str) -> Line | None:
+def _row(columns: Columns, separator: str | None, position: str, line: str) -> ListLine | None:
     """A line below a header. Names without quotes may hold separators: then their files decide, as without a header."""
     fields = _fields(line, separator) if separator else line.split()
-    plain: Line | None = None
+    plain: ListLine | None = None
     if columns.in_order and not (separator and _QUOTED.search(line)):
         spaced = _paired if columns.label is None else _spaced
-        plain = _comma(where, line) if separator == "," else spaced(where, line)
+        plain = _comma(position, line) if separator == "," else spaced(position, line)
     if len(fields) != columns.total:
         return plain
-    image, mask = (fields[at].strip() for at in (columns.image, columns.mask))
+    image, mask = (fields[column].strip() for column in (columns.image, columns.mask))
     label = fields[columns.label].strip() if columns.label is not None else ""
     if not image or (columns.label is not None and not _LABEL.fullmatch(label)):
         return None
     if not mask and not label:  # nothing says whether this is authentic, or lacks its mask
         return None
     readings = [_reading(image, mask or NO_MASK[0]), *(plain.readings if plain else ())]
-    return Line(where, tuple(dict.fromkeys(readings)), certain=True, label=int(label) if label else None)
+    return ListLine(
+        position, tuple(dict.fromkeys(readings)), certain=True, label=int(label) if label else None
+    )
 
 
-def _spaced(where: str, line: str) -> Line | None:
+def _spaced(position: str, line: str) -> ListLine | None:
     if not _SPACED.fullmatch(line):
         return None
     pair, label = line.rsplit(maxsplit=1)
-    return _at_gaps(where, pair, int(label))
+    return _split_at_gaps(position, pair, int(label))
 
 
-def _paired(where: str, line: str) -> Line | None:
+def _paired(position: str, line: str) -> ListLine | None:
     if not _PAIR.fullmatch(line):
         return None
-    return _at_gaps(where, line, None)
+    return _split_at_gaps(position, line, None)
 
 
-def _at_gaps(where: str, pair: str, label: int | None) -> Line:
+def _split_at_gaps(position: str, pair: str, label: int | None) -> ListLine:
     """Every way to split an image from a mask: at the only tab, or else at any gap."""
     gaps = list(re.finditer(r" *\t *", pair) if pair.count("\t") == 1 else re.finditer(r"[ \t]+", pair))
     readings = tuple(_reading(pair[: gap.start()], pair[gap.end() :]) for gap in gaps[:MAX_READINGS])
-    return Line(where, readings if len(gaps) <= MAX_READINGS else (), len(gaps) == 1, label)
+    return ListLine(position, readings if len(gaps) <= MAX_READINGS else (), len(gaps) == 1, label)
 
 
-def _comma(where: str, line: str) -> Line | None:
+def _comma(position: str, line: str) -> ListLine | None:
     quoted = bool(_QUOTED.search(line))
     fields = _fields(line, ",") if quoted else line.split(",")
     if len(fields) < 2 or not all(field.strip() for field in fields[:2]):
         return None
     if len(fields) > MAX_READINGS // 2:
-        return Line(where, (), certain=False, label=None)
+        return ListLine(position, (), certain=False, label=None)
     label = int(fields.pop()) if len(fields) > 2 and _LABEL.fullmatch(fields[-1].strip()) else None
     if quoted:
-        whole = [_reading(fields[0], fields[1])]
+        readings = [_reading(fields[0], fields[1])]
     else:
         # the last field may be the other copy of the image, or belong to a mask's name that holds commas
-        whole = [
+        readings = [
             _reading(",".join(fields[:middle]), ",".join(fields[middle:end]))
             for end in (len(fields) - 1, len(fields))
             for middle in range(1, end)
         ]
     if len(fields) > 2 and _LABEL.fullmatch(fields[0].strip()):  # rows may be counted
-        whole.append(_reading(fields[1], fields[2]))
-    return Line(where, tuple(dict.fromkeys(whole)), certain=quoted or len(fields) <= 3, label=label)
+        readings.append(_reading(fields[1], fields[2]))
+    return ListLine(position, tuple(dict.fromkeys(readings)), certain=quoted or len(fields) <= 3, label=label)
 
 
-def _json_entries(name: str, text: str) -> list[Line]:
+def _json_entries(name: str, text: str) -> list[ListLine]:
     try:
-        found = json.loads(text)
+        pairs = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(f"list {name!r} line {error.lineno}: no JSON ({error.msg}); {_FORMS}") from None
     except (RecursionError, ValueError):
         raise UsageError(f"list {name!r}: no JSON that can be read; {_FORMS}") from None
-    if not isinstance(found, list) or not found:
+    if not isinstance(pairs, list) or not pairs:
         raise UsageError(f"list {name!r} holds no list of pairs; {_FORMS}")
-    return [_json_entry(name, number, entry) for number, entry in enumerate(found, start=1)]
+    return [_json_entry(name, number, entry) for number, entry in enumerate(pairs, start=1)]
 
 
-def _json_entry(name: str, number: int, entry: object) -> Line:
+def _json_entry(name: str, number: int, entry: object) -> ListLine:
     match entry:
         case [str(image), str(mask)] if image and mask and not _SURROGATE.search(image + mask):
-            return Line(f"entry {number}", (_reading(image, mask),), certain=True, label=None)
+            return ListLine(f"entry {number}", (_reading(image, mask),), certain=True, label=None)
     raise UsageError(
         f'list {name!r} entry {number}: expected [image, mask or "Negative"], found {str(entry)[:120]!r}'
     )

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from afbench.core import UsageError
-from afbench.sources.entry import Entry
-from afbench.sources.names import relative_stem, sample_id
+from afbench.sources.sample_names import relative_stem, sample_id
+from afbench.sources.source_entry import SourceEntry
 
-from .files import settle, some
-from .list_text import Line, Reading, read_lines
-from .places import Places, place
+from .files import quoted_names, settle
+from .list_text import ListLine, Reading, read_lines
+from .path_lookup import PathLookup, path_below_root
 from .reroot import ABSOLUTE, foreign_prefix, without_prefix
 
 EXPECTS = "one list (.txt, .csv or .json) of 'image mask [label]', 'image,mask[,jpg]' or [[image, mask], ...]"
@@ -31,7 +31,7 @@ _NO_LIST = re.compile(r"(readme|licen[cs]e|terms|citation|changelog)\b.*", re.IG
 
 def entries(
     paths: Sequence[str], read_text: Callable[[str], str], *, root: Path | None = None
-) -> list[Entry]:
+) -> list[SourceEntry]:
     """What the only list of a folder names; in its folders, the list that lies highest.
 
     Raises:
@@ -41,7 +41,9 @@ def entries(
     highest = min((path.count("/") for path in lists), default=0)
     lists = [path for path in lists if path.count("/") == highest]
     if len(lists) > 1:
-        raise UsageError(f"source list: {len(lists)} lists ({some(lists)}); give the path of one of them")
+        raise UsageError(
+            f"source list: {len(lists)} lists ({quoted_names(lists)}); give the path of one of them"
+        )
     return entries_of(lists[0], paths, read_text, root=root) if lists else []
 
 
@@ -52,7 +54,7 @@ def _may_be_list(path: str) -> bool:
 
 def entries_of(
     list_path: str, paths: Sequence[str], read_text: Callable[[str], str], *, root: Path | None = None
-) -> list[Entry]:
+) -> list[SourceEntry]:
     """What one list names; paths are those of the files below the root, or at least in the folders it names.
 
     Absolute names are read as relative where they begin with the root's own path, or where their tails, behind a
@@ -62,31 +64,31 @@ def entries_of(
         UsageError: if the list is malformed, or none of its images is there.
     """
     lines = read_lines(list_path, read_text(list_path))
-    files = Places(paths)
+    files = PathLookup(paths)
     base = _base(list_path, lines, files, root)
-    there = partial(_is_there, base, files)
-    return _merge([(line, _entry(line, base, files)) for line in _relative(lines, root, base, there)])
+    is_file = partial(_is_file, base, files)
+    return _merge([(line, _entry(line, base, files)) for line in _relative(lines, root, base, is_file)])
 
 
-def _is_there(base: str, files: Places, name: str) -> bool:
-    return _found(base, name, files) is not None
+def _is_file(base: str, files: PathLookup, name: str) -> bool:
+    return _find_file(base, name, files) is not None
 
 
 def _relative(
-    lines: Sequence[Line], root: Path | None, base: str, there: Callable[[str], bool]
-) -> Sequence[Line]:
+    lines: Sequence[ListLine], root: Path | None, base: str, is_file: Callable[[str], bool]
+) -> Sequence[ListLine]:
     """The lines with absolute names below a folder made relative to it; ``there`` tells of a relative name whether it
     is a file."""
     if root is not None:
         folder = root / base
         for path in dict.fromkeys((folder.absolute(), folder.resolve())):
-            own = f"{path.as_posix().rstrip('/')}/"
-            lines = _renamed(lines, own, own)
-    images, masks = _images(lines), _masks(lines)
-    return _renamed(lines, foreign_prefix(images, there), foreign_prefix(masks, there))
+            root_prefix = f"{path.as_posix().rstrip('/')}/"
+            lines = _renamed(lines, root_prefix, root_prefix)
+    images, masks = _image_names(lines), _mask_names(lines)
+    return _renamed(lines, foreign_prefix(images, is_file), foreign_prefix(masks, is_file))
 
 
-def _renamed(lines: Sequence[Line], of_images: str, of_masks: str) -> Sequence[Line]:
+def _renamed(lines: Sequence[ListLine], of_images: str, of_masks: str) -> Sequence[ListLine]:
     """The lines with a prefix taken off the names of images, and another off those of masks."""
     if not of_images and not of_masks:
         return lines
@@ -94,116 +96,128 @@ def _renamed(lines: Sequence[Line], of_images: str, of_masks: str) -> Sequence[L
         line._replace(
             readings=tuple(
                 Reading(
-                    without_prefix(one.image, of_images),
-                    None if one.mask is None else without_prefix(one.mask, of_masks),
+                    without_prefix(reading.image, of_images),
+                    None if reading.mask is None else without_prefix(reading.mask, of_masks),
                 )
-                for one in line.readings
+                for reading in line.readings
             )
         )
         for line in lines
     ]
 
 
-def _images(lines: Sequence[Line]) -> list[str]:
+def _image_names(lines: Sequence[ListLine]) -> list[str]:
     return [reading.image for line in lines for reading in line.readings]
 
 
-def _masks(lines: Sequence[Line]) -> list[str]:
+def _mask_names(lines: Sequence[ListLine]) -> list[str]:
     return [reading.mask for line in lines for reading in line.readings if reading.mask]
 
 
-def _base(list_path: str, lines: Sequence[Line], files: Places, root: Path | None) -> str:
+def _base(list_path: str, lines: Sequence[ListLine], files: PathLookup, root: Path | None) -> str:
     folder = list_path.rpartition("/")[0]
     tried = {
-        base: _images(_relative(lines, root, base, partial(_is_there, base, files)))
+        base: _image_names(_relative(lines, root, base, partial(_is_file, base, files)))
         for base in (folder, folder.rpartition("/")[0])
     }
     for base, images in tried.items():
-        if any(_found(base, image, files) for image in images):
+        if any(_find_file(base, image, files) for image in images):
             return base
-    inside = [image for base, images in tried.items() for image in images if place(base, image)]
-    if not inside and (images := _images(lines)) and all(map(ABSOLUTE.match, images)):
+    paths_in_root = [
+        image for base, images in tried.items() for image in images if path_below_root(base, image)
+    ]
+    if not paths_in_root and (images := _image_names(lines)) and all(map(ABSOLUTE.match, images)):
         raise UsageError(
             f"list {list_path!r}: its paths are absolute (first: {images[0][:200]!r}), and no end of them is a file "
             "below the list's folder or the one above; make them relative to it, or put the list into the folder of the "
             "images"
         )
-    if not inside:
+    if not paths_in_root:
         return folder
     raise UsageError(
-        f"list {list_path!r}: no image it names is there (first: {inside[0]!r}), neither from its own folder nor from "
+        f"list {list_path!r}: no image it names is there (first: {paths_in_root[0]!r}), neither from its own folder nor from "
         "the folder above; give the folder its names begin in as the root"
     )
 
 
-def _found(base: str, name: str, files: Places) -> str | None:
-    path = place(base, name)
-    found = files.find(path) if path else []
-    return found[0] if len(found) == 1 else None
+def _find_file(base: str, name: str, files: PathLookup) -> str | None:
+    path = path_below_root(base, name)
+    matches = files.find(path) if path else []
+    return matches[0] if len(matches) == 1 else None
 
 
-def _entry(line: Line, base: str, files: Places) -> Entry:
-    reading = _chosen(line, base, files)
+def _entry(line: ListLine, base: str, files: PathLookup) -> SourceEntry:
+    reading = _readable_pair(line, base, files)
     if reading is None:
-        told = f"{line.where} can be split into image and mask in several ways"
-        return Entry(sample_id(line.where.replace(" ", "-")), None, problem="ambiguous_line", detail=told)
-    path = place(base, reading.image)
+        detail = f"{line.position} can be split into image and mask in several ways"
+        return SourceEntry(
+            sample_id(line.position.replace(" ", "-")), None, problem="ambiguous_line", detail=detail
+        )
+    path = path_below_root(base, reading.image)
     if path is None:
-        outside = f"{line.where} names {reading.image[:200]!r}"
-        return Entry(sample_id(relative_stem(reading.image)), None, problem="outside_root", detail=outside)
-    image = _found(base, reading.image, files)
-    known_as = _known_as(image or path, base)
+        detail = f"{line.position} names {reading.image[:200]!r}"
+        return SourceEntry(
+            sample_id(relative_stem(reading.image)), None, problem="outside_root", detail=detail
+        )
+    image = _find_file(base, reading.image, files)
+    entry_id = _entry_id(image or path, base)
     forged = line.label > 0 if line.label is not None else reading.mask is not None
-    entry = Entry(known_as, image, label="forged" if forged else "authentic", group=known_as)
+    entry = SourceEntry(entry_id, image, label="forged" if forged else "authentic", group=entry_id)
     if image is None:
-        return replace(entry, problem="missing_image", detail=f"{line.where} names {path!r}")
+        return replace(entry, problem="missing_image", detail=f"{line.position} names {path!r}")
     if not forged and reading.mask is not None:
-        told = f"{line.where} says authentic by its label, and names a mask"
-        return replace(entry, problem="ambiguous_line", detail=told)
-    return _with_mask(entry, line.where, base, reading.mask, files) if forged else entry
+        detail = f"{line.position} says authentic by its label, and names a mask"
+        return replace(entry, problem="ambiguous_line", detail=detail)
+    return _with_mask(entry, line.position, base, reading.mask, files) if forged else entry
 
 
-def _chosen(line: Line, base: str, files: Places) -> Reading | None:
-    there = [
+def _readable_pair(line: ListLine, base: str, files: PathLookup) -> Reading | None:
+    complete_readings = [
         reading
         for reading in line.readings
-        if _found(base, reading.image, files) and (reading.mask is None or _found(base, reading.mask, files))
+        if _find_file(base, reading.image, files)
+        and (reading.mask is None or _find_file(base, reading.mask, files))
     ]
-    if len(line.readings) == 1 or (line.certain and not there):
+    if len(line.readings) == 1 or (line.certain and not complete_readings):
         return line.readings[0]
-    return there[0] if len(there) == 1 else None
+    return complete_readings[0] if len(complete_readings) == 1 else None
 
 
-def _with_mask(entry: Entry, where: str, base: str, mask: str | None, files: Places) -> Entry:
+def _with_mask(
+    entry: SourceEntry, position: str, base: str, mask: str | None, files: PathLookup
+) -> SourceEntry:
     if mask is None:
         return replace(
-            entry, problem="missing_mask", detail=f"{where} says forged by its label, without a mask"
+            entry, problem="missing_mask", detail=f"{position} says forged by its label, without a mask"
         )
-    path = place(base, mask)
+    path = path_below_root(base, mask)
     if path is None:
-        return replace(entry, problem="outside_root", detail=f"{where} names {mask[:200]!r}")
-    found = _found(base, mask, files)
-    if found is None:
-        return replace(entry, problem="missing_mask", detail=f"{where} names {path!r}")
-    return replace(entry, masks=(found,), rule="npz" if found.lower().endswith(".npz") else "white")
+        return replace(entry, problem="outside_root", detail=f"{position} names {mask[:200]!r}")
+    mask_path = _find_file(base, mask, files)
+    if mask_path is None:
+        return replace(entry, problem="missing_mask", detail=f"{position} names {path!r}")
+    return replace(entry, masks=(mask_path,), rule="npz" if mask_path.lower().endswith(".npz") else "white")
 
 
-def _known_as(path: str, base: str) -> str:
+def _entry_id(path: str, base: str) -> str:
     return sample_id(relative_stem(path.removeprefix(f"{base}/") if base else path))
 
 
-def _merge(found: Sequence[tuple[Line, Entry]]) -> list[Entry]:
+def _merge(parsed_lines: Sequence[tuple[ListLine, SourceEntry]]) -> list[SourceEntry]:
     """A line that says the same again is the same sample; one that says otherwise of an image takes both out."""
-    by_image: dict[str, tuple[Line, Entry]] = {}
-    rest: list[Entry] = []
-    for line, entry in found:
+    by_image: dict[str, tuple[ListLine, SourceEntry]] = {}
+    rest: list[SourceEntry] = []
+    for line, entry in parsed_lines:
         if entry.image is None:
             rest.append(entry)
             continue
-        first, before = by_image.setdefault(entry.image, (line, entry))
-        if replace(before, detail="") != replace(entry, detail=""):
-            told = f"{first.where} and {line.where} say different things"
-            by_image[entry.image] = (first, replace(before, masks=(), problem="ambiguous_mask", detail=told))
+        first, previous = by_image.setdefault(entry.image, (line, entry))
+        if replace(previous, detail="") != replace(entry, detail=""):
+            detail = f"{first.position} and {line.position} say different things"
+            by_image[entry.image] = (
+                first,
+                replace(previous, masks=(), problem="ambiguous_mask", detail=detail),
+            )
     return settle([*(entry for _, entry in by_image.values()), *rest])
 
 
@@ -222,22 +236,22 @@ def open_list(file: Path, text: str) -> OpenList:
     Raises:
         UsageError: if the list is malformed.
     """
-    here = file.absolute()
-    lines = read_lines(here.name, text)
-    for root in (here.parent, here.parent.parent):
-        there = partial(_is_below, root)
-        readings = [reading for line in _relative(lines, root, "", there) for reading in line.readings]
+    list_file = file.absolute()
+    lines = read_lines(list_file.name, text)
+    for root in (list_file.parent, list_file.parent.parent):
+        is_file = partial(_is_below, root)
+        readings = [reading for line in _relative(lines, root, "", is_file) for reading in line.readings]
         names = [name for reading in readings for name in reading if name]
-        folders = {path.rpartition("/")[0] for name in names if (path := place("", name))}
+        folders = {path.rpartition("/")[0] for name in names if (path := path_below_root("", name))}
         paths = [path for folder in sorted(folders) for path in _files_in(root, folder)]
-        files = Places(paths)
-        if any(_found("", reading.image, files) for reading in readings):
-            return OpenList(root, here.relative_to(root).as_posix(), sorted(paths))
-    return OpenList(here.parent, here.name, [])
+        files = PathLookup(paths)
+        if any(_find_file("", reading.image, files) for reading in readings):
+            return OpenList(root, list_file.relative_to(root).as_posix(), sorted(paths))
+    return OpenList(list_file.parent, list_file.name, [])
 
 
 def _is_below(root: Path, name: str) -> bool:
-    path = place("", name)
+    path = path_below_root("", name)
     try:
         return path is not None and (root / path).is_file()
     except (OSError, ValueError):  # a name that no file can have
@@ -246,7 +260,9 @@ def _is_below(root: Path, name: str) -> bool:
 
 def _files_in(root: Path, folder: str) -> list[str]:
     try:
-        with os.scandir(root / folder) as found:
-            return [f"{folder}/{one.name}" if folder else one.name for one in found if one.is_file()]
+        with os.scandir(root / folder) as children:
+            return [
+                f"{folder}/{child.name}" if folder else child.name for child in children if child.is_file()
+            ]
     except OSError:  # a folder the list names and nobody has; its images are reported one by one
         return []

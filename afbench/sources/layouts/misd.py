@@ -10,12 +10,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from afbench.sources.entry import Entry
-from afbench.sources.names import sample_id
+from afbench.sources.sample_names import sample_id
+from afbench.sources.source_entry import SourceEntry
 
 from .casia import photographs
 from .files import Picture, pictures, settle
-from .photographs import connect
+from .photograph_groups import group_photographs
 
 EXPECTS = "Sp/Sp_*.png, Ground Truth Masks/<image>/masks/*.png, and Au/*.jpg"
 
@@ -23,41 +23,51 @@ _FORGED = re.compile(r"Sp_[DS](?:_[a-z]{3}_\d{3,6})+_\d+", re.IGNORECASE)
 _AUTHENTIC = re.compile(r"Au_.+", re.IGNORECASE)
 
 
-def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """Splices with all their masks, and the authentic photographs; photographs in common make a group."""
-    found = pictures(paths)
-    homes = {one.folders[:-1] for one in found if one.folder == "masks"}
-    inside = [one for one in found if one.folders[:-1] in homes and one.folder in ("masks", "images")]
-    masks = _masks(inside)
-    paths_inside = {one.path for one in inside}
-    images = [one for one in found if one.path not in paths_inside]
-    stems = {one.stem.lower() for one in images}
-    listed = [entry for one in images for entry in _image(one, masks.get(one.stem.lower(), []))]
+    all_pictures = pictures(paths)
+    homes = {picture.folders[:-1] for picture in all_pictures if picture.folder == "masks"}
+    mask_pictures = [
+        picture
+        for picture in all_pictures
+        if picture.folders[:-1] in homes and picture.folder in ("masks", "images")
+    ]
+    masks = _masks(mask_pictures)
+    mask_picture_paths = {picture.path for picture in mask_pictures}
+    images = [picture for picture in all_pictures if picture.path not in mask_picture_paths]
+    stems = {picture.stem.lower() for picture in images}
+    all_entries = [
+        entry for picture in images for entry in _image(picture, masks.get(picture.stem.lower(), []))
+    ]
     for name, files in (
         (name, files) for key, rows in masks.items() if key not in stems for name, files in rows
     ):
         detail = f"only its masks, {files[0]!r} and more"
-        listed.append(Entry(sample_id(name), None, files, problem="missing_image", detail=detail))
-    return settle(_grouped(listed)) if any(_FORGED.fullmatch(one.sample_id) for one in listed) else []
+        all_entries.append(SourceEntry(sample_id(name), None, files, problem="missing_image", detail=detail))
+    return (
+        settle(_grouped(all_entries))
+        if any(_FORGED.fullmatch(entry.sample_id) for entry in all_entries)
+        else []
+    )
 
 
-def _masks(inside: list[Picture]) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
+def _masks(mask_pictures: list[Picture]) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
     """Name and mask files of every per-image folder that is named after a splice or holds one's copy."""
-    found: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
+    masks: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     by_home: dict[tuple[str, ...], list[Picture]] = {}
-    for one in inside:
-        by_home.setdefault(one.folders[:-1], []).append(one)
-    for home, own in by_home.items():
-        names = [*home[-1:], *(one.stem for one in own if one.folder == "images")]
-        files = tuple(one.path for one in own if one.folder == "masks")
+    for picture in mask_pictures:
+        by_home.setdefault(picture.folders[:-1], []).append(picture)
+    for home, in_home in by_home.items():
+        names = [*home[-1:], *(picture.stem for picture in in_home if picture.folder == "images")]
+        files = tuple(picture.path for picture in in_home if picture.folder == "masks")
         name = next((name for name in names if _FORGED.fullmatch(name)), None)
         if name:
-            found.setdefault(name.lower(), []).append((name, files))
-    return found
+            masks.setdefault(name.lower(), []).append((name, files))
+    return masks
 
 
-def _image(picture: Picture, masks: list[tuple[str, tuple[str, ...]]]) -> list[Entry]:
-    entry = Entry(sample_id(picture.stem), picture.path, kind="splice")
+def _image(picture: Picture, masks: list[tuple[str, tuple[str, ...]]]) -> list[SourceEntry]:
+    entry = SourceEntry(sample_id(picture.stem), picture.path, kind="splice")
     if _FORGED.fullmatch(picture.stem):
         if len(masks) == 1:
             return [replace(entry, masks=masks[0][1])]
@@ -72,10 +82,10 @@ def _image(picture: Picture, masks: list[tuple[str, tuple[str, ...]]]) -> list[E
     return []
 
 
-def _grouped(entries: list[Entry]) -> list[Entry]:
-    used = [photographs(entry.sample_id) for entry in entries]
-    groups = connect(used)
+def _grouped(entries: list[SourceEntry]) -> list[SourceEntry]:
+    photograph_ids = [photographs(entry.sample_id) for entry in entries]
+    groups = group_photographs(photograph_ids)
     return [
         replace(entry, group=groups[ids[0]] if ids else entry.sample_id)
-        for entry, ids in zip(entries, used, strict=True)
+        for entry, ids in zip(entries, photograph_ids, strict=True)
     ]

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from afbench.core import UsageError
-from afbench.sources.entry import Entry, Label
-from afbench.sources.names import sample_id, stem
+from afbench.sources.sample_names import sample_id, stem
+from afbench.sources.source_entry import Label, SourceEntry
 
-from .files import Picture, is_mask_folder, pictures, settle, some
-from .places import Places, place
+from .files import Picture, is_mask_folder, pictures, quoted_names, settle
+from .path_lookup import PathLookup, path_below_root
 
 EXPECTS = "reference/manipulation/NC2016-manipulation-ref.csv with the probe/*.jpg and masks it names"
 
@@ -40,16 +40,16 @@ class _Row:
     kind: str
 
 
-def entries(paths: Sequence[str], read_text: Callable[[str], str]) -> list[Entry]:
+def entries(paths: Sequence[str], read_text: Callable[[str], str]) -> list[SourceEntry]:
     """Probes as the table names them, the world's photographs, and what lies there unnamed.
 
     Raises:
         UsageError: if the pictures of the release come without their table, or the table cannot be read.
     """
-    found = pictures(paths)
+    all_pictures = pictures(paths)
     tables = [path for path in paths if _TABLE.fullmatch(path)]
     if not tables:
-        if any(picture.stem.lower().startswith("nc2016_") for picture in found):
+        if any(picture.stem.lower().startswith("nc2016_") for picture in all_pictures):
             raise UsageError(
                 "source nist16: no NC2016-manipulation-ref.csv below the root, and only this table knows which mask "
                 "belongs to which probe; for masks renamed after their probes use the source list or folder"
@@ -57,13 +57,13 @@ def entries(paths: Sequence[str], read_text: Callable[[str], str]) -> list[Entry
         return []
     if len(tables) > 1:
         raise UsageError(
-            f"source nist16: {len(tables)} tables ({some(tables)}); give one release as the root"
+            f"source nist16: {len(tables)} tables ({quoted_names(tables)}); give one release as the root"
         )
     rows = _read_table(tables[0], read_text(tables[0]))
     folder = tables[0].rpartition("/")[0] + "/"
     base = folder[: -len(_TABLE_FOLDERS)] if folder.lower().endswith(_TABLE_FOLDERS) else folder
-    listed = _listed(rows, base, found)
-    return settle([*listed, *_unlisted(rows, listed, found)])
+    named_entries = _named_entries(rows, base, all_pictures)
+    return settle([*named_entries, *_unnamed_entries(rows, named_entries, all_pictures)])
 
 
 def _read_table(name: str, text: str) -> list[_Row]:
@@ -101,76 +101,82 @@ def _row(name: str, number: int, fields: Mapping[str, str]) -> _Row:
     )
 
 
-def _listed(rows: Sequence[_Row], base: str, found: Sequence[Picture]) -> list[Entry]:
-    probes = Places(picture.path for picture in found if not is_mask_folder(picture.folder))
-    masks = Places(picture.path for picture in found if is_mask_folder(picture.folder))
+def _named_entries(rows: Sequence[_Row], base: str, all_pictures: Sequence[Picture]) -> list[SourceEntry]:
+    probes = PathLookup(picture.path for picture in all_pictures if not is_mask_folder(picture.folder))
+    masks = PathLookup(picture.path for picture in all_pictures if is_mask_folder(picture.folder))
     probe_stems = {_last_stem(row.probe) for row in rows}
-    named: dict[str, Entry] = {}
+    by_id: dict[str, SourceEntry] = {}
     for row in rows:
         entry = _probe(row, base, probes)
         if row.target and not entry.problem:
             entry = _with_mask(entry, row, base, masks, probe_stems)
-        before = named.setdefault(entry.sample_id, entry)
-        if replace(before, detail="") != replace(entry, detail=""):
-            told = f"line {row.line} of the table says otherwise than a line before"
-            named[entry.sample_id] = replace(before, masks=(), problem="ambiguous_mask", detail=told)
-    return list(named.values())
+        previous = by_id.setdefault(entry.sample_id, entry)
+        if replace(previous, detail="") != replace(entry, detail=""):
+            detail = f"line {row.line} of the table says otherwise than a line before"
+            by_id[entry.sample_id] = replace(previous, masks=(), problem="ambiguous_mask", detail=detail)
+    return list(by_id.values())
 
 
-def _probe(row: _Row, base: str, probes: Places) -> Entry:
-    path = place(base, row.probe)
+def _probe(row: _Row, base: str, probes: PathLookup) -> SourceEntry:
+    path = path_below_root(base, row.probe)
     label: Label = "forged" if row.target else "authentic"
-    entry = Entry(sample_id(stem(row.probe)), None, (), "black", label, row.group, row.kind)
+    entry = SourceEntry(sample_id(stem(row.probe)), None, (), "black", label, row.group, row.kind)
     if path is None:
         return replace(entry, problem="outside_root", detail=f"line {row.line} names {row.probe!r}")
     # a release unpacked otherwise still has one file of each name
-    files = probes.find(path) or probes.called(path)
+    files = probes.find(path) or probes.find_by_name(path)
     if len(files) == 1:
         return replace(entry, image=files[0])
     if files:
-        return replace(entry, image=files[0], problem="ambiguous_name", detail=some(files))
+        return replace(entry, image=files[0], problem="ambiguous_name", detail=quoted_names(files))
     return replace(entry, problem="missing_image", detail=f"line {row.line} names {path!r}")
 
 
-def _with_mask(entry: Entry, row: _Row, base: str, masks: Places, probe_stems: Set[str]) -> Entry:
-    path = place(base, row.mask) if row.mask else ""
+def _with_mask(
+    entry: SourceEntry, row: _Row, base: str, masks: PathLookup, probe_stems: Set[str]
+) -> SourceEntry:
+    path = path_below_root(base, row.mask) if row.mask else ""
     if path is None:
         return replace(entry, problem="outside_root", detail=f"line {row.line} names {row.mask!r}")
     files = masks.find(path) if path else []
     if path and not files:
-        files = masks.called(path)
+        files = masks.find_by_name(path)
         # masks renamed after their probes would be taken for other probes' masks
         if files and _last_stem(path) in probe_stems:
             return replace(entry, problem="ambiguous_mask", detail=f"{files[0]!r} is also named as a probe")
     if len(files) == 1:
         return replace(entry, masks=(files[0],))
     if files:
-        return replace(entry, problem="ambiguous_mask", detail=some(files))
+        return replace(entry, problem="ambiguous_mask", detail=quoted_names(files))
     return replace(entry, problem="missing_mask", detail=f"line {row.line} names {path!r}")
 
 
-def _unlisted(rows: Sequence[_Row], listed: Sequence[Entry], found: Sequence[Picture]) -> list[Entry]:
-    used = {path for entry in listed for path in (entry.image, *entry.masks) if path}
-    folders_in_use = {path.rpartition("/")[0] for path in used}
+def _unnamed_entries(
+    rows: Sequence[_Row], named_entries: Sequence[SourceEntry], all_pictures: Sequence[Picture]
+) -> list[SourceEntry]:
+    paths_in_use = {path for entry in named_entries for path in (entry.image, *entry.masks) if path}
+    folders_in_use = {path.rpartition("/")[0] for path in paths_in_use}
     mask_names = {_last_stem(row.mask) for row in rows}
-    rest: list[Entry] = []
-    for picture in found:
-        where, known_as = picture.path.rpartition("/")[0], sample_id(picture.stem)
-        if picture.path in used:
+    rest: list[SourceEntry] = []
+    for picture in all_pictures:
+        folder, entry_id = picture.path.rpartition("/")[0], sample_id(picture.stem)
+        if picture.path in paths_in_use:
             continue
         if picture.folder == "world":
-            rest.append(Entry(known_as, picture.path, label="authentic", group=picture.stem))
+            rest.append(SourceEntry(entry_id, picture.path, label="authentic", group=picture.stem))
         elif is_mask_folder(picture.folder):
             # masks of the release's other tasks lie beside and are named by other tables
-            if where in folders_in_use and picture.stem.lower() not in mask_names:
+            if folder in folders_in_use and picture.stem.lower() not in mask_names:
                 only = (picture.path,)
                 rest.append(
-                    Entry(known_as, None, only, problem="missing_image", detail="no line names this mask")
+                    SourceEntry(
+                        entry_id, None, only, problem="missing_image", detail="no line names this mask"
+                    )
                 )
-        elif picture.folder == "probe" or where in folders_in_use:
+        elif picture.folder == "probe" or folder in folders_in_use:
             rest.append(
-                Entry(
-                    known_as, picture.path, problem="unlisted", detail="no line of the table names this probe"
+                SourceEntry(
+                    entry_id, picture.path, problem="unlisted", detail="no line of the table names this probe"
                 )
             )
     return rest

@@ -67,12 +67,12 @@ def develop(scene: FloatImage, camera: Camera, rng: np.random.Generator) -> Byte
     table = (np.arange(65536, dtype=np.float32) / 65535.0) ** np.float32(1.0 / camera.gamma)
     picture = _filter(table[levels] * np.float32(255.0), camera)
     encoded = np.round(np.clip(picture, 0.0, 255.0)).astype(np.uint8)
-    top, left = camera.grid
-    encoded = np.ascontiguousarray(encoded[top:, left:])
+    offset_y, offset_x = camera.grid
+    encoded = np.ascontiguousarray(encoded[offset_y:, offset_x:])
     if camera.jpeg_quality is not None:
         encoded = jpeg(encoded, camera.jpeg_quality)
     height, width = scene.shape[0] - 2 * MARGIN, scene.shape[1] - 2 * MARGIN
-    return np.ascontiguousarray(encoded[MARGIN - top :, MARGIN - left :][:height, :width])
+    return np.ascontiguousarray(encoded[MARGIN - offset_y :, MARGIN - offset_x :][:height, :width])
 
 
 def jpeg(picture: ByteImage, quality: int) -> ByteImage:

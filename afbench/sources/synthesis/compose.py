@@ -92,8 +92,8 @@ def _soften(region: ByteImage, rng: np.random.Generator) -> _Alpha:
 
 
 def _blend(host: ByteImage, patch: FloatImage | ByteImage, alpha: _Alpha) -> ByteImage:
-    below = host.astype(np.float32)
-    mixed = below + alpha[..., None] * (patch.astype(np.float32) - below)
+    background = host.astype(np.float32)
+    mixed = background + alpha[..., None] * (patch.astype(np.float32) - background)
     return np.round(np.clip(mixed, 0.0, 255.0)).astype(np.uint8)
 
 
@@ -117,9 +117,9 @@ def _splice(host: ByteImage, donor: ByteImage, alpha: _Alpha, rng: np.random.Gen
         angle = float(rng.uniform(-25, 25)) if rng.random() < 0.5 else 0.0
         patch = _warp(patch, (width / 2, height / 2), angle, float(rng.uniform(0.75, 1.35)), (0.0, 0.0))
     if rng.random() < 0.5:
-        inside = alpha > 0.5
+        is_forged = alpha > 0.5
         strength = float(rng.uniform(0.3, 1.0))
-        difference = host[inside].mean(axis=0) - patch[inside].mean(axis=0)
+        difference = host[is_forged].mean(axis=0) - patch[is_forged].mean(axis=0)
         matched = patch.astype(np.float32) + (strength * difference).astype(np.float32)
         patch = np.round(np.clip(matched, 0, 255)).astype(np.uint8)
     return _blend(host, patch, alpha)

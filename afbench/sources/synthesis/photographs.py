@@ -34,14 +34,14 @@ def load_photographs(split: Split) -> tuple[Photograph, ...]:
     """
     folder = files("afbench.sources") / "photographs"
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-    found = []
+    photographs = []
     for row in index["photographs"]:
         if row["split"] != split:
             continue
         with (folder / row["file"]).open("rb") as stream, Image.open(stream) as image:
             pixels = np.asarray(image.convert("RGB"))
-        found.append(Photograph(row["name"], row["licence"], split, pixels))
-    return tuple(found)
+        photographs.append(Photograph(row["name"], row["licence"], split, pixels))
+    return tuple(photographs)
 
 
 def attribution() -> str:
@@ -60,9 +60,9 @@ def crop_scene(photograph: Photograph, size: tuple[int, int], rng: np.random.Gen
     largest = min(tall / height, wide / width)
     zoom = float(np.exp(rng.uniform(np.log(min(1.25, largest)), np.log(min(3.0, largest)))))
     box_height, box_width = min(tall, round(height * zoom)), min(wide, round(width * zoom))
-    top = int(rng.integers(0, tall - box_height + 1))
-    left = int(rng.integers(0, wide - box_width + 1))
-    window = photograph.pixels[top : top + box_height, left : left + box_width]
+    y = int(rng.integers(0, tall - box_height + 1))
+    x = int(rng.integers(0, wide - box_width + 1))
+    window = photograph.pixels[y : y + box_height, x : x + box_width]
     if rng.random() < 0.5:
         window = window[:, ::-1]
     shrink = cv2.INTER_AREA if zoom > 1 else cv2.INTER_LINEAR

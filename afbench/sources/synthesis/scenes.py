@@ -25,14 +25,14 @@ def procedural_scene(size: tuple[int, int], rng: np.random.Generator) -> FloatIm
     for radius in np.sort(radii)[::-1]:
         leaf = np.zeros((height, width), np.uint8)
         cv2.fillPoly(leaf, [_outline(float(radius), size, rng)], 255, cv2.LINE_AA)
-        top, left, bottom, right = _bounds(leaf)
-        if bottom <= top:
+        y0, x0, y1, x1 = _bounds(leaf)
+        if y1 <= y0:
             continue
-        cover = leaf[top:bottom, left:right, None].astype(np.float32) / 255.0
-        texture = textures[int(rng.integers(0, len(textures)))][top:bottom, left:right]
+        cover = leaf[y0:y1, x0:x1, None].astype(np.float32) / 255.0
+        texture = textures[int(rng.integers(0, len(textures)))][y0:y1, x0:x1]
         dark, bright = palette[rng.integers(0, len(palette), 2)]
         patch = _shade(texture, dark, bright)
-        scene[top:bottom, left:right] += cover * (patch - scene[top:bottom, left:right])
+        scene[y0:y1, x0:x1] += cover * (patch - scene[y0:y1, x0:x1])
     blur = float(rng.uniform(0.0, 0.9))
     if blur > 0.3:
         scene = cv2.GaussianBlur(scene, (0, 0), blur)
@@ -89,8 +89,8 @@ def _outline(
 
 
 def _bounds(leaf: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> tuple[int, int, int, int]:
-    left, top, width, height = cv2.boundingRect(leaf)
-    return top, left, top + height, left + width
+    x, y, width, height = cv2.boundingRect(leaf)
+    return y, x, y + height, x + width
 
 
 def _light(size: tuple[int, int], rng: np.random.Generator) -> FloatImage:

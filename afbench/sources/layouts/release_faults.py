@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from afbench.shipped import shipped, shipped_json
 
 if TYPE_CHECKING:
-    from afbench.sources.facts import SampleFacts
+    from afbench.sources.index_records import IndexRecord
 
 
-class Known(NamedTuple):
+class ReleaseFault(NamedTuple):
     """A sample that its own release spoils: the reason for its exclusion, and what was found."""
 
     reason: str
@@ -37,21 +37,21 @@ def duplicates(source: str) -> Mapping[str, str]:
 
 
 @lru_cache(maxsize=32)
-def known_exclusions(source: str) -> Mapping[str, Known]:
+def known_exclusions(source: str) -> Mapping[str, ReleaseFault]:
     """What anyone's copy of a release is expected to exclude, by sample id; a repaired copy may not."""
     return MappingProxyType(
-        {row["sample_id"]: Known(row["reason"], row["detail"]) for row in _rows(source, "known")}
+        {row["sample_id"]: ReleaseFault(row["reason"], row["detail"]) for row in _rows(source, "known")}
     )
 
 
-def explain(samples: Iterable[SampleFacts], source: str) -> list[SampleFacts]:
+def explain_known_exclusions(samples: Iterable[IndexRecord], source: str) -> list[IndexRecord]:
     """Say of an exclusion by the release's own fault that it is known, so that nobody searches their own copy."""
-    known = known_exclusions(source)
+    exclusions = known_exclusions(source)
     return [
-        replace(one, detail=f"known of this release: {known[one.id].detail}")
-        if one.id in known and known[one.id].reason == one.reason
-        else one
-        for one in samples
+        replace(sample, detail=f"known of this release: {exclusions[sample.id].detail}")
+        if sample.id in exclusions and exclusions[sample.id].reason == sample.reason
+        else sample
+        for sample in samples
     ]
 
 

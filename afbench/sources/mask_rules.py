@@ -44,11 +44,11 @@ class MaskRule:
         return np.where(self.forged(self.levels(data)), np.uint8(255), np.uint8(0))
 
 
-def _above(threshold: int, levels: ByteImage) -> npt.NDArray[np.bool_]:
+def _is_above(threshold: int, levels: ByteImage) -> npt.NDArray[np.bool_]:
     return levels > threshold
 
 
-def _below(threshold: int, levels: ByteImage) -> npt.NDArray[np.bool_]:
+def _is_below(threshold: int, levels: ByteImage) -> npt.NDArray[np.bool_]:
     return levels < threshold
 
 
@@ -138,55 +138,59 @@ def _npz_array(data: bytes, max_pixels: int) -> npt.NDArray[Any]:
 
 
 _ALL = (
-    MaskRule("white", "white", "grey above 127 is forged", decode_mask_levels, partial(_above, 127)),
-    MaskRule("white_above_0", "white", "grey above 0 is forged", decode_mask_levels, partial(_above, 0)),
+    MaskRule("white", "white", "grey above 127 is forged", decode_mask_levels, partial(_is_above, 127)),
+    MaskRule("white_above_0", "white", "grey above 0 is forged", decode_mask_levels, partial(_is_above, 0)),
     # Korus marks three levels; its lowest above black is still forged, and black may carry noise
-    MaskRule("white_above_10", "white", "grey above 10 is forged", decode_mask_levels, partial(_above, 10)),
+    MaskRule(
+        "white_above_10", "white", "grey above 10 is forged", decode_mask_levels, partial(_is_above, 10)
+    ),
     # NIST16 draws forged black on white; 180 is the threshold its users agree on
-    MaskRule("black", "black", "grey below 180 is forged", decode_mask_levels, partial(_below, 180)),
+    MaskRule("black", "black", "grey below 180 is forged", decode_mask_levels, partial(_is_below, 180)),
     # DSO-1 is lossless and black on white: any threshold reads the same, and this one is the mirror of ``white``,
     # so that a copy someone has inverted and read by ``white`` gives the same mask to the pixel
-    MaskRule("black_at_0", "black", "grey below 128 is forged", decode_mask_levels, partial(_below, 128)),
-    MaskRule("green", "green", "green is forged, red is not", hue_levels, partial(_above, 128), 128),
+    MaskRule("black_at_0", "black", "grey below 128 is forged", decode_mask_levels, partial(_is_below, 128)),
+    MaskRule("green", "green", "green is forged, red is not", hue_levels, partial(_is_above, 128), 128),
     # copies of Columbia whose masks somebody has redrawn in grey
     MaskRule(
         "green_or_white",
         "green or white",
         "green is forged, red is not; without any hue, grey above 127 is",
         hue_or_grey_levels,
-        partial(_above, 128),
+        partial(_is_above, 128),
         128,
     ),
-    MaskRule("npz", "nonzero", f"{NPZ_KEY} above 0 is forged", npz_levels, partial(_above, 127)),
+    MaskRule("npz", "nonzero", f"{NPZ_KEY} above 0 is forged", npz_levels, partial(_is_above, 127)),
 )
 MASK_RULES: Mapping[str, MaskRule] = MappingProxyType({rule.name: rule for rule in _ALL})
 
 
-def rule_for(name: str, read: ReadOptions) -> MaskRule:
+def rule_for(name: str, options: ReadOptions) -> MaskRule:
     """A rule by name, with what the user says of their copy's masks; which side is forged stays the rule's own.
 
     Raises:
         UsageError: if the rule reads no grey levels, which an option was given for.
     """
     rule = MASK_RULES[name]
-    if (read.mask_threshold is not None or read.mask_nonzero) and not (name == "npz" and read.mask_nonzero):
+    if (options.mask_threshold is not None or options.mask_nonzero) and not (
+        name == "npz" and options.mask_nonzero
+    ):
         if rule.levels is not decode_mask_levels:
-            option = "--mask-nonzero" if read.mask_nonzero else "--mask-threshold"
+            option = "--mask-nonzero" if options.mask_nonzero else "--mask-threshold"
             raise UsageError(f"{option} is for grey masks; here {rule.summary}")
-        rule = _by_grey(rule, read)
-    if read.ignore_alpha and name != "npz":
+        rule = _by_grey(rule, options)
+    if options.ignore_alpha and name != "npz":
         rule = replace(rule, levels=partial(rule.levels, ignore_alpha=True))
     return rule
 
 
-def _by_grey(rule: MaskRule, read: ReadOptions) -> MaskRule:
+def _by_grey(rule: MaskRule, options: ReadOptions) -> MaskRule:
     white = rule.polarity == "white"
-    if read.mask_nonzero:
-        side = partial(_above, 127) if white else partial(_below, 128)
+    if options.mask_nonzero:
+        side = partial(_is_above, 127) if white else partial(_is_below, 128)
         summary = f"what is {'not ' if white else ''}black is forged"
         return replace(rule, summary=summary, levels=nonzero_levels, forged=side)
-    threshold = int(read.mask_threshold or 0)
-    side = partial(_above, threshold) if white else partial(_below, threshold + 1)
+    threshold = int(options.mask_threshold or 0)
+    side = partial(_is_above, threshold) if white else partial(_is_below, threshold + 1)
     return replace(rule, summary=f"grey {'above' if white else 'up to'} {threshold} is forged", forged=side)
 
 
@@ -198,7 +202,7 @@ def advice(rule: MaskRule, levels: Sequence[ByteImage]) -> str:
         return "it has no hue; a grey mask is read from a folder 'mask', named like its image"
     if rule.levels is not decode_mask_levels or lowest == highest:
         return ""
-    told = f"its grey levels are {lowest} to {highest}"
+    levels_text = f"its grey levels are {lowest} to {highest}"
     if lowest == 0:
-        return f"{told}: --mask-nonzero takes what is not black for white"
-    return f"{told}: --mask-threshold {(lowest + highest) // 2} parts them in the middle"
+        return f"{levels_text}: --mask-nonzero takes what is not black for white"
+    return f"{levels_text}: --mask-threshold {(lowest + highest) // 2} parts them in the middle"

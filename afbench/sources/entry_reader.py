@@ -14,8 +14,8 @@ from PIL import Image
 from afbench.core import BadSample, ByteImage, Sample
 from afbench.images import TRANSPARENT, decode
 
-from .entry import Entry, SourceOptions
-from .masks import MaskRule, advice, rule_for
+from .mask_rules import MaskRule, advice, rule_for
+from .source_entry import SourceEntry, SourceOptions
 
 MAX_BYTES = 2**30
 """Largest file that is read."""
@@ -47,7 +47,7 @@ class _Mask(NamedTuple):
     grey_fraction: float
 
 
-def read_entry(root: Path, entry: Entry, options: SourceOptions) -> ReadEntry:
+def read_entry(root: Path, entry: SourceEntry, options: SourceOptions) -> ReadEntry:
     """Read an entry's image and masks and check that they make a sample.
 
     An authentic image has an all-zero mask, and any mask its release may have is not opened.
@@ -71,7 +71,7 @@ def read_entry(root: Path, entry: Entry, options: SourceOptions) -> ReadEntry:
         raise
 
 
-def _read_files(root: Path, entry: Entry, image_path: str, options: SourceOptions) -> ReadEntry:
+def _read_files(root: Path, entry: SourceEntry, image_path: str, options: SourceOptions) -> ReadEntry:
     data = read_bytes(root, image_path)
     image_sha256 = hashlib.sha256(data).hexdigest()
     image, mode, orientation = decode(data, ignore_alpha=options.read.ignore_alpha)
@@ -93,13 +93,13 @@ def read_bytes(root: Path, relative: str, *, limit: int = MAX_BYTES) -> bytes:
     Raises:
         BadSample: ``outside_root``, ``too_large`` (above ``limit`` bytes) or ``unreadable``.
     """
-    path = _below(root, relative)
+    path = _resolve_below(root, relative)
     try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for ever
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for ever
             raise BadSample("unreadable", "no regular file")
-        if found.st_size > limit:
-            raise BadSample("too_large", f"{found.st_size} bytes, at most {limit} are read")
+        if status.st_size > limit:
+            raise BadSample("too_large", f"{status.st_size} bytes, at most {limit} are read")
         with path.open("rb") as stream:
             data = stream.read(limit + 1)
     except OSError as error:
@@ -109,31 +109,31 @@ def read_bytes(root: Path, relative: str, *, limit: int = MAX_BYTES) -> bytes:
     return data
 
 
-def _below(root: Path, relative: str) -> Path:
+def _resolve_below(root: Path, relative: str) -> Path:
     parts = PurePosixPath(relative).parts
     if not parts or ".." in parts or Path(relative).is_absolute() or "\0" in relative:
         raise BadSample("outside_root", f"{relative!a} is no path below the root")
     try:
         path = (root / relative).resolve(strict=True)
-        inside = path.is_relative_to(root.resolve(strict=True))
+        is_below = path.is_relative_to(root.resolve(strict=True))
     except (OSError, RuntimeError) as error:  # a loop of links is one or the other, by version
-        told = getattr(error, "strerror", None) or type(error).__name__
-        raise BadSample("unreadable", f"{CANNOT_READ}{told}") from None
-    if not inside:
+        message = getattr(error, "strerror", None) or type(error).__name__
+        raise BadSample("unreadable", f"{CANNOT_READ}{message}") from None
+    if not is_below:
         raise BadSample("outside_root", f"{relative!a} is a link to a file outside the root")
     return path
 
 
-def _read_masks(root: Path, entry: Entry, options: SourceOptions, size: tuple[int, int]) -> _Mask:
+def _read_masks(root: Path, entry: SourceEntry, options: SourceOptions, size: tuple[int, int]) -> _Mask:
     rule = rule_for(entry.rule, options.read)
     forged = np.zeros(size, np.bool_)
     digests, shares, resized = [], [], False
-    every: list[ByteImage] = []
+    all_levels: list[ByteImage] = []
     for path in entry.masks:
         data = read_bytes(root, path)
         digests.append(hashlib.sha256(data).hexdigest())
         levels = rule.levels(data)
-        every.append(levels)
+        all_levels.append(levels)
         shares.append(float(np.mean((levels > 0) & (levels < 255))))
         part = rule.forged(levels)
         if options.invert and rule.undecided is not None:
@@ -143,7 +143,7 @@ def _read_masks(root: Path, entry: Entry, options: SourceOptions, size: tuple[in
         forged |= part
     if options.invert:
         forged = ~forged
-    _check(forged, every, rule, options)
+    _require_both_sides(forged, all_levels, rule, options)
     sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     mask = np.where(forged, np.uint8(255), np.uint8(0))
     return _Mask(mask, sha256, resized, float(np.mean(shares)))
@@ -152,19 +152,21 @@ def _read_masks(root: Path, entry: Entry, options: SourceOptions, size: tuple[in
 def _fit(part: np.ndarray, size: tuple[int, int], options: SourceOptions) -> np.ndarray:
     """Bring a mask to its image's size if the user asked for it, by nearest pixel; a rotated one never fits."""
     (mask_height, mask_width), (height, width) = part.shape, size
-    told = f"mask {mask_width}x{mask_height}, image {width}x{height}"
+    sizes = f"mask {mask_width}x{mask_height}, image {width}x{height}"
     if (mask_height, mask_width) == (width, height):
-        raise BadSample("rotated_mask", told)
+        raise BadSample("rotated_mask", sizes)
     if options.on_mismatch != "resize-nearest":
-        raise BadSample("size_mismatch", told)
+        raise BadSample("size_mismatch", sizes)
     levels = Image.fromarray(part.astype(np.uint8))
     return np.asarray(levels.resize((width, height), Image.Resampling.NEAREST)) > 0
 
 
-def _check(forged: np.ndarray, levels: Sequence[ByteImage], rule: MaskRule, options: SourceOptions) -> None:
+def _require_both_sides(
+    forged: np.ndarray, levels: Sequence[ByteImage], rule: MaskRule, options: SourceOptions
+) -> None:
     if forged.any() and not forged.all():
         return
-    reason, what = ("full_mask", "every") if forged.any() else ("empty_mask", "no")
+    reason, quantifier = ("full_mask", "every") if forged.any() else ("empty_mask", "no")
     hint = advice(rule, levels)
-    told = f"{what} pixel is forged ({rule.summary}{', inverted' if options.invert else ''})"
-    raise BadSample(reason, f"{told}; {hint}" if hint else told)
+    detail = f"{quantifier} pixel is forged ({rule.summary}{', inverted' if options.invert else ''})"
+    raise BadSample(reason, f"{detail}; {hint}" if hint else detail)

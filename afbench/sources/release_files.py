@@ -11,26 +11,26 @@ from typing import NamedTuple
 
 from afbench.core import BadSample, UsageError
 
-from .entry import Entry
+from .entry_reader import read_bytes
 from .layouts import load_layout
-from .layouts.files import settle, some
+from .layouts.files import quoted_names, settle
 from .layouts.lists import entries as in_folder
 from .layouts.lists import entries_of, open_list
-from .names import sample_id, without_copies
-from .reading import read_bytes
+from .sample_names import sample_id, without_copies
+from .source_entry import SourceEntry
 
 MAX_TEXT_BYTES = 2**26
 """Largest list or table a release is described by."""
 
 
-class Found(NamedTuple):
+class ReleaseEntries(NamedTuple):
     """The entries of a release, forged and authentic, in order of ids, and the folder their paths begin in."""
 
     root: Path
-    entries: list[Entry]
+    entries: list[SourceEntry]
 
 
-class Listed(NamedTuple):
+class RootListing(NamedTuple):
     """Files below a root, and folders that are links, which are not followed; relative, sorted."""
 
     files: list[str]
@@ -50,37 +50,37 @@ def list_files(root: Path) -> list[str]:
     return list_root(root).files
 
 
-def list_root(root: Path) -> Listed:
+def list_root(root: Path) -> RootListing:
     """``list_files``, and the folders it leaves out because they are links.
 
     Raises:
         OSError: if a folder cannot be listed.
     """
-    listed = Listed([], [])
+    listing = RootListing([], [])
     open_folders = [""]
     while open_folders:  # folders may lie deeper than calls can
         prefix = open_folders.pop()
-        with os.scandir(Path(root, prefix)) as found:
-            for one in found:
-                if one.name.startswith("."):
+        with os.scandir(Path(root, prefix)) as children:
+            for child in children:
+                if child.name.startswith("."):
                     continue
-                if not _is_folder(one):
-                    listed.files.append(prefix + one.name)
-                elif one.name not in _OF_SYSTEMS and one.is_symlink():
-                    listed.links.append(prefix + one.name)
-                elif one.name not in _OF_SYSTEMS:
-                    open_folders.append(f"{prefix}{one.name}/")
-    return Listed(sorted(listed.files), sorted(listed.links))
+                if not _is_folder(child):
+                    listing.files.append(prefix + child.name)
+                elif child.name not in _OF_SYSTEMS and child.is_symlink():
+                    listing.links.append(prefix + child.name)
+                elif child.name not in _OF_SYSTEMS:
+                    open_folders.append(f"{prefix}{child.name}/")
+    return RootListing(sorted(listing.files), sorted(listing.links))
 
 
-def _is_folder(one: os.DirEntry[str]) -> bool:
+def _is_folder(child: os.DirEntry[str]) -> bool:
     try:
-        return one.is_dir()
+        return child.is_dir()
     except OSError:  # a link to itself
         return False
 
 
-def find_entries(name: str, root: Path) -> Found:
+def find_entries(name: str, root: Path) -> ReleaseEntries:
     """List a release below a root, or what a list file names; opens no image.
 
     Raises:
@@ -101,41 +101,43 @@ def find_entries(name: str, root: Path) -> Found:
             else layout.entries(without_copies(paths), read_text)
         )
     if not any(entry.image for entry in entries):
-        raise UsageError(f"source {name}: nothing of it in '{root}'; {_told(layout.EXPECTS, base, links)}")
+        raise UsageError(
+            f"source {name}: nothing of it in '{root}'; {_expected_and_found(layout.EXPECTS, base, links)}"
+        )
     forged = [entry for entry in entries if entry.label == "forged"]
     if forged and all(entry.problem == "missing_mask" for entry in forged):
-        told = f"{len(forged)} forged images in '{root}' and no mask"
-        raise UsageError(f"source {name}: {told}; {_told(layout.EXPECTS, base, links)}")
+        problem = f"{len(forged)} forged images in '{root}' and no mask"
+        raise UsageError(f"source {name}: {problem}; {_expected_and_found(layout.EXPECTS, base, links)}")
     # any folder may give a group its name
     legal = [replace(entry, group=sample_id(entry.group)) if entry.group else entry for entry in entries]
-    return Found(base, settle(legal))
+    return ReleaseEntries(base, settle(legal))
 
 
-def _told(expects: str, base: Path, links: Sequence[str]) -> str:
-    more = f"; folders that are links are not followed: {some(links)}" if links else ""
-    return f"expected {expects}; found {_seen(base)}{more}"
+def _expected_and_found(expects: str, base: Path, links: Sequence[str]) -> str:
+    link_note = f"; folders that are links are not followed: {quoted_names(links)}" if links else ""
+    return f"expected {expects}; found {_folder_contents(base)}{link_note}"
 
 
-def _list_root(name: str, root: Path, expects: str) -> Listed:
+def _list_root(name: str, root: Path, expects: str) -> RootListing:
     if not root.is_dir():
-        what = "a file, no folder" if root.exists() else "no folder"
-        raise UsageError(f"source {name}: '{root}' is {what}; expected {expects}")
+        kind = "a file, no folder" if root.exists() else "no folder"
+        raise UsageError(f"source {name}: '{root}' is {kind}; expected {expects}")
     try:
         return list_root(root)
     except OSError as error:
-        told = f"'{error.filename}' cannot be listed: {error.strerror or error}"
-        raise UsageError(f"source {name}: {told}") from None
+        problem = f"'{error.filename}' cannot be listed: {error.strerror or error}"
+        raise UsageError(f"source {name}: {problem}") from None
 
 
 def _read_text(name: str, root: Path, path: str) -> str:
     try:
         return read_bytes(root, path, limit=MAX_TEXT_BYTES).decode("utf-8-sig", "surrogateescape")
     except BadSample as problem:
-        told = f"{path!a} cannot be read: {problem.detail or problem.reason}"
-        raise UsageError(f"source {name}: {told}") from None
+        detail = f"{path!a} cannot be read: {problem.detail or problem.reason}"
+        raise UsageError(f"source {name}: {detail}") from None
 
 
-def _seen(root: Path) -> str:
+def _folder_contents(root: Path) -> str:
     names = sorted(path.name for path in root.iterdir() if not path.name.startswith("."))
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(map(ascii, names[:5])) + more if names else "an empty folder"
+    remainder = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(map(ascii, names[:5])) + remainder if names else "an empty folder"

@@ -13,7 +13,7 @@ OnMismatch = Literal["exclude", "resize-nearest"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class SourceEntry:
     """An image of a release and what belongs to it; paths are relative to the root, with forward slashes.
 
     ``rule`` names how its masks are read (``masks.MASK_RULES``). ``group`` names what must stay on one side of a split.
@@ -46,18 +46,19 @@ class SourceOptions:
 
     def as_json(self) -> dict[str, Any]:
         """The form of an index, which names how pixels are read only where that is not the default."""
-        own = {"on_mismatch": self.on_mismatch, "invert": self.invert, "authentic": self.authentic}
-        return own | self.read.as_json()
+        source_choices = {"on_mismatch": self.on_mismatch, "invert": self.invert, "authentic": self.authentic}
+        return source_choices | self.read.as_json()
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> SourceOptions:
         """The inverse of ``as_json``."""
-        own = {key: value[key] for key in ("on_mismatch", "invert", "authentic")}
+        source_choices = {key: value[key] for key in ("on_mismatch", "invert", "authentic")}
         return SourceOptions(
-            **own, read=ReadOptions.from_json({key: value[key] for key in value.keys() - own})
+            **source_choices,
+            read=ReadOptions.from_json({key: value[key] for key in value.keys() - source_choices}),
         )
 
 
-Layout: TypeAlias = Callable[[Sequence[str]], list[Entry]]
+Layout: TypeAlias = Callable[[Sequence[str]], list[SourceEntry]]
 """All files below a root, sorted, relative with forward slashes, to the entries of a release; empty if it is another
 release."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 
-def connect(links: Iterable[Sequence[str]]) -> dict[str, str]:
+def group_photographs(links: Iterable[Sequence[str]]) -> dict[str, str]:
     """Name the group of every photograph: the first in order of names of all that are linked, however far apart.
 
     A splice links its two photographs; a group named after one of them alone would leave the other on both sides.

@@ -18,9 +18,9 @@ from afbench.shipped import shipped, shipped_json
 from afbench.untrusted import is_name
 from afbench.version import __version__
 
-from .entry import Entry, Label, SourceOptions
 from .layouts import LAYOUTS
-from .masks import MASK_RULES
+from .mask_rules import MASK_RULES
+from .source_entry import Label, SourceEntry, SourceOptions
 
 SCHEMA_VERSION = 1
 MAX_INDEX_BYTES = 2**28
@@ -30,7 +30,7 @@ _NOT_HASHED = ("image", "mask", "detail")
 
 
 @dataclass(frozen=True)
-class SampleFacts:
+class IndexRecord:
     """One sample of an index; an excluded one has a ``reason`` and a ``detail``.
 
     ``image`` and ``mask`` are relative to the root, with forward slashes. Hashes are of file bytes; of several masks, the
@@ -63,10 +63,10 @@ class SampleFacts:
     def included(self) -> bool:
         return self.status == "included"
 
-    def entry(self) -> Entry:
+    def entry(self) -> SourceEntry:
         """What to read again."""
         rule = self.mask_rule or "white"
-        return Entry(self.id, self.image, self.mask, rule, self.label, self.group, self.kind)
+        return SourceEntry(self.id, self.image, self.mask, rule, self.label, self.group, self.kind)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Index:
     source: str
     root: str
     options: SourceOptions
-    samples: Sequence[SampleFacts]
+    samples: Sequence[IndexRecord]
 
     @cached_property
     def sha256(self) -> str:
@@ -107,19 +107,23 @@ class Index:
     @cached_property
     def summary(self) -> Summary:
         published = shipped_json("sources").get(self.source)
-        used = [one.label for one in self.samples if one.included]
+        labels = [sample.label for sample in self.samples if sample.included]
         return Summary(
-            included=used.count("forged"),
-            authentic=used.count("authentic"),
-            excluded=dict(sorted(Counter(one.reason for one in self.samples if not one.included).items())),
-            paired=sum(one.label == "forged" and bool(one.image and one.mask) for one in self.samples),
+            included=labels.count("forged"),
+            authentic=labels.count("authentic"),
+            excluded=dict(
+                sorted(Counter(sample.reason for sample in self.samples if not sample.included).items())
+            ),
+            paired=sum(
+                sample.label == "forged" and bool(sample.image and sample.mask) for sample in self.samples
+            ),
             expected=int(published["count"]) if published else None,
             mask_shares=_mask_shares(self.samples),
         )
 
     def without_authentic(self) -> Index:
         """The index that would have been made without the option ``authentic``."""
-        forged = [one for one in self.samples if one.label == "forged"]
+        forged = [sample for sample in self.samples if sample.label == "forged"]
         return Index(self.source, self.root, replace(self.options, authentic=False), forged)
 
     def to_json(self) -> dict[str, Any]:
@@ -132,11 +136,11 @@ class Index:
             "options": self.options.as_json(),
             "sha256": self.sha256,
             "summary": vars(self.summary),
-            "samples": [sample_json(one) for one in self.samples],
+            "samples": [sample_json(sample) for sample in self.samples],
         }
 
     @staticmethod
-    def from_json(value: Any, told: str = "index") -> Index:
+    def from_json(value: Any, name: str = "index") -> Index:
         """Read what ``to_json`` or anybody else made; ``told`` names it in errors.
 
         Raises:
@@ -145,18 +149,20 @@ class Index:
         schema = json.loads(shipped("manifests/schema/index.schema.json").read_text(encoding="utf-8"))
         problem = next(Draft202012Validator(schema).iter_errors(value), None)
         if problem is not None:
-            where = "/".join(map(str, problem.absolute_path)) or "top level"
-            raise UsageError(f"{told}: {where}: {ascii(problem.message)[1:-1][:200]}")
+            key_path = "/".join(map(str, problem.absolute_path)) or "top level"
+            raise UsageError(f"{name}: {key_path}: {ascii(problem.message)[1:-1][:200]}")
         samples = [sample_from_json(row) for row in value["samples"]]
-        _check_samples(value["source"], samples, told)
+        _check_samples(value["source"], samples, name)
         index = Index(value["source"], value["root"], SourceOptions.from_json(value["options"]), samples)
         if index.sha256 != value["sha256"]:
-            raise UsageError(f"{told} was changed after it was made: its sha256 is another; make it again")
+            raise UsageError(f"{name} was changed after it was made: its sha256 is another; make it again")
         return index
 
 
-def _mask_shares(samples: Sequence[SampleFacts]) -> dict[str, float]:
-    shares = sorted(one.mask_fraction for one in samples if one.included and one.mask_fraction is not None)
+def _mask_shares(samples: Sequence[IndexRecord]) -> dict[str, float]:
+    shares = sorted(
+        sample.mask_fraction for sample in samples if sample.included and sample.mask_fraction is not None
+    )
     if not shares:
         return {}
     return {
@@ -168,27 +174,28 @@ def _mask_shares(samples: Sequence[SampleFacts]) -> dict[str, float]:
     }
 
 
-def samples_sha256(source: str, options: SourceOptions, samples: Sequence[SampleFacts]) -> str:
+def samples_sha256(source: str, options: SourceOptions, samples: Sequence[IndexRecord]) -> str:
     """Hash of the canonical JSON of what decides the pixels of these samples."""
     rows = [
-        {key: fact for key, fact in vars(one).items() if key not in _NOT_HASHED} | {"masks": len(one.mask)}
-        for one in samples
+        {key: fact for key, fact in vars(sample).items() if key not in _NOT_HASHED}
+        | {"masks": len(sample.mask)}
+        for sample in samples
     ]
-    told = {"source": source, "options": options.as_json(), "samples": rows}
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    hashed = {"source": source, "options": options.as_json(), "samples": rows}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def sample_json(facts: SampleFacts) -> dict[str, Any]:
+def sample_json(sample: IndexRecord) -> dict[str, Any]:
     """One row; a single mask is a string, several are a list, none is null."""
-    mask: Any = list(facts.mask) if len(facts.mask) > 1 else facts.mask[0] if facts.mask else None
-    return {**vars(facts), "mask": mask}
+    mask: Any = list(sample.mask) if len(sample.mask) > 1 else sample.mask[0] if sample.mask else None
+    return {**vars(sample), "mask": mask}
 
 
-def sample_from_json(row: dict[str, Any]) -> SampleFacts:
+def sample_from_json(row: dict[str, Any]) -> IndexRecord:
     """The inverse of ``sample_json``."""
     mask = row["mask"]
     masks = () if mask is None else (mask,) if isinstance(mask, str) else tuple(mask)
-    return SampleFacts(**{**row, "mask": masks})
+    return IndexRecord(**{**row, "mask": masks})
 
 
 def index_text(index: Index) -> str:
@@ -205,38 +212,42 @@ def read_index(path: Path) -> Index:
     Raises:
         UsageError: if it is none.
     """
-    told = f"index '{path}'"
+    name = f"index '{path}'"
     try:
         if path.stat().st_size > MAX_INDEX_BYTES:
-            raise UsageError(f"{told} is larger than {MAX_INDEX_BYTES >> 20} MiB")
+            raise UsageError(f"{name} is larger than {MAX_INDEX_BYTES >> 20} MiB")
         value = json.loads(path.read_bytes(), parse_constant=_no_number)
     except OSError as error:
-        raise UsageError(f"{told} cannot be read: {error.strerror or error}") from None
+        raise UsageError(f"{name} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{told} is no JSON: {ascii(str(error))[1:-1][:160]}") from None
-    return Index.from_json(value, told)
+        raise UsageError(f"{name} is no JSON: {ascii(str(error))[1:-1][:160]}") from None
+    return Index.from_json(value, name)
 
 
 def _no_number(text: str) -> float:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def _check_samples(source: str, samples: Sequence[SampleFacts], told: str) -> None:
+def _check_samples(source: str, samples: Sequence[IndexRecord], name: str) -> None:
     """What no schema can say."""
     if source not in LAYOUTS:
-        raise UsageError(f"{told}: source '{source}' is unknown; known sources: {', '.join(LAYOUTS)}")
-    seen: set[str] = set()
-    for one in samples:
-        for path in (one.image, *one.mask):
+        raise UsageError(f"{name}: source '{source}' is unknown; known sources: {', '.join(LAYOUTS)}")
+    ids: set[str] = set()
+    for sample in samples:
+        for path in (sample.image, *sample.mask):
             if path is not None and not _below_root(path):
-                raise UsageError(f"{told}: sample {one.id!a}: {path!a} is no path below the root")
-        if not is_name(one.id) or one.id in seen:
-            raise UsageError(f"{told}: sample id {one.id!a} is not legal, or is there twice")
-        if one.mask_rule and one.mask_rule not in MASK_RULES:
-            raise UsageError(f"{told}: sample {one.id}: mask rule {one.mask_rule!a} is unknown")
-        if one.included != bool(one.image and one.image_sha256 and one.width and not one.reason):
-            raise UsageError(f"{told}: sample {one.id} is {one.status} with the facts of another status")
-        seen.add(one.id)
+                raise UsageError(f"{name}: sample {sample.id!a}: {path!a} is no path below the root")
+        if not is_name(sample.id) or sample.id in ids:
+            raise UsageError(f"{name}: sample id {sample.id!a} is not legal, or is there twice")
+        if sample.mask_rule and sample.mask_rule not in MASK_RULES:
+            raise UsageError(f"{name}: sample {sample.id}: mask rule {sample.mask_rule!a} is unknown")
+        if sample.included != bool(
+            sample.image and sample.image_sha256 and sample.width and not sample.reason
+        ):
+            raise UsageError(
+                f"{name}: sample {sample.id} is {sample.status} with the facts of another status"
+            )
+        ids.add(sample.id)
 
 
 def _below_root(path: str) -> bool:

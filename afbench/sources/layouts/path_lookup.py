@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 
-def place(base: str, name: str) -> str | None:
+def path_below_root(base: str, name: str) -> str | None:
     """A path named relative to the folder ``base`` (itself relative to the root) as seen from the root.
 
     Returns:
@@ -20,24 +20,24 @@ def place(base: str, name: str) -> str | None:
     return None if joined in (".", "..") or joined.startswith("../") else joined
 
 
-class Places:
+class PathLookup:
     """Files to look up: exactly, then in any case; or by their last name alone."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._exact = frozenset(paths)
         self._folded: dict[str, list[str]] = {}
-        self._called: dict[str, list[str]] = {}
+        self._by_name: dict[str, list[str]] = {}
         for path in sorted(self._exact):
             self._folded.setdefault(path.lower(), []).append(path)
-            self._called.setdefault(_last(path), []).append(path)
+            self._by_name.setdefault(_last(path), []).append(path)
 
     def find(self, path: str) -> list[str]:
         """The file of this path, or else those whose path differs in case only."""
         return [path] if path in self._exact else self._folded.get(path.lower(), [])
 
-    def called(self, path: str) -> list[str]:
+    def find_by_name(self, path: str) -> list[str]:
         """Files in any folder whose last name is this path's, in any case."""
-        return self._called.get(_last(path), [])
+        return self._by_name.get(_last(path), [])
 
 
 def _last(path: str) -> str:
