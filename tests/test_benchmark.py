@@ -54,12 +54,12 @@ def test_sides_take_turns_and_ratios_are_of_neighbouring_runs(part):
     )
     assert order == ["theirs", "ours", "ours", "theirs"]
     assert found.ratios == [2.0 / 1.0, 3.0 / 1.0]
-    assert (found + found).ours == [2.0, 2.0]
+    assert (found + found).afbench == [2.0, 2.0]
 
 
 def test_every_attack_is_as_strong_as_that_of_the_other_libraries(part):
     peers, clock = part("peers"), part("clock").Clock()
-    table = peers.table(images=1, judged=2, side=48, steps=2, repeats=1, clock=clock)
+    table = peers.table(images=1, judged_images=2, side=48, steps=2, repeats=1, clock=clock)
     rows = cells(table)
     assert [row["attack"] for row in rows] == [name for name in peers.ATTACKS for _ in peers.PEERS]
     for row in rows:
@@ -80,7 +80,13 @@ def test_a_library_that_is_missing_gets_a_line(part, monkeypatch):
     monkeypatch.setitem(sys.modules, "foolbox", None)
     peers = part("peers")
     table = peers.table(
-        images=1, judged=1, side=32, steps=1, repeats=1, clock=part("clock").Clock(), peers=("foolbox",)
+        images=1,
+        judged_images=1,
+        side=32,
+        steps=1,
+        repeats=1,
+        clock=part("clock").Clock(),
+        peers=("foolbox",),
     )
     assert all("does not run: ModuleNotFoundError" in row["ms per gradient"] for row in cells(table))
 
@@ -92,7 +98,9 @@ def test_the_grid_counts_what_each_side_really_took(part):
         *expand_attack("pgn", params={"steps": 1, "neighbours": 2}),
         *expand_attack("cw", steps=[1, 2]),
     ]
-    table = part("grid").table(images=2, side=32, repeats=1, clock=part("clock").Clock(), settings=settings)
+    table = part("paper_grid").table(
+        images=2, side=32, repeats=1, clock=part("clock").Clock(), settings=settings
+    )
     counts = {row["part"]: (row["gradients alone"], row["shared"]) for row in cells(table)}
     assert counts == {
         "sign": ("9", "4"),
@@ -104,7 +112,7 @@ def test_the_grid_counts_what_each_side_really_took(part):
 
 
 def test_the_grid_that_is_measured_is_the_paper_s(part):
-    assert len(part("grid").paper_settings()) == 20
+    assert len(part("paper_grid").paper_settings()) == 20
 
 
 def test_time_inside_the_localizer_is_a_part_of_the_whole_run(part):
@@ -133,7 +141,7 @@ def test_rates_are_measured_for_every_setting_of_threads_beside_other_processes(
         yield
 
     monkeypatch.setattr(threads, "_process", lambda setting: nullcontext(SimpleNamespace(submit=inline)))
-    monkeypatch.setattr(threads, "_others", others)
+    monkeypatch.setattr(threads, "_spinning_processes", others)
     table = threads.table(sizes=[(32, 1), (32, 2)], spinning=[0, 1], repeats=1)
     assert [row[:3] for row in table.rows] == [
         ["0", "32", "1"],
@@ -157,7 +165,7 @@ def test_a_setting_of_threads_is_the_only_one_in_its_process(part, monkeypatch):
 
 
 def test_processes_that_spin_are_gone_afterwards(part):
-    with part("threads")._others(2) as processes:
+    with part("threads")._spinning_processes(2) as processes:
         assert [process.poll() for process in processes] == [None, None]
     assert all(process.returncode is not None for process in processes)
 

@@ -14,7 +14,7 @@ from afbench.plan.runplan import SEED_LIMIT
 from afbench.sources.synthesis import synthesize
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "train_reference"
-TINY = {"steps": 4, "batch": 2, "pool": 6, "workers": 1, "every": 2}
+TINY = {"steps": 4, "batch": 2, "pool": 6, "workers": 1, "save_steps": 2}
 
 
 @pytest.fixture(scope="module")

@@ -22,13 +22,13 @@ class Clock:
 
     def __call__(self, work: Callable[[], object]) -> float:
         self.wait()
-        started = self.now()
+        start = self.now()
         work()
         self.wait()
-        return self.now() - started
+        return self.now() - start
 
     def wait(self) -> None:
-        """Let a GPU finish what it was given."""
+        """Let a GPU finish its queued work."""
         if self.device.startswith("cuda"):
             torch.cuda.synchronize(self.device)
 
@@ -37,34 +37,42 @@ class Clock:
 class Paired:
     """Seconds of ours and of theirs, run by run."""
 
-    ours: list[float]
-    theirs: list[float]
+    afbench: list[float]
+    peer: list[float]
 
     @property
     def ratios(self) -> list[float]:
-        """How many times longer theirs took, of runs next to each other."""
-        return [theirs / ours for ours, theirs in zip(self.ours, self.theirs, strict=True)]
+        """How many times longer the peer took, in neighbouring runs."""
+        return [
+            peer_seconds / afbench_seconds
+            for afbench_seconds, peer_seconds in zip(self.afbench, self.peer, strict=True)
+        ]
 
-    def __add__(self, other: Paired) -> Paired:
-        """Run by run: both kinds of work, one after the other."""
-        return Paired(_sums(self.ours, other.ours), _sums(self.theirs, other.theirs))
+    def __add__(self, addend: Paired) -> Paired:
+        """Add the seconds run by run: both kinds of work, one after the other."""
+        return Paired(_sums(self.afbench, addend.afbench), _sums(self.peer, addend.peer))
 
 
 def paired(
-    ours: Callable[[], object], theirs: Callable[[], object], *, clock: Clock, repeats: int, warm: bool = True
+    run_afbench: Callable[[], object],
+    run_peer: Callable[[], object],
+    *,
+    clock: Clock,
+    repeats: int,
+    warm: bool = True,
 ) -> Paired:
-    """Time both sides ``repeats`` times, each first every second time, after one run of both that warms up."""
+    """Time both sides ``repeats`` times, taking turns at being first, after one run of both that warms up."""
     if warm:
-        ours(), theirs()
-    found: tuple[list[float], list[float]] = [], []
+        run_afbench(), run_peer()
+    times: tuple[list[float], list[float]] = [], []
     for run in range(repeats):
         for side in (0, 1) if run % 2 else (1, 0):
-            found[side].append(clock((ours, theirs)[side]))
-    return Paired(*found)
+            times[side].append(clock((run_afbench, run_peer)[side]))
+    return Paired(*times)
 
 
 def middle(values: list[float], digits: int = 3) -> str:
-    """Median with the 5 to 95 % spread."""
+    """Write the median with the 5 to 95 % spread."""
     if len(values) < 2:
         return f"{values[0]:.{digits}g}"
     parts = quantiles(values, n=20, method="inclusive")
@@ -72,4 +80,4 @@ def middle(values: list[float], digits: int = 3) -> str:
 
 
 def _sums(first: list[float], second: list[float]) -> list[float]:
-    return [one + other for one, other in zip(first, second, strict=True)]
+    return [a + b for a, b in zip(first, second, strict=True)]

@@ -15,24 +15,24 @@ OWN_SIZE = 256
 
 
 def official_side(localizer: Localizer) -> int:
-    """The side that a localizer resizes to, or ``OWN_SIZE`` where it does not."""
+    """Return the side that a localizer resizes to, or ``OWN_SIZE`` where it does not."""
     return int(getattr(localizer, "side", None) or OWN_SIZE)
 
 
 def random_images(batch: int, side: int, device: str) -> Tensor:
-    """``(N, 3, H, W)`` in [0, 1], ready to differentiate to."""
+    """Make images ``(N, 3, H, W)`` in [0, 1] that require a gradient."""
     return torch.rand(batch, 3, side, side, device=device, requires_grad=True)
 
 
 def time_gradient(localizer: Localizer, image: Tensor, clock: Clock) -> float:
-    """Seconds of one batch's gradient."""
+    """Time one batch's gradient, in seconds."""
     return clock(lambda: torch.autograd.grad(localizer.logits(image).sum(), image))
 
 
 def gigaflops(localizer: Localizer, image: Tensor) -> tuple[float, float]:
-    """Arithmetic of one image's forward pass, and of its gradient, which includes the forward pass."""
+    """Count the arithmetic of one image's forward pass, and of its gradient, which includes the forward pass."""
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         localizer.logits(image)
-    with FlopCounterMode(display=False) as both:
+    with FlopCounterMode(display=False) as gradient:
         torch.autograd.grad(localizer.logits(image).sum(), image)
-    return forward.get_total_flops() / len(image) / 1e9, both.get_total_flops() / len(image) / 1e9
+    return forward.get_total_flops() / len(image) / 1e9, gradient.get_total_flops() / len(image) / 1e9

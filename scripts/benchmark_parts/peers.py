@@ -51,41 +51,45 @@ class TwoClasses(nn.Module):
 
 
 def with_torchattacks(localizer: Localizer, batch: AttackBatch, setting: Setting) -> Callable[[], Tensor]:
-    """The attack of torchattacks, ready to run."""
+    """Prepare the attack of torchattacks, ready to run."""
     library = importlib.import_module("torchattacks")
     model, eps, steps = TwoClasses(localizer).eval(), float(setting.phi or 0), setting.steps
     labels = batch.mask[:, 0].long()
-    theirs: dict[str, Callable[[], Any]] = {
+    builders: dict[str, Callable[[], Any]] = {
         "fgsm": lambda: library.FGSM(model, eps=eps),
         "bim": lambda: library.BIM(model, eps=eps, alpha=eps / 4, steps=steps),
         "pgd": lambda: library.PGD(model, eps=eps, alpha=eps / 4, steps=steps, random_start=True),
         "mifgsm": lambda: library.MIFGSM(model, eps=eps, alpha=eps / steps, steps=steps, decay=1.0),
     }
-    made = theirs[setting.attack]()
-    return lambda: made(batch.image, labels)  # type: ignore[no-any-return]
+    peer_attack = builders[setting.attack]()
+    return lambda: peer_attack(batch.image, labels)  # type: ignore[no-any-return]
 
 
 def with_foolbox(localizer: Localizer, batch: AttackBatch, setting: Setting) -> Callable[[], Tensor]:
-    """The attack of foolbox, which takes labels ``(N,)``: so its loss, which it lets users replace, is replaced."""
+    """Prepare the attack of foolbox; its loss takes labels ``(N,)``, so it is replaced, as foolbox lets users do."""
     library = importlib.import_module("foolbox")
-    own = library.attacks
+    peer_attacks = library.attacks
     eps, steps = float(setting.phi or 0), setting.steps
-    theirs: dict[str, Callable[[], Any]] = {
-        "fgsm": own.LinfFastGradientAttack,
-        "bim": lambda: own.LinfBasicIterativeAttack(abs_stepsize=eps / 4, steps=steps, random_start=False),
-        "pgd": lambda: own.LinfPGD(abs_stepsize=eps / 4, steps=steps),
-        "mifgsm": lambda: own.MIFGSM(momentum=1.0, abs_stepsize=eps / steps, steps=steps, random_start=False),
+    builders: dict[str, Callable[[], Any]] = {
+        "fgsm": peer_attacks.LinfFastGradientAttack,
+        "bim": lambda: peer_attacks.LinfBasicIterativeAttack(
+            abs_stepsize=eps / 4, steps=steps, random_start=False
+        ),
+        "pgd": lambda: peer_attacks.LinfPGD(abs_stepsize=eps / 4, steps=steps),
+        "mifgsm": lambda: peer_attacks.MIFGSM(
+            momentum=1.0, abs_stepsize=eps / steps, steps=steps, random_start=False
+        ),
     }
     model = library.PyTorchModel(TwoClasses(localizer).eval(), bounds=(0, 1), device=batch.image.device)
-    made = theirs[setting.attack]()
+    peer_attack = builders[setting.attack]()
 
     def loss(images: Any) -> Any:
         return type(images)(binary_cross_entropy(localizer.logits(images.raw), batch.mask).sum())
 
-    made.get_loss_fn = lambda model, labels: loss
+    peer_attack.get_loss_fn = lambda model, labels: loss
     labels = torch.zeros(len(batch.image), dtype=torch.int64, device=batch.image.device)
     criterion = library.criteria.Misclassification(labels)
-    return lambda: made.run(model, batch.image, criterion, epsilon=eps)  # type: ignore[no-any-return]
+    return lambda: peer_attack.run(model, batch.image, criterion, epsilon=eps)  # type: ignore[no-any-return]
 
 
 PEERS = {"torchattacks": with_torchattacks, "foolbox": with_foolbox}
@@ -94,18 +98,18 @@ PEERS = {"torchattacks": with_torchattacks, "foolbox": with_foolbox}
 def table(
     *,
     images: int,
-    judged: int,
+    judged_images: int,
     side: int,
     steps: int,
     repeats: int,
     clock: Clock,
     peers: tuple[str, ...] = tuple(PEERS),
 ) -> Table:
-    """Every attack beside every library; a library that is absent or fails gets a line that says so.
+    """Measure every attack against every library; a library that is absent or fails gets a line that says so.
 
     Timed on ``images``, the strength compared on ``judged``.
     """
-    localizer, samples = a_localizer("reference", clock.device), pictures(judged, side)
+    localizer, samples = a_localizer("reference", clock.device), pictures(judged_images, side)
     batch = as_batch(samples[:images], clock.device)
     rows = []
     for name in ATTACKS:
@@ -113,19 +117,19 @@ def table(
         setting = expand_attack(name, phi=["2/255"], params=params)[0]
         for peer in peers:
             try:
-                theirs = PEERS[peer](localizer, batch, setting)
-                theirs()
+                peer_run = PEERS[peer](localizer, batch, setting)
+                peer_run()
             except Exception as error:  # whatever another library does is a line of the table
-                told = f"{type(error).__name__}: {error}".splitlines()[0][:60]
-                rows.append([name, peer, f"does not run: {told}", *[""] * (len(HEAD) - 3)])
+                reason = f"{type(error).__name__}: {error}".splitlines()[0][:60]
+                rows.append([name, peer, f"does not run: {reason}", *[""] * (len(HEAD) - 3)])
                 continue
             times = paired(
-                partial(attack, localizer, batch, [setting], images), theirs, clock=clock, repeats=repeats
+                partial(attack, localizer, batch, [setting], images), peer_run, clock=clock, repeats=repeats
             )
             rows.append(_row(localizer, samples, setting, peer, times, images, clock.device))
     note = (
         f"{images} images of {side}x{side} on `reference` as one batch, phi 2/255, {steps} steps, the same step sizes; medians of "
-        f"{repeats} interleaved runs with 5 to 95 %; F1 on {judged} 8-bit images, of PGD the mean of {DRAWS['pgd']} random starts. Target: not slower than torchattacks 3.5.1 "
+        f"{repeats} interleaved runs with 5 to 95 %; F1 on {judged_images} 8-bit images, of PGD the mean of {DRAWS['pgd']} random starts. Target: not slower than torchattacks 3.5.1 "
         "(even: 1 lies within the spread)."
     )
     return Table("Each attack beside other libraries", HEAD, rows, note)
@@ -140,32 +144,32 @@ def _row(
     images: int,
     device: str,
 ) -> list[str]:
-    each = 1000 / (setting.steps * images)
+    milliseconds = 1000 / (setting.steps * images)
     batch = as_batch(samples, device)
-    theirs = PEERS[peer](localizer, batch, setting)
-    found = []
+    peer_run = PEERS[peer](localizer, batch, setting)
+    scores = []
     for seed in range(DRAWS.get(setting.attack, 1)):
         torch.manual_seed(seed)
-        made = theirs(), attack(localizer, batch, [setting], len(samples), seed)[0]
-        found.append([f1_after(localizer, samples, batch, one, setting) for one in made])
-    f1_theirs, f1_ours = map(mean, zip(*found, strict=True))
-    told = ""
+        attacked = peer_run(), attack(localizer, batch, [setting], len(samples), seed)[0]
+        scores.append([f1_after(localizer, samples, batch, output, setting) for output in attacked])
+    f1_peer, f1_afbench = map(mean, zip(*scores, strict=True))
+    target = ""
     if peer == "torchattacks":
-        told = _not_slower(times.ratios) if abs(f1_theirs - f1_ours) <= STRENGTH else "not equally strong"
+        target = _not_slower(times.ratios) if abs(f1_peer - f1_afbench) <= STRENGTH else "not equally strong"
     return [
         setting.attack,
         peer,
-        middle([one * each for one in times.theirs]),
-        middle([one * each for one in times.ours]),
+        middle([seconds * milliseconds for seconds in times.peer]),
+        middle([seconds * milliseconds for seconds in times.afbench]),
         middle(times.ratios),
-        f"{f1_theirs:.3f}",
-        f"{f1_ours:.3f}",
-        told,
+        f"{f1_peer:.3f}",
+        f"{f1_afbench:.3f}",
+        target,
     ]
 
 
 def _not_slower(ratios: list[float]) -> str:
-    """Missed only if ours is slower in nearly every pair: the network takes almost all of the time on both sides."""
+    """Judge "missed" only if afbench is slower in nearly every pair: the network takes almost all the time on both sides."""
     if median(ratios) >= 1:
         return verdict(True)
     return "even" if quantiles([*ratios, *ratios], n=20, method="inclusive")[-1] >= 1 else verdict(False)

@@ -20,24 +20,24 @@ from afbench.sources import open_source
 
 
 def pictures(number: int, side: int) -> list[Sample]:
-    """Demo forgeries, repeated to a size or cut to it around the topmost forged pixel."""
+    """Read demo forgeries, repeated to a size or cut to it around the topmost forged pixel."""
     source = open_source("demo", None)
-    found = []
+    samples = []
     for sample_id in source.ids[:number]:
         sample = source.read(sample_id)
         times = -(-side // sample.image.shape[0]), -(-side // sample.image.shape[1])
         image, mask = np.tile(sample.image, (*times, 1)), np.tile(sample.mask, times)
-        top, left = np.clip(np.argwhere(mask)[0] - side // 2, 0, np.subtract(mask.shape, side))
-        window = slice(top, top + side), slice(left, left + side)
+        row, column = np.clip(np.argwhere(mask)[0] - side // 2, 0, np.subtract(mask.shape, side))
+        window = slice(row, row + side), slice(column, column + side)
         cut = {
-            name: np.ascontiguousarray(whole[window]) for name, whole in (("image", image), ("mask", mask))
+            name: np.ascontiguousarray(array[window]) for name, array in (("image", image), ("mask", mask))
         }
-        found.append(replace(sample, **cut))
-    return found
+        samples.append(replace(sample, **cut))
+    return samples
 
 
 def as_batch(samples: list[Sample], device: str) -> AttackBatch:
-    """What an attack is given."""
+    """Stack samples into the batch that an attack takes."""
     return AttackBatch(
         [sample.sample_id for sample in samples],
         to_tensor([sample.image for sample in samples], device),
@@ -46,17 +46,17 @@ def as_batch(samples: list[Sample], device: str) -> AttackBatch:
 
 
 def a_localizer(name: str, device: str) -> Localizer:
-    """By name; published ones with random weights, which cost the same."""
+    """Load a localizer by name; published ones get random weights, which cost the same."""
     return load_localizer(name, None if name == REFERENCE else RANDOM, device=device)
 
 
 def attack(
-    localizer: Localizer, batch: AttackBatch, settings: list[Setting], launch: int, seed: int = 0
+    localizer: Localizer, batch: AttackBatch, settings: list[Setting], batch_size: int, seed: int = 0
 ) -> tuple[Tensor, int]:
-    """Images of the last setting, and gradients taken, of settings of one sharing group."""
+    """Run settings of one sharing group; return the images of the last one, and the gradients taken."""
     meter = Meter()
     images = batch.image
-    for attacked in attack_batch(localizer, batch, settings, seed=seed, batch_size=launch, meter=meter):
+    for attacked in attack_batch(localizer, batch, settings, seed=seed, batch_size=batch_size, meter=meter):
         images = attacked.image
     return images, meter.gradients
 
@@ -64,13 +64,13 @@ def attack(
 def f1_after(
     localizer: Localizer, samples: list[Sample], batch: AttackBatch, images: Tensor, setting: Setting
 ) -> float:
-    """Mean F1 on what would be published: 8-bit images inside the ball."""
+    """Compute the mean F1 on what would be published: 8-bit images inside the ball."""
     levels = quantise(images.to(batch.image), batch.image, max_levels(setting.phi)).cpu().numpy()
-    judged = judge(
+    results = judge(
         localizer,
         list(levels),
         [sample.mask for sample in samples],
         batch_size=None,
         device=str(batch.image.device),
     )
-    return sum(f1(one.counts) for one in judged) / len(judged)
+    return sum(f1(result.counts) for result in results) / len(results)

@@ -54,7 +54,7 @@ def table(
     neighbours: int = 20,
     steps: tuple[int, ...] = (50, 100, 150, 200, 250),
 ) -> Table:
-    """Every attack with all its settings, in a folder of its own on the disk for temporary files."""
+    """Measure every attack with all its settings, each in its own folder on the disk for temporary files."""
     rows = []
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
@@ -64,15 +64,17 @@ def table(
             params = {"neighbours": neighbours} if name == "pgn" else {}
             settings = expand_attack(name, steps=steps if name == "cw" else (), params=params)
             # a run of long attacks lasts with half the images: start and end weigh nothing in it
-            taken = images if shared_gradients(settings) < LONG else max(1, images // 2)
+            image_count = images if shared_gradients(settings) < LONG else max(1, images // 2)
             plan = RunPlan(
-                "benchmark", (Block(("benchmark_parts.timed:build",), (source,), settings),), limit=taken
+                "benchmark",
+                (Block(("benchmark_parts.timed:build",), (source,), settings),),
+                limit=image_count,
             )
             if not rows:  # the first of all warms up
                 _run(plan, folder / "warm", clock)
             pairs = [_pair(plan, folder / f"{name}-{number}", clock, number) for number in range(repeats)]
             # processor time does not say whose it is: then only of what is done in turn a share is known
-            timed = [turn if clock.processor else beside for turn, beside in pairs]
+            timed = [turn if clock.processor else threaded for turn, threaded in pairs]
             gradients = [100 * run.gradients / run.took for run in timed]
             looks = [100 * run.looks / run.took for run in timed]
             rows.append(
@@ -80,10 +82,10 @@ def table(
                     name,
                     str(len(settings)),
                     str(shared_gradients(settings)),
-                    middle([taken / turn.wall for turn, _ in pairs]),
-                    middle([taken / beside.wall for _, beside in pairs]),
-                    middle([taken * len(settings) / beside.wall for _, beside in pairs]),
-                    middle([turn.wall / beside.wall for turn, beside in pairs]),
+                    middle([image_count / turn.wall for turn, _ in pairs]),
+                    middle([image_count / threaded.wall for _, threaded in pairs]),
+                    middle([image_count * len(settings) / threaded.wall for _, threaded in pairs]),
+                    middle([turn.wall / threaded.wall for turn, threaded in pairs]),
                     middle(gradients),
                     middle(looks),
                     verdict(median(gradients) >= TARGET) if name in ITERATIVE else "",
@@ -99,7 +101,7 @@ def table(
 
 
 def write_files(root: Path, images: int, side: int) -> None:
-    """A source ``folder`` of PNG files."""
+    """Write a source ``folder`` of PNG files."""
     for name in ("images", "masks"):
         (root / name).mkdir(parents=True)
     for sample in pictures(images, side):
@@ -107,7 +109,7 @@ def write_files(root: Path, images: int, side: int) -> None:
         Image.fromarray(sample.mask).save(root / "masks" / f"{sample.sample_id}.png")
 
 
-class _Run(NamedTuple):
+class _RunTimes(NamedTuple):
     """Seconds of a run by the benchmark's clock and on the wall, of gradients in it, and of scoring passes."""
 
     took: float
@@ -116,18 +118,18 @@ class _Run(NamedTuple):
     looks: float
 
 
-def _pair(plan: RunPlan, out: Path, clock: Clock, number: int) -> tuple[_Run, _Run]:
-    """The same run in turn and with threads beside it, each first every second time."""
-    found = {}
+def _pair(plan: RunPlan, out: Path, clock: Clock, number: int) -> tuple[_RunTimes, _RunTimes]:
+    """Time the same run in turn and with threads, taking turns at being first."""
+    runs = {}
     for workers in (0, default_threads()) if number % 2 else (default_threads(), 0):
-        found[workers] = _run(plan, out / str(workers), clock, workers)
-    return found[0], found[default_threads()]
+        runs[workers] = _run(plan, out / str(workers), clock, workers)
+    return runs[0], runs[default_threads()]
 
 
-def _run(plan: RunPlan, out: Path, clock: Clock, workers: int | None = None) -> _Run:
+def _run(plan: RunPlan, out: Path, clock: Clock, workers: int | None = None) -> _RunTimes:
     WATCH.clock, WATCH.gradients, WATCH.looks = clock, 0.0, 0.0
-    started = time.perf_counter()
+    start = time.perf_counter()
     took = clock(
         lambda: generate(plan, out, Options(device=clock.device, image_threads=workers, shard_size=SHARD))
     )
-    return _Run(took, time.perf_counter() - started, WATCH.gradients, WATCH.looks)
+    return _RunTimes(took, time.perf_counter() - start, WATCH.gradients, WATCH.looks)

@@ -25,14 +25,14 @@ FLAT = 1.1
 
 
 def batches(*, sizes: Sequence[tuple[int, int]], repeats: int, clock: Clock) -> Table:
-    """Gradients per second of PGD for (side, images per launch); all cases turn by turn."""
+    """Measure PGD's gradients per second for (side, images per batch); all cases turn by turn."""
     localizer = a_localizer("reference", clock.device)
     setting = expand_attack("pgd", phi=["1/255"], params={"steps": 2})
 
     def once(batch: AttackBatch) -> float:
-        taken: list[int] = []
-        seconds = clock(lambda: taken.append(attack(localizer, batch, list(setting), len(batch.image))[1]))
-        return taken[0] / seconds
+        counts: list[int] = []
+        seconds = clock(lambda: counts.append(attack(localizer, batch, list(setting), len(batch.image))[1]))
+        return counts[0] / seconds
 
     cases = {size: as_batch(pictures(size[1], size[0]), clock.device) for size in sizes}
     rates: dict[tuple[int, int], list[float]] = {size: [] for size in sizes}
@@ -55,20 +55,20 @@ def batches(*, sizes: Sequence[tuple[int, int]], repeats: int, clock: Clock) -> 
 
 
 def memory(*, numbers: Sequence[int], shard_size: int, clock: Clock) -> Table:
-    """Peak memory of whole runs on more and more images, each in a process of its own."""
+    """Measure the peak memory of whole runs on more and more images, each in its own process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        found = list(pool.map(_run, numbers, [shard_size] * len(numbers), [clock] * len(numbers)))
-    first = found[0][1]
+        results = list(pool.map(_run, numbers, [shard_size] * len(numbers), [clock] * len(numbers)))
+    first = results[0][1]
     rows = [
         [str(number), f"{number / seconds:.3g}", f"{peak:.0f}", verdict(peak <= FLAT * first)]
-        for number, (seconds, peak) in zip(numbers, found, strict=True)
+        for number, (seconds, peak) in zip(numbers, results, strict=True)
     ]
     note = f"FGSM and PGD on synthetic forgeries of 128x128, shards of {shard_size}. Target: at most {FLAT} times the first peak."
     return Table("Number of images", ("images", "images/s", "peak MiB", "target"), rows, note)
 
 
 def _run(number: int, shard_size: int, clock: Clock) -> tuple[float, float]:
-    """Seconds of a run, and the peak of this process, and on a GPU of its memory."""
+    """Measure the seconds of a run, and the peak memory of this process or, on a GPU, of the GPU."""
     settings = (*expand_attack("fgsm"), *expand_attack("pgd", phi=["1/255"], params={"steps": 2}))
     plan = RunPlan(
         "benchmark", (Block(("reference",), (SourceSpec("synthetic", None),), settings),), limit=number

@@ -36,5 +36,5 @@ class Table:
 
 
 def verdict(met: bool) -> str:
-    """Of a target."""
+    """Say whether a target is met."""
     return "met" if met else "MISSED"

@@ -37,7 +37,7 @@ SETTINGS: Mapping[str, Mapping[str, str]] = {
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 FGSM = list(expand_attack("fgsm", phi=["1/255"]))
-OURS = "afbench's"
+BY_AFBENCH = "afbench's"
 """What the command line sets."""
 IDLE, LOADED = 0.95, 5.0
 """Times the rate as it comes that ours may reach at least: alone, within what two runs differ; and beside the most processes."""
@@ -49,7 +49,7 @@ _SPIN = "import os\nstarter = os.getppid()\nwhile os.getppid() == starter: pass"
 def table(
     *, sizes: Sequence[tuple[int, int]], spinning: Sequence[int], repeats: int, device: str = "cpu"
 ) -> Table:
-    """Gradients per second of (side, images per launch), by setting, beside so many processes that spin.
+    """Measure gradients per second of (side, images per batch), by setting, next to so many spinning processes.
 
     Libraries read the settings when they are loaded: each has a process of its own, that does nothing while it is not its
     turn. Always by the clock on the wall.
@@ -60,30 +60,44 @@ def table(
         for size, pool in product(sizes, pools.values()):
             pool.submit(_rate, size, device).result()  # warms up
         for number in spinning:
-            with _others(number):
+            with _spinning_processes(number):
                 for size, turn in product(sizes, range(repeats)):
-                    found = rates.setdefault((number, size), {name: [] for name in SETTINGS})
+                    setting_rates = rates.setdefault((number, size), {name: [] for name in SETTINGS})
                     for name in list(pools)[:: 1 if turn % 2 else -1]:
-                        found[name].append(pools[name].submit(_rate, size, device).result())
+                        setting_rates[name].append(pools[name].submit(_rate, size, device).result())
     rows = []
-    for (number, (side, images)), found in rates.items():
-        ratios = [ours / bare for ours, bare in zip(found[OURS], found["as it comes"], strict=True)]
+    for (number, (side, images)), setting_rates in rates.items():
+        ratios = [
+            with_afbench / as_it_comes
+            for with_afbench, as_it_comes in zip(
+                setting_rates[BY_AFBENCH], setting_rates["as it comes"], strict=True
+            )
+        ]
         target = {0: IDLE, max(spinning): LOADED}.get(number)
-        told = verdict(median(ratios) >= target) if target else ""
-        rows.append([str(number), str(side), str(images), *map(middle, found.values()), middle(ratios), told])
+        target_text = verdict(median(ratios) >= target) if target else ""
+        rows.append(
+            [
+                str(number),
+                str(side),
+                str(images),
+                *map(middle, setting_rates.values()),
+                middle(ratios),
+                target_text,
+            ]
+        )
     note = (
         f"Gradients per second of FGSM on `reference`, {usable_cores()} cores, beside so many processes that spin; each setting in a process of its "
-        f"own, in turn; medians of {repeats} runs with 5 to 95 %. `{OURS}` is what its own processes set: a spin count of 1000. Target: {IDLE} times the rate as it "
+        f"own, in turn; medians of {repeats} runs with 5 to 95 %. `{BY_AFBENCH}` is what its own processes set: a spin count of 1000. Target: {IDLE} times the rate as it "
         f"comes at least where nothing else runs, {LOADED:g} times beside {max(spinning)} processes."
     )
-    head = ("spinning", "side", "images per launch", *SETTINGS, f"{OURS}, times faster", "target")
+    head = ("spinning", "side", "images per launch", *SETTINGS, f"{BY_AFBENCH}, times faster", "target")
     return Table("Threads, alone and beside other work", head, rows, note)
 
 
 @contextmanager
 def _process(setting: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
-    """A process that was started in an environment with these settings and no other for threads."""
-    before = dict(os.environ)
+    """Start a process whose environment has these thread settings and no others."""
+    environment = dict(os.environ)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
             for name in READ_BY_LIBRARIES:
@@ -92,13 +106,13 @@ def _process(setting: Mapping[str, str]) -> Iterator[ProcessPoolExecutor]:
             pool.submit(os.getpid).result()
         finally:
             os.environ.clear()
-            os.environ.update(before)
+            os.environ.update(environment)
         yield pool
 
 
 @contextmanager
-def _others(number: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """So many processes that do nothing but spin; they end with this one, however it ends."""
+def _spinning_processes(number: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start so many processes that do nothing but spin; they end with this one, however it ends."""
     spinning = [subprocess.Popen([sys.executable, "-c", _SPIN]) for _ in range(number)]
     try:
         yield spinning
@@ -120,7 +134,7 @@ def _batch(side: int, images: int, device: str) -> AttackBatch:
 
 
 def _rate(size: tuple[int, int], device: str) -> float:
-    """Gradients per second of launches one after the other, in the process that was asked."""
+    """Measure gradients per second of batches one after the other, in the pool's process."""
     side, images = size
     batch, localizer = _batch(side, images, device), _localizer(device)
     launches, seconds = 0, 0.0

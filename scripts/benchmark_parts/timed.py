@@ -35,33 +35,33 @@ class TimedLocalizer:
     threshold: float = 0.5
 
     def logits(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, 1, H, W)``; a gradient is timed from here to the image: forward, loss, backward."""
+        """Compute ``(N, 3, H, W)`` to ``(N, 1, H, W)``; time a gradient from here to the image: forward, loss, backward."""
         if not image.requires_grad:
             return self.probability_and_logits(image)[1]
-        started = self._now()
-        image.register_hook(lambda gradient: self._stop(started))  # type: ignore[no-untyped-call]
+        start = self._now()
+        image.register_hook(lambda gradient: self._stop(start))  # type: ignore[no-untyped-call]
         return self.inner.logits(image)
 
     def probability(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]."""
+        """Compute ``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]."""
         return self.probability_and_logits(image)[0]
 
     def probability_and_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Both in one pass."""
-        started = self._now()
+        """Compute both in one pass."""
+        start = self._now()
         logits = self.inner.logits(image)
-        WATCH.looks += self._now() - started
+        WATCH.looks += self._now() - start
         return torch.sigmoid(logits), logits
 
     def _now(self) -> float:
         WATCH.clock.wait()
         return WATCH.clock.now()
 
-    def _stop(self, started: float) -> None:
-        WATCH.gradients += self._now() - started
+    def _stop(self, start: float) -> None:
+        WATCH.gradients += self._now() - start
 
 
 def build(checkpoint: str | None, device: str) -> TimedLocalizer:
-    """For ``--localizer benchmark_parts.timed:build``."""
+    """Build the localizer of ``--localizer benchmark_parts.timed:build``."""
     inner = load_localizer("reference", checkpoint, device=device)
     return TimedLocalizer(inner, inner.weights_sha256)

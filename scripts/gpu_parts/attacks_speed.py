@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from benchmark_parts import pipeline
 from benchmark_parts.clock import Clock
-from benchmark_parts.grid import shared
+from benchmark_parts.paper_grid import shared
 from benchmark_parts.peers import with_torchattacks
 from benchmark_parts.pictures import a_localizer, as_batch, attack, pictures
 from torch import Tensor
@@ -31,7 +31,7 @@ STRENGTH = 0.02
 
 
 def busy(report: Report, scale: Scale) -> None:
-    """The share of PGN's and C&W's time in which at least one kernel runs."""
+    """Measure the share of PGN's and C&W's time in which at least one kernel runs."""
     images, side, name = (1, 64, "reference") if scale.tiny else (16, 512, "mvss")
     precision = "tf32" if scale.on_gpu else "fp32"
     report.heading(
@@ -60,7 +60,7 @@ def busy(report: Report, scale: Scale) -> None:
 
 
 def busy_percent(work: Callable[[], None], scale: Scale) -> float:
-    """Percent of the time from the first kernel to the end of the last in which at least one runs."""
+    """Measure the percent of the time from the first kernel to the end of the last in which at least one runs."""
     activity, kind = (
         (ProfilerActivity.CUDA, DeviceType.CUDA) if scale.on_gpu else (ProfilerActivity.CPU, DeviceType.CPU)
     )
@@ -71,28 +71,28 @@ def busy_percent(work: Callable[[], None], scale: Scale) -> float:
         for event in recorded.events() or ()
         if event.device_type == kind and event.time_range.end > event.time_range.start
     ]
-    covered, whole = covered_time(spans)
-    return 100 * covered / whole
+    busy_time, total_time = covered_time(spans)
+    return 100 * busy_time / total_time
 
 
 def covered_time(spans: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    """How much of a line its spans cover, overlaps counted once, and how long it is from first to last.
+    """Measure how much of a line its spans cover, overlaps counted once, and how long it is from first to last.
 
     Raises:
         ValueError: if there are no spans: then nothing was recorded.
     """
     if not spans:
         raise ValueError("the profiler recorded no kernel")
-    covered, reached = 0.0, min(start for start, _ in spans)
+    total, reached = 0.0, min(start for start, _ in spans)
     first = reached
     for start, end in sorted(spans):
-        covered += max(0.0, end - max(start, reached))
+        total += max(0.0, end - max(start, reached))
         reached = max(reached, end)
-    return covered, reached - first
+    return total, reached - first
 
 
 def grid(report: Report, scale: Scale) -> None:
-    """The paper's 20 settings, shared, against a loop over images and settings with torchattacks."""
+    """Compare the paper's 20 settings, shared, with a loop over images and settings with torchattacks."""
     images, side, name = (1, 32, "reference") if scale.tiny else (8, 512, "mvss")
     precision = "tf32" if scale.on_gpu else "fp32"
     settings = _small_grid() if scale.tiny else _paper_grid()
@@ -112,15 +112,15 @@ def grid(report: Report, scale: Scale) -> None:
                 for part in (first, batch):
                     attack(localizer, part, [group[0]], images)  # warms up kernels and memory
                 single = clock(lambda group=group: _loop(localizer, first, group))  # type: ignore[misc]
-                together = clock(lambda group=group: _loop(localizer, batch, group)) / images  # type: ignore[misc]
-                ours = clock(lambda group=group: shared(localizer, batch, group, images)) / images  # type: ignore[misc]
+                batched = clock(lambda group=group: _loop(localizer, batch, group)) / images  # type: ignore[misc]
+                afbench = clock(lambda group=group: shared(localizer, batch, group, images)) / images  # type: ignore[misc]
                 strength = _strength(localizer, batch, group)
-            for position, seconds in enumerate((single, together, ours)):
+            for position, seconds in enumerate((single, batched, afbench)):
                 totals[position] += seconds
             yield [
                 _label(group),
-                *(f"{seconds:.3g}" for seconds in (single, together, ours)),
-                *_times(single, together, ours),
+                *(f"{seconds:.3g}" for seconds in (single, batched, afbench)),
+                *_times(single, batched, afbench),
                 strength,
             ]
         yield [
@@ -143,7 +143,7 @@ def grid(report: Report, scale: Scale) -> None:
 
 
 def _paper_grid() -> list[Setting]:
-    sign = [one for name in ("fgsm", "bim", "mifgsm", "pgd") for one in expand_attack(name)]
+    sign = [setting for name in ("fgsm", "bim", "mifgsm", "pgd") for setting in expand_attack(name)]
     return [*sign, *expand_attack("pgn", params={"neighbours": NEIGHBOURS}), *expand_attack("cw")]
 
 
@@ -161,30 +161,30 @@ def _loop(localizer: Localizer, batch: AttackBatch, group: Sequence[Setting]) ->
 
 
 def _plain(localizer: Localizer, batch: AttackBatch, setting: Setting) -> Tensor:
-    """One setting as a user of libraries would run it."""
+    """Run one setting as a user of libraries would."""
     if setting.attack in ("pgn", "cw"):
         return attack(localizer, batch, [setting], len(batch.image))[0]
     return with_torchattacks(localizer, batch, setting)()
 
 
 def _strength(localizer: Localizer, batch: AttackBatch, group: Sequence[Setting]) -> str:
-    """Mean cross-entropy after the last setting, of both sides."""
+    """Compare the mean cross-entropy after the last setting of both sides."""
     setting = group[-1]
     images = _plain(localizer, batch, setting), attack(localizer, batch, [setting], len(batch.image))[0]
     with torch.no_grad():
-        plain, ours = (
-            float(binary_cross_entropy(localizer.logits(one), batch.mask).mean()) for one in images
+        plain, afbench = (
+            float(binary_cross_entropy(localizer.logits(attacked), batch.mask).mean()) for attacked in images
         )
-    verdict = "equal" if abs(plain - ours) <= STRENGTH * abs(plain) else "DIFFERENT"
-    return f"{plain:.4g}, {ours:.4g}: {verdict}"
+    verdict = "equal" if abs(plain - afbench) <= STRENGTH * abs(plain) else "DIFFERENT"
+    return f"{plain:.4g}, {afbench:.4g}: {verdict}"
 
 
 def _label(group: Sequence[Setting]) -> str:
     return ", ".join(dict.fromkeys(setting.attack for setting in group))
 
 
-def _times(single: float, together: float, ours: float) -> tuple[str, str]:
-    return f"{single / ours:.2f}", f"{together / ours:.2f}"
+def _times(single: float, batched: float, afbench: float) -> tuple[str, str]:
+    return f"{single / afbench:.2f}", f"{batched / afbench:.2f}"
 
 
 def _met(times: float) -> str:
@@ -192,7 +192,7 @@ def _met(times: float) -> str:
 
 
 def files(report: Report, scale: Scale) -> None:
-    """From PNG files to committed shards: whether decoding and encoding keep up with the device."""
+    """Measure runs from PNG files to committed shards: whether decoding and encoding keep up with the device."""
     images, side, attacks = (1, 48, ("fgsm",)) if scale.tiny else (32, 512, ("fgsm", "bim", "cw"))
     table = pipeline.table(
         images=images, side=side, repeats=1, clock=Clock(scale.device), attacks=attacks, steps=(50,)

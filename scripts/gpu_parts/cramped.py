@@ -10,12 +10,12 @@ from torch import Tensor
 from afbench import load_localizer
 from afbench.core import Localizer
 
-ROOM = 2
+MAX_IMAGES = 2
 
 
 @dataclass(frozen=True)
 class CrampedLocalizer:
-    """Does what ``inner`` does, for at most ``ROOM`` images."""
+    """Does what ``inner`` does, for at most ``MAX_IMAGES`` images."""
 
     inner: Localizer
     weights_sha256: str
@@ -23,21 +23,21 @@ class CrampedLocalizer:
     threshold: float = 0.5
 
     def logits(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, 1, H, W)``.
+        """Compute ``(N, 3, H, W)`` to ``(N, 1, H, W)``.
 
         Raises:
             torch.OutOfMemoryError: for more images than there is room for.
         """
-        if len(image) > ROOM:
-            raise torch.OutOfMemoryError(f"out of memory: room for {ROOM} images")
+        if len(image) > MAX_IMAGES:
+            raise torch.OutOfMemoryError(f"out of memory: room for {MAX_IMAGES} images")
         return self.inner.logits(image)
 
     def probability(self, image: Tensor) -> Tensor:
-        """The same size, in [0, 1]."""
+        """Compute the probability at the same size, in [0, 1]."""
         return torch.sigmoid(self.logits(image))
 
 
 def build(checkpoint: str | None, device: str) -> CrampedLocalizer:
-    """For ``--localizer gpu_parts.cramped:build``."""
+    """Build the localizer of ``--localizer gpu_parts.cramped:build``."""
     inner = load_localizer("reference", checkpoint, device=device)
     return CrampedLocalizer(inner, inner.weights_sha256)

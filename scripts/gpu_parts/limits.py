@@ -46,9 +46,9 @@ def run_sections(sections: Sequence[Section], report: Report, scale: Scale, *, s
 
 
 def _run_limited(section: Section, report: Report, scale: Scale, seconds: float) -> str:
-    """Run one section; returns what kept it from its end, or nothing."""
+    """Run one section; return why it did not finish, or ""."""
     process = get_context("fork").Process(target=_run_alone, args=(section, report, scale))
-    started = time.monotonic()
+    start = time.monotonic()
     process.start()
     process.join(seconds)
     if process.is_alive():
@@ -61,7 +61,7 @@ def _run_limited(section: Section, report: Report, scale: Scale, seconds: float)
         outcome = ""
     _stop_group(process.pid or 0, signal.SIGKILL)  # also what the section started and left
     process.join()
-    print(f"{section.name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    print(f"{section.name}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     return outcome
 
 

@@ -54,18 +54,18 @@ class Form(NamedTuple):
 
 
 def matrix_rate(precision: str, scale: Scale) -> float:
-    """FLOP per second of a large matrix product of random numbers, the median of several."""
+    """Measure the FLOP per second of a large matrix product of random numbers, the median of several."""
     side = _matrix_side(scale)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    left, right = (torch.randn(side, side, device=scale.device, dtype=dtype) for _ in range(2))
+    a, b = (torch.randn(side, side, device=scale.device, dtype=dtype) for _ in range(2))
     clock = Clock(scale.device)
     with compute_precision(precision, scale.device):
-        seconds = [clock(lambda: left @ right) for _ in range(6)][1:]
+        seconds = [clock(lambda: a @ b) for _ in range(6)][1:]
     return 2 * side**3 / median(seconds)
 
 
 def copy_rate(scale: Scale) -> float:
-    """Bytes per second, read and written, of a copy within the device's memory."""
+    """Measure the bytes per second, read and written, of a copy within the device's memory."""
     block = torch.randn(_copied_mebibytes(scale) * 2**18, device=scale.device)
     copy = torch.empty_like(block)
     clock = Clock(scale.device)
@@ -74,7 +74,7 @@ def copy_rate(scale: Scale) -> float:
 
 
 def ceilings(report: Report, scale: Scale) -> None:
-    """What this device reaches where nothing but arithmetic, or nothing but memory, counts."""
+    """Measure what this device reaches where nothing but arithmetic, or nothing but memory, counts."""
     report.heading(
         "Ceilings",
         f"Products of matrices of {_matrix_side(scale)} rows and columns of random numbers; a copy of {_copied_mebibytes(scale)} MiB within the device, "
@@ -85,7 +85,7 @@ def ceilings(report: Report, scale: Scale) -> None:
 
 
 def gradient_rates(report: Report, scale: Scale) -> None:
-    """Every localizer, eager; the one with a target also channels first, and not deterministic."""
+    """Measure every localizer, eager; the one with a target also channels first, and not deterministic."""
     names = (
         ["reference"] if scale.tiny else sorted(known_localizers(), key=lambda name: name != TARGET_LOCALIZER)
     )
@@ -99,7 +99,7 @@ def gradient_rates(report: Report, scale: Scale) -> None:
 
 
 def compiled_rates(report: Report, scale: Scale) -> None:
-    """The same with ``--compile``, which takes a minute a network to begin with."""
+    """Measure networks under ``--compile``, which takes a minute for each to begin with."""
     names = [] if scale.tiny else [TARGET_LOCALIZER, "hdfnet"]
     _rates(report, scale, "Gradients per second, compiled", [(name, Form(compiled=True)) for name in names])
 
@@ -123,12 +123,12 @@ def _localizer_rows(name: str, form: Form, ceiling: dict[str, float], scale: Sca
             compile_forward(localizer)
         side = 64 if scale.tiny else official_side(localizer)
         _, arithmetic = gigaflops(localizer, random_images(1, side, scale.device))
-        for precision, most in ceiling.items():
+        for precision, matrix_ceiling in ceiling.items():
             best = 0.0
             for batch in (1,) if scale.tiny else (1, 4, 16, 64):
                 rate = _rate(localizer, batch, side, precision, form, scale)
                 if rate:
-                    yield _row(name, side, precision, form, batch, rate, arithmetic, most, scale)
+                    yield _row(name, side, precision, form, batch, rate, arithmetic, matrix_ceiling, scale)
                 if rate < GROWTH * best:
                     break
                 best = rate
@@ -142,7 +142,7 @@ def _localizer_rows(name: str, form: Form, ceiling: dict[str, float], scale: Sca
 
 
 def _rate(localizer: Localizer, batch: int, side: int, precision: str, form: Form, scale: Scale) -> float:
-    """Gradients per second; 0 where the batch does not fit."""
+    """Measure gradients per second; return 0 where the batch does not fit."""
     seconds: list[float] = []
 
     def measure() -> None:
@@ -195,5 +195,5 @@ def _copied_mebibytes(scale: Scale) -> int:
 
 
 def _precisions(scale: Scale) -> Sequence[str]:
-    """TF32 exists on GPUs alone."""
+    """Return the precisions of the device: TF32 exists on GPUs alone."""
     return PRECISIONS if scale.on_gpu else ("fp32",)

@@ -37,14 +37,14 @@ class Report:
 
     def table(self, head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[Sequence[str]]:
         """Write each row as soon as it is measured, and return all of them."""
-        written = []
+        table_rows = []
         self._row(head)
         self._row(["---"] * len(head))
         for row in rows:
             self._row(row)
-            written.append(row)
+            table_rows.append(row)
         self.line()
-        return written
+        return table_rows
 
     def _row(self, cells: Sequence[str]) -> None:
         self.line(f"| {' | '.join(cells)} |")

@@ -20,7 +20,7 @@ from .report import Report, Scale
 
 
 def ansm_steps(report: Report, scale: Scale) -> None:
-    """Steps per second and memory of both stages of the paper's preset."""
+    """Measure steps per second and memory of both stages of the paper's preset."""
     name, side, batch = ("reference", 64, 1) if scale.tiny else ("mvss", 512, 8)
     settings = replace(preset("paper", name), encoder_weights="none")
     if scale.tiny:

@@ -27,7 +27,7 @@ _PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x
 
 
 def requirements() -> list[str]:
-    """The packages at the versions of this environment, which fit each other; the newest where it has none."""
+    """List the packages at this environment's versions, which fit each other; the newest where it has none."""
     return [_pinned(package) for package in PACKAGES]
 
 
@@ -57,7 +57,7 @@ def download(folder: Path) -> int:
 
 
 def missing_modules() -> list[str]:
-    """Modules of ``PACKAGES`` that this environment cannot import."""
+    """List the modules of ``PACKAGES`` that this environment cannot import."""
     return [module for module in PACKAGES.values() if find_spec(module) is None]
 
 

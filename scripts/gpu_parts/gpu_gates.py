@@ -30,7 +30,7 @@ L2_F1 = 0.005
 
 
 def gpu_tests(report: Report, scale: Scale) -> None:
-    """The tests that need a GPU, among them that no attack waits for it inside its loop; some must have run."""
+    """Run the tests that need a GPU, among them that no attack waits for it inside its loop; some must have run."""
     marked = [
         str(path.relative_to(ROOT))
         for path in sorted(ROOT.glob("tests/**/test_*.py"))
@@ -65,14 +65,14 @@ def out_of_memory(report: Report, scale: Scale) -> None:
     """Give a run less memory than its batches need; it must halve them, log that, and store every image."""
     side, images, batch = (48, 3, 3) if scale.tiny else (512, 16, 16)
     mebibytes = 2048
-    how = (
+    limit = (
         f"the allocator held to {mebibytes} MiB"
         if scale.on_gpu
         else "a localizer that refuses more than two images"
     )
     report.heading(
         "Memory that runs out",
-        f"BIM, phi 1/255, on {images} images of {side}x{side} with `--batch-size {batch}` on `reference`, {how}.",
+        f"BIM, phi 1/255, on {images} images of {side}x{side} with `--batch-size {batch}` on `reference`, {limit}.",
     )
     localizer = "reference" if scale.on_gpu else "gpu_parts.cramped:build"
     with tempfile.TemporaryDirectory() as text:
@@ -120,7 +120,7 @@ def same_bytes(report: Report, scale: Scale) -> None:
         f"{len(settings)} configs of six attacks on {images} images of {side}x{side}, made twice (level L1: data files are equal), and in fp32 on the "
         f"CPU (level L2: mean F1 within {L2_F1}; `reference` alone, since F1 of untrained weights means nothing).",
     )
-    failed = []
+    failures = []
 
     def rows() -> Iterator[Sequence[str]]:
         for name in localizers:
@@ -128,18 +128,18 @@ def same_bytes(report: Report, scale: Scale) -> None:
                 with tempfile.TemporaryDirectory() as text:
                     row, holds = _made_twice(name, precision, settings, Path(text), images, side, scale)
                 if not holds:
-                    failed.append(name)
+                    failures.append(name)
                 yield row
 
     report.table(["localizer", "precision", "same bytes", "F1 moves from the CPU's", "verdict"], rows())
-    if failed:
+    if failures:
         sys.exit(1)
 
 
 def _made_twice(
     name: str, precision: str, settings: Sequence[Any], folder: Path, images: int, side: int, scale: Scale
 ) -> tuple[list[str], bool]:
-    """One row, and whether all holds that was promised."""
+    """Measure one row; return it, and whether it keeps the promises of its level."""
     plan = _plan(name, _folder_source(folder / "source", images, side), settings)
     checkpoint = None if name == "reference" else "random"
     options = Options(device=scale.device, precision=precision, checkpoint=checkpoint, batch_size=8)
@@ -160,8 +160,8 @@ def _made_twice(
             if config != "clean"
         )
     holds = equal and (moved is None or moved <= L2_F1)
-    told = "-" if moved is None else f"{moved:.4f}"
-    return [name, precision, "yes" if equal else "NO", told, "holds" if holds else "FAILED"], holds
+    f1_text = "-" if moved is None else f"{moved:.4f}"
+    return [name, precision, "yes" if equal else "NO", f1_text, "holds" if holds else "FAILED"], holds
 
 
 def _plan(localizer: str, source: SourceSpec, settings: Sequence[Any]) -> RunPlan:

@@ -18,52 +18,58 @@ HEAD = ("part", "gradients alone", "shared", "s per image alone", "shared s", "t
 
 
 def paper_settings() -> Sequence[Setting]:
-    """The 20 settings of the ANSM paper's Table III."""
+    """Return the 20 settings of the ANSM paper's Table III."""
     return read_plan("ansm-table3").blocks[0].settings
 
 
-def alone(localizer: Localizer, images: AttackBatch, group: Sequence[Setting], launch: int) -> int:
-    """Run every setting by itself, launches as large as the shared ones; the gradients it took."""
+def alone(localizer: Localizer, images: AttackBatch, group: Sequence[Setting], batch_size: int) -> int:
+    """Run every setting by itself, in batches as large as the shared ones; return the gradients it took."""
     return sum(
-        attack(localizer, part, [setting], launch)[1] for setting in group for part in _parts(images, launch)
+        attack(localizer, part, [setting], batch_size)[1]
+        for setting in group
+        for part in _parts(images, batch_size)
     )
 
 
-def shared(localizer: Localizer, images: AttackBatch, group: Sequence[Setting], launch: int) -> int:
-    """Run a sharing group as afbench does; the gradients it took."""
-    at_once = images_at_once(group, launch)
-    return sum(attack(localizer, part, list(group), launch)[1] for part in _parts(images, at_once))
+def shared(localizer: Localizer, images: AttackBatch, group: Sequence[Setting], batch_size: int) -> int:
+    """Run a sharing group as afbench does; return the gradients it took."""
+    at_once = images_at_once(group, batch_size)
+    return sum(attack(localizer, part, list(group), batch_size)[1] for part in _parts(images, at_once))
 
 
 def table(
     *, images: int, side: int, repeats: int, clock: Clock, settings: Sequence[Setting] | None = None
 ) -> Table:
-    """Sharing groups one by one, then their sums, which the targets are set for."""
+    """Measure sharing groups one by one, then their sums, which the targets are set for."""
     localizer = a_localizer("reference", clock.device)
     batch = as_batch(pictures(images, side), clock.device)
-    launch = images
+    batch_size = images
     groups = settings_by_group(settings or paper_settings())
     counts: dict[str, tuple[int, int]] = {}
     times: dict[str, Paired] = {}
     for name, group in groups.items():
-        taken: dict[str, int] = {}
+        gradient_counts: dict[str, int] = {}
 
-        def ours(group: Sequence[Setting] = group, taken: dict[str, int] = taken) -> None:
-            taken["shared"] = shared(localizer, batch, group, launch)
+        def run_shared(
+            group: Sequence[Setting] = group, gradient_counts: dict[str, int] = gradient_counts
+        ) -> None:
+            gradient_counts["shared"] = shared(localizer, batch, group, batch_size)
 
-        def theirs(group: Sequence[Setting] = group, taken: dict[str, int] = taken) -> None:
-            taken["alone"] = alone(localizer, batch, group, launch)
+        def run_alone(
+            group: Sequence[Setting] = group, gradient_counts: dict[str, int] = gradient_counts
+        ) -> None:
+            gradient_counts["alone"] = alone(localizer, batch, group, batch_size)
 
         # the shortest group warms up for all
-        times[name] = paired(ours, theirs, clock=clock, repeats=repeats, warm=not times)
-        counts[name] = taken["alone"] // images, taken["shared"] // images
+        times[name] = paired(run_shared, run_alone, clock=clock, repeats=repeats, warm=not times)
+        counts[name] = gradient_counts["alone"] // images, gradient_counts["shared"] // images
     rows = [_row(name, counts[name], times[name], images) for name in groups]
     rows += [
         _row(label, *_summed([name for name in groups if name != skipped], counts, times), images)
         for label, skipped in (("without PGN", "pgn"), ("with PGN", None))
     ]
     note = (
-        f"{images} images of {side}x{side} on `reference`, launches of {launch} images on both sides; {repeats} interleaved runs. "
+        f"{images} images of {side}x{side} on `reference`, launches of {batch_size} images on both sides; {repeats} interleaved runs. "
         "Targets: 2.3 times without PGN, 1.3 times with it (the counts allow 843/335 = 2.52 and 2043/1535 = 1.33)."
     )
     return Table("The whole grid of the paper for one image", HEAD, rows, note)
@@ -72,10 +78,10 @@ def table(
 def _summed(
     names: Sequence[str], counts: Mapping[str, tuple[int, int]], times: Mapping[str, Paired]
 ) -> tuple[tuple[int, int], Paired]:
-    every = [times[name] for name in names]
-    total = every[0]
-    for one in every[1:]:
-        total = total + one
+    group_times = [times[name] for name in names]
+    total = group_times[0]
+    for seconds in group_times[1:]:
+        total = total + seconds
     return (sum(counts[name][0] for name in names), sum(counts[name][1] for name in names)), total
 
 
@@ -85,8 +91,8 @@ def _row(name: str, counts: tuple[int, int], times: Paired, images: int) -> list
         name,
         str(counts[0]),
         str(counts[1]),
-        middle([one / images for one in times.theirs]),
-        middle([one / images for one in times.ours]),
+        middle([seconds / images for seconds in times.peer]),
+        middle([seconds / images for seconds in times.afbench]),
         middle(times.ratios),
         "" if target is None else f"{target}: {verdict(median(times.ratios) >= target)}",
     ]
