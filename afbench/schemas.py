@@ -9,7 +9,7 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from .shipped import shipped
+from .resources import resource_path
 from .untrusted import visible
 
 _LONGEST = 200
@@ -18,7 +18,7 @@ _LONGEST = 200
 
 @cache
 def _validator(name: str) -> Draft202012Validator:
-    text = shipped(f"manifests/schema/{name}.schema.json").read_text(encoding="utf-8")
+    text = resource_path(f"manifests/schema/{name}.schema.json").read_text(encoding="utf-8")
     return Draft202012Validator(json.loads(text))
 
 
@@ -29,6 +29,6 @@ def schema_problem(name: str, value: Any) -> str:
 
 
 def _line(error: ValidationError) -> str:
-    place = "/".join(map(str, error.absolute_path)) or "top level"
-    line = " ".join(visible(f"{place}: {error.message}").split())
+    key_path = "/".join(map(str, error.absolute_path)) or "top level"
+    line = " ".join(visible(f"{key_path}: {error.message}").split())
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 3]}..."

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from afbench.core import AfbenchError
-from afbench.shipped import shipped
+from afbench.resources import resource_path
 from afbench.storage.commit import json_bytes
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import TOP, read_configs
@@ -191,7 +191,7 @@ def test_verify_says_in_one_line_where_the_list_of_files_breaks_its_schema(
 
 
 @pytest.mark.parametrize(
-    "path", sorted(shipped("manifests/schema").glob("*.json")), ids=lambda path: path.stem
+    "path", sorted(resource_path("manifests/schema").glob("*.json")), ids=lambda path: path.stem
 )
 def test_every_schema_is_one(path: Path) -> None:
     Draft202012Validator.check_schema(json.loads(path.read_text(encoding="utf-8")))

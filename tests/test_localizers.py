@@ -12,7 +12,7 @@ from afbench.core import UsageError
 from afbench.localizers import list_localizers, load_localizer, require_localizer
 from afbench.localizers.checkpoint import state_sha256
 from afbench.localizers.nets.reference import ReferenceNet
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 WEIGHTS = files("afbench.localizers") / "weights" / "reference.safetensors"
 
@@ -250,12 +250,12 @@ def test_a_missing_checkpoint_or_name_is_answered_before_torch_is_needed(tmp_pat
             load_localizer("reference", device=device)
 
 
-@pytest.mark.parametrize("name", shipped_json("localizers"))
+@pytest.mark.parametrize("name", resource_json("localizers"))
 def test_a_published_localizer_says_where_its_weights_are_and_what_needs_none(name):
-    assert set(list_localizers()) == {"reference", *shipped_json("localizers"), "MODULE:FUNCTION"}
+    assert set(list_localizers()) == {"reference", *resource_json("localizers"), "MODULE:FUNCTION"}
     with pytest.raises(UsageError) as problem:
         load_localizer(name)
-    row = shipped_json("localizers")[name]
+    row = resource_json("localizers")[name]
     told = ("--checkpoint PATH", f"`afbench weights add {name} PATH`", "`--checkpoint random` runs untrained")
     for part in (row["file"], row["where"], *told, "`--localizer reference` needs nothing"):
         assert part in str(problem.value)

@@ -6,14 +6,14 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from afbench.plan import list_plans, read_plan
-from afbench.shipped import shipped, shipped_json
+from afbench.resources import resource_json, resource_path
 
 
 @pytest.mark.parametrize("folder", ["sources", "localizers"])
 def test_every_manifest_follows_its_schema_and_is_named_after_its_file(folder):
-    schema = json.loads(shipped(f"manifests/schema/{folder[:-1]}.schema.json").read_text())
+    schema = json.loads(resource_path(f"manifests/schema/{folder[:-1]}.schema.json").read_text())
     Draft202012Validator.check_schema(schema)
-    found = shipped_json(folder)
+    found = resource_json(folder)
     assert found
     for name, manifest in found.items():
         Draft202012Validator(schema).validate(manifest)

@@ -12,13 +12,13 @@ from afbench.defences.names import defence_names, split_defence
 from afbench.localizers import known_localizers, load_localizer, require_known
 from afbench.naming import ALIASES, _plain, closest_names, resolve_name
 from afbench.plan import BUILT_IN, SOURCE_NAMES, list_plans, parse_attack, parse_source, read_plan
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 from afbench.sources import find_sources
 
 KNOWN = {
     "attack": list(BUILT_IN),
     "localizer": known_localizers(),
-    "source": [*SOURCE_NAMES, *shipped_json("sources")],
+    "source": [*SOURCE_NAMES, *resource_json("sources")],
     "defence": defence_names(),
     "plan": list(list_plans()),
 }

@@ -15,8 +15,8 @@ from scores import per_image, write_score
 from afbench.report.measured import DefendedScore, defended_figures, undefended_figures
 from afbench.report.paper import POOLED, Cell, ansm_variants, compare_with_paper, paper_rows
 from afbench.report.paper_table import measured_records, paper_latex, paper_table
+from afbench.resources import resource_path
 from afbench.scoring.score_tables import score_rows
-from afbench.shipped import shipped
 from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 
 IMAGES = {"Columbia": 160, "CASIAv1": 920, "IMD20": 2010, "MISD": 227}
@@ -24,7 +24,7 @@ GRID = (("clean", None, 0), *(("fgsm", phi, 0) for phi in (1, 2, 3)), ("cw", Non
 
 
 def read(name):
-    with shipped(f"manifests/paper/{name}.csv").open(encoding="utf-8", newline="") as stream:
+    with resource_path(f"manifests/paper/{name}.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 

@@ -10,7 +10,7 @@ import click
 
 from afbench.core import AfbenchError, PartialError, ReadOptions, UsageError
 from afbench.naming import resolve_name, unknown_name
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 from .echo import echo
 from .name_types import SOURCE
@@ -161,7 +161,7 @@ def _judge(index: Index, expect_count: int | None) -> None:
     """Warn of what looks wrong; fail where nothing can be used, or the copy is not what the user counts on."""
     from afbench.sources.notes import index_notes
 
-    summary, manifest = index.summary, shipped_json("sources").get(index.source, {})
+    summary, manifest = index.summary, resource_json("sources").get(index.source, {})
     for note in index_notes(index):
         echo(f"afbench: warning: {note}", err=True)
     if summary.expected is not None and summary.paired != summary.expected:

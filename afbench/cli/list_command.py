@@ -10,7 +10,7 @@ from afbench.defences import list_defences
 from afbench.localizers.load import list_localizers
 from afbench.plan import ATTACKS, list_plans
 from afbench.report.text import fold_line
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 from .echo import echo
 from .text_tables import table_width, wide_option
@@ -33,7 +33,7 @@ _BUILT_IN = {
 @wide_option
 def command(what: str, as_json: bool, wide: bool) -> None:
     """Print the attacks, localizers, sources, defences and plans this version knows."""
-    published = shipped_json("sources")
+    published = resource_json("sources")
     found = {
         "attacks": {
             one.asked_as or name: f"{one.summary} (by {one.sweeps}; {one.source})"

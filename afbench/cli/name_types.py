@@ -13,7 +13,7 @@ from afbench.defences.names import defence_names
 from afbench.localizers import known_localizers, require_known
 from afbench.naming import resolve_name
 from afbench.plan import BUILT_IN, CLASSES, SOURCE_NAMES, list_plans
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
@@ -52,14 +52,14 @@ def _configs(context: click.Context) -> list[str]:
 LOCALIZER = _Name("localizer", lambda context: known_localizers(), require_known)
 PUBLISHED = _Name(
     "localizer",
-    lambda context: list(shipped_json("localizers")),
-    lambda text: resolve_name("localizer", text, shipped_json("localizers")) or text,
+    lambda context: list(resource_json("localizers")),
+    lambda text: resolve_name("localizer", text, resource_json("localizers")) or text,
 )
 ATTACK = _Name("attack", lambda context: [*BUILT_IN, *(f"torchattacks:{name}" for name in CLASSES.values())])
-SOURCE = _Name("source", lambda context: [*SOURCE_NAMES, *shipped_json("sources")])
+SOURCE = _Name("source", lambda context: [*SOURCE_NAMES, *resource_json("sources")])
 DEFENCE = _Name("defence", lambda context: defence_names())
 PART = _Name(
-    "part", lambda context: [*known_localizers(), *SOURCE_NAMES, *shipped_json("sources"), *BUILT_IN]
+    "part", lambda context: [*known_localizers(), *SOURCE_NAMES, *resource_json("sources"), *BUILT_IN]
 )
 PLAN = _Name("plan", lambda context: list_plans())
 CONFIG = _Name("config", _configs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from afbench.core import Localizer, UsageError
 from afbench.naming import resolve_name, unknown_name
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 from .weights import registered
 
@@ -26,7 +26,7 @@ RANDOM = "random"
 def list_localizers() -> dict[str, str]:
     """Known localizers: name and what it needs."""
     found = {REFERENCE: "embedded; needs nothing"}
-    for name, row in shipped_json("localizers").items():
+    for name, row in resource_json("localizers").items():
         try:
             state = "weights registered" if registered(name) else f"weights: {row['file']}, {row['where']}"
         except UsageError as error:
@@ -37,7 +37,7 @@ def list_localizers() -> dict[str, str]:
 
 def known_localizers() -> list[str]:
     """Names that come with afbench."""
-    return [REFERENCE, *shipped_json("localizers")]
+    return [REFERENCE, *resource_json("localizers")]
 
 
 def require_known(name: str) -> str:
@@ -64,7 +64,7 @@ def require_localizer(name: str, checkpoint: str | None) -> str:
         raise UsageError("the checkpoint is empty; give a path, or leave it out for registered weights")
     if checkpoint not in (None, RANDOM) and not Path(str(checkpoint)).exists():
         raise UsageError(f"checkpoint '{checkpoint}' does not exist; give the path of a file")
-    row = shipped_json("localizers").get(name)
+    row = resource_json("localizers").get(name)
     if row and checkpoint is None and registered(name) is None:
         raise UsageError(
             f"localizer '{name}' needs the weights of {row['title']}, published by its authors ({row['file']}: "

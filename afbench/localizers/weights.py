@@ -11,7 +11,7 @@ from typing import Any
 from afbench.core import UsageError
 from afbench.folders import weights_folder
 from afbench.naming import did_you_mean
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def registered(name: str) -> Registered | None:
 def list_weights() -> list[dict[str, Any]]:
     """Every published localizer: where its weights are, ``registered`` (None if they are not here) and ``problem``."""
     rows = []
-    for name, row in shipped_json("localizers").items():
+    for name, row in resource_json("localizers").items():
         here, problem = None, ""
         try:
             here = registered(name)
@@ -93,7 +93,7 @@ def require_registrable(name: str) -> None:
     Raises:
         UsageError: with the names that are.
     """
-    published = shipped_json("localizers")
+    published = resource_json("localizers")
     if name not in published:
         meant = did_you_mean("localizer", name, published)
         raise UsageError(

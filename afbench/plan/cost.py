@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from afbench.core import Setting
 from afbench.cores import usable_cores
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 from .estimate import expected_source, naive_gradients, queries, settings_by_group, shared_gradients
 from .runplan import RunPlan
@@ -99,7 +99,7 @@ def localizer_cost(name: str) -> LocalizerCost | None:
     """Read the published cost of a localizer; None for a user's own."""
     if name == "reference":
         return REFERENCE
-    row = shipped_json("localizers").get(name)
+    row = resource_json("localizers").get(name)
     return LocalizerCost(**row["cost"], parameters=row["parameters"]) if row else None
 
 

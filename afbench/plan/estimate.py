@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from afbench.core import Setting
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 from .attacks import ATTACKS
 from .runplan import Block, RunPlan, SourceSpec
@@ -123,7 +123,7 @@ def expected_source(
 
     ``pixels`` holds typical pixels of a user's own copies; published or assumed ones fill the rest.
     """
-    published = shipped_json("sources").get(source.read_as)
+    published = resource_json("sources").get(source.read_as)
     if published:
         count, pixels_per_image = int(published["count"]), int(published["typical_pixels"])
         count = counts.get(source.name, count)

@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 
 from afbench.core import ReadOptions, Setting, UsageError
 from afbench.naming import did_you_mean, resolve_name, unknown_name
-from afbench.shipped import shipped, shipped_json
+from afbench.resources import resource_json, resource_path
 
 from .attack_names import parse_attack
 from .attack_settings import make_setting
@@ -71,7 +71,7 @@ class RunPlan:
 
 def list_plans() -> dict[str, str]:
     """List the plans that ship with the package: name and description."""
-    paths = sorted(shipped("manifests/plans").glob("*.yaml"))
+    paths = sorted(resource_path("manifests/plans").glob("*.yaml"))
     return {path.stem: str(_parse(path).get("description", "")) for path in paths}
 
 
@@ -83,17 +83,17 @@ def read_plan(name_or_path: str, *, large_phi: bool = False) -> RunPlan:
             the message names the key.
     """
     path = Path(name_or_path)
-    names = [plan_path.stem for plan_path in shipped("manifests/plans").glob("*.yaml")]
+    names = [plan_path.stem for plan_path in resource_path("manifests/plans").glob("*.yaml")]
     name = resolve_name("plan", name_or_path, names)
     if name is not None and (name == name_or_path or not path.is_file()):
-        path = shipped(f"manifests/plans/{name}.yaml")
+        path = resource_path(f"manifests/plans/{name}.yaml")
     if not path.is_file():
         suggestion = did_you_mean("plan", name_or_path, names)
         raise UsageError(
             f"plan '{name_or_path}' is no file and no shipped plan; {suggestion}shipped plans: {', '.join(sorted(names))}"
         )
     raw = _parse(path)
-    schema = json.loads(shipped("manifests/schema/plan.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(resource_path("manifests/schema/plan.schema.json").read_text(encoding="utf-8"))
     problems = sorted(
         Draft202012Validator(schema).iter_errors(raw), key=lambda error: list(map(str, error.path))
     )
@@ -195,7 +195,7 @@ def parse_source(text: str) -> SourceSpec:
     if equals and ":" not in user_name:
         return _renamed(user_name, parse_source(rest))
     source_name, _, root = text.partition(":")
-    known_names = (*SOURCE_NAMES, *shipped_json("sources"))
+    known_names = (*SOURCE_NAMES, *resource_json("sources"))
     name = resolve_name("source", source_name, known_names)
     if name is None:
         raise unknown_name("source", source_name, known_names)
@@ -216,7 +216,7 @@ def _renamed(user_name: str, spec: SourceSpec) -> SourceSpec:
     if not re.fullmatch(r"[a-z0-9_]{1,60}", user_name):
         raise UsageError(f"the name of a source must be 1 to 60 of a-z, 0-9 and _; found '{user_name[:80]}'")
     if user_name == "all" or (
-        user_name in (*SOURCE_NAMES, *shipped_json("sources")) and user_name != spec.name
+        user_name in (*SOURCE_NAMES, *resource_json("sources")) and user_name != spec.name
     ):
         raise UsageError(f"the name '{user_name}' has another meaning; give '{spec.name}' another name")
     return spec if user_name == spec.name else replace(spec, name=user_name, layout=spec.read_as)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.identity import describe_identity, identity_of
 
@@ -164,7 +164,7 @@ def _why_not_setting(config: str, label: str, attack: str) -> str:
 def _why_not_source(source: str, images: int) -> str:
     if source not in SOURCES:
         return f"source {source} is not in the paper"
-    count = int(shipped_json("sources")[source]["count_in_paper"])
+    count = int(resource_json("sources")[source]["count_in_paper"])
     return "" if images >= WHOLE * count else f"{source} has {images} images, the paper {count}"
 
 

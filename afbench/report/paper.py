@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from afbench.plan import PAPER_PHI, PAPER_STEPS
-from afbench.shipped import shipped
+from afbench.resources import resource_path
 
 LOCALIZERS = {"mvss": "MVSS-Net", "ifosn": "IF-OSN", "hdfnet": "HDF-Net", "code": "CoDE"}
 SOURCES = {"columbia": "Columbia", "casia_v1": "CASIAv1", "imd20": "IMD20", "misd": "MISD"}
@@ -108,7 +108,7 @@ def _row(
 
 
 def _read(name: str) -> list[dict[str, str]]:
-    with shipped(f"manifests/paper/{name}.csv").open(encoding="utf-8", newline="") as stream:
+    with resource_path(f"manifests/paper/{name}.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
 
 

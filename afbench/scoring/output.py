@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from jsonschema import Draft202012Validator
 
 from afbench.core import AfbenchError, UsageError
-from afbench.shipped import shipped
+from afbench.resources import resource_path
 from afbench.storage.commit import commit_bytes, json_bytes
 from afbench.storage.manifests import read_json
 
@@ -39,7 +39,7 @@ def check_score(record: Mapping[str, Any]) -> None:
     Raises:
         AfbenchError: if it breaks it.
     """
-    schema = json.loads(shipped("manifests/schema/score.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads(resource_path("manifests/schema/score.schema.json").read_text(encoding="utf-8"))
     for error in Draft202012Validator(schema).iter_errors(record):
         raise AfbenchError(f"the score breaks its own schema at {error.json_path}: {error.message[:200]}")
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from jsonschema import Draft202012Validator
 
-from afbench.shipped import shipped
+from afbench.resources import resource_path
 from afbench.storage.manifests import AUTHENTIC, CLEAN
 
 from .package import BEGUN, MANIFEST, Package
@@ -159,7 +159,9 @@ def _faults(manifest: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(shipped("manifests/schema/submission.schema.json").read_text("utf-8"))
+    schema: dict[str, Any] = json.loads(
+        resource_path("manifests/schema/submission.schema.json").read_text("utf-8")
+    )
     return schema
 
 

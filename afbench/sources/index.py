@@ -10,7 +10,7 @@ from pathlib import Path
 
 from afbench.core import AfbenchError, BadSample, Sample, Source, UsageError
 from afbench.images import pixel_sha256
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 from .check import check_entries
 from .entry_reader import CANNOT_READ, read_entry
@@ -204,7 +204,7 @@ def open_indexed(
         _first([sample for sample in index.samples if sample.label == label], limit)
         for label in ("forged", "authentic")
     )
-    manifest = shipped_json("sources").get(name, {})
+    manifest = resource_json("sources").get(name, {})
     # what is authentic leaves the fingerprint of the forged ones alone: it can be asked for later
     plain = replace(index.options, authentic=False)
     return Source(

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from jsonschema import Draft202012Validator
 
 from afbench.core import UsageError
-from afbench.shipped import shipped, shipped_json
+from afbench.resources import resource_json, resource_path
 from afbench.untrusted import is_name
 from afbench.version import __version__
 
@@ -106,7 +106,7 @@ class Index:
 
     @cached_property
     def summary(self) -> Summary:
-        published = shipped_json("sources").get(self.source)
+        published = resource_json("sources").get(self.source)
         labels = [sample.label for sample in self.samples if sample.included]
         return Summary(
             included=labels.count("forged"),
@@ -146,7 +146,7 @@ class Index:
         Raises:
             UsageError: if it does not follow its schema, leaves the root, or was changed after it was made.
         """
-        schema = json.loads(shipped("manifests/schema/index.schema.json").read_text(encoding="utf-8"))
+        schema = json.loads(resource_path("manifests/schema/index.schema.json").read_text(encoding="utf-8"))
         problem = next(Draft202012Validator(schema).iter_errors(value), None)
         if problem is not None:
             key_path = "/".join(map(str, problem.absolute_path)) or "top level"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from afbench.plan import ATTACKS
-from afbench.shipped import shipped, shipped_json
+from afbench.resources import resource_json, resource_path
 
 from .config_manifest import ConfigManifest
 from .manifests import (
@@ -46,7 +46,7 @@ _WEAK = (
 def card_text(configs: Configs, default: str) -> str:
     """Fill in DATASET_CARD.md; ``default`` is the config its example loads."""
     split = next(iter(configs[default].splits), "demo")
-    text = shipped("DATASET_CARD.md").read_text(encoding="utf-8")
+    text = resource_path("DATASET_CARD.md").read_text(encoding="utf-8")
     for marker, filled in {
         "notice": _notice(configs),
         "example": f'"{default}", split="{split}"',
@@ -165,7 +165,7 @@ def _told(levels: Iterable[str]) -> str:
 
 
 def _sources(configs: Configs) -> str:
-    known = shipped_json("sources")
+    known = resource_json("sources")
     rows = [
         [
             f"`{name}`" + " (authentic)" * (config == AUTHENTIC),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from afbench.shipped import shipped
+from afbench.resources import resource_path
 from afbench.sources.synthesis import attribution
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import commit_if_changed, json_bytes
@@ -141,7 +141,7 @@ def _split(
 
 def _terms(splits: Mapping[str, Any]) -> str:
     """Whose the images are; a benchmark that shows the shipped photographs names their authors itself."""
-    text = shipped("manifests/LICENSE_OF_BENCHMARKS.md").read_text(encoding="utf-8")
+    text = resource_path("manifests/LICENSE_OF_BENCHMARKS.md").read_text(encoding="utf-8")
     return f"{text}\n{attribution()}" if {"demo", "synthetic"} & splits.keys() else text
 
 

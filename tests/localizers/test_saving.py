@@ -14,11 +14,11 @@ from afbench.localizers import load
 from afbench.localizers.checkpoint import state_sha256
 from afbench.localizers.register import add_weights
 from afbench.localizers.weights import registered
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 GOLDEN = Path(__file__).parent / "golden"
 published = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in shipped_json("localizers")]
+    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in resource_json("localizers")]
 )
 
 

@@ -16,7 +16,7 @@ from afbench.localizers.checkpoint import state_sha256
 from afbench.localizers.load import list_localizers
 from afbench.localizers.register import file_sha256
 from afbench.localizers.weights import registered
-from afbench.shipped import shipped_json
+from afbench.resources import resource_json
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_the_list_says_where_weights_are_published_and_which_are_here(afbench, f
     assert told.startswith(f"folder: {folder}\n")
     assert f"pscc  PSCC-Net: registered from checkpoint, {registered('pscc').weights_sha256[:12]}\n" in told
     unfolded = " ".join(told.split())
-    for name, row in shipped_json("localizers").items():
+    for name, row in resource_json("localizers").items():
         assert f"\n{name}  {row['title']}: " in told and f" licence {row['licence']}" in unfolded
         assert f" where {row['where']} " in unfolded and f" file {row['file']}, about " in unfolded
     assert told.count("not registered") == 4 and unfolded.count("sha256 not known") == 5
@@ -212,7 +212,7 @@ def test_the_list_for_programs_has_the_whole_record(afbench, folder, quick, tmp_
     assert empty["folder"] == str(folder) and [row["registered"] for row in empty["weights"]] == [None] * 5
     register.add_weights("code", released(tmp_path))
     rows = {row["name"]: row for row in json.loads(afbench("weights", "list", "--json").out)["weights"]}
-    assert rows.keys() == shipped_json("localizers").keys()
+    assert rows.keys() == resource_json("localizers").keys()
     assert rows["code"].keys() >= {"title", "file", "where", "licence", "megabytes", "sha256"}
     assert rows["code"]["registered"]["weights_sha256"] == state_sha256(network())
     assert not [path for path in tmp_path.iterdir() if path.name == "afbench-out"]

@@ -33,13 +33,13 @@ from submissions import (
 import afbench
 from afbench.core import AfbenchError, UsageError
 from afbench.metrics import auc, count_pixels, f1, f1_best
+from afbench.resources import resource_path
 from afbench.scoring import truth as truth_module
 from afbench.scoring.problems import InvalidSubmission
 from afbench.scoring.score import examine, score
 from afbench.scoring.score_tables import build_tables
 from afbench.scoring.truth import open_truth
 from afbench.scoring.versions import version_of
-from afbench.shipped import shipped
 from afbench.storage.commit import sha256_file
 from afbench.storage.manifests import TOP
 
@@ -73,7 +73,7 @@ def test_a_score_follows_its_schema_and_its_images(bench, submission, tmp_path):
     found = score(submission, bench, out=tmp_path / "score")
     stored = json.loads((tmp_path / "score/score.json").read_text())
     assert stored == found.score
-    schema = json.loads(shipped("manifests/schema/score.schema.json").read_text())
+    schema = json.loads(resource_path("manifests/schema/score.schema.json").read_text())
     assert not list(Draft202012Validator(schema).iter_errors(stored))
     rows = pd.read_parquet(tmp_path / "score/per_image.parquet")
     tables = json.loads(json.dumps(build_tables(rows, seen_in_training=["loc-pgd-1"])))

@@ -23,10 +23,10 @@ from submissions import (
 )
 
 from afbench.core import UsageError
+from afbench.resources import resource_path
 from afbench.scoring.parquet_masks import read_parquet
 from afbench.scoring.problems import TITLES, InvalidSubmission, Problems, Refusal
 from afbench.scoring.score import examine, score
-from afbench.shipped import shipped
 
 
 def refused(path, data, **options):
@@ -192,9 +192,11 @@ def test_content_that_is_on_the_board_is_refused_under_any_name(bench, submissio
 
 
 def test_the_schema_is_a_schema_and_takes_what_predict_writes():
-    schema = json.loads(shipped("manifests/schema/submission.schema.json").read_text())
+    schema = json.loads(resource_path("manifests/schema/submission.schema.json").read_text())
     Draft202012Validator.check_schema(schema)
-    Draft202012Validator.check_schema(json.loads(shipped("manifests/schema/score.schema.json").read_text()))
+    Draft202012Validator.check_schema(
+        json.loads(resource_path("manifests/schema/score.schema.json").read_text())
+    )
     assert set(schema["required"]) == set(schema["properties"]) - {"configs_sha256"}
 
 

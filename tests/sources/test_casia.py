@@ -17,7 +17,7 @@ from releases import (
     survey,
 )
 
-from afbench.shipped import shipped, shipped_json
+from afbench.resources import resource_json, resource_path
 from afbench.sources.index import build_index
 from afbench.sources.layouts import casia_v1, casia_v2
 from afbench.sources.layouts.casia import corrected, photographs
@@ -180,10 +180,10 @@ def test_what_is_known_to_be_broken_is_data_of_the_release():
 def test_every_table_a_source_names_is_shipped_and_every_shipped_table_is_named():
     named = {
         row[kind]
-        for row in shipped_json("sources").values()
+        for row in resource_json("sources").values()
         for kind in ("renames", "duplicates", "known")
         if kind in row
     }
-    found = {path.name for path in shipped("manifests/sources").glob("*.csv")}
+    found = {path.name for path in resource_path("manifests/sources").glob("*.csv")}
     assert named == found
-    assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in shipped_json("sources"))
+    assert all(re.fullmatch(r"[a-z0-9_]+", name) for name in resource_json("sources"))

@@ -19,7 +19,7 @@ from releases import build_casia_v2, build_columbia, half_mask, photograph, put
 from releases_more import build_dso1
 
 from afbench.core import AfbenchError, UsageError
-from afbench.shipped import shipped
+from afbench.resources import resource_path
 from afbench.sources import check, index_cache
 from afbench.sources.index import build_index, count_source, list_files, open_indexed
 from afbench.sources.index_records import Index, index_text, read_index
@@ -414,7 +414,7 @@ def test_a_script_is_not_run_again_by_its_workers_and_they_end_with_it(many, tmp
 def test_an_index_comes_back_from_its_json_and_follows_its_schema(tmp_path):
     build_casia_v2(tmp_path / "casia")
     index = build_index("casia_v2", tmp_path / "casia", SourceOptions(authentic=True))
-    schema = json.loads(shipped("manifests/schema/index.schema.json").read_text())
+    schema = json.loads(resource_path("manifests/schema/index.schema.json").read_text())
     Draft202012Validator.check_schema(schema)
     value = json.loads(index_text(index))
     assert value == json.loads(json.dumps(index.to_json()))

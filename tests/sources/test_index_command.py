@@ -28,7 +28,7 @@ from releases_more import (
     build_nist16,
 )
 
-from afbench.shipped import shipped
+from afbench.resources import resource_path
 from afbench.sources.sample_names import sample_id
 
 RELEASES = {
@@ -106,9 +106,9 @@ def test_the_example_of_the_help_runs_and_prints_what_its_schema_says(afbench, p
     ran = afbench(*shlex.split(command)[1:])
     assert ran.code == 0, ran.err
     value = json.loads(ran.out)
-    Draft202012Validator(json.loads(shipped("manifests/schema/index.schema.json").read_text())).validate(
-        value
-    )
+    Draft202012Validator(
+        json.loads(resource_path("manifests/schema/index.schema.json").read_text())
+    ).validate(value)
     assert value["source"] == "folder" and value["root"] == str(photographs)
     assert value["summary"] == {
         "included": 2,

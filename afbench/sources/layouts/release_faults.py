@@ -9,7 +9,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from afbench.shipped import shipped, shipped_json
+from afbench.resources import resource_json, resource_path
 
 if TYPE_CHECKING:
     from afbench.sources.index_records import IndexRecord
@@ -56,8 +56,8 @@ def explain_known_exclusions(samples: Iterable[IndexRecord], source: str) -> lis
 
 
 def _rows(source: str, table: str) -> list[dict[str, str]]:
-    name = shipped_json("sources").get(source, {}).get(table)
+    name = resource_json("sources").get(source, {}).get(table)
     if not name:
         return []
-    with shipped(f"manifests/sources/{name}").open(encoding="utf-8", newline="") as stream:
+    with resource_path(f"manifests/sources/{name}").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))

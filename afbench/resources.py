@@ -7,7 +7,7 @@ from typing import Any
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def shipped(relative: str) -> Path:
+def resource_path(relative: str) -> Path:
     """Find ``manifests/...`` or ``DATASET_CARD.md``.
 
     A wheel carries them under ``afbench/_shipped``; an editable install finds them beside the package.
@@ -16,7 +16,7 @@ def shipped(relative: str) -> Path:
     return packaged if packaged.exists() else _PACKAGE.parent / relative
 
 
-def shipped_json(folder: str) -> dict[str, dict[str, Any]]:
+def resource_json(folder: str) -> dict[str, dict[str, Any]]:
     """Read every ``manifests/<folder>/*.json``, by file name without its suffix, in order."""
-    paths = sorted(shipped(f"manifests/{folder}").glob("*.json"))
+    paths = sorted(resource_path(f"manifests/{folder}").glob("*.json"))
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
