@@ -133,6 +133,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         length = int.from_bytes(data[position : position + 2], "big")
         scanned |= marker == _SOS
         yield marker, data[position + 2 : position + length]
+        # a length includes its own two bytes; a smaller one is damage, and must not hold up the search
         position += max(length, 2)
 
 

@@ -135,6 +135,7 @@ def mifgsm(
     allowed = ball(x, phi)
     momentum = torch.zeros_like(x)
     for step in range(steps):
+        # at step 0 the image is still the original, whose gradient may have been handed in
         g = input_gradient(loss, x) if step else first_gradient(loss, x, gradient)
         momentum.mul_(mu).add_(l1_unit(g))
         x = stepped(x, momentum, alpha, allowed)

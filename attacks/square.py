@@ -58,6 +58,7 @@ def square(
     with torch.no_grad():
         first = best_loss = loss(x)
         signs = check_shape("stripes", stripes, (len(x), 3, 1, size[1]), x)
+        # the first candidate is the stripes, and the image itself is what they must beat
         candidate, best = torch.clamp(x + phi * signs, *allowed), x
         for query in range(1, queries):
             if query > 1:

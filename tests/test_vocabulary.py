@@ -21,22 +21,21 @@ _VAGUE = """
 VAGUE = frozenset(_VAGUE.split())
 # Rooms whose names are still being mended, with the share they may not exceed: numbers and list only shrink.
 UNFINISHED = {
-    "afbench/cli": 0.1134,
-    "afbench/defences": 0.1048,
+    "afbench/cli": 0.1130,
+    "afbench/defences": 0.0930,
     "afbench/localizers": 0.0546,
     "afbench/report": 0.0819,
-    "afbench/storage": 0.0951,
-    "afbench/workflows": 0.1670,
+    "afbench/storage": 0.0842,
+    "afbench/workflows": 0.1632,
 }
 # Names that two classes or two files still share: the lists only shrink.
 SHARED_CLASSES = """
-    Block Bottleneck Cell ChannelAttention Done Found Hooks Job Opened Recipe Run
-    Shard Stage _Bottleneck _Original _Run
+    Block Bottleneck Cell ChannelAttention Done Found Hooks Job Opened Recipe Run Shard Stage
+    _Bottleneck _Original _Run
 """
 SHARED_FILES = """
-    archive.py catalogue.py checkpoint.py code.py folder.py gates.py grid.py hdfnet.py ifosn.py
-    load.py losses.py mvss.py names.py paper.py pscc.py
-    reference.py rows.py settings.py taps.py train.py
+    checkpoint.py code.py folder.py hdfnet.py ifosn.py losses.py mvss.py paper.py pscc.py reference.py settings.py taps.py
+    train.py
 """
 
 

@@ -157,6 +157,7 @@ def start_settings(
         ):
             # values near [0, 1] have a finite sum exactly if all are finite; testing each one took ten times as long
             finite = attacked.image.flatten(1).sum(dim=1).isfinite().tolist()
+            # NaN has no 8-bit value; its image becomes a failure below, whatever is put in its place
             levels = quantise(torch.nan_to_num(attacked.image), batch.image, max_levels(attacked.setting.phi))
             zero_counts = (
                 [None] * len(rows) if attacked.zero_pixels is None else attacked.zero_pixels.tolist()
@@ -177,6 +178,7 @@ def start_settings(
     for equal_rows in equal_sizes(images, lambda size: len(samples)):
         size = (images[equal_rows[0]].shape[0], images[equal_rows[0]].shape[1])
         images_per_batch = batch_sizes.get(size) or batch_size_for(localizer, size, device, batch_size)
+        # all of this size again, not the rest alone: in float32 the batch size decides single levels
         while not _attack_all(
             attack, equal_rows, images_per_batch, images_at_once(settings, images_per_batch)
         ):

@@ -40,6 +40,7 @@ def gpu_use(device: str) -> Iterator[Callable[[], dict[str, float]]]:
                 return
 
     def gpu_figures() -> dict[str, float]:
+        # NVML counts millijoules since the driver was loaded
         joules = (library.nvmlDeviceGetTotalEnergyConsumption(handle) - energy) / 1000
         samples = list(busy)
         return {

@@ -90,6 +90,7 @@ def attack_batch(
     clean: dict[str | None, _Clean] = {}
     for variants in _by_params(settings):
         name, target = variants[0].attack, variants[0].params.get("target")
+        # only these begin with the gradient of this loss at the original
         if name in ("fgsm", "bim", "mifgsm") and target not in clean:
             loss = meter.watch(_loss(localizer, batch.mask, target), len(batch.image))
             gradient = attacks.input_gradient(loss, batch.image)

@@ -67,6 +67,7 @@ def judge(
                 np.where(predicted[position], np.uint8(255), np.uint8(0)),
             )
 
+    # a stack: the halves of a batch that does not fit come before the next batch
     waiting = equal_sizes(images, lambda size: batch_size_for(localizer, size, device, batch_size))[::-1]
     while waiting:
         rows = waiting.pop()

@@ -51,6 +51,7 @@ def _same_kernels(device: str, deterministic: bool) -> Iterator[None]:
     filled = filling.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(deterministic)
     settings.benchmark = False
+    # deterministic mode would also fill every new tensor, which costs time and which valid code cannot see
     filling.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield

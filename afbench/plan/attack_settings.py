@@ -47,6 +47,7 @@ def make_setting(
         steps = parse_steps(value)
         return Setting(attack, f"{steps}{suffix}", None, steps, resolved)
     phi = parse_phi(value, large_phi=large_phi)
+    # estimates count steps as gradients, and noise takes none
     steps = 0 if attack == "noise" else iterations(resolved)
     return Setting(attack, phi_label(phi) + suffix, phi, steps, resolved)
 

@@ -128,6 +128,7 @@ def workloads(
                     if (name, source.name, _key(setting)) not in finished_keys
                 ]
                 size = expected_source(source, plan.limit, counts or {}, pixels)
+                # nobody has opened the folder: a usual size, so that the memory can still be estimated
                 images, pixels_per_image = size or (None, 512 * 512)
                 result.append(
                     Workload(
@@ -235,6 +236,7 @@ def measured_seconds(workload: Workload, speed: Speed) -> Seconds | None:
     cost = localizer_cost(workload.localizer)
     pixel_ratio = workload.pixels / speed.pixels
     network = workload.gradients_shared * speed.gradient_seconds + workload.forwards * speed.score_seconds
+    # a network that resizes sees the same number of pixels whatever the image
     if cost is None or not cost.resizes:
         network *= pixel_ratio
     return Seconds(

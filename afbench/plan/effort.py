@@ -57,5 +57,6 @@ def shard_size(seconds: float, samples: int) -> int:
     fitting = max(fitting, -(-samples // MOST_SHARDS))
     if fitting >= min(samples, SHARD_SIZE):
         return SHARD_SIZE
+    # in equal parts: otherwise the last shard could be a single sample
     shards = -(-samples // fitting)
     return -(-samples // shards)

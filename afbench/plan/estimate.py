@@ -63,6 +63,7 @@ def queries(setting: Setting) -> int:
 def shared_gradients(settings: Iterable[Setting]) -> int:
     """Count the gradients of many settings on one image: the sign group shares one per target, C&W one trajectory."""
     settings = list(settings)
+    # every attack of this group begins with the gradient at the original, which depends on the target alone
     sign = [setting for setting in settings if ATTACKS[setting.attack].group == "sign"]
     total = len({setting.params.get("target") for setting in sign}) + sum(
         setting.steps - 1 for setting in sign
@@ -70,6 +71,7 @@ def shared_gradients(settings: Iterable[Setting]) -> int:
     trajectories: dict[str, int] = {}
     for setting in settings:
         if setting.attack == "cw":
+            # fewer steps are a snapshot of the same trajectory: the longest run pays for all
             key = repr(sorted(setting.params.items()))
             trajectories[key] = max(trajectories.get(key, 0), setting.steps)
         elif ATTACKS[setting.attack].group != "sign":
@@ -100,6 +102,7 @@ def _estimate_block(
     images = sum(count for count, _ in known_sizes) if len(known_sizes) == len(sizes) else None
     raw = sum(count * pixels * 3 for count, pixels in known_sizes)
     config_count = len(block.settings) * len(block.localizers)
+    # the disk holds one image more than there are configs: the original
     return BlockEstimate(
         localizers=block.localizers,
         sources={name: size[0] if size else None for name, size in sizes.items()},

@@ -40,6 +40,7 @@ def resolve_params(attack: Attack, values: Mapping[str, Any]) -> dict[str, Any]:
                 f"attack '{attack.name}' has no parameter '{name}'; its parameters: {known_names}"
             )
         resolved[name] = _checked(name, attack.defaults.get(name, 1.0), value)
+    # the default target is not recorded: configs made before there was a choice keep their hashes
     if resolved.get("target") == TARGETS[0]:
         del resolved["target"]
     if "alpha" in resolved:
@@ -47,6 +48,7 @@ def resolve_params(attack: Attack, values: Mapping[str, Any]) -> dict[str, Any]:
         if ratio in values:
             raise ValueError(f"attack '{attack.name}' takes alpha or {ratio}; found both")
         del resolved[ratio]
+    # None in the defaults stands for the papers' step size, which spreads phi over all steps
     if resolved.get("alpha_over_phi", 0) is None:
         resolved["alpha_over_phi"] = 1.0 / resolved["steps"]
     return resolved
@@ -66,6 +68,7 @@ def _checked(name: str, default: Default, value: Any) -> Any:
         if str(value).lower() not in ("true", "false"):
             raise ValueError(f"parameter {name} must be true or false; found '{value}'")
         return str(value).lower() == "true"
+    # float(True) is 1.0: a bool where a number belongs is a mistake, not a number
     number = math.nan if isinstance(value, bool) else _read_number(name, value)
     if not math.isfinite(number):
         raise ValueError(f"parameter {name} must be a number; found '{value}'")

@@ -287,6 +287,7 @@ def _check_blocks(blocks: Sequence[Block]) -> None:
                     f"source '{source.name}' is asked for with two roots, {first_spec.root} and {source.root}; "
                     f"name each: --source NAME={source.read_as}:ROOT"
                 )
+            # the pin is compared below, with a message of its own
             if replace(first_spec, sha256=None) != replace(source, sha256=None):
                 raise UsageError(
                     f"source '{source.name}' is read in two ways; ask for it alike in every block"

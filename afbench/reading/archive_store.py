@@ -84,6 +84,7 @@ class ArchiveStore:
         offset, length = location
         path = self.folder / row.location[0]
         try:
+            # without HDF5: an open file of it cannot go to other processes, and the shard was checked when it was listed
             with path.open("rb") as file:
                 file.seek(offset)
                 pixels = decode_stored(file.read(length), (row.height, row.width))

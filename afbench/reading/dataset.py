@@ -49,6 +49,7 @@ class PairDataset(Dataset[dict[str, Any]]):
         original, mask = base.image(original_row), base.mask(original_row)
         first = to_tensor([original])[0]
         if row.config == original_row.config:
+            # a copy: a user may change one of the two in place
             adversarial: Tensor = first.clone()
         else:
             adversarial = to_tensor([self._store.image(row, original)])[0]

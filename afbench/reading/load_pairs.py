@@ -53,6 +53,7 @@ def load(
         original_rows: dict[str, dict[str, Row]] = {}
         for config_name in config_names:
             kind = config_name if config_name in ORIGINALS else CLEAN
+            # all attacked configs of a split share their originals: list them once
             if kind not in original_rows:
                 original_rows[kind] = {row.sample_id: row for row in bases[name].rows(kind, name)}
             rows = store.rows(config_name, name)
@@ -110,6 +111,7 @@ def _original_of(row: Row, original_rows: Mapping[str, Row], holder: str) -> Row
         raise AfbenchError(
             f"{row.sample_id} of {row.source}: its original is not in config {kind} of {holder}"
         )
+    # the name alone proves nothing: another benchmark may hold other pixels under it
     if original.image_sha256 != row.original_sha256 or original.mask_sha256 != row.mask_sha256:
         raise AfbenchError(
             f"{row.sample_id} of {row.source}: config {row.config} was made from another original or mask than {holder} holds"

@@ -35,6 +35,7 @@ class ParquetStore:
         self._ranges: dict[tuple[str, int, str], Ranges | None] = {}
 
     def __getstate__(self) -> dict[str, Any]:
+        # the ranges of a large benchmark are many; each process finds those it needs
         return {**self.__dict__, "_ranges": {}}
 
     def holds_images(self, config: str, split: str) -> bool:
