@@ -1,4 +1,4 @@
-"""Datasets of forged images with masks: two that afbench brings along, and what a user's own copies hold."""
+"""Datasets of forged images with masks: two come with afbench, the others are read from the user's own copies."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from .source_entry import SourceOptions
 __all__ = ["DATA_VARIABLE", "SourceOptions", "find_sources", "open_source"]
 
 DATA_VARIABLE = "AFBENCH_DATA"
-"""Names a folder that holds releases in subfolders called like their sources."""
+"""Environment variable: a folder whose subfolders are named after the sources and hold their releases."""
 
 
 def open_source(
@@ -28,19 +28,20 @@ def open_source(
     layout: str = "",
     terms: str = "",
 ) -> Source:
-    """Open a source by name; its samples are read later, one by one.
+    """Open a source by name; each sample is read only when it is asked for.
 
     Args:
         name: ``demo``, ``synthetic``, a published dataset, ``folder`` or ``list``; or the user's own, with a ``layout``.
         root: the folder of the user's own copy, or an index file made of it; for a published dataset its folder in
             ``AFBENCH_DATA`` if None.
-        seed: of synthetic forgeries.
-        limit: take the first samples only; with a root, up to that many that can be used.
-        options: how a root is read.
+        seed: seed of the synthetic forgeries.
+        limit: take only the first samples; of a root, the first that can be used.
+        options: how to read a root.
         pin: the sha256 the index must have.
-        on_progress: told how many files of a root have been read for the first time, of how many.
-        layout: the source that the root is read as, where ``name`` is another.
-        terms: of a user's own images.
+        on_progress: called with the number of files read so far and the number to read, while a root is read for the
+            first time.
+        layout: the source whose layout the root has, where ``name`` is the user's own name for it.
+        terms: terms of use of a user's own images.
     Raises:
         UsageError: if the source is unknown, its root does not hold what it should, or it is not the one pinned.
     """
@@ -66,10 +67,14 @@ def open_source(
 
 
 def default_root(name: str, option: str = "--source {name}:{root}") -> Path:
-    """Where ``AFBENCH_DATA`` holds a source; ``option`` is how a message says to give another root.
+    """Return the folder of a source in ``AFBENCH_DATA``.
+
+    Args:
+        name: the source.
+        option: how the user gives another root; shown in the error.
 
     Raises:
-        UsageError: if the source is unknown, or is not there.
+        UsageError: if the source is unknown, or ``AFBENCH_DATA`` does not hold it.
     """
     from .layouts import load_layout
 
@@ -90,7 +95,7 @@ def default_root(name: str, option: str = "--source {name}:{root}") -> Path:
 
 
 def find_sources() -> dict[str, Path]:
-    """Published sources that ``AFBENCH_DATA`` holds, and where; their folders may have any name that a source is asked for by."""
+    """List the published sources in ``AFBENCH_DATA`` with their folders, whose names may be any alias of a source."""
     from .layouts import LAYOUTS
 
     data_folder = os.environ.get(DATA_VARIABLE)

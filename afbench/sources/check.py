@@ -1,4 +1,4 @@
-"""Read every entry of a source once, side by side in several processes, and keep what was learnt of it."""
+"""Read every entry of a source once, in several processes, and record what it holds."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from .mask_rules import MASK_RULES
 from .source_entry import SourceEntry, SourceOptions
 
 MIN_POOLED = 64
-"""Fewer entries are read faster than processes start."""
+"""With fewer entries, one process reads them sooner than others start."""
 CHUNK = 8
-"""Entries handed to a process at a time; what is under way is finished before Ctrl-C ends the command."""
+"""Entries that a process gets at a time. Small, because Ctrl-C waits until they are read."""
 
 
 def check_entries(
     root: Path, entries: Sequence[SourceEntry], options: SourceOptions, *, workers: int | None = None
 ) -> Iterator[IndexRecord]:
-    """Facts of every entry, in order.
+    """Yield the index record of every entry, in the order of the entries.
 
     Args:
-        root: the folder their paths are relative to.
+        root: the folder that the entries' paths begin in.
         entries: what to read.
         options: the user's choices.
-        workers: number of processes; as many as there are cores, but at most 8, if None.
+        workers: number of processes; None takes one for each core, at most 8.
     Raises:
         AfbenchError: if a process dies.
     """
@@ -72,7 +72,7 @@ def check_entries(
 
 
 def examine_entry(root: Path, options: SourceOptions, entry: SourceEntry) -> IndexRecord:
-    """What one entry turns out to be; a bad one is excluded with its reason."""
+    """Read one entry and return its index record; a bad entry is excluded with its reason."""
     forged = entry.label == "forged"
     make_record = partial(
         IndexRecord,
@@ -116,7 +116,7 @@ def examine_entry(root: Path, options: SourceOptions, entry: SourceEntry) -> Ind
 
 
 def _ascii(text: str) -> str:
-    """A detail may hold a file's name, which need not be Unicode, and what is stored must be."""
+    """Escape what is not ASCII: a detail may hold a file name that is not Unicode, and an index must be."""
     return text.encode("ascii", "backslashreplace").decode()
 
 
@@ -125,7 +125,7 @@ def _share(value: float) -> float:
 
 
 def _hashes(root: Path, entry: SourceEntry) -> tuple[str, str]:
-    """Of what cannot be used but can be read, so that the index tells one broken file from another."""
+    """Hash the files of an entry that cannot be used, so that the index tells one broken file from another."""
     image = _hash(root, entry.image) if entry.image else ""
     masks = [_hash(root, path) for path in entry.masks] if entry.label == "forged" else []
     if len(masks) < 2 or not all(masks):
@@ -142,9 +142,9 @@ def _hash(root: Path, path: str) -> str:
 
 @contextmanager
 def _main_hidden() -> Iterator[None]:
-    """Start processes without the user's own script, which each would otherwise run from its first line.
+    """Hide the user's script while processes start: each of them would run it from its first line.
 
-    Ctrl-C waits meanwhile: a process that it hits before ``_begin_worker`` would end with a traceback.
+    Block Ctrl-C meanwhile: it would end a process that has not reached ``_begin_worker`` with a traceback.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -157,7 +157,7 @@ def _main_hidden() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the process that started this one, and end with it even if it is killed."""
+    """Ignore Ctrl-C, which the parent process handles, and end when the parent ends, even if it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = multiprocessing.parent_process()

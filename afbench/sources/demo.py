@@ -20,7 +20,7 @@ def _table() -> pa.Table:
 
 
 def open_demo(limit: int | None) -> Source:
-    """The first ``limit`` demo forgeries, in their fixed order; stored losslessly, so the same everywhere."""
+    """Open the first ``limit`` demo forgeries in their fixed order; they are stored losslessly, so the same everywhere."""
     table = _table()
     ids = table["sample_id"].to_pylist()[:limit]
     return Source(

@@ -1,4 +1,4 @@
-"""One entry of a release to one checked sample: bounded, below its root, image and mask of one size."""
+"""Read one entry of a release into a checked sample: files below the root, of bounded size, image and mask alike."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .source_entry import SourceEntry, SourceOptions
 MAX_BYTES = 2**30
 """Largest file that is read."""
 CANNOT_READ = "cannot be read: "
-"""What the detail of a file begins with that the system did not give; it may the next time."""
+"""Begins the detail of a file that the system failed to read; the next try may succeed."""
 
 
 class ReadEntry(NamedTuple):
-    """A sample and the facts an index records of it.
+    """A sample and what the index records of it.
 
-    ``mode`` and ``exif_orientation`` (never applied) are the image's. Hashes are of file bytes; of several masks, the
-    hash of their hex digests one behind the other; "" without a mask. ``resized``: whether a mask was brought to the
+    ``mode`` and ``exif_orientation`` are the image's; the orientation is never applied. Hashes are of file bytes; several
+    masks have the hash of their joined hex digests, no mask has "". ``resized``: whether a mask was brought to the
     image's size. ``mask_grey_fraction``: the share of mask pixels that are neither 0 nor 255.
     """
 
@@ -48,9 +48,9 @@ class _Mask(NamedTuple):
 
 
 def read_entry(root: Path, entry: SourceEntry, options: SourceOptions) -> ReadEntry:
-    """Read an entry's image and masks and check that they make a sample.
+    """Read an entry's image and masks, and check that they make a sample.
 
-    An authentic image has an all-zero mask, and any mask its release may have is not opened.
+    An authentic image gets an all-zero mask; a mask that its release has for it is not opened.
 
     Raises:
         BadSample: the entry's own problem, or ``missing_image``, ``missing_mask``, ``outside_root``, ``unreadable``,
@@ -88,7 +88,7 @@ def _read_files(root: Path, entry: SourceEntry, image_path: str, options: Source
 
 
 def read_bytes(root: Path, relative: str, *, limit: int = MAX_BYTES) -> bytes:
-    """Read a file below a root, whole, and no file elsewhere.
+    """Read a whole file below a root; refuse any file elsewhere.
 
     Raises:
         BadSample: ``outside_root``, ``too_large`` (above ``limit`` bytes) or ``unreadable``.
@@ -150,7 +150,7 @@ def _read_masks(root: Path, entry: SourceEntry, options: SourceOptions, size: tu
 
 
 def _fit(part: np.ndarray, size: tuple[int, int], options: SourceOptions) -> np.ndarray:
-    """Bring a mask to its image's size if the user asked for it, by nearest pixel; a rotated one never fits."""
+    """Resize a mask to its image's size by nearest pixel, if the user asked for it; a rotated mask never fits."""
     (mask_height, mask_width), (height, width) = part.shape, size
     sizes = f"mask {mask_width}x{mask_height}, image {width}x{height}"
     if (mask_height, mask_width) == (width, height):

@@ -1,4 +1,4 @@
-"""The index of a source: what a user's copy holds, checked file by file, and samples read back from it."""
+"""Build the index of a source by checking a user's copy file by file, and read samples by it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .source_entry import SourceEntry, SourceOptions
 __all__ = ["Index", "build_index", "count_source", "list_files", "open_indexed"]
 
 OnProgress = Callable[[int, int], None]
-"""Told how many entries have been read, of how many."""
+"""Called with the number of entries read so far and the number to read."""
 
 
 def build_index(
@@ -51,13 +51,13 @@ def build_index(
     """Check every sample of a user's copy.
 
     Args:
-        name: of the source.
+        name: the source.
         root: the folder of the copy, or the file of a list.
         options: the user's choices.
         workers: number of processes that read files.
         full: read every file, even those that seem not to have changed since the last index.
-        cache: whether to use and to write what is kept in the user's cache folder.
-        on_progress: told how many of the entries to be read have been read.
+        cache: whether to read and to write the records in the user's cache folder.
+        on_progress: called with the number of entries read so far and the number to read.
     Raises:
         UsageError: if the root is no folder, or holds nothing of this release.
         AfbenchError: if a process that reads files dies.
@@ -102,14 +102,14 @@ def _cacheable(
 
 
 def _may_succeed_later(record: IndexRecord) -> bool:
-    """Whether a file was not read for want of memory or by the system's fault, which may be over the next time."""
+    """Tell whether a file could not be read for lack of memory or by a fault of the system: the next try may succeed."""
     return record.reason == "unreadable" and (CANNOT_READ in record.detail or "MemoryError" in record.detail)
 
 
 def _without_contradictions(
     samples: Sequence[IndexRecord], mask_of: Callable[[IndexRecord], str]
 ) -> list[IndexRecord]:
-    """Exclude all forged samples of one image file whose masks differ: nothing says which of them is right."""
+    """Exclude the forged samples of an image file that has different masks: nothing says which mask is right."""
     by_image: dict[str, list[IndexRecord]] = {}
     for record in samples:
         if record.included and record.label == "forged":
@@ -130,7 +130,7 @@ def _without_contradictions(
 
 
 def _mask_of(base: Path, options: SourceOptions, record: IndexRecord) -> str:
-    """Tells one mask from another by what it marks."""
+    """Hash the pixels that a mask marks, so that one mask stored in two ways counts once."""
     try:
         return pixel_sha256(read_entry(base, record.entry(), options).sample.mask)
     except BadSample:  # changed since a moment ago
@@ -138,9 +138,9 @@ def _mask_of(base: Path, options: SourceOptions, record: IndexRecord) -> str:
 
 
 def _without_duplicates(samples: Sequence[IndexRecord]) -> list[IndexRecord]:
-    """Exclude later samples with an image file that an earlier one has.
+    """Exclude every sample whose image file an earlier sample has.
 
-    Forged samples come first, so that they do not depend on whether authentic ones are asked for.
+    Forged samples come first, so that they are the same with and without authentic ones.
     """
     first: dict[str, str] = {}
     for sample in sorted(
@@ -161,10 +161,10 @@ def _without_duplicates(samples: Sequence[IndexRecord]) -> list[IndexRecord]:
 
 
 def count_source(name: str, root: str) -> int:
-    """Forged samples a root or an index file promises, without opening an image.
+    """Count the forged samples that a root or an index file names, without opening an image.
 
     Raises:
-        UsageError: if there is nothing of the source.
+        UsageError: if the root holds nothing of the source.
     """
     path = _path(root)
     if _is_index(path):
@@ -183,11 +183,11 @@ def open_indexed(
 ) -> Source:
     """Open a root, or an index file that ``afbench index --out`` wrote, as a source.
 
-    Its ids are every forged sample, included or excluded, up to the ``limit``-th included one; likewise those of its
+    Its ids name the forged samples, included or excluded, up to the ``limit``-th included one, and in the same way the
     authentic samples, if the options ask for them.
 
     Raises:
-        UsageError: if the root holds nothing of the source, or the index file is none or another's.
+        UsageError: if the root holds nothing of the source, or the index file is damaged or of another source.
     """
     path = _path(root)
     if _is_index(path):
@@ -242,7 +242,7 @@ def _path(root: str | Path) -> Path:
 
 
 def _is_index(path: Path) -> bool:
-    """An index is a JSON object; a user's own JSON list of images is an array."""
+    """Tell whether a path is an index, a JSON object; a user's own JSON list of images is an array."""
     if path.suffix.lower() != ".json" or not path.is_file():
         return False
     try:
@@ -263,7 +263,7 @@ def _read_index_of(name: str, path: Path) -> Index:
 
 
 def _with_options(index: Index, options: SourceOptions, path: Path) -> Index:
-    """What an index was made with holds, unless the user asks for something else."""
+    """Return the index for the options; refuse options that it was not made with."""
     if options.authentic and not index.options.authentic:
         raise UsageError(f"index '{path}' was made without --authentic; make it again with it")
     plain = SourceOptions()

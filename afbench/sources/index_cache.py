@@ -1,4 +1,4 @@
-"""What was learnt of files that have not changed since, kept in the user's cache folder."""
+"""Keep index records in the user's cache folder, to be used again while their files do not change."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ RACY_NS = 2_000_000_000
 """A file this young may change again without its time showing it: times are coarse on some file systems."""
 
 Stamps = list[list[int]]
-"""Of every file of an entry: size, time its content last changed and time anything of it last changed, in ns.
+"""For each file of an entry: its size, and when its content and its inode last changed, in ns.
 
-The last of them no program can set: permissions and a file moved into the place of another show there alone.
+No program can set the last of them, so it alone shows changed permissions, or a file moved over another.
 """
 
 
 class CachedRecord(NamedTuple):
-    """Facts of an entry, and what they hold for."""
+    """The index record of an entry, with the entry's key and the stamps of the files it was read from."""
 
     entry: str
     stamps: Stamps
@@ -41,9 +41,9 @@ class CachedRecord(NamedTuple):
 
 
 def cache_path(name: str, root: Path, options: SourceOptions) -> Path | None:
-    """Where the facts of a root are kept; None where the user has no home.
+    """Return the cache file of a root; None where the user has no home folder.
 
-    Where the code that reads a file is another, or its decoder, all is read anew.
+    Other versions of the decoder and of the code that reads files have other paths, so that everything is read again.
     """
     code = hashlib.sha256()
     for module in (images, signatures, mask_rules, entry_reader, check):
@@ -57,7 +57,7 @@ def cache_path(name: str, root: Path, options: SourceOptions) -> Path | None:
 
 
 def stamps_of(root: Path, entry: SourceEntry) -> Stamps | None:
-    """Stamps of an entry's files; None if there is nothing to read or a file cannot be found."""
+    """Return the stamps of an entry's files; None if there is nothing to read or a file is missing."""
     if entry.problem or entry.image is None:
         return None
     try:
@@ -68,7 +68,7 @@ def stamps_of(root: Path, entry: SourceEntry) -> Stamps | None:
 
 
 def read_cached(path: Path | None) -> dict[str, CachedRecord]:
-    """What is kept, by sample id; nothing if the file is not there or not whole."""
+    """Read the cached records by sample id; none if the file is missing or damaged."""
     try:
         digest, _, body = path.read_bytes().partition(b"\n") if path else (b"", b"", b"")
         if hashlib.sha256(body).hexdigest().encode() != digest:
@@ -85,7 +85,7 @@ def read_cached(path: Path | None) -> dict[str, CachedRecord]:
 def reusable(
     cache: Mapping[str, CachedRecord], entries: Iterable[SourceEntry], stamps: Mapping[str, Stamps | None]
 ) -> dict[str, IndexRecord]:
-    """Facts that still hold, by sample id."""
+    """Return the cached records whose entry and files have not changed, by sample id."""
     records = {}
     for entry in entries:
         cached = cache.get(entry.sample_id)
@@ -95,12 +95,12 @@ def reusable(
 
 
 def entry_key(entry: SourceEntry) -> str:
-    """What an entry was when it was read: a layout may come to pair a file otherwise."""
+    """Hash an entry: a later version of a layout may pair the same files in another way."""
     return hashlib.sha256(json.dumps(vars(entry), sort_keys=True).encode()).hexdigest()[:32]
 
 
 def write_cached(path: Path | None, cached: Iterable[CachedRecord], started_ns: int) -> None:
-    """Replace what is kept, all at once; files changed about when they were read are left out.
+    """Replace the cache file in one step, without the files that may have changed while they were read.
 
     A cache that cannot be written is no error: the next index only takes longer.
     """

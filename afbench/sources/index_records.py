@@ -1,4 +1,4 @@
-"""What an index says of a source: facts of every sample, never pixels; and its JSON form, which others may write too."""
+"""The index of a source: one record for each sample, never pixels, and its JSON form, which other programs may write."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _NOT_HASHED = ("image", "mask", "detail")
 
 @dataclass(frozen=True)
 class IndexRecord:
-    """One sample of an index; an excluded one has a ``reason`` and a ``detail``.
+    """What an index says of one sample; an excluded one has a ``reason`` and a ``detail``.
 
-    ``image`` and ``mask`` are relative to the root, with forward slashes. Hashes are of file bytes; of several masks, the
-    hash of their hex digests one behind the other. ``mask_fraction`` is the share of forged pixels, and
-    ``mask_grey_fraction`` that of mask pixels neither black nor white. What was not read is "" or None.
+    ``image`` and ``mask`` are relative to the root, with forward slashes. Hashes are of file bytes; several
+    masks have the hash of their joined hex digests. ``mask_fraction`` is the share of forged pixels, and
+    ``mask_grey_fraction`` that of mask pixels neither black nor white. A value that was not read is "" or None.
     """
 
     id: str
@@ -64,7 +64,7 @@ class IndexRecord:
         return self.status == "included"
 
     def entry(self) -> SourceEntry:
-        """What to read again."""
+        """Return the entry to read the sample from again."""
         rule = self.mask_rule or "white"
         return SourceEntry(self.id, self.image, self.mask, rule, self.label, self.group, self.kind)
 
@@ -73,8 +73,8 @@ class IndexRecord:
 class Summary:
     """Counts of an index.
 
-    ``included`` and ``authentic`` are the forged and the authentic samples that can be used. ``paired`` counts forged
-    images that have a mask, whatever came of them: what the published count ``expected`` (None if unknown) counts.
+    ``included`` and ``authentic`` count the forged and the authentic samples that can be used. ``paired`` counts the forged
+    images that have a mask, included or excluded, as the published count ``expected`` does (None if unknown).
     ``mask_shares`` are ``min``, ``median`` and ``max`` of the shares of forged pixels, and how many lie ``above_50`` and
     ``above_95`` per cent; {} without masks.
     """
@@ -89,7 +89,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Index:
-    """Every sample of a source in order of ids, included or excluded."""
+    """All samples of a source in the order of their ids, included or excluded."""
 
     source: str
     root: str
@@ -98,9 +98,9 @@ class Index:
 
     @cached_property
     def sha256(self) -> str:
-        """Fingerprint of source, options and samples; the same wherever the files lie and whatever they lie in.
+        """Hash source, options and samples; the hash is the same wherever the files lie.
 
-        Paths are left out, and details, which are prose and differ between versions of a decoder.
+        It leaves out paths, and details, which are prose and differ between versions of a decoder.
         """
         return samples_sha256(self.source, self.options, self.samples)
 
@@ -122,12 +122,12 @@ class Index:
         )
 
     def without_authentic(self) -> Index:
-        """The index that would have been made without the option ``authentic``."""
+        """Return the index as it would be without the option ``authentic``."""
         forged = [sample for sample in self.samples if sample.label == "forged"]
         return Index(self.source, self.root, replace(self.options, authentic=False), forged)
 
     def to_json(self) -> dict[str, Any]:
-        """The form of manifests/schema/index.schema.json."""
+        """Return the index as manifests/schema/index.schema.json describes it."""
         return {
             "schema_version": SCHEMA_VERSION,
             "afbench_version": __version__,
@@ -141,10 +141,10 @@ class Index:
 
     @staticmethod
     def from_json(value: Any, name: str = "index") -> Index:
-        """Read what ``to_json`` or anybody else made; ``told`` names it in errors.
+        """Read what ``to_json`` or another program wrote; ``name`` names it in errors.
 
         Raises:
-            UsageError: if it does not follow its schema, leaves the root, or was changed after it was made.
+            UsageError: if it violates its schema, names a path outside the root, or was changed after it was made.
         """
         schema = json.loads(resource_path("manifests/schema/index.schema.json").read_text(encoding="utf-8"))
         problem = next(Draft202012Validator(schema).iter_errors(value), None)
@@ -175,7 +175,7 @@ def _mask_shares(samples: Sequence[IndexRecord]) -> dict[str, float]:
 
 
 def samples_sha256(source: str, options: SourceOptions, samples: Sequence[IndexRecord]) -> str:
-    """Hash of the canonical JSON of what decides the pixels of these samples."""
+    """Hash the canonical JSON of all that decides the pixels of these samples."""
     rows = [
         {key: fact for key, fact in vars(sample).items() if key not in _NOT_HASHED}
         | {"masks": len(sample.mask)}
@@ -186,20 +186,20 @@ def samples_sha256(source: str, options: SourceOptions, samples: Sequence[IndexR
 
 
 def sample_json(sample: IndexRecord) -> dict[str, Any]:
-    """One row; a single mask is a string, several are a list, none is null."""
+    """Return a row of the index: one mask is a string, several are a list, no mask is null."""
     mask: Any = list(sample.mask) if len(sample.mask) > 1 else sample.mask[0] if sample.mask else None
     return {**vars(sample), "mask": mask}
 
 
 def sample_from_json(row: dict[str, Any]) -> IndexRecord:
-    """The inverse of ``sample_json``."""
+    """Read what ``sample_json`` returned."""
     mask = row["mask"]
     masks = () if mask is None else (mask,) if isinstance(mask, str) else tuple(mask)
     return IndexRecord(**{**row, "mask": masks})
 
 
 def index_text(index: Index) -> str:
-    """An index as JSON with a sample a line, in ASCII, since names of files need not be Unicode."""
+    """Write an index as JSON, one line for each sample, in ASCII because file names need not be Unicode."""
     value = index.to_json()
     samples = ",\n".join(f"  {json.dumps(row)}" for row in value.pop("samples"))
     head = json.dumps(value, indent=1)
@@ -210,7 +210,7 @@ def read_index(path: Path) -> Index:
     """Read an index file.
 
     Raises:
-        UsageError: if it is none.
+        UsageError: if it cannot be read or is no index.
     """
     name = f"index '{path}'"
     try:
@@ -229,7 +229,7 @@ def _no_number(text: str) -> float:
 
 
 def _check_samples(source: str, samples: Sequence[IndexRecord], name: str) -> None:
-    """What no schema can say."""
+    """Check what a schema cannot say."""
     if source not in LAYOUTS:
         raise UsageError(f"{name}: source '{source}' is unknown; known sources: {', '.join(LAYOUTS)}")
     ids: set[str] = set()

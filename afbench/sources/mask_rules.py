@@ -1,4 +1,4 @@
-"""How a release says which pixels are forged: one named rule for each way; none is ever guessed from the mask."""
+"""Named rules that say which pixels of a mask are forged; the rule is never guessed from the mask."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Polarity = Literal["white", "black", "green", "green or white", "nonzero"]
 class MaskRule:
     """One way to read a mask.
 
-    ``polarity`` is what marks a forged pixel. ``levels`` turns a file's bytes into uint8 ``(H, W)`` that is 0 or 255
-    wherever the file leaves no doubt, and ``forged`` says which levels count. Pixels of the level ``undecided`` are
-    never forged, not even where the sides are swapped.
+    ``polarity`` says what marks a forged pixel. ``levels`` decodes a file's bytes to uint8 ``(H, W)``, 0 or 255 wherever
+    the file is clear, and ``forged`` tells which levels are forged. Pixels of the level ``undecided`` are never forged,
+    not even in inverted masks.
     """
 
     name: str
@@ -36,7 +36,7 @@ class MaskRule:
     undecided: int | None = None
 
     def decode(self, data: bytes) -> ByteImage:
-        """A mask's bytes as uint8 ``(H, W)``: 255 where forged, else 0.
+        """Decode a mask's bytes to uint8 ``(H, W)``: 255 where forged, else 0.
 
         Raises:
             BadSample: ``unreadable``, ``too_large``, ``too_costly``, ``animated`` or ``unsupported_mode``, of the mask.
@@ -53,17 +53,17 @@ def _is_below(threshold: int, levels: ByteImage) -> npt.NDArray[np.bool_]:
 
 
 HUE_LEVELS = 64
-"""How much stronger than blue the stronger of red and green must be, in levels, for a pixel to have one's hue.
+"""Levels by which the stronger of red and green must exceed blue for a pixel to count as red or green.
 
 The colours of the release are 200 and 255; JPEG moves flat colours by a few levels and grey by fewer than ten.
 """
 
 
 def hue_levels(data: bytes, *, ignore_alpha: bool = False) -> ByteImage:
-    """Columbia's coloured masks as grey: 255 where green, 0 where red, 128 where neither.
+    """Decode Columbia's coloured masks to grey: 255 where green, 0 where red, 128 where neither.
 
-    Bright and regular shades say how near the seam lies, not what is forged, and JPEG mixes both colours along it:
-    the stronger of the two decides, which favours neither side, while a fixed threshold on green would widen it.
+    The brightness of a shade says how near the seam lies, not what is forged, and JPEG mixes both colours along the
+    seam. The stronger colour decides, which favours neither side; a fixed threshold on green would widen the seam.
     """
     colours = decode_mask_colours(data, ignore_alpha=ignore_alpha)
     red, green, blue = (colours[..., channel] for channel in range(3))
@@ -76,7 +76,7 @@ def hue_levels(data: bytes, *, ignore_alpha: bool = False) -> ByteImage:
 
 
 def hue_or_grey_levels(data: bytes, *, ignore_alpha: bool = False) -> ByteImage:
-    """``hue_levels``; of a mask without a single pixel of either hue, which says nothing by hue, grey above 127."""
+    """Decode like ``hue_levels``, but a mask without any red or green pixel by grey above 127."""
     levels = hue_levels(data, ignore_alpha=ignore_alpha)
     if (levels != 128).any():
         return levels
@@ -85,18 +85,18 @@ def hue_or_grey_levels(data: bytes, *, ignore_alpha: bool = False) -> ByteImage:
 
 
 def nonzero_levels(data: bytes, *, ignore_alpha: bool = False) -> ByteImage:
-    """255 where any channel is above 0, else 0; blue of level 1 has grey 0 and is not black."""
+    """Decode to 255 where any channel is above 0, else 0: a blue of level 1 is not black, though its grey is 0."""
     colours = decode_mask_colours(data, ignore_alpha=ignore_alpha)
     return np.where(colours.any(axis=-1), np.uint8(255), np.uint8(0))
 
 
 NPZ_KEY = "arr_0"
 MAX_HEADER = 2**14
-"""Bytes in which the header of an array must end; numpy writes some hundred."""
+"""Bytes in which the header of an array must end; numpy writes about a hundred."""
 
 
 def npz_levels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
-    """The array ``arr_0`` of a NumPy archive as 255 where above 0, else 0; nothing is unpickled."""
+    """Decode the array ``arr_0`` of a NumPy archive to 255 where it is above 0, else 0; nothing is unpickled."""
     try:
         with no_warnings():  # of headers written by Python 2
             array = _npz_array(data, max_pixels)
@@ -110,7 +110,7 @@ def npz_levels(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ByteImage:
 
 
 def _npz_array(data: bytes, max_pixels: int) -> npt.NDArray[Any]:
-    """Read the array's own header first: it bounds what is unpacked, so that a small file cannot fill the memory."""
+    """Read the array's header first: it bounds what is unpacked, so that a small file cannot fill the memory."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         member = archive.getinfo(f"{NPZ_KEY}.npy")
         # the dictionaries of other methods can be of any size
@@ -165,10 +165,10 @@ MASK_RULES: Mapping[str, MaskRule] = MappingProxyType({rule.name: rule for rule 
 
 
 def rule_for(name: str, options: ReadOptions) -> MaskRule:
-    """A rule by name, with what the user says of their copy's masks; which side is forged stays the rule's own.
+    """Return a rule by name, changed by the user's options; which side is forged stays as the rule says.
 
     Raises:
-        UsageError: if the rule reads no grey levels, which an option was given for.
+        UsageError: if an option is for grey masks and the rule reads none.
     """
     rule = MASK_RULES[name]
     if (options.mask_threshold is not None or options.mask_nonzero) and not (
@@ -195,7 +195,7 @@ def _by_grey(rule: MaskRule, options: ReadOptions) -> MaskRule:
 
 
 def advice(rule: MaskRule, levels: Sequence[ByteImage]) -> str:
-    """What may read masks that one side has wholly to itself; "" where nothing does."""
+    """Suggest an option for masks that are all forged or all authentic; "" if none would help."""
     lowest = min(int(part.min()) for part in levels)
     highest = max(int(part.max()) for part in levels)
     if rule.name == "green" and lowest == highest == 128:

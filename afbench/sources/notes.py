@@ -1,5 +1,5 @@
-"""What an index tells beside its samples: names that an id cannot spell, and what is suspicious though it can be used, said aloud and
-never acted on."""
+"""Notes of an index: usable but suspicious masks, which are reported and never changed, and file names that an id cannot
+spell."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ROLES = re.compile(
 
 
 def index_notes(index: Index) -> list[str]:
-    """One line for each thing to look at."""
+    """Return one line for each thing that the user should look at."""
     forged = [sample for sample in index.samples if sample.included and sample.label == "forged"]
     crossing = _crossing_stems(forged) if index.source == "list" else ""
     return [note for note in (crossing, _white_masks(index)) if note]
 
 
 def _crossing_stems(forged: Sequence[IndexRecord]) -> str:
-    """A list may pair an image with its neighbour's mask, which has the same size."""
+    """Report a list that may pair an image with its neighbour's mask, which has the same size."""
     pairs = [(sample, _plain(str(sample.image)), _plain(sample.mask[0])) for sample in forged]
     differing = [(sample, mask) for sample, image, mask in pairs if image != mask]
     if not differing:
@@ -38,13 +38,13 @@ def _crossing_stems(forged: Sequence[IndexRecord]) -> str:
 
 
 def _plain(path: str) -> str:
-    """A stem without case, punctuation and what says whether it is an image or a mask."""
+    """Return a stem without case, punctuation and the words that tell an image from a mask."""
     plain = _ROLES.sub("", stem(path).lower())
     return re.sub(r"[\W_]+", "-", plain).strip("-")
 
 
 def _white_masks(index: Index) -> str:
-    """Masks whose sides are the other way round are nearly white, and no single one proves it."""
+    """Report masks that are mostly white: they may be inverted, which no single mask proves."""
     included, shares = index.summary.included, index.summary.mask_shares
     if not shares or not (shares["above_95"] or 2 * shares["above_50"] > included):
         return ""
@@ -55,7 +55,7 @@ def _white_masks(index: Index) -> str:
 
 
 def original_file_name(sample: IndexRecord) -> str:
-    """The file of an image as the user named it, where the sample's id has other letters instead; else ""."""
+    """Return the name of an image's file where the sample's id replaces letters of it; else ""."""
     image = sample.image or ""
     if re.fullmatch(r"[A-Za-z0-9._/-]*", image):
         return ""

@@ -1,4 +1,4 @@
-"""What lies below a root, by names alone: files, and the entries that a layout makes of them."""
+"""List the files below a root and the entries that a layout makes of them, by names alone."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from .sample_names import sample_id, without_copies
 from .source_entry import SourceEntry
 
 MAX_TEXT_BYTES = 2**26
-"""Largest list or table a release is described by."""
+"""Largest list or table of a release that is read."""
 
 
 class ReleaseEntries(NamedTuple):
-    """The entries of a release, forged and authentic, in order of ids, and the folder their paths begin in."""
+    """The entries of a release in the order of their ids, forged and authentic, and the folder their paths begin in."""
 
     root: Path
     entries: list[SourceEntry]
 
 
 class RootListing(NamedTuple):
-    """Files below a root, and folders that are links, which are not followed; relative, sorted."""
+    """Sorted relative paths: the files below a root, and the folders that are links, which are not followed."""
 
     files: list[str]
     links: list[str]
 
 
 _OF_SYSTEMS = ("__MACOSX", "@eaDir", "lost+found", "System Volume Information", "$RECYCLE.BIN")
-"""Folders that systems leave behind, some of them for nobody to list."""
+"""Folders that operating systems create; some of them may not be listed."""
 
 
 def list_files(root: Path) -> list[str]:
-    """Every file below a root, relative with forward slashes, sorted; nothing hidden, and no folder that is a link.
+    """List the files below a root, sorted, as relative paths with forward slashes; skip hidden ones and links to folders.
 
     Raises:
         OSError: if a folder cannot be listed.
@@ -51,7 +51,7 @@ def list_files(root: Path) -> list[str]:
 
 
 def list_root(root: Path) -> RootListing:
-    """``list_files``, and the folders it leaves out because they are links.
+    """List files like ``list_files``, and the folders it skips because they are links.
 
     Raises:
         OSError: if a folder cannot be listed.
@@ -81,7 +81,7 @@ def _is_folder(child: os.DirEntry[str]) -> bool:
 
 
 def find_entries(name: str, root: Path) -> ReleaseEntries:
-    """List a release below a root, or what a list file names; opens no image.
+    """List the entries of a release below a root, or of a list file; open no image.
 
     Raises:
         UsageError: if the root is no folder, or holds nothing of this release.

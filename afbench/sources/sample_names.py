@@ -1,4 +1,4 @@
-"""What the names of files say: which are pictures, their stems, and the sample ids made of them."""
+"""Read file names: which files are pictures, their stems, and the sample ids made of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from afbench.untrusted import LONGEST_NAME
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".tif", ".tiff", ".bmp", ".webp")
 FOREIGN_SUFFIXES = (".gif", ".jp2", ".j2k", ".avif", ".heic", ".heif", ".npy")
-"""Of pictures and arrays that are not read; a layout lists them, so that each is excluded by name."""
+"""Suffixes of pictures and arrays that are not read; a layout lists them, so that each is excluded by name."""
 
 
 def sample_id(stem: str) -> str:
-    """A stem, perhaps with folders, as an id of ``[A-Za-z0-9._-]+``; other stems give other ids.
+    """Make an id of ``[A-Za-z0-9._-]+`` from a stem, perhaps with folders; different stems give different ids.
 
-    A slash becomes ``__``. Where another letter is replaced, or a name too long is cut, eight digits of a hash follow: names in other alphabets
-    would all become underscores, and so one sample.
+    A slash becomes ``__``. If another letter is replaced or a long name is cut, eight digits of a hash follow: otherwise
+    all names in other alphabets would become the same underscores, and so one sample.
     """
     flat = stem.replace("/", "__")
     legal = re.sub(r"[^A-Za-z0-9._-]", "_", flat)
@@ -28,7 +28,7 @@ def sample_id(stem: str) -> str:
 
 
 def is_picture(path: str) -> bool:
-    """Whether a file is a picture by its suffix, read or not, and not hidden nor left behind by a Macintosh archive."""
+    """Tell whether a file's suffix is a picture's, read or not; hidden files and those of a Macintosh archive are not."""
     parts = path.split("/")
     return path.lower().endswith((*SUFFIXES, *FOREIGN_SUFFIXES)) and not any(
         part.startswith(".") or part == "__MACOSX" for part in parts
@@ -36,7 +36,7 @@ def is_picture(path: str) -> bool:
 
 
 def without_copies(paths: Sequence[str]) -> list[str]:
-    """The paths without pictures of foreign formats beside one of their name that can be read."""
+    """Return the paths without the pictures in unread formats whose name a readable picture also has."""
     readable = {relative_stem(path).lower() for path in paths if path.lower().endswith((*SUFFIXES, ".npz"))}
     return [
         path
@@ -46,11 +46,11 @@ def without_copies(paths: Sequence[str]) -> list[str]:
 
 
 def stem(path: str) -> str:
-    """A file's name without its folders and without what follows its last dot."""
+    """Return a file's name without its folders and its suffix."""
     name = path.rsplit("/", 1)[-1]
     return name.rpartition(".")[0] or name
 
 
 def relative_stem(path: str) -> str:
-    """A path without what follows the last dot of its name."""
+    """Return a path without its suffix."""
     return path[: len(path) - len(path.rsplit("/", 1)[-1])] + stem(path)

@@ -14,10 +14,10 @@ OnMismatch = Literal["exclude", "resize-nearest"]
 
 @dataclass(frozen=True)
 class SourceEntry:
-    """An image of a release and what belongs to it; paths are relative to the root, with forward slashes.
+    """An image of a release with its masks and labels; paths are relative to the root, with forward slashes.
 
-    ``rule`` names how its masks are read (``masks.MASK_RULES``). ``group`` names what must stay on one side of a split.
-    ``problem`` is a reason for exclusion that the names alone give away; such an entry is never opened.
+    ``rule`` names how its masks are read (``mask_rules.MASK_RULES``). Samples of one ``group`` stay on one side of a split.
+    ``problem`` is a reason for exclusion that the file names already show; such an entry is never opened.
     """
 
     sample_id: str
@@ -33,7 +33,7 @@ class SourceEntry:
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """Choices a source leaves to its user; recorded in its index.
+    """What a user may choose when reading a source; recorded in its index.
 
     ``on_mismatch``: what to do with a mask of another size than its image. ``invert``: swap forged and authentic in
     every mask. ``authentic``: list authentic images too. ``read``: how pixels are read.
@@ -45,13 +45,13 @@ class SourceOptions:
     read: ReadOptions = ReadOptions()  # noqa: RUF009 - frozen
 
     def as_json(self) -> dict[str, Any]:
-        """The form of an index, which names how pixels are read only where that is not the default."""
+        """Return the options as an index stores them, which leaves out the default way to read pixels."""
         source_choices = {"on_mismatch": self.on_mismatch, "invert": self.invert, "authentic": self.authentic}
         return source_choices | self.read.as_json()
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> SourceOptions:
-        """The inverse of ``as_json``."""
+        """Read what ``as_json`` returned."""
         source_choices = {key: value[key] for key in ("on_mismatch", "invert", "authentic")}
         return SourceOptions(
             **source_choices,
@@ -60,5 +60,5 @@ class SourceOptions:
 
 
 Layout: TypeAlias = Callable[[Sequence[str]], list[SourceEntry]]
-"""All files below a root, sorted, relative with forward slashes, to the entries of a release; empty if it is another
-release."""
+"""Turns all files below a root (sorted relative paths with forward slashes) into the entries of a release; none if the
+root holds another release."""

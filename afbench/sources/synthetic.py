@@ -1,4 +1,4 @@
-"""Forgeries without end: procedural scenes and free photographs, each from (seed, index)."""
+"""Any number of forgeries on procedural scenes and free photographs, each made from (seed, index)."""
 
 import hashlib
 from functools import partial
@@ -12,11 +12,11 @@ DEFAULT_COUNT = 100
 PHOTOGRAPH_SHARE = 0.5
 SIDE = 128
 RULE = "synthetic-1"
-"""Changes whenever the same seed would give other pictures."""
+"""Version of the recipe; it changes whenever the same seed would give other pictures."""
 
 
 def open_synthetic(seed: int, limit: int | None) -> Source:
-    """The first ``limit`` forgeries (100 when omitted) of a seed, 128x128, half of them on photographs.
+    """Open the first ``limit`` forgeries of a seed (100 if None), 128x128, half of them on photographs.
 
     Only photographs of the test split are used: the reference localizer has seen none of them.
     """

@@ -1,4 +1,4 @@
-"""How each release lays out its files: names to entries, without opening one."""
+"""The layout of each release: turns file names into entries, without opening a file."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ LAYOUTS: dict[str, str] = {
         "list",
     )
 }
-"""Module of each source that is read from a root."""
+"""The layout module of each source that is read from a root."""
 
 
 class LayoutModule(Protocol):
-    """What every layout module has.
+    """The names that every layout module defines.
 
-    ``EXPECTS`` says in one line what a right root holds. ``entries`` turns all files below a root (relative, forward
-    slashes, sorted) into entries in order of their ids, [] if the root holds another release; ``read_text`` reads a
-    small text file below the root.
+    ``EXPECTS`` says in one line what a root must hold. ``entries`` turns all files below a root (sorted relative paths
+    with forward slashes) into entries in the order of their ids, [] if the root holds another release; ``read_text``
+    reads a small text file below the root.
     """
 
     EXPECTS: str
@@ -45,7 +45,7 @@ class LayoutModule(Protocol):
 
 
 def load_layout(name: str) -> LayoutModule:
-    """The layout module of a source.
+    """Return the layout module of a source.
 
     Raises:
         UsageError: if no such source is read from a root.

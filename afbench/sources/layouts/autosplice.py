@@ -1,7 +1,7 @@
 """AutoSplice: regions of news photographs painted anew by DALL-E 2, at three JPEG qualities.
 
 ``Forged_JPEG{100,90,75}/ID_K.jpg`` are forged, ``Authentic/ID.jpg`` the photographs, and one ``Mask/ID_mask.png``
-serves every forgery of its ID, at all qualities. All of one ID share a group, so that no split tears them apart.
+serves every forgery of its ID, at all qualities. All images of one ID form a group, so that no split separates them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MASK = re.compile(r"(.+)_mask", re.IGNORECASE)
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """The forgeries of every quality with the mask they share, and the photographs."""
+    """List the forgeries of every quality with the mask they share, and the photographs."""
     forged, authentic, masks = [], [], []
     for picture in pictures(paths):
         photograph = picture.stem.partition("_")[0]

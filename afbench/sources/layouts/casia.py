@@ -1,4 +1,4 @@
-"""What the CASIA releases share: names that tell kind and photographs, names corrected later, masks with ``_gt``."""
+"""Code for all CASIA releases: names that tell kind and photographs, corrected names, masks that end in ``_gt``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .photograph_groups import group_photographs
 from .release_faults import duplicates, renames
 
 KINDS = {"s": "copy_move", "d": "splice"}
-"""A forgery from the same photograph, or from a different one."""
+"""S: the pasted part is from the same photograph; D: from a different one."""
 
 _GT = re.compile(r"_gt\d?$", re.IGNORECASE)
 _PHOTOGRAPH = re.compile(r"(?<=_)([a-z]{3})_?(\d{3,6})(?=_|$)", re.IGNORECASE)
@@ -22,7 +22,7 @@ _PHOTOGRAPH = re.compile(r"(?<=_)([a-z]{3})_?(\d{3,6})(?=_|$)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Release:
-    """How one release names its files; patterns are of corrected stems. names of its sister release begin with ``sister_prefix``."""
+    """How one release names its files. Patterns match corrected stems; the sister release's names begin with ``sister_prefix``."""
 
     name: str
     forged: re.Pattern[str]
@@ -63,24 +63,24 @@ def read_release(release: Release, paths: Sequence[str]) -> list[SourceEntry]:
 
 
 def _is_mask(picture: Picture) -> bool:
-    """Told by ``_gt``; without it by the folder, where all images of the releases are no PNG but masks are."""
+    """Tell a mask by ``_gt``, or else by a PNG in a folder of masks: no image of the releases is a PNG."""
     in_masks = any(map(is_mask_folder, picture.folders)) and picture.path.lower().endswith(".png")
     return in_masks or bool(_GT.search(picture.stem))
 
 
 def corrected(release: str, stem: str) -> str:
-    """The stem a file should have: a release's own mistakes mended, whether they were mended already or not."""
+    """Return the stem a file should have: a wrong name of the release is corrected, a corrected copy is left as it is."""
     stem = renames(release).get(stem.lower(), stem)
     return re.sub(r"\.(\d{4,5})$", r"_\1", stem)
 
 
 def photographs(stem: str) -> list[str]:
-    """Ids of the photographs in a stem: ``Sp_D_CND_A_pla0005_pla0023_0281`` has pla5 and pla23, ``Au_pla_0005`` pla5."""
+    """Return the photographs a stem names: pla5 and pla23 for ``Sp_D_CND_A_pla0005_pla0023_0281``, pla5 for ``Au_pla_0005``."""
     return [f"{scene.lower()}{int(number)}" for scene, number in _PHOTOGRAPH.findall(stem)]
 
 
 def _best(masks: list[Picture], home: str) -> list[Picture]:
-    """Of the masks of one stem, those in the folder named as the image's; of these, those with a plain ``_gt``."""
+    """Choose among the masks of one stem: those in a folder named like the image's, and of these those with a plain ``_gt``."""
     for preferred in (
         [mask for mask in masks if mask.folder == home],
         [mask for mask in masks if mask.stem.lower().endswith("_gt")],
@@ -90,7 +90,7 @@ def _best(masks: list[Picture], home: str) -> list[Picture]:
 
 
 def _grouped(release: str, entries: list[SourceEntry]) -> list[SourceEntry]:
-    """Give each entry the group of its photographs, and mark authentic photographs that come again."""
+    """Give each entry the group of its photographs, and exclude authentic photographs that are there twice."""
     first_stems = duplicates(release)
     ids_in_release = {entry.sample_id.lower() for entry in entries}
     photograph_ids = {entry.sample_id: photographs(entry.sample_id) for entry in entries}

@@ -25,5 +25,5 @@ RELEASE = Release(
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """Forged images with their masks, and the authentic ones; photographs in common make a group."""
+    """List forged images with their masks, and the authentic ones; samples with a common photograph form a group."""
     return read_release(RELEASE, paths)

@@ -1,6 +1,6 @@
 """CASIA v1+: the forgeries of CASIA v1.0, with photographs of Corel-1k as authentic images.
 
-CASIA v1.0 and v2.0 share authentic photographs, so that a localizer trained on the one has seen those of the other.
+CASIA v1.0 and v2.0 share authentic photographs: a localizer trained on one release has seen those of the other.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EXPECTS = "the Tp folder and masks of casia_v1, and corel-1k/training_set/<class
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """The forged entries of ``casia_v1``, and one authentic entry for each photograph of Corel's training set."""
+    """List the forged entries of ``casia_v1``, and one authentic entry for each photograph of Corel's training set."""
     forged = [entry for entry in read_release(RELEASE, paths) if entry.label == "forged"]
     corel = []
     for picture in pictures(paths):

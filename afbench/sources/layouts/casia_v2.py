@@ -1,7 +1,7 @@
 """CASIA v2.0: ``Tp_D_...`` splices and ``Tp_S_...`` copies of many sizes, masks by namtpham; 7,491 authentic images.
 
-Seventeen masks have another size than their image or are rotated, which shows when they are read; names were
-corrected later; one mask ends in ``_gt3``; twenty-three photographs come twice among the authentic images.
+Seventeen masks are rotated or have another size than their image, which shows when they are read. Names were
+corrected later, one mask ends in ``_gt3``, and twenty-three authentic photographs are there twice.
 """
 
 from __future__ import annotations
@@ -25,5 +25,5 @@ RELEASE = Release(
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """Forged images with their masks, and the authentic ones; photographs in common make a group."""
+    """List forged images with their masks, and the authentic ones; samples with a common photograph form a group."""
     return read_release(RELEASE, paths)

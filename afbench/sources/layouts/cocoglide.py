@@ -22,7 +22,7 @@ _REAL = re.compile(r".+_(\d+)", re.IGNORECASE)
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """The painted images with their masks and the photographs; both of one COCO id share a group."""
+    """List the painted images with their masks, and the photographs; both of one COCO id form a group."""
     forged, authentic, masks = [], [], []
     for picture in pictures(paths):
         entry_id = sample_id(picture.stem)

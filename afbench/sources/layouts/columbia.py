@@ -1,9 +1,10 @@
 """Columbia uncompressed splicing: two cameras in one picture, its mask a coloured JPEG.
 
 Green is taken as spliced, as most users of the release do; the opposite reading is ``SourceOptions.invert``. The
-masks ``*_edgemask_3`` show a band around the seam and are not read. Copies go about whose masks lie in a folder ``mask``,
-redrawn in grey or not, called like their image; the release's own count where there are both. Names tell which cameras a splice joins but not
-which photographs, so that a group is a pair of cameras.
+masks ``*_edgemask_3`` show a band around the seam and are not read. In some copies of the release the masks lie in a
+folder ``mask``, are named like their image and may be redrawn in grey; where the release's own masks are there too,
+they are the ones read. Names tell which cameras a splice joins but not which photographs, so a group is a pair of
+cameras.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _FOLDERS = ("4cam_splc", "4cam_auth")
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """Splices with their masks, and the photographs of single cameras as authentic."""
+    """List splices with their masks, and the photographs of single cameras as authentic."""
     forged, masks, copied_masks, other_entries = [], [], [], []
     for picture in pictures(paths):
         entry_id = sample_id(picture.stem)

@@ -1,7 +1,7 @@
 """COVERAGE: copy-move with similar but genuine objects.
 
 ``image/N.tif`` is genuine, ``image/Nt.tif`` forged, ``mask/Nforged.tif`` its mask; ``copy`` and ``paste`` masks show
-the two places a copy joins. Nine masks have another size than their image, which shows when they are read.
+where the copy is from and where it went. Nine masks have another size than their image, which shows when they are read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MASK = re.compile(r"(\d{1,3})forged", re.IGNORECASE)
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """The forged images with their masks and the originals; an original shares its copy's group."""
+    """List the forged images with their masks, and the originals, each in the group of its forgery."""
     forged, authentic, masks = [], [], []
     for picture in pictures(paths):
         if mask := _MASK.fullmatch(picture.stem):
@@ -32,5 +32,5 @@ def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Sour
                 forged.append((number, SourceEntry(entry_id, picture.path, group=number, kind="copy_move")))
             else:
                 authentic.append(SourceEntry(entry_id, picture.path, label="authentic", group=number))
-    # plain numbers alone could be anybody's
+    # files named by plain numbers alone could be of any release
     return settle([*pair(forged, masks), *authentic]) if forged or masks else []

@@ -1,6 +1,6 @@
 """DSO-1: people spliced into photographs.
 
-``DSO-1/splicing-NN.png`` is forged, ``DSO-1/normal-NN.png`` genuine; the mask has the image's very name and lies in
+``DSO-1/splicing-NN.png`` is forged, ``DSO-1/normal-NN.png`` genuine; the mask has the same name as the image and lies in
 ``DSO-1-Fake-Images-Masks``. Its masks are inverted: 0 is forged.
 """
 
@@ -20,7 +20,7 @@ _NAME = re.compile(r"(splicing|normal)-\d+", re.IGNORECASE)
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """The spliced images with their masks, and the normal ones."""
+    """List the spliced images with their masks, and the normal images."""
     forged, authentic, masks = [], [], []
     for picture in pictures(paths):
         name = _NAME.fullmatch(picture.stem)

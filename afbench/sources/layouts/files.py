@@ -1,4 +1,4 @@
-"""What the layouts share: pictures among paths, masks joined to images by a key, one entry for each id."""
+"""Code for all layouts: find pictures among paths, pair images and masks by a key, make ids unique."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from afbench.sources.source_entry import SourceEntry
 
 @dataclass(frozen=True)
 class Picture:
-    """A file with an image suffix: its path, the folders above it from the root down, its name to the last dot."""
+    """A file with a picture's suffix: its path, the folders from the root down to it, its name without the suffix."""
 
     path: str
     folders: tuple[str, ...]
@@ -20,18 +20,18 @@ class Picture:
 
     @property
     def folder(self) -> str:
-        """Name of the folder it lies in, in lower case; empty at the root."""
+        """Return the name of its folder in lower case; "" at the root."""
         return self.folders[-1].lower() if self.folders else ""
 
 
 def pictures(paths: Iterable[str]) -> list[Picture]:
-    """Every picture once, in order of path."""
+    """List every picture once, in the order of paths."""
     picture_paths = sorted({path for path in paths if is_picture(path)})
     return [Picture(path, tuple(path.split("/")[:-1]), stem(path)) for path in picture_paths]
 
 
 def is_mask_folder(name: str) -> bool:
-    """Whether a folder's name says masks: ``mask``, ``DSO-1-Fake-Images-Masks``, ``ground truth``, ``Gt``, ..."""
+    """Tell whether a folder is named as one of masks: ``mask``, ``DSO-1-Fake-Images-Masks``, ``ground truth``, ``Gt``, ..."""
     letters = re.sub(r"[^a-z0-9]", "", name.lower())
     return letters == "gt" or "mask" in letters or "groundtruth" in letters
 
@@ -43,9 +43,9 @@ def pair(
 
     Args:
         images: key and entry, without masks; several images may have one key.
-        masks: key, path, and the id under which a mask is listed that belongs to no image.
+        masks: key, path, and the id that the mask gets if it belongs to no image.
     Returns:
-        The images, and the masks that are left over as ``missing_image``.
+        The images, and the remaining masks as ``missing_image``.
     """
     by_key: dict[Hashable, list[tuple[str, str]]] = {}
     for key, path, leftover_id in masks:
@@ -70,9 +70,9 @@ def pair(
 
 
 def settle(entries: Iterable[SourceEntry]) -> list[SourceEntry]:
-    """Sort by id; images that share one become a single ``ambiguous_name``, since nobody can tell which is meant.
+    """Sort by id, and make one ``ambiguous_name`` of images that share an id, since nothing tells which is meant.
 
-    What has no image of its own never takes an image's id from it.
+    An entry without an image never takes the id of an image.
     """
     all_entries = list(entries)
     of_images = {entry.sample_id for entry in all_entries if entry.image}
@@ -94,6 +94,6 @@ def _single_entry(candidates: Sequence[SourceEntry]) -> SourceEntry:
 
 
 def quoted_names(names: Sequence[str]) -> str:
-    """The first two names, quoted, and how many more there are."""
+    """Quote the first two names, and count the others."""
     remainder = f" and {len(names) - 2} more" if len(names) > 2 else ""
     return " and ".join(repr(name) for name in names[:2]) + remainder

@@ -1,4 +1,4 @@
-"""A user's own images and masks: in folders side by side, or in one; paired by relative stem, never by order."""
+"""A user's own images and masks, in two folders or in one; paired by relative stem, never by order."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ FORGED_FOLDERS = (
     "fake_img",
     "probe",
 )
-"""Looked for where no folder is called as ``IMAGE_FOLDERS`` and has masks: below one of those they may mean anything."""
+"""Names that count only if no folder of ``IMAGE_FOLDERS`` has masks: below such a folder they may mean anything."""
 
 MASK_ENDINGS = ("_mask", "_gt", "")
 """A mask carries the stem of its image, with or without one of these behind it."""
 
 
 class _Stems(NamedTuple):
-    """Files by path without the last suffix, relative to their folder."""
+    """Files by their path without the suffix, relative to the folder of images or masks."""
 
     images: dict[str, list[str]]
     masks: dict[str, list[str]]
@@ -46,7 +46,7 @@ class _Stems(NamedTuple):
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """Pair every image with the mask of the same relative stem.
 
-    An image without a mask, a mask without an image, and names that cannot be told apart keep their reason.
+    Images without a mask, masks without an image and ambiguous names are listed with the reason for their exclusion.
     """
     pairings = [_stems(paths, IMAGE_FOLDERS), _stems(paths, FORGED_FOLDERS), _stems_of_one_folder(paths)]
     complete = [pairing for pairing in pairings if pairing.images and pairing.masks]
@@ -74,7 +74,7 @@ def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Sour
 
 
 def _matches(images: Mapping[str, object], masks: Mapping[str, object]) -> dict[str, list[str]]:
-    """Stems of masks by stem of image: exactly, else in any case where no other image can be meant."""
+    """Find the masks' stems for each image's stem: the same, or else one that differs in case only and fits no other image."""
     matches = {
         # a mask of an image's very own name belongs to that image alone
         stem: [
@@ -111,8 +111,9 @@ def _entry(stem: str, images: list[str], masks: list[str]) -> SourceEntry:
 
 
 def _stems(paths: Sequence[str], image_folders: Sequence[str]) -> _Stems:
-    """What lies in folders of images and of masks, of the highest level that has either; in ``images`` and ``masks``
-    alone where folders of these names are there."""
+    """Collect the files in folders of images and of masks, on the highest level that has such folders.
+
+    Folders named ``images`` and ``masks`` count alone where they exist."""
     files = [file for path in sorted(set(paths)) if (file := _file_in_role(path, image_folders))]
     highest_level = min((len(file.parents) for file in files), default=0)
     files = [file for file in files if len(file.parents) == highest_level]
@@ -128,7 +129,7 @@ def _stems(paths: Sequence[str], image_folders: Sequence[str]) -> _Stems:
 
 
 def _stems_of_one_folder(paths: Sequence[str]) -> _Stems:
-    """Images whose masks lie in the same folder, told by ``_mask`` or ``_gt`` behind the image's own stem."""
+    """Collect images whose masks lie in the same folder and end in ``_mask`` or ``_gt`` after the image's stem."""
     by_stem: dict[str, list[str]] = {}
     for path in sorted(set(paths)):
         if is_picture(path):
@@ -145,7 +146,7 @@ def _stems_of_one_folder(paths: Sequence[str]) -> _Stems:
 
 
 class _FileInRole(NamedTuple):
-    """A picture or mask: the folders above the folder of its kind, that folder in lower case, and its stem below."""
+    """A picture or mask: the folders above its folder of images or masks, that folder in lower case, and its path below."""
 
     path: str
     parents: tuple[str, ...]

@@ -1,7 +1,8 @@
-"""IMD2020: forgeries found on the web, a folder for each original: ``1a07yi/c8tsf7x_0.jpg``, ``..._0_mask.png``.
+"""IMD2020: forgeries found on the web, one folder for each original: ``1a07yi/c8tsf7x_0.jpg``, ``..._0_mask.png``.
 
-Several forgeries share an original, so that a folder is a group. One mask is known to have another size. Copies go
-about as ``tampered/ mask/ orig/``: there names pair, and no group is known where no folder tells the original.
+Several forgeries share an original, so a folder is a group. One mask is known to have another size. Some copies have
+the folders ``tampered/ mask/ orig/`` instead: there files pair by name, and without a folder for each original no
+group is known.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _ROLE = re.compile(r"(.+)_(mask|orig)", re.IGNORECASE)
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """Forgeries with the masks beside them, originals as authentic; ids are ``folder__stem``, in folders by role paths."""
+    """List forgeries with their masks, and originals as authentic; ids are ``folder__stem``, or paths in folders by role."""
     in_folders = [
         picture for picture in pictures(paths) if picture.folders and _FOLDER.fullmatch(picture.folder)
     ]
@@ -60,7 +61,7 @@ def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Sour
 
 
 def _by_role(paths: Sequence[str]) -> list[SourceEntry]:
-    """Forgeries, masks and originals in a folder each; [] if there are none."""
+    """List forgeries, masks and originals that lie in a folder each; [] if there are none."""
     forged = [_grouped(entry) for entry in folder.entries(paths, str)]
     if not any(entry.image and entry.masks for entry in forged):
         return []
@@ -83,7 +84,7 @@ def _by_role(paths: Sequence[str]) -> list[SourceEntry]:
 
 
 def _grouped(entry: SourceEntry) -> SourceEntry:
-    """An entry with the group of the folder below its role, where the copy kept those of the release."""
+    """Give an entry the group of its folder, where the copy kept the release's folders below ``tampered/`` and ``orig/``."""
     folders = (entry.image or "").split("/")[:-1]
     position = next(
         (position for position, name in enumerate(folders) if name.lower() in _ROLES), len(folders)

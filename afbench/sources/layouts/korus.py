@@ -1,8 +1,8 @@
 """Realistic tampering (Korus): forgeries made by hand on photographs of four cameras.
 
 ``<camera>/tampered-realistic/NAME.TIF`` is forged, ``<camera>/pristine/NAME.TIF`` its original and
-``<camera>/ground-truth/NAME.PNG`` its mask of three levels: white is what was changed, grey what was damaged on the
-way, and both are forged. One name may occur with several cameras, so an id begins with the camera's folder.
+``<camera>/ground-truth/NAME.PNG`` its mask of three levels: white was changed on purpose, grey was damaged by
+it, and both are forged. Several cameras may have the same name, so an id begins with the camera's folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FORGED = re.compile(r"tampered([^a-z0-9].*)?")
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """The tampered images with their masks and the pristine ones; both of one name share a group."""
+    """List the tampered images with their masks, and the pristine ones; both of one name form a group."""
     forged, authentic, masks = [], [], []
     for picture in pictures(paths):
         key = ("/".join(picture.folders[:-1]), picture.stem)
@@ -38,5 +38,5 @@ def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Sour
 
 
 def _entry_id(picture: Picture, *between: str) -> str:
-    """``camera__name``, or the name alone where the root is a camera's folder."""
+    """Make the id ``camera__name``, or the name alone where the root is a camera's folder."""
     return sample_id("/".join([*picture.folders[-2:-1], *between, picture.stem]))

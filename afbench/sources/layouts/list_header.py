@@ -1,4 +1,4 @@
-"""The header line of a list: which column holds the image, which its mask, and which a label."""
+"""The header line of a list: it says which column holds the image, which its mask, and which a label."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from afbench.core import UsageError
 _MASK = re.compile(r".*(mask|groundtruth).*|gt.*|.*gt")
 _LABEL = re.compile(r".*label.*|class")
 _OTHER = re.compile(r".*(orig|authentic|pristine|donor).*")
-"""Columns of a further image, which is not the one that the mask belongs to."""
+"""Columns of another image, to which the mask does not belong."""
 _IMAGE = re.compile(
     r".*(image|img|photo|picture).*|(input|forged|forgery|tampered|fake|probe)?(path|filename|filepath|file|name)?"
 )
 
 
 class Columns(NamedTuple):
-    """Positions among ``total`` columns; ``label`` is None where no column says so."""
+    """Positions among ``total`` columns; ``label`` is None without a column of labels."""
 
     image: int
     mask: int
@@ -27,12 +27,12 @@ class Columns(NamedTuple):
 
     @property
     def in_order(self) -> bool:
-        """Whether the columns begin as a list without a header does: image, then mask."""
+        """Tell whether the columns begin with image and mask, like a list without a header."""
         return (self.image, self.mask) == (0, 1)
 
 
 def read_header(name: str, fields: Sequence[str]) -> Columns | None:
-    """The columns a first line names; None if it names none, so that it is a sample.
+    """Read the columns that a first line names; None if it names none and is a sample.
 
     Raises:
         UsageError: if it names several columns of images or of masks.

@@ -1,8 +1,8 @@
-"""The ways lists of images and masks are written, told apart by their first line, to the pairs each may mean.
+"""Parse lists of images and masks in any of their forms, which the first line tells, into the pairs a line may mean.
 
 ``image mask`` or ``image mask label`` (separated by spaces or tabs, label above 0 is forged), ``image,mask``,
 ``image,mask,label`` or ``image,mask,jpg`` (another copy of the image, not used) with fields in quotes or not, and JSON
-``[[image, mask], ...]``. A header line may name the columns, which then may come in any order, beside others.
+``[[image, mask], ...]``. A header line may name the columns; they may then have any order, with other columns between them.
 ``None`` and ``Negative`` stand for no mask.
 """
 
@@ -22,7 +22,7 @@ from .list_header import Columns, read_header
 
 NO_MASK = ("none", "negative")
 MAX_READINGS = 100
-"""A line that could be split in more ways is not tried."""
+"""A line that can be split in more ways is not read."""
 
 _LABEL = re.compile(r"[0-9]{1,9}")
 _SPACED = re.compile(r"\S.*[ \t]\S+[ \t]+[0-9]{1,9}")
@@ -30,7 +30,7 @@ _NAME = "|".join(map(re.escape, (*SUFFIXES, ".npz")))
 _PAIR = re.compile(rf".*({_NAME})[ \t]+(.*({_NAME})|none|negative)", re.IGNORECASE)
 _QUOTED = re.compile(r'(^|,)\s*"')
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-"""What JSON can write and no file can be named."""
+"""Code points that JSON can write and no file name can hold."""
 _FORMS = "expected 'image mask [label]', 'image,mask[,jpg]' or JSON [[image, mask or \"Negative\"], ...]"
 
 
@@ -42,9 +42,10 @@ class Reading(NamedTuple):
 
 
 class ListLine(NamedTuple):
-    """What a line may mean: its readings, and its label if it has one.
+    """A line of a list: its possible readings, and its label if it has one.
 
-    ``certain``: the first reading stands even if its files are not there; otherwise only files can tell.
+    ``position`` names the line in messages. ``certain``: the first reading counts even if its files do not exist;
+    otherwise the files decide.
     """
 
     position: str
@@ -57,10 +58,10 @@ _ReadListLine = Callable[[str, str], ListLine | None]
 
 
 def read_lines(name: str, text: str) -> list[ListLine]:
-    """Every line of a list, in order; empty lines are none.
+    """Parse the lines of a list in order; skip empty ones.
 
     Raises:
-        UsageError: naming the first line that is of no known form, or not of the form of the lines before it.
+        UsageError: for the first line of an unknown form, or of another form than the lines before it.
     """
     text = text.removeprefix("\ufeff")
     if name.lower().endswith(".json") or re.match(r"\s*\[\s*[\[\]]", text):
@@ -84,10 +85,10 @@ def read_lines(name: str, text: str) -> list[ListLine]:
 
 
 def _form_of(name: str, number: int, first: str) -> tuple[_ReadListLine, str]:
-    """How to read a list without a header by its first line, and what that form is called."""
+    """Return how to read a list without a header, told by its first line, and the name of that form."""
     if _SPACED.fullmatch(first):
         return _spaced, "image mask label"
-    # a comma may belong to a name, where what stands before it is none
+    # a comma belongs to a name if the text before it is no file name
     first_field, comma, _ = first.partition(",")
     if _PAIR.fullmatch(first) and not (comma and first_field.lower().endswith(SUFFIXES)):
         return _paired, "image mask"
@@ -106,7 +107,7 @@ def _read_list_line(name: str, position: str, line: str, read_line: _ReadListLin
 
 
 def _separator(line: str) -> str | None:
-    """What splits a header: a comma or a tab where it has one, else None for spaces."""
+    """Return the separator of a header: a comma or a tab if it has one, else None for spaces."""
     return next((separator for separator in (",", "\t") if separator in line), None)
 
 
@@ -116,7 +117,7 @@ def _split(line: str) -> list[str]:
 
 
 def _fields(line: str, separator: str) -> list[str]:
-    """Fields of a line, out of their quotes where those are well-formed."""
+    """Split a line into fields, without their quotes where these are well-formed."""
     if '"' in line:
         try:
             return next(csv.reader([line], delimiter=separator, strict=True, skipinitialspace=True))
@@ -126,7 +127,7 @@ def _fields(line: str, separator: str) -> list[str]:
 
 
 def _row(columns: Columns, separator: str | None, position: str, line: str) -> ListLine | None:
-    """A line below a header. Names without quotes may hold separators: then their files decide, as without a header."""
+    """Parse a line below a header; where unquoted names may hold separators, the files decide, as without a header."""
     fields = _fields(line, separator) if separator else line.split()
     plain: ListLine | None = None
     if columns.in_order and not (separator and _QUOTED.search(line)):
@@ -138,7 +139,7 @@ def _row(columns: Columns, separator: str | None, position: str, line: str) -> L
     label = fields[columns.label].strip() if columns.label is not None else ""
     if not image or (columns.label is not None and not _LABEL.fullmatch(label)):
         return None
-    if not mask and not label:  # nothing says whether this is authentic, or lacks its mask
+    if not mask and not label:  # it may be authentic, or its mask may be missing
         return None
     readings = [_reading(image, mask or NO_MASK[0]), *(plain.readings if plain else ())]
     return ListLine(
@@ -160,7 +161,7 @@ def _paired(position: str, line: str) -> ListLine | None:
 
 
 def _split_at_gaps(position: str, pair: str, label: int | None) -> ListLine:
-    """Every way to split an image from a mask: at the only tab, or else at any gap."""
+    """Split image from mask in every possible way: at the only tab, or else at any gap."""
     gaps = list(re.finditer(r" *\t *", pair) if pair.count("\t") == 1 else re.finditer(r"[ \t]+", pair))
     readings = tuple(_reading(pair[: gap.start()], pair[gap.end() :]) for gap in gaps[:MAX_READINGS])
     return ListLine(position, readings if len(gaps) <= MAX_READINGS else (), len(gaps) == 1, label)
@@ -177,13 +178,13 @@ def _comma(position: str, line: str) -> ListLine | None:
     if quoted:
         readings = [_reading(fields[0], fields[1])]
     else:
-        # the last field may be the other copy of the image, or belong to a mask's name that holds commas
+        # the last field may be another copy of the image, or the end of a mask's name that holds commas
         readings = [
             _reading(",".join(fields[:middle]), ",".join(fields[middle:end]))
             for end in (len(fields) - 1, len(fields))
             for middle in range(1, end)
         ]
-    if len(fields) > 2 and _LABEL.fullmatch(fields[0].strip()):  # rows may be counted
+    if len(fields) > 2 and _LABEL.fullmatch(fields[0].strip()):  # the first field may be the row's number
         readings.append(_reading(fields[1], fields[2]))
     return ListLine(position, tuple(dict.fromkeys(readings)), certain=quoted or len(fields) <= 3, label=label)
 

@@ -1,7 +1,8 @@
 """A user's own list of images and masks, in any of the three forms of ``list_text``.
 
-Names are relative to the list's folder or, if none of its images is there, to the folder above; absolute ones of
-another machine where their tails are there. A line is never guessed at: if it can be split in several ways, the one way whose files are all there is meant, or it is excluded.
+Names are relative to the list's folder or, if none of its images is there, to the folder above. Absolute paths of
+another machine are read without their first folders, if files are found that way. A line is never guessed: if it can
+be split in several ways, all files of exactly one of them must exist, or it is excluded.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ _NO_LIST = re.compile(r"(readme|licen[cs]e|terms|citation|changelog)\b.*", re.IG
 def entries(
     paths: Sequence[str], read_text: Callable[[str], str], *, root: Path | None = None
 ) -> list[SourceEntry]:
-    """What the only list of a folder names; in its folders, the list that lies highest.
+    """List the entries of the only list in a folder or, if it has none, of the list that lies highest below it.
 
     Raises:
-        UsageError: if several lists lie there, or the list is malformed.
+        UsageError: if several lists lie on that level, or the list is malformed.
     """
     lists = [path for path in sorted(paths) if _may_be_list(path)]
     highest = min((path.count("/") for path in lists), default=0)
@@ -55,10 +56,10 @@ def _may_be_list(path: str) -> bool:
 def entries_of(
     list_path: str, paths: Sequence[str], read_text: Callable[[str], str], *, root: Path | None = None
 ) -> list[SourceEntry]:
-    """What one list names; paths are those of the files below the root, or at least in the folders it names.
+    """List the entries of one list; ``paths`` are the files below the root, or at least those in the folders it names.
 
-    Absolute names are read as relative where they begin with the root's own path, or where their tails, behind a
-    prefix that they have in common, are below the root.
+    An absolute name is read as relative if it begins with the root's own path, or if it is a file below the root once
+    a prefix is removed that the names have in common.
 
     Raises:
         UsageError: if the list is malformed, or none of its images is there.
@@ -77,8 +78,7 @@ def _is_file(base: str, files: PathLookup, name: str) -> bool:
 def _relative(
     lines: Sequence[ListLine], root: Path | None, base: str, is_file: Callable[[str], bool]
 ) -> Sequence[ListLine]:
-    """The lines with absolute names below a folder made relative to it; ``there`` tells of a relative name whether it
-    is a file."""
+    """Make absolute names below a folder relative to it; ``is_file`` tells whether a relative name is a file."""
     if root is not None:
         folder = root / base
         for path in dict.fromkeys((folder.absolute(), folder.resolve())):
@@ -89,7 +89,7 @@ def _relative(
 
 
 def _renamed(lines: Sequence[ListLine], of_images: str, of_masks: str) -> Sequence[ListLine]:
-    """The lines with a prefix taken off the names of images, and another off those of masks."""
+    """Remove a prefix from the names of images, and another from those of masks."""
     if not of_images and not of_masks:
         return lines
     return [
@@ -204,7 +204,7 @@ def _entry_id(path: str, base: str) -> str:
 
 
 def _merge(parsed_lines: Sequence[tuple[ListLine, SourceEntry]]) -> list[SourceEntry]:
-    """A line that says the same again is the same sample; one that says otherwise of an image takes both out."""
+    """Merge lines that say the same of an image; exclude an image of which two lines say different things."""
     by_image: dict[str, tuple[ListLine, SourceEntry]] = {}
     rest: list[SourceEntry] = []
     for line, entry in parsed_lines:
@@ -222,8 +222,7 @@ def _merge(parsed_lines: Sequence[tuple[ListLine, SourceEntry]]) -> list[SourceE
 
 
 class OpenList(NamedTuple):
-    """A list given by its own path: the root its names begin in, its path below it, and the files in the folders
-    it names."""
+    """A list given by its own path: the root of its names, the list's path below it, and the files in the folders it names."""
 
     root: Path
     list_path: str
@@ -231,7 +230,7 @@ class OpenList(NamedTuple):
 
 
 def open_list(file: Path, text: str) -> OpenList:
-    """Find the root of a list that the user named itself, without walking through everything that lies there.
+    """Find the root of a list given by its path, without listing all folders below it.
 
     Raises:
         UsageError: if the list is malformed.

@@ -1,7 +1,7 @@
-"""MISD: splices of several objects, with one mask for each object; what any of them marks is forged.
+"""MISD: splices of several objects, with one mask for each object; a pixel is forged if any of them marks it.
 
-``Ground Truth Masks/<image>/`` holds a copy of the image in ``images/`` and its masks in ``masks/``; it is named
-after the image, or else its copy is. Names list the photographs a splice is made of, in varying number.
+``Ground Truth Masks/<image>/`` holds a copy of the image in ``images/`` and its masks in ``masks/``; either the
+folder or the copy is named like the image. Names list the photographs a splice is made of, in varying number.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AUTHENTIC = re.compile(r"Au_.+", re.IGNORECASE)
 
 
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """Splices with all their masks, and the authentic photographs; photographs in common make a group."""
+    """List splices with all their masks, and the authentic photographs; samples with a common photograph form a group."""
     all_pictures = pictures(paths)
     homes = {picture.folders[:-1] for picture in all_pictures if picture.folder == "masks"}
     mask_pictures = [
@@ -52,7 +52,7 @@ def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Sour
 
 
 def _masks(mask_pictures: list[Picture]) -> dict[str, list[tuple[str, tuple[str, ...]]]]:
-    """Name and mask files of every per-image folder that is named after a splice or holds one's copy."""
+    """Return name and mask files of every folder that is named after a splice or holds its copy, by name in lower case."""
     masks: dict[str, list[tuple[str, tuple[str, ...]]]] = {}
     by_home: dict[tuple[str, ...], list[Picture]] = {}
     for picture in mask_pictures:

@@ -1,7 +1,7 @@
 """NIST16 (Nimble Challenge 2016): manipulated probes, joined to their masks by the reference table alone.
 
 ``probe/NC2016_0128.jpg`` has ``reference/manipulation/mask/NC2016_3942.png``: numbers never match, and only
-``reference/manipulation/NC2016-manipulation-ref.csv`` (separated by ``|``) knows the pairs. Its masks are black where
+``reference/manipulation/NC2016-manipulation-ref.csv`` (separated by ``|``) names the pairs. Its masks are black where
 forged. Probes that are no target, and all of ``world/``, are authentic.
 """
 
@@ -41,7 +41,7 @@ class _Row:
 
 
 def entries(paths: Sequence[str], read_text: Callable[[str], str]) -> list[SourceEntry]:
-    """Probes as the table names them, the world's photographs, and what lies there unnamed.
+    """List the probes that the table names, the photographs of ``world/``, and the files that the table does not name.
 
     Raises:
         UsageError: if the pictures of the release come without their table, or the table cannot be read.
@@ -123,7 +123,7 @@ def _probe(row: _Row, base: str, probes: PathLookup) -> SourceEntry:
     entry = SourceEntry(sample_id(stem(row.probe)), None, (), "black", label, row.group, row.kind)
     if path is None:
         return replace(entry, problem="outside_root", detail=f"line {row.line} names {row.probe!r}")
-    # a release unpacked otherwise still has one file of each name
+    # a release unpacked into other folders still has one file of each name
     files = probes.find(path) or probes.find_by_name(path)
     if len(files) == 1:
         return replace(entry, image=files[0])
@@ -165,7 +165,7 @@ def _unnamed_entries(
         if picture.folder == "world":
             rest.append(SourceEntry(entry_id, picture.path, label="authentic", group=picture.stem))
         elif is_mask_folder(picture.folder):
-            # masks of the release's other tasks lie beside and are named by other tables
+            # the same folder holds masks of the release's other tasks, which other tables name
             if folder in folders_in_use and picture.stem.lower() not in mask_names:
                 only = (picture.path,)
                 rest.append(

@@ -1,4 +1,4 @@
-"""Paths that a table or a list names, looked up among the files below a root; none may lead out of it."""
+"""Look up the paths that a table or a list names among the files below a root; no path may lead out of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from collections.abc import Iterable
 
 
 def path_below_root(base: str, name: str) -> str | None:
-    """A path named relative to the folder ``base`` (itself relative to the root) as seen from the root.
+    """Return a path that is named relative to the folder ``base`` as a path relative to the root.
 
+    Args:
+        base: a folder, relative to the root.
+        name: the path as a table or a list names it.
     Returns:
-        None where it leaves the root, or is absolute on any system.
+        None if the path leaves the root, or is absolute on any system.
     """
     path = name.replace("\\", "/")
     if not path or path.startswith("/") or re.match(r"[A-Za-z]:", path) or "\0" in path:
@@ -21,7 +24,7 @@ def path_below_root(base: str, name: str) -> str | None:
 
 
 class PathLookup:
-    """Files to look up: exactly, then in any case; or by their last name alone."""
+    """Files to look up by path, first in the same case, then in any; or by file name alone."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self._exact = frozenset(paths)
@@ -32,11 +35,11 @@ class PathLookup:
             self._by_name.setdefault(_last(path), []).append(path)
 
     def find(self, path: str) -> list[str]:
-        """The file of this path, or else those whose path differs in case only."""
+        """Return the file of this path, or else those whose path differs in case only."""
         return [path] if path in self._exact else self._folded.get(path.lower(), [])
 
     def find_by_name(self, path: str) -> list[str]:
-        """Files in any folder whose last name is this path's, in any case."""
+        """Return the files in any folder that have this path's file name, in any case."""
         return self._by_name.get(_last(path), [])
 
 

@@ -1,4 +1,4 @@
-"""Which samples share a photograph, so that a split by group leaks none from one side to the other."""
+"""Group the samples that share a photograph, so that a split by group has no photograph on both sides."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 
 
 def group_photographs(links: Iterable[Sequence[str]]) -> dict[str, str]:
-    """Name the group of every photograph: the first in order of names of all that are linked, however far apart.
+    """Name the group of every photograph: the first name of all photographs that are linked, directly or through others.
 
-    A splice links its two photographs; a group named after one of them alone would leave the other on both sides.
+    A splice links its two photographs. If a group held only one of them, the other could be on both sides of a split.
     """
     parent: dict[str, str] = {}
 

@@ -1,4 +1,4 @@
-"""What is known to be wrong in a release: names corrected later, doubled photographs, images without a usable mask."""
+"""Known faults of a release: names corrected later, photographs that are there twice, images without a usable mask."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class ReleaseFault(NamedTuple):
-    """A sample that its own release spoils: the reason for its exclusion, and what was found."""
+    """A sample that is unusable in the release itself: the reason for its exclusion, and a detail."""
 
     reason: str
     detail: str
@@ -24,13 +24,13 @@ class ReleaseFault(NamedTuple):
 
 @lru_cache(maxsize=32)
 def renames(source: str) -> Mapping[str, str]:
-    """Corrected stems by released stem, in lower case; {} for a source without any."""
+    """Return corrected stems by released stem in lower case; {} for a source without any."""
     return MappingProxyType({row["original"].lower(): row["corrected"] for row in _rows(source, "renames")})
 
 
 @lru_cache(maxsize=32)
 def duplicates(source: str) -> Mapping[str, str]:
-    """The stem under which a photograph comes first by the one under which it comes again, in lower case."""
+    """Return the first stem of a photograph that is there twice by its second stem, both in lower case."""
     return MappingProxyType(
         {row["second"].lower(): row["first"].lower() for row in _rows(source, "duplicates")}
     )
@@ -38,14 +38,14 @@ def duplicates(source: str) -> Mapping[str, str]:
 
 @lru_cache(maxsize=32)
 def known_exclusions(source: str) -> Mapping[str, ReleaseFault]:
-    """What anyone's copy of a release is expected to exclude, by sample id; a repaired copy may not."""
+    """Return the samples that any copy of a release excludes, by sample id; a repaired copy may include them."""
     return MappingProxyType(
         {row["sample_id"]: ReleaseFault(row["reason"], row["detail"]) for row in _rows(source, "known")}
     )
 
 
 def explain_known_exclusions(samples: Iterable[IndexRecord], source: str) -> list[IndexRecord]:
-    """Say of an exclusion by the release's own fault that it is known, so that nobody searches their own copy."""
+    """Mark the exclusions that are faults of the release, so that nobody looks for them in their own copy."""
     exclusions = known_exclusions(source)
     return [
         replace(sample, detail=f"known of this release: {exclusions[sample.id].detail}")

@@ -1,4 +1,4 @@
-"""Absolute paths that a list brought from another machine, read below this machine's root where their tails are there."""
+"""Read absolute paths of another machine below this machine's root, by removing their first folders."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 
 ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:[/\\]")
 MAX_LOOKED_AT = 200
-"""Names of a list that decide; they are spread over all of it."""
+"""Names of a list that are tried; they are spread evenly over it."""
 
 
 def foreign_prefix(names: Sequence[str], is_file: Callable[[str], bool]) -> str:
-    """What to take off the absolute ones of some names so that as many as can be are files below the root.
+    """Find the prefix without which most absolute names are files below the root; of several, the shortest.
 
-    One prefix for all of them, so that no name finds another's file by its last part alone; the shortest of several.
+    All names get the same prefix, so that no name finds the file of another by its last part alone.
 
     Returns:
-        The prefix as written, with its last slash, or "" where no tail is there.
+        The prefix with its last slash, or "" if no name is a file that way.
     """
     absolute = [_forward(name) for name in names if ABSOLUTE.match(name)]
     sampled = absolute[:: max(1, len(absolute) // MAX_LOOKED_AT)]
@@ -29,7 +29,7 @@ def foreign_prefix(names: Sequence[str], is_file: Callable[[str], bool]) -> str:
 
 
 def without_prefix(name: str, prefix: str) -> str:
-    """A name as a path below the root if it begins with the prefix, else as it is."""
+    """Remove a prefix from a name that begins with it; return other names as they are."""
     forward = _forward(name)
     return forward[len(prefix) :] if prefix and forward.startswith(prefix) else name
 
@@ -39,7 +39,7 @@ def _forward(name: str) -> str:
 
 
 def _prefixes(names: Sequence[str]) -> list[str]:
-    """Every folder above any of the names, the shortest first."""
+    """List the folders above the names, the shortest first."""
     folders = {
         name[: position + 1] for name in names for position, letter in enumerate(name) if letter == "/"
     }

@@ -1,4 +1,4 @@
-"""A simulated camera: what gives each region of a forgery a history of its own."""
+"""A simulated camera, which gives each region of a forgery its own history."""
 
 from dataclasses import dataclass
 
@@ -84,7 +84,7 @@ def jpeg(picture: ByteImage, quality: int) -> ByteImage:
 
 
 def _mosaic(scene: FloatImage, bayer: str) -> FloatImage:
-    """Keep one colour a pixel. OpenCV names a pattern by its second row, second and third columns."""
+    """Keep one colour for each pixel. OpenCV names a pattern by its second row, second and third columns."""
     red_row, red_column = {"BG": (0, 0), "GB": (0, 1), "RG": (1, 1), "GR": (1, 0)}[bayer]
     raw = scene[..., 1].copy()
     raw[red_row::2, red_column::2] = scene[red_row::2, red_column::2, 0]

@@ -23,7 +23,7 @@ _Alpha = FloatImage
 
 @dataclass(frozen=True)
 class Forgery:
-    """A finished picture: uint8 RGB ``image``, uint8 0/255 ``mask``, the kind of tampering, what it was made from."""
+    """A finished forgery: uint8 RGB ``image``, uint8 0/255 ``mask``, ``kind`` of tampering, and the ``scene`` it shows."""
 
     image: ByteImage
     mask: ByteImage
@@ -47,9 +47,9 @@ def synthesize(
 
     Args:
         seed: names the stream; non-negative.
-        index: position in the stream; any one can be made without the others.
+        index: position in the stream; each forgery can be made without the others.
         size: ``(height, width)`` in pixels, both at least 64.
-        photographs: what scenes are cut from; empty means procedural scenes only.
+        photographs: where scenes are cut from; without any, all scenes are procedural.
         photograph_share: share of the images made from photographs, where there are any.
         authentic: leave the picture untouched (an all-zero mask).
     """

@@ -29,8 +29,7 @@ class Photograph:
 def load_photographs(split: Split) -> tuple[Photograph, ...]:
     """Load the photographs of one split, in the order of their index.
 
-    ``train`` is what the reference localizer learned from, ``test`` is what the demo shows;
-    no photograph is in both. Licences and authors: ``photographs/ATTRIBUTION.md``.
+    The reference localizer was trained on ``train``, the demo shows ``test``; no photograph is in both. Licences and authors: ``photographs/ATTRIBUTION.md``.
     """
     folder = files("afbench.sources") / "photographs"
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
@@ -45,7 +44,7 @@ def load_photographs(split: Split) -> tuple[Photograph, ...]:
 
 
 def attribution() -> str:
-    """Markdown: author, licence, origin and changes of every photograph; CC-BY asks to pass it on."""
+    """Return Markdown with author, licence, origin and changes of every photograph; CC-BY asks to pass it on."""
     return (files("afbench.sources") / "photographs" / "ATTRIBUTION.md").read_text(encoding="utf-8")
 
 
