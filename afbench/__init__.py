@@ -10,12 +10,12 @@ __all__ = ["__version__", "as_localizer", "check_localizer", "load", "load_local
 if TYPE_CHECKING:
     from afbench.localizers import load_localizer
     from afbench.localizers.conformance import check_localizer
-    from afbench.localizers.own import as_localizer
+    from afbench.localizers.custom import as_localizer
     from afbench.reading.load_pairs import load
     from afbench.scoring.score import score
 
 _HOMES = {
-    "as_localizer": "afbench.localizers.own",
+    "as_localizer": "afbench.localizers.custom",
     "check_localizer": "afbench.localizers.conformance",
     "load": "afbench.reading.load_pairs",
     "load_localizer": "afbench.localizers",

@@ -17,7 +17,7 @@ from afbench.engine.precision import _same_kernels, promised_level
 from afbench.engine.probe_max_batch import MOST_IMAGES, SHARE, fitting_batch, probe_max_batch
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
-from afbench.localizers.own import as_localizer
+from afbench.localizers.custom import as_localizer
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.contents import inspect

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from afbench.core import UsageError
 from afbench.localizers import list_localizers, load_localizer, require_localizer
-from afbench.localizers.checkpoint import state_sha256
-from afbench.localizers.nets.reference import ReferenceNet
+from afbench.localizers.checkpoint_files import state_sha256
+from afbench.localizers.nets.reference_net import ReferenceNet
 from afbench.resources import resource_json
 
 WEIGHTS = files("afbench.localizers") / "weights" / "reference.safetensors"

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from afbench.localizers.nets.reference import ReferenceNet
+from afbench.localizers.nets.reference_net import ReferenceNet
 from afbench.plan.runplan import SEED_LIMIT
 from afbench.sources.synthesis import synthesize
 

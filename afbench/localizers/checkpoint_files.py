@@ -67,7 +67,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UsageError(f"checkpoint '{path}' does not exist; give the path of a file")
     content = _content(path)
-    state = _opened(path, content)
+    state = _unwrapped(path, content)
     if not isinstance(state, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
     ):
@@ -75,7 +75,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UsageError(
             f"checkpoint '{path}' holds no state dict of tensors; found {ascii(keys)[1:-1][:120]}"
         )
-    return _bare(state)
+    return _without_prefixes(state)
 
 
 def _content(path: Path) -> Any:
@@ -93,11 +93,11 @@ def _content(path: Path) -> Any:
         raise
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
-        what = (
+        content_note = (
             f"it holds '{name[1]}' (a whole pickled network, or an object beside the weights)" if name else ""
         )
         raise UsageError(
-            f"checkpoint '{path}' was not opened: {what or 'it is no PyTorch file of plain tensors'}, and unpickling "
+            f"checkpoint '{path}' was not opened: {content_note or 'it is no PyTorch file of plain tensors'}, and unpickling "
             "anything else could run code; where it was made, save the weights alone: "
             "torch.save(network.state_dict(), 'weights.pth')"
         ) from None
@@ -107,7 +107,7 @@ def _content(path: Path) -> Any:
         ) from None
 
 
-def _opened(path: Path, content: Any) -> Any:
+def _unwrapped(path: Path, content: Any) -> Any:
     """What lies under the nesting of a training script.
 
     Raises:
@@ -133,7 +133,7 @@ def _may_nest(value: Any) -> bool:
     )
 
 
-def _bare(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same under names without what wrappers put before every one of them, in any order and number."""
     while state:
         wrapper = next(
@@ -158,31 +158,31 @@ def fill(
     Raises:
         UsageError: naming missing and unexpected keys, or the first shape that differs.
     """
-    wanted = network.state_dict()
-    missing, unexpected = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    expected = network.state_dict()
+    missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     if missing or unexpected:
         raise UsageError(
-            f"checkpoint '{origin}' is of another network: {len(missing)} of {len(wanted)} keys missing{_first(missing)}, "
+            f"checkpoint '{origin}' is of another network: {len(missing)} of {len(expected)} keys missing{_first(missing)}, "
             f"{len(unexpected)} unexpected{_first(unexpected)}{guess(state)}"
         )
-    for name, value in wanted.items():
+    for name, value in expected.items():
         problem = _problem(name, state[name], value)
         if problem:
             raise UsageError(f"checkpoint '{origin}': {name} {problem}")
     network.load_state_dict(dict(state))
 
 
-def _problem(name: str, given: Tensor, wanted: Tensor) -> str:
+def _problem(name: str, value: Tensor, expected: Tensor) -> str:
     """Why a tensor cannot take the place of another; "" if it can. Half precision is taken, and becomes float32."""
-    if given.shape != wanted.shape:
-        return f"has shape {tuple(given.shape)}, expected {tuple(wanted.shape)}"
-    allowed = _FLOATS if wanted.is_floating_point() else (wanted.dtype,)
-    dense = given.layout == torch.strided and given.device.type == "cpu" and not given.is_quantized
-    if not dense or given.dtype not in allowed:
-        return f"is {given.dtype}, {given.layout} on {given.device}; expected dense {wanted.dtype}"
-    if wanted.is_floating_point() and not bool(torch.isfinite(given.to(wanted.dtype)).all()):
+    if value.shape != expected.shape:
+        return f"has shape {tuple(value.shape)}, expected {tuple(expected.shape)}"
+    allowed = _FLOATS if expected.is_floating_point() else (expected.dtype,)
+    dense = value.layout == torch.strided and value.device.type == "cpu" and not value.is_quantized
+    if not dense or value.dtype not in allowed:
+        return f"is {value.dtype}, {value.layout} on {value.device}; expected dense {expected.dtype}"
+    if expected.is_floating_point() and not bool(torch.isfinite(value.to(expected.dtype)).all()):
         return "holds NaN, infinite or overflowing values"
-    if name.endswith("running_var") and bool((given < 0).any()):
+    if name.endswith("running_var") and bool((value < 0).any()):
         return "holds negative variances"
     return ""
 
@@ -199,5 +199,5 @@ def state_sha256(network: nn.Module) -> str:
 def _first(names: list[str]) -> str:
     if not names:
         return ""
-    shown, more = ", ".join(names[:3]), ", ..." if len(names) > 3 else ""
-    return f" ({shown}{more})"
+    first_names, ellipsis = ", ".join(names[:3]), ", ..." if len(names) > 3 else ""
+    return f" ({first_names}{ellipsis})"

@@ -1,14 +1,14 @@
 """CoDE: resized to 512x512 without antialiasing; a map after three clipped steps, forged above 0.2."""
 
-from .nets.code import CodeNet
-from .published import Recipe
+from .nets.code_net import CodeNet
+from .published import NetworkRecipe
 
 THRESHOLD = 0.2
 SHARPNESS = 4.0
 """k in z = k (s - 0.2). CoDE has no logit: s is the sum before the last clip, from -0.5 to 1.5, so that z reaches from
 -2.8 to 5.2: neither end hides its gradient from a cross-entropy."""
 
-RECIPE = Recipe(
+RECIPE = NetworkRecipe(
     network=CodeNet,
     answer=lambda network, image: network.running_sum(image),  # type: ignore[operator]
     logits=lambda total, size: SHARPNESS * (total - THRESHOLD),

@@ -29,7 +29,7 @@ def compile_forward(localizer: Localizer) -> None:
             image = torch.full((number, 3, 64, 64), 0.5, device=device, requires_grad=True)
             torch.autograd.grad(localizer.logits(image).sum(), image)
     except Exception as error:  # the compiler, and the compilers it calls, fail in many ways
-        told = next((line for line in str(error).splitlines() if line.strip()), "")[:160]
+        message = next((line for line in str(error).splitlines() if line.strip()), "")[:160]
         raise UsageError(
-            f"--compile: torch.compile cannot make '{localizer.name}' ({type(error).__name__}: {told}); leave the option out"
+            f"--compile: torch.compile cannot make '{localizer.name}' ({type(error).__name__}: {message}); leave the option out"
         ) from None

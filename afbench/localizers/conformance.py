@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from afbench.core import Localizer
 from afbench.crash import crash_line
 
-from .checkpoint import state_sha256
-from .own import wrong_description
+from .checkpoint_files import state_sha256
+from .custom import description_problem
 
 SIZES = ((64, 64), (64, 96), (75, 53))
 """Square, wide, and tall with odd sides: photographs have any size."""
@@ -55,10 +55,10 @@ def check_localizer(
         "gradient at every border": lambda: _borders(localizer, images),
     }
     for name, check in checks.items():
-        yield _tried(name, check)
+        yield _run_check(name, check)
 
 
-def _tried(name: str, check: Callable[[], tuple[bool, str]]) -> Finding:
+def _run_check(name: str, check: Callable[[], tuple[bool, str]]) -> Finding:
     try:
         passed, detail = check()
     except (Exception, SystemExit) as error:  # anything may happen in code that is not ours
@@ -67,21 +67,23 @@ def _tried(name: str, check: Callable[[], tuple[bool, str]]) -> Finding:
 
 
 def _describes(localizer: Localizer) -> tuple[bool, str]:
-    wrong = wrong_description(localizer)
-    told = f"{localizer.name}, threshold {localizer.threshold}, weights {str(localizer.weights_sha256)[:12]}"
-    return not wrong, wrong or told
+    problem = description_problem(localizer)
+    description = (
+        f"{localizer.name}, threshold {localizer.threshold}, weights {str(localizer.weights_sha256)[:12]}"
+    )
+    return not problem, problem or description
 
 
 def _shapes(call: Callable[[Tensor], Tensor], images: list[Tensor]) -> tuple[bool, str]:
-    told = []
-    good = True
+    shapes = []
+    passed = True
     for image in images:
         with torch.no_grad():
-            out = call(image)
+            output = call(image)
         expected = (len(image), 1, *image.shape[-2:])
-        good &= tuple(out.shape) == expected and bool(torch.isfinite(out).all())
-        told.append(f"{tuple(image.shape)} -> {tuple(out.shape)}")
-    return good, "; ".join(told)
+        passed &= tuple(output.shape) == expected and bool(torch.isfinite(output).all())
+        shapes.append(f"{tuple(image.shape)} -> {tuple(output.shape)}")
+    return passed, "; ".join(shapes)
 
 
 def _range(localizer: Localizer, image: Tensor) -> tuple[bool, str]:
@@ -103,23 +105,30 @@ def _logits(localizer: Localizer, images: list[Tensor]) -> tuple[bool, str]:
 def _evaluates(localizer: Localizer, image: Tensor) -> tuple[bool, str]:
     network = _network(localizer)
     training = (
-        [name or "the network" for name, one in network.named_modules() if one.training] if network else []
+        [name or "the network" for name, module in network.named_modules() if module.training]
+        if network
+        else []
     )
     if training:
         return False, f"{training[0]} is in training mode; call .eval()"
     with torch.no_grad():
-        same = torch.equal(localizer.logits(image), localizer.logits(image))
-    return same, "twice the same" if same else "two passes differ: dropout or another random draw is on"
+        is_equal = torch.equal(localizer.logits(image), localizer.logits(image))
+    return (
+        is_equal,
+        "twice the same" if is_equal else "two passes differ: dropout or another random draw is on",
+    )
 
 
 def _frozen(localizer: Localizer) -> tuple[bool, str]:
     network = _network(localizer)
     if network is None:
         return True, "not checked: no attribute 'network'"
-    free = [name for name, one in network.named_parameters() if one.requires_grad]
+    trainable = [name for name, parameter in network.named_parameters() if parameter.requires_grad]
     return (
-        not free,
-        f"{len(free)} parameters require a gradient; call .requires_grad_(False)" if free else "all",
+        not trainable,
+        f"{len(trainable)} parameters require a gradient; call .requires_grad_(False)"
+        if trainable
+        else "all",
     )
 
 
@@ -135,33 +144,38 @@ def _borders(localizer: Localizer, images: list[Tensor]) -> tuple[bool, str]:
     for image in images:
         leaf = image.clone().requires_grad_()
         (slope,) = torch.autograd.grad(localizer.logits(leaf).sum(), leaf)
-        read = (slope != 0).flatten(0, 1).any(dim=0)
-        lines = {"top": read[0], "bottom": read[-1], "left": read[:, 0], "right": read[:, -1]}
-        unread = [side for side, line in lines.items() if not bool(line.any())]
-        if unread:
-            height, width = read.shape
+        gets_gradient = (slope != 0).flatten(0, 1).any(dim=0)
+        lines = {
+            "top": gets_gradient[0],
+            "bottom": gets_gradient[-1],
+            "left": gets_gradient[:, 0],
+            "right": gets_gradient[:, -1],
+        }
+        blind_sides = [side for side, line in lines.items() if not bool(line.any())]
+        if blind_sides:
+            height, width = gets_gradient.shape
             return (
                 False,
-                f"the {unread[0]} line of an image of {height}x{width} has none; resize or pad, do not crop",
+                f"the {blind_sides[0]} line of an image of {height}x{width} has none; resize or pad, do not crop",
             )
     return True, f"at {', '.join('{}x{}'.format(*image.shape[-2:]) for image in images)}"
 
 
 def _independent(localizer: Localizer, image: Tensor) -> tuple[bool, str]:
     with torch.no_grad():
-        together = localizer.logits(image)
-        alone = torch.cat([localizer.logits(one[None]) for one in image])
-    apart = float((together - alone).abs().max() / together.abs().max().clamp(min=1e-12))
-    return apart <= TOLERANCE, f"differ by {apart:.1e} of the largest logit"
+        batch_logits = localizer.logits(image)
+        single_logits = torch.cat([localizer.logits(single_image[None]) for single_image in image])
+    difference = float((batch_logits - single_logits).abs().max() / batch_logits.abs().max().clamp(min=1e-12))
+    return difference <= TOLERANCE, f"differ by {difference:.1e} of the largest logit"
 
 
 def _unchanged(localizer: Localizer, image: Tensor) -> tuple[bool, str]:
     network = _network(localizer)
     if network is None:
         return True, "not checked: no attribute 'network'"
-    before = state_sha256(network)
+    previous_sha256 = state_sha256(network)
     localizer.logits(image.clone().requires_grad_())
-    return before == state_sha256(network), "parameters and buffers compared"
+    return previous_sha256 == state_sha256(network), "parameters and buffers compared"
 
 
 def _network(localizer: Localizer) -> nn.Module | None:

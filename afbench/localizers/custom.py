@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from afbench.core import AfbenchError, Localizer, UsageError
 from afbench.crash import crash_line
 
-from .checkpoint import state_sha256
+from .checkpoint_files import state_sha256
 from .saving import save_checkpoint
 
 
 @dataclass(frozen=True)
-class OwnLocalizer:
+class CustomLocalizer:
     """A frozen network in evaluation mode whose output, at the image's size, is the logit itself."""
 
     network: nn.Module
@@ -47,7 +47,7 @@ class OwnLocalizer:
 
 def as_localizer(
     network: nn.Module, *, name: str, threshold: float = 0.5, device: str = "cpu"
-) -> OwnLocalizer:
+) -> CustomLocalizer:
     """Make a localizer of a network; it is frozen, put into evaluation mode and moved.
 
     >>> import afbench
@@ -77,10 +77,10 @@ def as_localizer(
     if not 0 < threshold < 1:
         raise UsageError(f"threshold must lie between 0 and 1; found {threshold}")
     digest = state_sha256(network)
-    return OwnLocalizer(network.eval().requires_grad_(False).to(device), name, digest, threshold)
+    return CustomLocalizer(network.eval().requires_grad_(False).to(device), name, digest, threshold)
 
 
-def load_own(name: str, checkpoint: str | None, device: str) -> Localizer:
+def load_custom(name: str, checkpoint: str | None, device: str) -> Localizer:
     """Call a user's ``build(checkpoint, device)``; the working folder is on the import path, behind everything else.
 
     Raises:
@@ -112,16 +112,16 @@ def load_own(name: str, checkpoint: str | None, device: str) -> Localizer:
             f"localizer '{name}' gave a {type(localizer).__name__} without {', '.join(lacking)}; "
             "return afbench.as_localizer(network, name=...)"
         )
-    wrong = wrong_description(localizer)
-    if wrong:
-        raise UsageError(f"localizer '{name}': {wrong}")
+    problem = description_problem(localizer)
+    if problem:
+        raise UsageError(f"localizer '{name}': {problem}")
     return localizer  # type: ignore[no-any-return]
 
 
 _NEEDED = ("name", "threshold", "weights_sha256", "logits", "probability")
 
 
-def wrong_description(localizer: Localizer) -> str:
+def description_problem(localizer: Localizer) -> str:
     """What a localizer says of itself that cannot be so; "" if all is well."""
     if not isinstance(localizer.name, str) or not localizer.name:
         return f"name must be a text; found {localizer.name!r}"

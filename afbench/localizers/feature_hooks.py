@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 
-def collect(network: nn.Module, names: Sequence[str], run: Callable[[], object]) -> list[Tensor]:
+def collect_outputs(network: nn.Module, names: Sequence[str], run: Callable[[], object]) -> list[Tensor]:
     """Run a network and return the outputs of some of its modules, in the order they are computed.
 
     A module that is called several times, or puts out several tensors, gives several. The outputs are copies, since
     in-place activations would overwrite them; gradients flow through.
     """
-    found: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor | Sequence[Tensor]) -> None:
-        found.extend(one.clone() for one in ([output] if isinstance(output, Tensor) else output))
+        outputs.extend(tensor.clone() for tensor in ([output] if isinstance(output, Tensor) else output))
 
     modules = [
         network.get_submodule(name) for name in names
@@ -27,4 +27,4 @@ def collect(network: nn.Module, names: Sequence[str], run: Callable[[], object])
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return outputs

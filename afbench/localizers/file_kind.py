@@ -36,8 +36,8 @@ def _kind_of_text(head: bytes) -> str:
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if text.startswith(b"version https://git-lfs"):
         size = re.search(rb"^size (\d{1,15})$", text, re.MULTILINE)
-        whole = f" of {int(size[1]):,} bytes" if size else ""
-        return f"is a git-LFS pointer to a file{whole}, not the file; run `git lfs pull` there, or download the file itself"
+        size_text = f" of {int(size[1]):,} bytes" if size else ""
+        return f"is a git-LFS pointer to a file{size_text}, not the file; run `git lfs pull` there, or download the file itself"
     if text.startswith(_PAGES):
         return "is a web page saved in the place of the file; open its address in a browser, and download the file itself"
     if not head:

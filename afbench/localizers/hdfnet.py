@@ -3,10 +3,10 @@
 Differs: the release resizes 8-bit pixels outside the graph; one differentiable resize serves attacks and scores here.
 """
 
-from .nets.hdfnet import HdfNet
-from .published import Recipe, as_is, call, sigmoid
+from .nets.hdfnet_net import HdfNet
+from .published import NetworkRecipe, as_is, call, sigmoid
 
-RECIPE = Recipe(
+RECIPE = NetworkRecipe(
     network=HdfNet,
     answer=call,
     logits=as_is,

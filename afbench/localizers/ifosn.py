@@ -1,10 +1,10 @@
 """IF-OSN's detector: the image at its own size, whole below 896 pixels a side and in merged tiles from there."""
 
-from .nets.ifosn import IfosnNet
-from .published import Recipe
+from .nets.ifosn_net import IfosnNet
+from .published import NetworkRecipe
 from .tiles import merged_logits, merged_probability, tile_logits
 
-RECIPE = Recipe(
+RECIPE = NetworkRecipe(
     network=IfosnNet,
     answer=tile_logits,
     logits=lambda tiles, size: merged_logits(tiles, *size),

@@ -16,7 +16,7 @@ from .weights import registered
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from .published import Recipe
+    from .published import NetworkRecipe
 
 REFERENCE = "reference"
 RANDOM = "random"
@@ -25,14 +25,14 @@ RANDOM = "random"
 
 def list_localizers() -> dict[str, str]:
     """Known localizers: name and what it needs."""
-    found = {REFERENCE: "embedded; needs nothing"}
+    needs = {REFERENCE: "embedded; needs nothing"}
     for name, row in resource_json("localizers").items():
         try:
             state = "weights registered" if registered(name) else f"weights: {row['file']}, {row['where']}"
         except UsageError as error:
             state = str(error)  # a list shows what there is
-        found[name] = f"{row['title']}; {state}"
-    return found | {"MODULE:FUNCTION": "your own; see `afbench weights check --help`"}
+        needs[name] = f"{row['title']}; {state}"
+    return needs | {"MODULE:FUNCTION": "your own; see `afbench weights check --help`"}
 
 
 def known_localizers() -> list[str]:
@@ -46,10 +46,10 @@ def require_known(name: str) -> str:
     Raises:
         UsageError: for a localizer nobody has heard of, with the names there are.
     """
-    known = known_localizers()
-    resolved = name if ":" in name else resolve_name("localizer", name, known)
+    names = known_localizers()
+    resolved = name if ":" in name else resolve_name("localizer", name, names)
     if resolved is None:
-        raise unknown_name("localizer", name, known, ", or your own as my_package.my_module:build")
+        raise unknown_name("localizer", name, names, ", or your own as my_package.my_module:build")
     return resolved
 
 
@@ -98,14 +98,14 @@ def load_localizer(
     if name == REFERENCE:
         from .reference import build
 
-        return build(checkpoint, device, lambda state: guess_owner(state, besides=REFERENCE))
+        return build(checkpoint, device, lambda state: guess_owner(state, expected_name=REFERENCE))
     if ":" in name:
-        from .own import load_own
+        from .custom import load_custom
 
-        return load_own(name, checkpoint, device)
+        return load_custom(name, checkpoint, device)
     import torch
 
-    from .checkpoint import state_sha256
+    from .checkpoint_files import state_sha256
     from .published import PublishedLocalizer
 
     network = filled_network(name, checkpoint)
@@ -120,10 +120,10 @@ def load_localizer(
     return PublishedLocalizer(name, recipe(name), network, digest, checkpoint == RANDOM, resolution)  # type: ignore[arg-type]
 
 
-def recipe(name: str) -> Recipe:
+def recipe(name: str) -> NetworkRecipe:
     """How a published network becomes a localizer."""
-    found: Recipe = import_module(f"{__package__}.{name}").RECIPE
-    return found
+    network_recipe: NetworkRecipe = import_module(f"{__package__}.{name}").RECIPE
+    return network_recipe
 
 
 def filled_network(name: str, checkpoint: str | Path | None) -> nn.Module:
@@ -136,35 +136,40 @@ def filled_network(name: str, checkpoint: str | Path | None) -> nn.Module:
     """
     import torch
 
-    from .checkpoint import fill
+    from .checkpoint_files import fill
     from .released import released_state
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = recipe(name).network()
     if checkpoint != RANDOM:
-        before = registered(name) if checkpoint is None else None
-        path = before.path if before else Path(str(checkpoint))
-        fill(network, released_state(name, path), str(path), lambda state: guess_owner(state, besides=name))
+        registration = registered(name) if checkpoint is None else None
+        path = registration.path if registration else Path(str(checkpoint))
+        fill(
+            network,
+            released_state(name, path),
+            str(path),
+            lambda state: guess_owner(state, expected_name=name),
+        )
     return network
 
 
-def guess_owner(state: Mapping[str, Tensor], *, besides: str) -> str:
+def guess_owner(state: Mapping[str, Tensor], *, expected_name: str) -> str:
     """Say whose weights a state dict holds, if most of its names are another localizer's."""
     import torch
 
-    from .nets.reference import ReferenceNet
+    from .nets.reference_net import ReferenceNet
     from .released import PSCC_PARTS
 
     for name in known_localizers():
         with torch.device("meta"):  # names alone
             network = ReferenceNet() if name == REFERENCE else recipe(name).network()
-        expected = network.state_dict().keys()
-        shared = len(expected & {*state, *_without_first_part(state)})
-        if name != besides and 2 * shared > len(expected):
+        expected_keys = network.state_dict().keys()
+        shared = len(expected_keys & {*state, *_without_first_part(state)})
+        if name != expected_name and 2 * shared > len(expected_keys):
             return f"; it looks like '{name}'"
         for part in PSCC_PARTS if name == "pscc" else ():
-            if 2 * len(expected & {f"{part}.{key}" for key in state}) > len(state):
+            if 2 * len(expected_keys & {f"{part}.{key}" for key in state}) > len(state):
                 return f"; it looks like {part}.pth, one of three files of 'pscc': give the folder that holds them"
     return ""
 
@@ -178,8 +183,8 @@ def _without_first_part(names: Iterable[str]) -> Iterator[str]:
 
 
 def _require_unchanged(name: str, checkpoint: str | None, weights_sha256: str) -> None:
-    before = registered(name) if checkpoint is None else None
-    if before and before.weights_sha256 != weights_sha256:
+    registration = registered(name) if checkpoint is None else None
+    if registration and registration.weights_sha256 != weights_sha256:
         raise UsageError(
             f"the weights registered for '{name}' changed since they were added; `afbench weights remove {name}`, "
             "then add them again"

@@ -1,9 +1,9 @@
 """MVSS-Net: BGR, resized to 512x512 without antialiasing; the mask does not need the edge branch."""
 
-from .nets.mvss import MvssNet
-from .published import Recipe, as_is, call, sigmoid
+from .nets.mvss_net import MvssNet
+from .published import NetworkRecipe, as_is, call, sigmoid
 
-RECIPE = Recipe(
+RECIPE = NetworkRecipe(
     network=MvssNet,
     answer=call,
     logits=as_is,

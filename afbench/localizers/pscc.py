@@ -6,10 +6,10 @@ where the sigmoid saturates.
 
 from torch.nn import functional as F
 
-from .nets.pscc import PsccNet, published_probability
-from .published import Recipe, call
+from .nets.pscc_net import PsccNet, published_probability
+from .published import NetworkRecipe, call
 
-RECIPE = Recipe(
+RECIPE = NetworkRecipe(
     network=PsccNet,
     answer=call,
     logits=lambda logit, size: F.interpolate(logit, size, mode="bilinear", align_corners=True),

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from afbench.core import ByteImage
 
+from .feature_hooks import collect_outputs
 from .saving import save_checkpoint
-from .taps import collect
 
 Resolution = Literal["official", "input"]
 LEAST_SIDE = 16
@@ -24,7 +24,7 @@ LEAST_SIDE = 16
 
 
 @dataclass(frozen=True)
-class Recipe:
+class NetworkRecipe:
     """How a network becomes a localizer.
 
     Attributes:
@@ -66,7 +66,7 @@ class PublishedLocalizer:
     """
 
     name: str
-    recipe: Recipe
+    recipe: NetworkRecipe
     network: nn.Module
     weights_sha256: str
     untrained: bool
@@ -91,8 +91,8 @@ class PublishedLocalizer:
     @property
     def resize(self) -> str:
         """How an image comes to the network's size, in words; "" where it keeps its own."""
-        how = "antialiased" if self.recipe.antialias else "bilinear"
-        return f"{self.side}x{self.side}, {how}" if self.side else ""
+        method = "antialiased" if self.recipe.antialias else "bilinear"
+        return f"{self.side}x{self.side}, {method}" if self.side else ""
 
     @property
     def side(self) -> int | None:
@@ -121,7 +121,7 @@ class PublishedLocalizer:
 
     def features(self, image: Tensor, third: str = "middle") -> list[Tensor]:
         """Feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""
-        return collect(self.network, self.recipe.thirds[third], lambda: self._answer(image))
+        return collect_outputs(self.network, self.recipe.thirds[third], lambda: self._answer(image))
 
     def save_checkpoint(self, path: str | Path) -> Path:
         """Write the weights to a new file under the names of the release; ``afbench weights add`` takes it."""
@@ -175,13 +175,13 @@ def _padded(side: int, multiple: int) -> int:
 
 
 def _pad(image: Tensor, height: int, width: int) -> Tensor:
-    more = (0, width - image.shape[-1], 0, height - image.shape[-2])
-    return F.pad(image, more, mode="replicate") if any(more) else image
+    padding = (0, width - image.shape[-1], 0, height - image.shape[-2])
+    return F.pad(image, padding, mode="replicate") if any(padding) else image
 
 
-def _lines_read(side: int, wanted: int) -> int:
+def _lines_read(side: int, target: int) -> int:
     line = torch.ones(1, 1, side, 1, dtype=torch.float64, requires_grad=True)
-    (weight,) = torch.autograd.grad(_resize(line, (wanted, 1)).sum(), line)
+    (weight,) = torch.autograd.grad(_resize(line, (target, 1)).sum(), line)
     return int((weight != 0).sum())
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from .checkpoint import Guess, fill, read_state, state_sha256
-from .nets.reference import ReferenceNet
+from .checkpoint_files import Guess, fill, read_state, state_sha256
+from .feature_hooks import collect_outputs
+from .nets.reference_net import ReferenceNet
 from .saving import save_checkpoint
-from .taps import collect
 
 THIRDS = {
     "shallow": ("stages.0", "stages.1"),
@@ -53,14 +53,16 @@ class ReferenceLocalizer:
     def features(self, image: Tensor, third: str = "middle") -> list[Tensor]:
         """Feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""
         run = self.logits if third == "topmost" else self.network.skips  # which leaves the decoder out
-        return collect(
+        return collect_outputs(
             self.network, THIRDS[third], lambda: run(image.contiguous(memory_format=torch.channels_last))
         )
 
     def features_and_logits(self, image: Tensor, third: str = "middle") -> tuple[list[Tensor], Tensor]:
         """Both in one pass through the network."""
-        kept: list[Tensor] = []
-        return collect(self.network, THIRDS[third], lambda: kept.append(self.logits(image))), kept[0]
+        logits: list[Tensor] = []
+        return collect_outputs(
+            self.network, THIRDS[third], lambda: logits.append(self.logits(image))
+        ), logits[0]
 
     def save_checkpoint(self, path: str | Path) -> Path:
         """Write the weights to a new file that ``checkpoint`` of ``load_localizer`` takes."""

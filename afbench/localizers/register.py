@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from afbench.core import AfbenchError, UsageError
 from afbench.folders import weights_folder
 
-from .checkpoint import state_sha256
+from .checkpoint_files import state_sha256
 from .load import filled_network
 from .saving import replacing
 from .weights import Registered, registered, require_registrable
@@ -28,7 +28,7 @@ def add_weights(name: str, file: Path, *, overwrite: bool = False) -> Registered
     """
     require_registrable(name)
     network = filled_network(name, file)
-    found = Registered(
+    registration = Registered(
         name,
         f"{name}.safetensors",
         state_sha256(network),
@@ -36,21 +36,23 @@ def add_weights(name: str, file: Path, *, overwrite: bool = False) -> Registered
         file_sha256(file),
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    before = None if overwrite else registered(name)
-    if before and before.weights_sha256 != found.weights_sha256:
+    previous = None if overwrite else registered(name)
+    if previous and previous.weights_sha256 != registration.weights_sha256:
         raise UsageError(
-            f"other weights are registered for '{name}' ({before.origin}, {before.weights_sha256[:12]}); "
+            f"other weights are registered for '{name}' ({previous.origin}, {previous.weights_sha256[:12]}); "
             "add --overwrite to replace them"
         )
     _make_folder()
     try:
         # both are written before either takes its place, the weights first
-        with replacing(weights_folder() / f"{name}.json") as record, replacing(found.path) as weights:
+        with replacing(weights_folder() / f"{name}.json") as record, replacing(registration.path) as weights:
             save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
-            record.write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
+            record.write_text(json.dumps(asdict(registration), indent=2) + "\n", encoding="utf-8")
     except SafetensorError as error:
-        raise AfbenchError(f"'{found.path}' cannot be written: {' '.join(str(error).split())}") from None
-    return found
+        raise AfbenchError(
+            f"'{registration.path}' cannot be written: {' '.join(str(error).split())}"
+        ) from None
+    return registration
 
 
 def _make_folder() -> None:
@@ -66,8 +68,8 @@ def file_sha256(path: Path) -> str:
     """Hash a file; of a folder, the names and hashes of its .pth files."""
     if path.is_dir():
         digest = hashlib.sha256()
-        for one in sorted(path.rglob("*.pth")):
-            digest.update(f"{one.name} {file_sha256(one)}\n".encode())
+        for part in sorted(path.rglob("*.pth")):
+            digest.update(f"{part.name} {file_sha256(part)}\n".encode())
         return digest.hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from afbench.core import UsageError
 
-from .checkpoint import read_state
+from .checkpoint_files import read_state
 
 PSCC_PARTS = ("HRNet", "NLCDetection", "DetectionHead")
 """The files PSCC-Net is released in; each holds one part of the network."""
@@ -29,7 +29,7 @@ def released_state(name: str, path: Path) -> dict[str, Tensor]:
         return {
             f"{part}.{key}": value
             for part in PSCC_PARTS
-            for key, value in read_state(_only(path, f"{part}.pth")).items()
+            for key, value in read_state(_only_match(path, f"{part}.pth")).items()
         }
     if path.is_dir():
         raise UsageError(f"checkpoint '{path}' is a folder; localizer '{name}' is released as one file")
@@ -47,11 +47,13 @@ def _all_start(names: Iterable[str], prefixes: tuple[str, ...]) -> bool:
     return all(name.startswith(prefixes) for name in names)
 
 
-def _only(folder: Path, name: str) -> Path:
-    found = sorted(folder.rglob(name))
-    if len(found) != 1:
-        how = f"is there {len(found)} times ({', '.join(map(str, found[:3]))})" if found else "is missing"
-        raise UsageError(
-            f"checkpoint '{folder}': {name} {how}; PSCC-Net is released as {', '.join(f'{part}.pth' for part in PSCC_PARTS)}"
+def _only_match(folder: Path, name: str) -> Path:
+    matches = sorted(folder.rglob(name))
+    if len(matches) != 1:
+        problem = (
+            f"is there {len(matches)} times ({', '.join(map(str, matches[:3]))})" if matches else "is missing"
         )
-    return found[0]
+        raise UsageError(
+            f"checkpoint '{folder}': {name} {problem}; PSCC-Net is released as {', '.join(f'{part}.pth' for part in PSCC_PARTS)}"
+        )
+    return matches[0]

@@ -87,11 +87,11 @@ def merge_tiles(tiles: Sequence[Tensor], boxes: Sequence[Box], height: int, widt
     # A tile is cut short on one side at most where tiles overlap, so its longer side is the size of all.
     weight = centre_weight(tile_height, tile_width, max(tile_height, tile_width)).to(first)
     canvas = first.new_zeros(*first.shape[:-2], height, width)
-    written = torch.zeros(height, width, dtype=torch.bool, device=first.device)
+    is_merged = torch.zeros(height, width, dtype=torch.bool, device=first.device)
     for tile, box in zip(tiles, boxes, strict=True):
-        keep = torch.where(box.crop(written), weight, 0.0)
+        keep = torch.where(box.crop(is_merged), weight, 0.0)
         canvas = _with_patch(canvas, keep * box.crop(canvas) + (1 - keep) * tile, box)
-        box.crop(written).fill_(True)
+        box.crop(is_merged).fill_(True)
     return canvas
 
 
@@ -109,12 +109,12 @@ def tile_logits(network: Network, image: Tensor, size: int = SIZE) -> list[Tenso
     """
     boxes = tile_boxes(image.shape[-2], image.shape[-1], size)
     if len(boxes) > 1 and torch.is_grad_enabled():
-        found = {
+        logits = {
             box: checkpoint(network, box.crop(image), use_reentrant=False) for box in dict.fromkeys(boxes)
         }
     else:
-        found = {box: network(box.crop(image)) for box in dict.fromkeys(boxes)}
-    return [found[box] for box in boxes]
+        logits = {box: network(box.crop(image)) for box in dict.fromkeys(boxes)}
+    return [logits[box] for box in boxes]
 
 
 def merged_logits(tiles: Sequence[Tensor], height: int, width: int, size: int = SIZE) -> Tensor:
@@ -141,7 +141,7 @@ def merged_probability(tiles: Sequence[Tensor], height: int, width: int, size: i
     if len(tiles) == 1:
         return torch.sigmoid(tiles[0])
     with torch.no_grad():
-        levels = [_levels(one) for one in tiles]
+        levels = [_levels(tile) for tile in tiles]
         merged = merge_tiles(levels, tile_boxes(height, width, size), height, width)
         return (merged.floor() / 255).to(tiles[0].dtype)
 

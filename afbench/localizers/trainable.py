@@ -11,10 +11,10 @@ from torch import nn
 
 from afbench.core import Localizer, UsageError
 
-from .checkpoint import fill, read_state, state_sha256
+from .checkpoint_files import fill, read_state, state_sha256
+from .custom import load_custom
 from .load import RANDOM, REFERENCE, filled_network, guess_owner, load_localizer, recipe, require_localizer
-from .nets.reference import ReferenceNet
-from .own import load_own
+from .nets.reference_net import ReferenceNet
 from .published import PublishedLocalizer
 from .reference import ReferenceLocalizer
 
@@ -51,7 +51,7 @@ def load_trainable(
     """
     name = require_localizer(name, checkpoint)
     if ":" in name:
-        localizer: Any = load_own(name, checkpoint, device)
+        localizer: Any = load_custom(name, checkpoint, device)
         network = getattr(localizer, "network", None)
         if not isinstance(network, nn.Module):
             raise UsageError(
@@ -86,6 +86,6 @@ def _reference(checkpoint: str | None) -> ReferenceNet:
             network,
             read_state(Path(checkpoint)),
             checkpoint,
-            lambda state: guess_owner(state, besides=REFERENCE),
+            lambda state: guess_owner(state, expected_name=REFERENCE),
         )
     return network

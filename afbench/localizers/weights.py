@@ -40,34 +40,38 @@ def registered(name: str) -> Registered | None:
     if not record.is_file():
         return None
     try:
-        found = Registered(**json.loads(record.read_text(encoding="utf-8")))
-        legal = found.name == name and found.file == f"{name}.safetensors" and found.path.is_file()
-        legal = legal and bool(re.fullmatch(r"[0-9a-f]{64}", found.weights_sha256))
+        registration = Registered(**json.loads(record.read_text(encoding="utf-8")))
+        legal = (
+            registration.name == name
+            and registration.file == f"{name}.safetensors"
+            and registration.path.is_file()
+        )
+        legal = legal and bool(re.fullmatch(r"[0-9a-f]{64}", registration.weights_sha256))
     except (ValueError, TypeError, OSError):
         legal = False
     if not legal:
         raise UsageError(
             f"the record of weights '{record}' is damaged; `afbench weights remove {name}`, then add them again"
         )
-    return found
+    return registration
 
 
 def list_weights() -> list[dict[str, Any]]:
     """Every published localizer: where its weights are, ``registered`` (None if they are not here) and ``problem``."""
     rows = []
     for name, row in resource_json("localizers").items():
-        here, problem = None, ""
+        registration, problem = None, ""
         try:
-            here = registered(name)
+            registration = registered(name)
         except UsageError as error:
             problem = str(error)
-        about = {key: row[key] for key in ("title", "file", "where", "licence", "megabytes")}
+        card = {key: row[key] for key in ("title", "file", "where", "licence", "megabytes")}
         rows.append(
             {
                 "name": name,
-                **about,
+                **card,
                 "sha256": row.get("sha256"),
-                "registered": asdict(here) if here else None,
+                "registered": asdict(registration) if registration else None,
                 "problem": problem,
             }
         )
@@ -77,14 +81,14 @@ def list_weights() -> list[dict[str, Any]]:
 def remove_weights(name: str) -> bool:
     """Delete registered weights; False if there were none."""
     require_registrable(name)
-    found = [
+    paths = [
         path
         for path in (weights_folder() / f"{name}.json", weights_folder() / f"{name}.safetensors")
         if path.exists()
     ]
-    for path in found:
+    for path in paths:
         path.unlink()
-    return bool(found)
+    return bool(paths)
 
 
 def require_registrable(name: str) -> None:
@@ -95,7 +99,7 @@ def require_registrable(name: str) -> None:
     """
     published = resource_json("localizers")
     if name not in published:
-        meant = did_you_mean("localizer", name, published)
+        suggestion = did_you_mean("localizer", name, published)
         raise UsageError(
-            f"'{name}' is no published localizer; {meant}weights can be added for: {', '.join(published)}"
+            f"'{name}' is no published localizer; {suggestion}weights can be added for: {', '.join(published)}"
         )

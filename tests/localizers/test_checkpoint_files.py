@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from afbench.core import UsageError
-from afbench.localizers.checkpoint import read_state
+from afbench.localizers.checkpoint_files import read_state
 
 STATE = {"stem.weight": torch.arange(6.0).view(2, 3), "head.model.bias": torch.ones(2)}
 

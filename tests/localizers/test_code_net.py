@@ -11,7 +11,7 @@ import torch
 from fill import fill
 from torch.nn import functional as F
 
-from afbench.localizers.nets.code import CodeNet
+from afbench.localizers.nets.code_net import CodeNet
 
 pytestmark = pytest.mark.xdist_group("code")
 

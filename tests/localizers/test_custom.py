@@ -17,7 +17,7 @@ import afbench as package
 from afbench import as_localizer, check_localizer, load_localizer
 from afbench.core import UsageError
 from afbench.images import decode_stored
-from afbench.localizers import own
+from afbench.localizers import custom
 from afbench.storage.manifests import open_benchmark, read_json, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import verify
@@ -151,12 +151,12 @@ def dropping():
 
 
 def test_the_documented_example_runs():
-    found = doctest.testmod(own, extraglobs={"afbench": package}, raise_on_error=False)
+    found = doctest.testmod(custom, extraglobs={"afbench": package}, raise_on_error=False)
     assert (found.failed, found.attempted) == (0, 5)
 
 
 def test_the_documented_localizer_has_fifteen_lines_at_most():
-    (test,) = [one for one in doctest.DocTestFinder().find(own) if one.name.endswith(".as_localizer")]
+    (test,) = [one for one in doctest.DocTestFinder().find(custom) if one.name.endswith(".as_localizer")]
     blocks = [ast.parse(one.source).body[0] for one in test.examples if one.source.strip()]
     (build,) = [one for one in blocks if isinstance(one, ast.FunctionDef)]
     assert build.name == "build" and build.end_lineno <= 15

@@ -12,7 +12,7 @@ from PIL import Image
 
 from afbench.images import decode_stored
 from afbench.localizers import load
-from afbench.localizers.checkpoint import state_sha256
+from afbench.localizers.checkpoint_files import state_sha256
 from afbench.localizers.register import add_weights
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows

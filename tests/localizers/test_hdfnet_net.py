@@ -10,7 +10,7 @@ import torch
 from fill import fill
 from torch.nn import functional as F
 
-from afbench.localizers.nets.hdfnet import HdfNet
+from afbench.localizers.nets.hdfnet_net import HdfNet
 
 pytestmark = pytest.mark.xdist_group("hdfnet")
 

@@ -9,7 +9,7 @@ import torch
 from fill import fill
 from torch.nn import functional as F
 
-from afbench.localizers.nets.ifosn import IfosnNet
+from afbench.localizers.nets.ifosn_net import IfosnNet
 
 pytestmark = pytest.mark.xdist_group("ifosn")
 GOLDEN = Path(__file__).parent / "golden"

@@ -11,7 +11,7 @@ from fill import fill
 from torch import Tensor
 from torch.nn import functional as F
 
-from afbench.localizers.nets.mvss import ChannelAttention, ConstrainedConv, MvssNet, PositionAttention
+from afbench.localizers.nets.mvss_net import ChannelAttention, ConstrainedConv, MvssNet, PositionAttention
 
 pytestmark = pytest.mark.xdist_group("mvss")
 

@@ -12,8 +12,8 @@ from fill import fill
 from torch import Tensor
 from torch.nn import functional as F
 
-from afbench.localizers.nets import pscc
-from afbench.localizers.nets.pscc import PsccNet, published_probability
+from afbench.localizers.nets import pscc_net
+from afbench.localizers.nets.pscc_net import PsccNet, published_probability
 
 pytestmark = pytest.mark.xdist_group("pscc")
 
@@ -127,13 +127,13 @@ def test_the_encoder_and_the_attention_have_second_derivatives(network):
     (bend,) = torch.autograd.grad(slope.square().sum(), image)
     assert torch.isfinite(bend).all() and bend.abs().sum() > 0
     features = random(3, 1, 4, 6).requires_grad_()
-    assert torch.autograd.gradgradcheck(pscc._correlated, tuple(random(3, 2, 3, 5).requires_grad_()))
+    assert torch.autograd.gradgradcheck(pscc_net._correlated, tuple(random(3, 2, 3, 5).requires_grad_()))
     assert torch.autograd.gradgradcheck(lambda one: published_probability(one, 3, 5), (features,))
 
 
 def test_attention_weights_are_those_of_a_softmax_without_the_denormal_ones():
     scores = 300 * random(2, 64, 64, dtype=torch.float32)
-    weights = pscc._weights(scores.clone())
+    weights = pscc_net._weights(scores.clone())
     assert torch.equal(weights, weights * (weights > torch.finfo(torch.float32).tiny))
     torch.testing.assert_close(weights, torch.softmax(scores, dim=-1), rtol=0, atol=1e-17)
 
@@ -143,5 +143,5 @@ def test_attention_does_not_overflow_in_half_precision(dtype):
     value, theta, phi = (300 * random(3, 1, 8, 30, dtype=torch.float32)).to(dtype)
     for autocast in (False, True):
         with torch.autocast("cpu", dtype=dtype, enabled=autocast):
-            for found in pscc._correlated(value, theta, phi):
+            for found in pscc_net._correlated(value, theta, phi):
                 assert found.dtype == dtype and torch.isfinite(found).all()

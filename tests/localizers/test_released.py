@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from afbench import load_localizer
 from afbench.core import UsageError
 from afbench.localizers import load
-from afbench.localizers.checkpoint import state_sha256
+from afbench.localizers.checkpoint_files import state_sha256
 from afbench.localizers.released import released_state
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -251,7 +251,7 @@ def test_a_text_file_is_refused(weightless, tmp_path, suffix, content):
 
 def test_filters_of_mvss_that_cannot_be_normalised_are_refused_in_one_line(tmp_path, monkeypatch):
     """With a stand-in for the rest of the network, which takes seconds to draw."""
-    from afbench.localizers.nets.mvss import ConstrainedConv
+    from afbench.localizers.nets.mvss_net import ConstrainedConv
 
     class Rest(torch.nn.Module):
         def __init__(self):

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from afbench import as_localizer, load_localizer
 from afbench.core import UsageError
 from afbench.localizers import load
-from afbench.localizers.checkpoint import state_sha256
+from afbench.localizers.checkpoint_files import state_sha256
 from afbench.localizers.register import add_weights
 from afbench.localizers.weights import registered
 from afbench.resources import resource_json

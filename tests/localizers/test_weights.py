@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from afbench import load_localizer
 from afbench.core import UsageError
 from afbench.localizers import load, register, weights
-from afbench.localizers.checkpoint import state_sha256
+from afbench.localizers.checkpoint_files import state_sha256
 from afbench.localizers.load import list_localizers
 from afbench.localizers.register import file_sha256
 from afbench.localizers.weights import registered

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from afbench.localizers.nets.reference import WIDTHS, ReferenceNet
+from afbench.localizers.nets.reference_net import WIDTHS, ReferenceNet
 
 from .module import pad
 from .small import SRM_LEVELS, conv_block, srm_kernels

@@ -14,7 +14,7 @@ RATE = 0.5
 STRIDE = 32
 
 
-class Run(NamedTuple):
+class BottleneckGroup(NamedTuple):
     """Consecutive alike inverted bottlenecks; the first changes the width, and the size by ``stride``.
 
     ``pad`` is what the first adds before and after each side. The release fixed it for an image of 380, so
@@ -31,10 +31,10 @@ class Run(NamedTuple):
 
 
 STEM_PAD = (0, 1)
-DOWN1 = (Run(2, 3, 1, 1, 48, 24, (1, 1)), Run(4, 3, 2, 6, 24, 32, (0, 1)))
-DOWN2 = (Run(4, 5, 2, 6, 32, 56, (2, 2)),)
-DOWN3 = (Run(6, 3, 2, 6, 56, 112, (0, 1)),)
-DOWN4 = (Run(6, 5, 1, 6, 112, 160, (2, 2)), Run(8, 5, 2, 6, 160, 272, (1, 2)))
+DOWN1 = (BottleneckGroup(2, 3, 1, 1, 48, 24, (1, 1)), BottleneckGroup(4, 3, 2, 6, 24, 32, (0, 1)))
+DOWN2 = (BottleneckGroup(4, 5, 2, 6, 32, 56, (2, 2)),)
+DOWN3 = (BottleneckGroup(6, 3, 2, 6, 56, 112, (0, 1)),)
+DOWN4 = (BottleneckGroup(6, 5, 1, 6, 112, 160, (2, 2)), BottleneckGroup(8, 5, 2, 6, 160, 272, (1, 2)))
 
 
 class CodeNet(nn.Module):
@@ -112,7 +112,7 @@ class CodeNet(nn.Module):
         return self.p_merge4(torch.cat([self.p_up4(decoded), stem], dim=1))  # type: ignore[no-any-return]
 
 
-class Bottleneck(nn.Module):
+class InvertedBottleneck(nn.Module):
     """EfficientNet's inverted bottleneck: widen, filter each channel, weigh the channels, narrow.
 
     The underscores of the names are the checkpoint's.
@@ -148,17 +148,17 @@ class Bottleneck(nn.Module):
         return torch.sigmoid(self._se_expand(F.silu(self._se_reduce(mean))))
 
 
-def _group(runs: tuple[Run, ...]) -> nn.Sequential:
+def _group(runs: tuple[BottleneckGroup, ...]) -> nn.Sequential:
     blocks = nn.Sequential(*(block for run in runs for block in _blocks(run)))
     return nn.Sequential(OrderedDict(blocks=blocks))
 
 
-def _blocks(run: Run) -> list[Bottleneck]:
+def _blocks(run: BottleneckGroup) -> list[InvertedBottleneck]:
     half = run.kernel // 2
     return [
-        Bottleneck(run.kernel, run.stride, run.expand, run.inputs, run.outputs, run.pad),
+        InvertedBottleneck(run.kernel, run.stride, run.expand, run.inputs, run.outputs, run.pad),
         *(
-            Bottleneck(run.kernel, 1, run.expand, run.outputs, run.outputs, (half, half))
+            InvertedBottleneck(run.kernel, 1, run.expand, run.outputs, run.outputs, (half, half))
             for _ in range(run.blocks - 1)
         ),
     ]

@@ -68,7 +68,7 @@ class SeparableConv(nn.Module):
         return mixed
 
 
-class Block(nn.Module):
+class AttentionBlock(nn.Module):
     """An inverted bottleneck; the strided one has attention and a shortcut, the others none of them.
 
     The others add their residual to itself where one would expect their input: so it was released.
@@ -85,8 +85,8 @@ class Block(nn.Module):
         self.bn3 = nn.BatchNorm2d(outputs)
         self.strided = stride == 2
         if self.strided:
-            self.ca = ChannelAttention(outputs)
-            self.sa = SpatialAttention(7)
+            self.ca = ChannelGate(outputs)
+            self.sa = PlaceGate(7)
             self.shortcut = nn.Sequential(
                 nn.Conv2d(inputs, outputs, 1, stride=2, bias=False), nn.BatchNorm2d(outputs)
             )
@@ -102,7 +102,7 @@ class Block(nn.Module):
         return F.relu6(y + self.shortcut(features), inplace=True)
 
 
-class ChannelAttention(nn.Module):
+class ChannelGate(nn.Module):
     """A weight in (0, 1) for each channel, ``(N, C, 1, 1)``, from its mean and its maximum."""
 
     def __init__(self, channels: int) -> None:
@@ -120,7 +120,7 @@ class ChannelAttention(nn.Module):
         return weight
 
 
-class SpatialAttention(nn.Module):
+class PlaceGate(nn.Module):
     """A weight in (0, 1) for each place, ``(N, 1, H, W)``, from the mean and maximum of its channels."""
 
     def __init__(self, kernel: int) -> None:
@@ -200,8 +200,8 @@ class Normalised(nn.Module):
         self.fn = fn
 
     def forward(self, tokens: Tensor) -> Tensor:
-        changed: Tensor = self.fn(self.norm(tokens))
-        return changed
+        outputs: Tensor = self.fn(self.norm(tokens))
+        return outputs
 
 
 class Attention(nn.Module):
@@ -218,8 +218,8 @@ class Attention(nn.Module):
             for part in self.to_qkv(tokens).chunk(3, dim=-1)
         )
         scores = (query * HEAD_WIDTH**-0.5) @ key.transpose(2, 3)
-        seen: Tensor = self.to_out((scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2))
-        return seen
+        attended: Tensor = self.to_out((scores.softmax(dim=-1) @ value).transpose(1, 2).flatten(2))
+        return attended
 
 
 class FeedForward(nn.Module):
@@ -233,8 +233,8 @@ class FeedForward(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        changed: Tensor = self.net(tokens)
-        return changed
+        outputs: Tensor = self.net(tokens)
+        return outputs
 
 
 def mean_and_max(features: Tensor) -> Tensor:
@@ -244,8 +244,8 @@ def mean_and_max(features: Tensor) -> Tensor:
 
 def _stage(inputs: int, outputs: int, *, expansion: int, blocks: int) -> nn.Sequential:
     """Halve the size in the first block."""
-    rest = (Block(outputs, outputs, expansion, stride=1) for _ in range(blocks - 1))
-    return nn.Sequential(Block(inputs, outputs, expansion, stride=2), *rest)
+    rest = (AttentionBlock(outputs, outputs, expansion, stride=1) for _ in range(blocks - 1))
+    return nn.Sequential(AttentionBlock(inputs, outputs, expansion, stride=2), *rest)
 
 
 def _branch(first: int, second: int) -> nn.Sequential:

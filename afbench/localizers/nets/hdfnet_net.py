@@ -102,8 +102,8 @@ class Aspp(nn.Module):
         self.project = _conv_bn_relu(5 * WIDTH, kernel=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        *local, whole = (conv(features) for conv in self.convs)
-        projected: Tensor = self.project(torch.cat([*local, whole.expand_as(local[0])], dim=1))
+        *local, global_features = (conv(features) for conv in self.convs)
+        projected: Tensor = self.project(torch.cat([*local, global_features.expand_as(local[0])], dim=1))
         return projected
 
 
@@ -115,8 +115,8 @@ class ProductFusion(nn.Module):
         self.conv_1, self.bn_1 = _conv_and_norm()
         self.conv_2, self.bn_2 = _conv_and_norm()
 
-    def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        fused = F.relu(self.bn_1(self.conv_1(one * other)), inplace=True)
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        fused = F.relu(self.bn_1(self.conv_1(first * second)), inplace=True)
         return F.relu(self.bn_2(self.conv_2(fused)), inplace=True)
 
 
@@ -129,8 +129,8 @@ class SumFusion(nn.Module):
         self.conv_1, self.bn_1 = _conv_and_norm()
         self.conv_2, self.bn_2 = _conv_and_norm()
 
-    def forward(self, one: Tensor, other: Tensor) -> Tensor:
-        total = one + other
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        total = first + second
         weight = torch.sigmoid(self.conv_atten(total.mean(dim=(2, 3), keepdim=True)))
         fused = F.relu(self.bn_1(self.conv_1(total * weight + total)), inplace=True)
         return F.relu(self.bn_2(self.conv_2(fused)), inplace=True)
@@ -214,8 +214,8 @@ def _scrambled_map(tokens: Tensor) -> Tensor:
     return tokens.reshape(-1, WIDTH, side, side)
 
 
-def _resized(features: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(features, size=like.shape[-2:], mode="bilinear", align_corners=True)
+def _resized(features: Tensor, target: Tensor) -> Tensor:
+    return F.interpolate(features, size=target.shape[-2:], mode="bilinear", align_corners=True)
 
 
 def _projection(inputs: int) -> nn.Sequential:

@@ -30,7 +30,7 @@ class IfosnNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.bottlenecks = nn.ModuleList(
-            (_Bottleneck(1408, 384), _Bottleneck(768, 256), _Bottleneck(384, 128), _Bottleneck(192, 64))
+            (_SkipBlock(1408, 384), _SkipBlock(768, 256), _SkipBlock(384, 128), _SkipBlock(192, 64))
         )
         self.decoder_stages = nn.ModuleList(
             (_Upsample(128, 64), _Upsample(256, 128), _Upsample(384, 256), _Upsample(2048, 384))
@@ -155,13 +155,13 @@ class _JointGate(nn.Module):
         self.spatial_se = nn.Sequential(nn.Conv2d(channels, 1, 1, bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        channel = _channel_gate(x, self.fc1, self.fc2)
-        place = torch.sigmoid(self.spatial_se(x))
+        channelwise = _channel_gate(x, self.fc1, self.fc2)
+        spatial = torch.sigmoid(self.spatial_se(x))
         # The published max(channel * x, place * x), with one map less to keep: x comes from a ReLU, never negative.
-        return torch.maximum(channel, place) * x
+        return torch.maximum(channelwise, spatial) * x
 
 
-class _Bottleneck(nn.Module):
+class _SkipBlock(nn.Module):
     """Mixes the decoder's features with the encoder's at the same scale."""
 
     def __init__(self, inputs: int, outputs: int) -> None:

@@ -90,7 +90,7 @@ class ResNet50(nn.Module):
         return deepest
 
 
-class Bottleneck(nn.Module):
+class ResidualBottleneck(nn.Module):
     """1x1 down, 3x3, 1x1 up to four times ``width``, added to the (projected) input."""
 
     def __init__(self, inputs: int, width: int, *, stride: int, dilation: int, project: bool) -> None:
@@ -133,23 +133,23 @@ class ConstrainedConv(nn.Module):
 
     def filters(self) -> Tensor:
         """The normalised filters ``(3, 1, 5, 5)``; infinite or NaN where the taps sum to zero."""
-        taps = self.kernel[0] / self.kernel[0].sum(dim=-1, keepdim=True)
-        centre = taps.new_full((3, 1), -1.0)
-        return torch.cat([taps[:, :12], centre, taps[:, 12:]], dim=1).view(3, 1, 5, 5)
+        weights = self.kernel[0] / self.kernel[0].sum(dim=-1, keepdim=True)
+        centre = weights.new_full((3, 1), -1.0)
+        return torch.cat([weights[:, :12], centre, weights[:, 12:]], dim=1).view(3, 1, 5, 5)
 
     def frozen(self) -> "FrozenConv":
         """A convolution with these filters as they are now, without gradient."""
-        taps = self.kernel.detach()[0]
+        weights = self.kernel.detach()[0]
         # a sum below this is nothing but the rounding of its 24 terms
-        rounding = 24 * torch.finfo(taps.dtype).eps * taps.abs().sum(dim=-1)
-        sound = taps.sum(dim=-1).abs() > rounding  # False for NaN and infinite taps too
+        rounding = 24 * torch.finfo(weights.dtype).eps * weights.abs().sum(dim=-1)
+        sound = weights.sum(dim=-1).abs() > rounding  # False for NaN and infinite taps too
         if not bool(sound.all()):
             first = int((~sound).nonzero()[0])
             raise ValueError(
                 f"constrain_conv.kernel: the 24 taps of filter {first} must have a finite sum other than zero to be "
-                f"divided by; found {float(taps[first].sum()):g}; use a checkpoint of a trained network"
+                f"divided by; found {float(weights[first].sum()):g}; use a checkpoint of a trained network"
             )
-        return FrozenConv(taps[None], self.filters().detach())
+        return FrozenConv(weights[None], self.filters().detach())
 
 
 class FrozenConv(nn.Module):
@@ -204,8 +204,8 @@ class PositionAttention(nn.Module):
         query, key, value = (_places(conv(features)) for conv in (self.conv_b, self.conv_c, self.conv_d))
         with torch.autocast(features.device.type, enabled=False):
             affinity = torch.softmax(query.transpose(1, 2) @ key, dim=-1)
-            seen = value @ affinity.transpose(1, 2)
-        return self.alpha * seen.view(features.shape).to(features.dtype) + features
+            attended = value @ affinity.transpose(1, 2)
+        return self.alpha * attended.view(features.shape).to(features.dtype) + features
 
 
 class ChannelAttention(nn.Module):
@@ -220,8 +220,8 @@ class ChannelAttention(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             # the release subtracts each row from its maximum first, which a softmax does not see
             unlikeness = torch.softmax(-(rows @ rows.transpose(1, 2)), dim=-1)
-            seen = unlikeness @ rows
-        return self.beta * seen.view(features.shape).to(features.dtype) + features
+            attended = unlikeness @ rows
+        return self.beta * attended.view(features.shape).to(features.dtype) + features
 
 
 def _require_legal(image: Tensor) -> None:
@@ -245,11 +245,12 @@ def _places(features: Tensor) -> Tensor:
 
 def _stage(inputs: int, width: int, *, stride: int, dilations: tuple[int, ...]) -> nn.Sequential:
     """One bottleneck for each dilation; the first strides and projects its shortcut."""
-    first = Bottleneck(inputs, width, stride=stride, dilation=dilations[0], project=True)
-    others = (
-        Bottleneck(4 * width, width, stride=1, dilation=dilation, project=False) for dilation in dilations[1:]
+    first = ResidualBottleneck(inputs, width, stride=stride, dilation=dilations[0], project=True)
+    later_blocks = (
+        ResidualBottleneck(4 * width, width, stride=1, dilation=dilation, project=False)
+        for dilation in dilations[1:]
     )
-    return nn.Sequential(first, *others)
+    return nn.Sequential(first, *later_blocks)
 
 
 def _conv_block(inputs: int, outputs: int) -> nn.Sequential:

@@ -64,7 +64,7 @@ class _Encoder(nn.Module):
         self.conv2 = nn.Conv2d(64, 64, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = nn.Sequential(_Bottleneck(64, 64, 256, project=True), _Bottleneck(256, 64, 256))
+        self.layer1 = nn.Sequential(_HrBottleneck(64, 64, 256, project=True), _HrBottleneck(256, 64, 256))
         # only the coarser of the two first branches has its convolution one level deeper in the release
         self.transition1 = nn.ModuleList(
             [_block(256, CHANNELS[0]), nn.Sequential(_block(256, CHANNELS[1], stride=2))]
@@ -94,7 +94,7 @@ class _Stage(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
-        maps = [branch(one) for branch, one in zip(self.branches, maps, strict=True)]
+        maps = [branch(features) for branch, features in zip(self.branches, maps, strict=True)]
         return [self.relu(_fused(maps, target, paths)) for target, paths in enumerate(self.fuse_layers)]
 
 
@@ -117,9 +117,9 @@ def _fusion(channels: Sequence[int], target: int) -> nn.ModuleDict:
 def _fused(maps: list[Tensor], target: int, paths: nn.Module) -> Tensor:
     """All branches summed at branch ``target``, in their order; a new tensor."""
     parts = []
-    for source, one in enumerate(maps):
+    for source, features in enumerate(maps):
         path = paths.get_submodule(str(source)) if source != target else nn.Identity()
-        part: Tensor = path(one)
+        part: Tensor = path(features)
         parts.append(_resized(part, maps[target].shape[-2:]) if source > target else part)
     return sum(parts[1:], start=parts[0])
 
@@ -134,11 +134,11 @@ class _BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        found = self.relu(self.bn1(self.conv1(features)))
-        return self.relu(self.bn2(self.conv2(found)) + features)  # type: ignore[no-any-return]
+        y = self.relu(self.bn1(self.conv1(features)))
+        return self.relu(self.bn2(self.conv2(y)) + features)  # type: ignore[no-any-return]
 
 
-class _Bottleneck(nn.Module):
+class _HrBottleneck(nn.Module):
     def __init__(self, inputs: int, width: int, outputs: int, *, project: bool = False) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
@@ -155,9 +155,9 @@ class _Bottleneck(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        found = self.relu(self.bn1(self.conv1(features)))
-        found = self.relu(self.bn2(self.conv2(found)))
-        return self.relu(self.bn3(self.conv3(found)) + self.downsample(features))  # type: ignore[no-any-return]
+        y = self.relu(self.bn1(self.conv1(features)))
+        y = self.relu(self.bn2(self.conv2(y)))
+        return self.relu(self.bn3(self.conv3(y)) + self.downsample(features))  # type: ignore[no-any-return]
 
 
 class _Decoder(nn.Module):
@@ -171,7 +171,9 @@ class _Decoder(nn.Module):
         self.getmask1 = _NonLocalMask(CHANNELS[0], REDUCTIONS[0])
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        s1, s2, s3, s4 = (_resized(one, (side, side)) for one, side in zip(maps, GRIDS, strict=True))
+        s1, s2, s3, s4 = (
+            _resized(features, (side, side)) for features, side in zip(maps, GRIDS, strict=True)
+        )
         logit = self.getmask4(s4)
         logit = self.getmask3(_weighed(s3, logit))
         logit = self.getmask2(_weighed(s2, logit))
@@ -219,14 +221,14 @@ def _correlated(value: Tensor, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tens
 
     The products are explicit: fused attention has no second derivative.
     """
-    given = value.dtype
+    dtype = value.dtype
     with torch.autocast(value.device.type, enabled=False):  # unscaled sums over 4096 places overflow a half
-        wide = torch.promote_types(given, torch.float32)
-        value, theta, phi = (one.to(wide) for one in (value, theta, phi))
+        wide_dtype = torch.promote_types(dtype, torch.float32)
+        value, theta, phi = (tensor.to(wide_dtype) for tensor in (value, theta, phi))
         by_place = _weights(theta.mT @ phi) @ value.mT
         # the release reads the second one as if it were (N, C, T): only the reshape that follows differs
         by_channel = value.mT @ _weights(theta @ phi.mT)
-        return by_place.mT.to(given), by_channel.to(given)
+        return by_place.mT.to(dtype), by_channel.to(dtype)
 
 
 def _weights(scores: Tensor) -> Tensor:
@@ -241,7 +243,7 @@ def _detection_head() -> nn.ModuleDict:
     return nn.ModuleDict(
         {
             "incre_modules": nn.ModuleList(
-                nn.Sequential(_Bottleneck(width, width, 2 * width, project=True)) for width in CHANNELS
+                nn.Sequential(_HrBottleneck(width, width, 2 * width, project=True)) for width in CHANNELS
             ),
             "downsamp_modules": nn.ModuleList(
                 nn.Sequential(

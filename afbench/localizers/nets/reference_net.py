@@ -74,20 +74,20 @@ class ReferenceNet(nn.Module):
             residual = F.conv2d(levels, self.kernels())
             # squashing keeps a strong edge from drowning the noise, and a large gradient from exploding
             features = self.gain * residual / (1 + residual.abs() / self.squash)
-        found = []
+        skips = []
         for stage in self.stages:
             features = stage(features)
-            found.append(features)
-        return found
+            skips.append(features)
+        return skips
 
     def kernels(self) -> Tensor:
         """All filters of the first layer, ``(16, 3, 5, 5)``: SRM, prediction errors, and the colour itself.
 
         A prediction-error filter has -1 at the centre of each plane and its other taps sum to 1.
         """
-        taps = self.bayar - self.bayar.mean(dim=-1, keepdim=True) + 1.0 / self.bayar.shape[-1]
-        centre = taps.new_full((_BAYAR, 3, 1), -1.0)
-        bayar = torch.cat([taps[..., :12], centre, taps[..., 12:]], dim=-1).view(_BAYAR, 3, 5, 5)
+        weights = self.bayar - self.bayar.mean(dim=-1, keepdim=True) + 1.0 / self.bayar.shape[-1]
+        centre = weights.new_full((_BAYAR, 3, 1), -1.0)
+        bayar = torch.cat([weights[..., :12], centre, weights[..., 12:]], dim=-1).view(_BAYAR, 3, 5, 5)
         return torch.cat([self.fixed[:9], bayar, self.fixed[9:]])
 
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from afbench.defences.ansm.encoders import fill_encoder
 from afbench.defences.hardening.encoder import ForensicEncoder
-from afbench.localizers.nets.reference import ReferenceNet
+from afbench.localizers.nets.reference_net import ReferenceNet
 
 
 def test_it_sees_what_the_embedded_localizer_sees():
