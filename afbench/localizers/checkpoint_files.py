@@ -1,4 +1,4 @@
-"""Read weights from files nobody vouches for: safetensors, or PyTorch files without running what is in them."""
+"""Read weights from untrusted files: safetensors, or PyTorch files without running any code in them."""
 
 import argparse
 import hashlib
@@ -21,15 +21,15 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Guess = Callable[[Mapping[str, Tensor]], str]
 
 _NESTS = ("state_dict", "model_state_dict", "model_dict", "model", "net")
-"""Keys under which training scripts keep the weights beside other things."""
+"""Keys under which training scripts store the weights, next to other values."""
 _DEEPEST = 4
-"""How many nests are opened one in another."""
+"""How many levels of nesting are opened."""
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
-"""What DataParallel, torch.compile and Lightning put before every name."""
+"""Prefixes that DataParallel, torch.compile and Lightning add to every name."""
 
 
 class _Ignored:
-    """Stands in for a value of numpy or a path beside the weights: takes anything, keeps nothing, runs nothing."""
+    """Replaces values of numpy and paths that are stored with the weights: takes anything, keeps nothing, runs nothing."""
 
     def __new__(cls, *args: object) -> "_Ignored":
         return object.__new__(cls)
@@ -55,14 +55,14 @@ _IGNORED = (
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict under bare names.
+    """Read a state dict, and remove nesting and prefixes from its names.
 
-    Nesting (``state_dict``, ``model_state_dict``, ``model_dict``, ``model``, ``net``) is opened, and the ``module.``,
-    ``_orig_mod.`` and ``model.`` that wrappers put before every name are taken off. What else training scripts leave beside the
-    weights, an argparse Namespace, numbers of numpy, an optimizer's state, is passed over; nothing in a file is run.
+    Training scripts nest the weights under ``state_dict``, ``model_state_dict``, ``model_dict``, ``model`` or ``net``, and
+    wrappers add ``module.``, ``_orig_mod.`` or ``model.`` to every name. Other values in the file, such as an argparse
+    Namespace, numbers of numpy or an optimizer's state, are ignored; no code in the file is run.
 
     Raises:
-        UsageError: if the file is missing, damaged, another kind of file, holds anything but tensors, or would run code.
+        UsageError: if the file is missing, damaged or of another kind, holds no tensors, or would run code.
     """
     if not path.is_file():
         raise UsageError(f"checkpoint '{path}' does not exist; give the path of a file")
@@ -79,7 +79,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _content(path: Path) -> Any:
-    """What is in a file, read without running any of it."""
+    """Read the content of a file without running any code in it."""
     try:
         if kind := other_kind(path):
             raise UsageError(f"checkpoint '{path}' {kind}")
@@ -87,7 +87,7 @@ def _content(path: Path) -> Any:
             return load_file(path)
         harmless = [argparse.Namespace, *((_Ignored, name) for name in _IGNORED)]
         with warnings.catch_warnings(), torch.serialization.safe_globals(harmless):  # type: ignore[arg-type]
-            warnings.simplefilter("ignore")  # of unusual pickles; what is wrong is said in one line
+            warnings.simplefilter("ignore")  # about unusual pickles: an error is one line here
             return torch.load(path, map_location="cpu", weights_only=True)
     except UsageError:
         raise
@@ -108,10 +108,10 @@ def _content(path: Path) -> Any:
 
 
 def _unwrapped(path: Path, content: Any) -> Any:
-    """What lies under the nesting of a training script.
+    """Return what lies under the nesting of a training script.
 
     Raises:
-        UsageError: if weights lie in two places.
+        UsageError: if weights lie under several keys.
     """
     for _ in range(_DEEPEST):
         nests = [name for name in _NESTS if isinstance(content, Mapping) and _may_nest(content.get(name))]
@@ -127,14 +127,14 @@ def _unwrapped(path: Path, content: Any) -> Any:
 
 
 def _may_nest(value: Any) -> bool:
-    """True for what holds tensors, or another nest; settings under a name such as ``model`` hold neither."""
+    """Tell whether a value holds tensors or another nest; settings under a name such as ``model`` hold neither."""
     return isinstance(value, Mapping) and (
         any(isinstance(entry, Tensor) for entry in value.values()) or any(name in value for name in _NESTS)
     )
 
 
 def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same under names without what wrappers put before every one of them, in any order and number."""
+    """Remove the prefixes that wrappers added to every name, in any order and number."""
     while state:
         wrapper = next(
             (prefix for prefix in _WRAPPERS if all(name.startswith(prefix) for name in state)), None
@@ -152,11 +152,11 @@ def fill(
 
     Args:
         network: gets the weights.
-        state: by name.
-        origin: what to call the checkpoint in an error.
-        guess: what to add to an error about other names, e.g. whose they are.
+        state: the weights by name.
+        origin: the checkpoint's name in an error.
+        guess: returns what to add to an error about wrong names, e.g. which network has them.
     Raises:
-        UsageError: naming missing and unexpected keys, or the first shape that differs.
+        UsageError: if keys are missing or unexpected, or a shape differs.
     """
     expected = network.state_dict()
     missing, unexpected = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
@@ -173,7 +173,7 @@ def fill(
 
 
 def _problem(name: str, value: Tensor, expected: Tensor) -> str:
-    """Why a tensor cannot take the place of another; "" if it can. Half precision is taken, and becomes float32."""
+    """Say why a tensor cannot replace another; "" if it can. Half precision is accepted, and becomes float32."""
     if value.shape != expected.shape:
         return f"has shape {tuple(value.shape)}, expected {tuple(expected.shape)}"
     allowed = _FLOATS if expected.is_floating_point() else (expected.dtype,)

@@ -5,8 +5,8 @@ from .published import NetworkRecipe
 
 THRESHOLD = 0.2
 SHARPNESS = 4.0
-"""k in z = k (s - 0.2). CoDE has no logit: s is the sum before the last clip, from -0.5 to 1.5, so that z reaches from
--2.8 to 5.2: neither end hides its gradient from a cross-entropy."""
+"""k in z = k (s - 0.2), which stands for the logit that CoDE does not have. s is the sum before the last clip, from -0.5
+to 1.5, so z lies between -2.8 and 5.2, where a cross-entropy still has a gradient."""
 
 RECIPE = NetworkRecipe(
     network=CodeNet,

@@ -1,4 +1,4 @@
-"""``--compile``: a localizer whose network runs as torch.compile makes it."""
+"""``--compile``: run a localizer's network through torch.compile."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from afbench.core import Localizer, UsageError
 
 
 def compile_forward(localizer: Localizer) -> None:
-    """Compile the forward pass of a localizer that was just loaded, and try it; the attack's own arithmetic stays as it is.
+    """Compile the forward pass of a localizer that was just loaded, and try it; attacks themselves are not compiled.
 
-    One form for all sizes: where each size had its own, which kernels an image meets would depend on what came before it.
+    All sizes share one compiled form. With one form for each size, the kernels for an image would depend on the images
+    before it.
 
     Raises:
         UsageError: if it has no ``network``, or the compiler fails.

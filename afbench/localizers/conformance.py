@@ -1,4 +1,4 @@
-"""Whether a localizer can be attacked: the promises every attack and every score rests on."""
+"""Check whether a localizer keeps the promises that every attack and every score needs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .custom import description_problem
 SIZES = ((64, 64), (64, 96), (75, 53))
 """Square, wide, and tall with odd sides: photographs have any size."""
 TOLERANCE = 1e-3
-"""Of logits in float32, relative to their largest value, between a batch and its images alone."""
+"""Allowed difference of float32 logits between a batch and its single images, relative to the largest logit."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One promise: its name, whether it is kept, and what was seen."""
+    """One promise: its name, whether the localizer keeps it, and what was measured."""
 
     name: str
     passed: bool
@@ -35,8 +35,8 @@ def check_localizer(
     """Try a localizer on random images of a few sizes ``(height, width)``.
 
     Yields:
-        One finding per promise, as soon as it is tried; where that raises an error, the promise is broken and its
-        detail is the error.
+        One finding for each promise, as soon as it is tried. If that raises an error, the promise is broken, and the
+        error is the detail.
     """
     images = [
         torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)).to(device) for size in sizes
@@ -140,7 +140,7 @@ def _gradient(localizer: Localizer, image: Tensor) -> tuple[bool, str]:
 
 
 def _borders(localizer: Localizer, images: list[Tensor]) -> tuple[bool, str]:
-    """A network that crops, and fills up its output, never reads a border: no attack can use it, nothing there is found."""
+    """Check that every border gets a gradient: a network that crops never reads it, so attacks and masks miss that part."""
     for image in images:
         leaf = image.clone().requires_grad_()
         (slope,) = torch.autograd.grad(localizer.logits(leaf).sum(), leaf)

@@ -36,7 +36,7 @@ class CustomLocalizer:
         return self.probability_and_logits(image)[0]
 
     def probability_and_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Both in one pass through the network."""
+        """Return both from one pass through the network."""
         logits = self.logits(image)
         return torch.sigmoid(logits), logits
 
@@ -48,7 +48,7 @@ class CustomLocalizer:
 def as_localizer(
     network: nn.Module, *, name: str, threshold: float = 0.5, device: str = "cpu"
 ) -> CustomLocalizer:
-    """Make a localizer of a network; it is frozen, put into evaluation mode and moved.
+    """Make a localizer of a network: freeze it, set evaluation mode and move it to the device.
 
     >>> import afbench
     >>> from torch import nn
@@ -70,9 +70,9 @@ def as_localizer(
 
     Args:
         network: image ``(N, 3, H, W)``, RGB in [0, 1], to logits ``(N, 1, H, W)``.
-        name: what manifests call the architecture.
+        name: the architecture's name in manifests.
         threshold: forged where the sigmoid of the logit is above.
-        device: where it lives.
+        device: the device of the network.
     """
     if not 0 < threshold < 1:
         raise UsageError(f"threshold must lie between 0 and 1; found {threshold}")
@@ -81,10 +81,10 @@ def as_localizer(
 
 
 def load_custom(name: str, checkpoint: str | None, device: str) -> Localizer:
-    """Call a user's ``build(checkpoint, device)``; the working folder is on the import path, behind everything else.
+    """Call a user's ``build(checkpoint, device)``; the working folder is last on the import path.
 
     Raises:
-        UsageError: if it cannot be imported or called, or gives no localizer.
+        UsageError: if it cannot be imported or called, or returns no localizer.
     """
     module_name, _, function = name.partition(":")
     if checkpoint == "random":
@@ -122,7 +122,7 @@ _NEEDED = ("name", "threshold", "weights_sha256", "logits", "probability")
 
 
 def description_problem(localizer: Localizer) -> str:
-    """What a localizer says of itself that cannot be so; "" if all is well."""
+    """Say what is wrong in a localizer's name, threshold or hash; "" if nothing is."""
     if not isinstance(localizer.name, str) or not localizer.name:
         return f"name must be a text; found {localizer.name!r}"
     if not isinstance(localizer.threshold, float) or not 0 < localizer.threshold < 1:

@@ -1,4 +1,4 @@
-"""Read what modules inside a network put out, without changing the network."""
+"""Read the outputs of modules inside a network, without changing the network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 def collect_outputs(network: nn.Module, names: Sequence[str], run: Callable[[], object]) -> list[Tensor]:
     """Run a network and return the outputs of some of its modules, in the order they are computed.
 
-    A module that is called several times, or puts out several tensors, gives several. The outputs are copies, since
+    A module that is called several times, or returns several tensors, adds several. The outputs are copies, since
     in-place activations would overwrite them; gradients flow through.
     """
     outputs: list[Tensor] = []

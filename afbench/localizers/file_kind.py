@@ -1,4 +1,4 @@
-"""What a file that was given for weights really is, told by its first bytes."""
+"""Tell by its first bytes what a file really is that was given as weights."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _ARCHIVES = {
 
 
 def other_kind(path: Path) -> str:
-    """Say what a file is that cannot be weights, and what to do; "" for one that may be.
+    """Say what a file is that cannot be weights, and what to do; "" for a file that may be.
 
-    Named are web pages and git-LFS pointers saved in the place of a download, archives, and texts.
+    It recognises archives, texts, and web pages and git-LFS pointers that were saved instead of a download.
     """
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
@@ -50,4 +50,4 @@ def _holds_pickle(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             return any(name.rpartition("/")[2] == "data.pkl" for name in archive.namelist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError):
-        return True  # damaged: the reader says how
+        return True  # damaged: the reader reports it

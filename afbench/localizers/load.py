@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference"
 RANDOM = "random"
-"""As a checkpoint: untrained weights, for speed tests; every manifest says so."""
+"""A checkpoint name for untrained weights, for speed tests; every manifest records it."""
 
 
 def list_localizers() -> dict[str, str]:
-    """Known localizers: name and what it needs."""
+    """Return the known localizers by name, with what each needs."""
     needs = {REFERENCE: "embedded; needs nothing"}
     for name, row in resource_json("localizers").items():
         try:
             state = "weights registered" if registered(name) else f"weights: {row['file']}, {row['where']}"
         except UsageError as error:
-            state = str(error)  # a list shows what there is
+            state = str(error)  # a list also shows damaged records
         needs[name] = f"{row['title']}; {state}"
     return needs | {"MODULE:FUNCTION": "your own; see `afbench weights check --help`"}
 
 
 def known_localizers() -> list[str]:
-    """Names that come with afbench."""
+    """List the names that come with afbench."""
     return [REFERENCE, *resource_json("localizers")]
 
 
 def require_known(name: str) -> str:
-    """Return the name that comes with afbench for what a user writes (``MVSS-Net``), a user's own ``module:function`` as it is.
+    """Return afbench's name for what a user writes (``mvss`` for ``MVSS-Net``), and a user's ``module:function`` as it is.
 
     Raises:
-        UsageError: for a localizer nobody has heard of, with the names there are.
+        UsageError: for an unknown localizer, with the known names.
     """
     names = known_localizers()
     resolved = name if ":" in name else resolve_name("localizer", name, names)
@@ -54,7 +54,7 @@ def require_known(name: str) -> str:
 
 
 def require_localizer(name: str, checkpoint: str | None) -> str:
-    """Refuse, before any work and without torch, a localizer that cannot be built here; return its name as ``require_known``.
+    """Refuse a localizer that cannot be built here, before any work and without torch; return its name like ``require_known``.
 
     Raises:
         UsageError: for an unknown name, missing weights, or a checkpoint that does not exist.
@@ -82,11 +82,11 @@ def load_localizer(
     Args:
         name: ``reference``, a published localizer (``mvss``, ``ifosn``, ``hdfnet``, ``code``, ``pscc``), or a user's own
             ``my_package.my_module:build``.
-        checkpoint: the released file as it is (for ``pscc`` the folder of its three), or safetensors; omitted for the
-            embedded or registered weights; ``random`` for untrained ones, which every manifest says.
-        resolution: ``official``, or ``input`` to skip the localizer's own resize (then images must have a size the
+        checkpoint: the released file as it is (for ``pscc`` the folder of its three), or safetensors; None for the
+            embedded or registered weights; ``random`` for untrained ones, which every manifest records.
+        resolution: ``official``, or ``input`` to skip the localizer's own resize (then images must have a size that the
             network takes; sides that are no multiple are padded).
-        device: where it lives, e.g. ``cpu`` or ``cuda:0``.
+        device: the device of the network, e.g. ``cpu`` or ``cuda:0``.
     Raises:
         UsageError: for an unknown name or device, missing weights, or a checkpoint that is missing, damaged, unsafe
             or of another network.
@@ -121,15 +121,15 @@ def load_localizer(
 
 
 def recipe(name: str) -> NetworkRecipe:
-    """How a published network becomes a localizer."""
+    """Return the recipe that makes a localizer of a published network."""
     network_recipe: NetworkRecipe = import_module(f"{__package__}.{name}").RECIPE
     return network_recipe
 
 
 def filled_network(name: str, checkpoint: str | Path | None) -> nn.Module:
-    """The network of a published localizer with the weights of a checkpoint, or those registered.
+    """Build the network of a published localizer with the weights of a checkpoint, or the registered ones.
 
-    ``random`` as a ``str`` asks for untrained ones; as a ``Path`` it is a file of that name.
+    ``random`` as a ``str`` means untrained weights; as a ``Path`` it is a file of that name.
 
     Raises:
         UsageError: if the checkpoint cannot be used.
@@ -155,7 +155,7 @@ def filled_network(name: str, checkpoint: str | Path | None) -> nn.Module:
 
 
 def guess_owner(state: Mapping[str, Tensor], *, expected_name: str) -> str:
-    """Say whose weights a state dict holds, if most of its names are another localizer's."""
+    """Say which localizer a state dict belongs to, if most of its names are those of another than ``expected_name``."""
     import torch
 
     from .nets.reference_net import ReferenceNet
@@ -175,7 +175,7 @@ def guess_owner(state: Mapping[str, Tensor], *, expected_name: str) -> str:
 
 
 def _without_first_part(names: Iterable[str]) -> Iterator[str]:
-    """Names without a prefix such as ``module.``, or twice that, which other files may carry."""
+    """Yield the names without their first part, and without their first two, which may be prefixes like ``module.``."""
     for name in names:
         shorter = name.partition(".")[2]
         yield shorter

@@ -1,4 +1,4 @@
-"""A published network as a localizer: sized as its authors do, inside the differentiable graph."""
+"""A published network as a localizer: it resizes images like its authors, inside the differentiable graph."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .saving import save_checkpoint
 
 Resolution = Literal["official", "input"]
 LEAST_SIDE = 16
-"""No network here has an output for a smaller image; such an image is padded."""
+"""Smaller images are padded, because no network here has an output for them."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,20 @@ class NetworkRecipe:
     """How a network becomes a localizer.
 
     Attributes:
-        network: builds it, with weights of no use.
-        answer: network and image, at the network's size, to what both of these are made of, in one pass.
-        logits: an answer and the image's size there (height, width) to what attacks raise.
-        probability: the same to what is scored, as its authors compute it.
-        threshold: forged where the probability is above.
-        logit_threshold: the same for the sigmoid of the logits.
-        side: of the square its authors resize to; None where they take the image as it is.
+        network: builds the network, with weights that are replaced later.
+        answer: takes the network and an image at the network's size, and returns in one pass what ``logits`` and
+            ``probability`` are made of.
+        logits: takes an answer and the image's size there (height, width), and returns the logits that attacks raise.
+        probability: takes the same, and returns the probability that is scored, as its authors compute it.
+        threshold: a pixel is forged where the probability is above it.
+        logit_threshold: a pixel is forged where the sigmoid of its logit is above it.
+        side: side of the square that its authors resize to; None where they take the image as it is.
         antialias: whether that resize is antialiased (Pillow) or not (OpenCV).
-        multiple: the image's sides are padded to a multiple of this where it is not resized.
-        thirds: modules whose outputs are the shallow, middle and topmost features (ours, after the paper's proposal).
-        logit: what ``logits`` are, in words, for the manifest.
-        kib_per_pixel: memory one gradient takes for each pixel the network sees, measured in float32.
-        settle: done once the weights are in, before the first use.
+        multiple: an image that is not resized is padded to sides that are multiples of this.
+        thirds: modules whose outputs are the shallow, middle and topmost features (our choice, after the paper's proposal).
+        logit: describes the logits in words, for the manifest.
+        kib_per_pixel: memory of one gradient for each pixel that the network sees, measured in float32.
+        settle: runs once after the weights are loaded, before the first use.
     """
 
     network: Callable[[], nn.Module]
@@ -62,7 +63,7 @@ class NetworkRecipe:
 class PublishedLocalizer:
     """A network in evaluation mode, frozen. ``untrained`` is True for random weights.
 
-    With ``resolution`` ``input`` the authors' resize is left out, for images that have that size already or a legal one.
+    ``resolution`` ``input`` skips the authors' resize, for images that already have that size or another legal one.
     """
 
     name: str
@@ -90,13 +91,13 @@ class PublishedLocalizer:
 
     @property
     def resize(self) -> str:
-        """How an image comes to the network's size, in words; "" where it keeps its own."""
+        """Describe how an image is resized for the network; "" where it is not."""
         method = "antialiased" if self.recipe.antialias else "bilinear"
         return f"{self.side}x{self.side}, {method}" if self.side else ""
 
     @property
     def side(self) -> int | None:
-        """Of the square every image is resized to, or None."""
+        """Return the side of the square that every image is resized to, or None."""
         return self.recipe.side if self.resolution == "official" else None
 
     def logits(self, image: Tensor) -> Tensor:
@@ -112,7 +113,7 @@ class PublishedLocalizer:
         return self.probability_and_logits(image)[0]
 
     def probability_and_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Both in one pass through the network."""
+        """Return both from one pass through the network."""
         answer, size = self._answer(image)
         return (
             self._sized_back(self.recipe.probability(answer, size), image),
@@ -120,7 +121,7 @@ class PublishedLocalizer:
         )
 
     def features(self, image: Tensor, third: str = "middle") -> list[Tensor]:
-        """Feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""
+        """Return the feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""
         return collect_outputs(self.network, self.recipe.thirds[third], lambda: self._answer(image))
 
     def save_checkpoint(self, path: str | Path) -> Path:
@@ -128,7 +129,7 @@ class PublishedLocalizer:
         return save_checkpoint(self.network, path)
 
     def unread_pixels(self, height: int, width: int) -> int:
-        """Pixels of an image that the resize never reads: no attack can use them, and noise there changes nothing."""
+        """Count the pixels that the resize never reads: no attack can use them, and noise there changes nothing."""
         if self.side is None or self.recipe.antialias:
             return 0
         return height * width - _lines_read(height, self.side) * _lines_read(width, self.side)
@@ -164,7 +165,7 @@ class PublishedLocalizer:
 
 
 def _resize(image: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Tensor:
-    """Bilinear with half-pixel centres: what OpenCV does, and with ``antialias`` what Pillow does, before rounding."""
+    """Resize bilinearly with half-pixel centres, like OpenCV or, with ``antialias``, like Pillow, before rounding."""
     if image.shape[-2:] == size:
         return image
     return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=antialias)
@@ -186,15 +187,15 @@ def _lines_read(side: int, target: int) -> int:
 
 
 def call(network: nn.Module, image: Tensor) -> Tensor:
-    """The answer of a network whose output is its logit."""
+    """Return the answer of a network whose output is its logit."""
     return network(image)  # type: ignore[no-any-return]
 
 
 def as_is(logit: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits of such a network."""
+    """Return the logits of such a network."""
     return logit
 
 
 def sigmoid(logit: Tensor, size: tuple[int, int]) -> Tensor:
-    """Probability of such a network."""
+    """Return the probability of such a network."""
     return torch.sigmoid(logit)

@@ -1,4 +1,4 @@
-"""The embedded localizer: small, trained by ``scripts/train_reference``, here so that everything runs at once."""
+"""The embedded localizer: small, trained by ``scripts/train_reference``, so that everything runs without a download."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THIRDS = {
 
 @dataclass(frozen=True)
 class ReferenceLocalizer:
-    """Works at the image's own size, padded to multiples of 16; no resize, normalisation inside.
+    """A localizer that works at the image's own size, padded to multiples of 16; no resize, normalisation inside.
 
     ``untrained`` is True for random weights.
     """
@@ -51,7 +51,7 @@ class ReferenceLocalizer:
         return torch.sigmoid(logits), logits
 
     def features(self, image: Tensor, third: str = "middle") -> list[Tensor]:
-        """Feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""
+        """Return the feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""
         run = self.logits if third == "topmost" else self.network.skips  # which leaves the decoder out
         return collect_outputs(
             self.network, THIRDS[third], lambda: run(image.contiguous(memory_format=torch.channels_last))
@@ -107,7 +107,7 @@ def fold_batch_norm(network: nn.Module) -> None:
 class _FoldedBlock(nn.Sequential):
     """A convolution, its batch norm and an activation, of which the first two run as one.
 
-    Both stay in the state dict, so that it has the names of a checkpoint.
+    Both stay in the state dict, so that it keeps the names of a checkpoint.
     """
 
     weight: Tensor

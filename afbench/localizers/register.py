@@ -1,4 +1,4 @@
-"""Take a released checkpoint into the user's weights: checked once, kept as safetensors."""
+"""Add a released checkpoint to the user's weights: check it once, and store it as safetensors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .weights import Registered, registered, require_registrable
 
 
 def add_weights(name: str, file: Path, *, overwrite: bool = False) -> Registered:
-    """Check a released checkpoint against the network and keep it as safetensors.
+    """Check a released checkpoint against the network, and store it as safetensors.
 
     Raises:
         UsageError: if the file is missing, unsafe, damaged or of another network, or other weights are registered.
@@ -44,7 +44,7 @@ def add_weights(name: str, file: Path, *, overwrite: bool = False) -> Registered
         )
     _make_folder()
     try:
-        # both are written before either takes its place, the weights first
+        # both files are complete before either is renamed, the weights first: a record never lacks its weights
         with replacing(weights_folder() / f"{name}.json") as record, replacing(registration.path) as weights:
             save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
             record.write_text(json.dumps(asdict(registration), indent=2) + "\n", encoding="utf-8")
@@ -65,7 +65,7 @@ def _make_folder() -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Hash a file; of a folder, the names and hashes of its .pth files."""
+    """Hash a file, or the names and hashes of the .pth files of a folder."""
     if path.is_dir():
         digest = hashlib.sha256()
         for part in sorted(path.rglob("*.pth")):

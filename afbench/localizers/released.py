@@ -1,4 +1,4 @@
-"""From a checkpoint as its authors release it to the bare names of the network's own state."""
+"""Read a checkpoint as its authors released it, under the names of the network's own state."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from afbench.core import UsageError
 from .checkpoint_files import read_state
 
 PSCC_PARTS = ("HRNet", "NLCDetection", "DetectionHead")
-"""The files PSCC-Net is released in; each holds one part of the network."""
+"""The files of PSCC-Net's release; each holds one part of the network."""
 _DETECTOR, _ONLINE_NOISE = "det_net.", "osn_net."
 
 
 def released_state(name: str, path: Path) -> dict[str, Tensor]:
-    """Read a released checkpoint, or one of ours, under the names the network uses.
+    """Read a released checkpoint, or one that afbench wrote, under the names that the network uses.
 
-    Opened on the way: nesting and wrappers, as ``read_state`` does, IF-OSN's ``det_net.`` (its ``osn_net.`` entries are of another
-    network and dropped), PSCC-Net's three files in a folder, at any depth.
+    It removes nesting and prefixes like ``read_state``, and IF-OSN's ``det_net.``; IF-OSN's ``osn_net.`` entries belong to
+    another network and are dropped. It finds PSCC-Net's three files in a folder at any depth.
 
     Raises:
         UsageError: if a file is missing, damaged or unsafe.

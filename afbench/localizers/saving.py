@@ -18,7 +18,7 @@ SUFFIXES = (".safetensors", ".pt", ".pth")
 
 
 def save_checkpoint(network: nn.Module, path: str | Path) -> Path:
-    """Write a network's weights, under the names ``load_localizer`` and ``afbench weights add`` take.
+    """Write a network's weights under the names that ``load_localizer`` and ``afbench weights add`` take.
 
     Args:
         network: of a localizer.
@@ -47,7 +47,7 @@ def save_checkpoint(network: nn.Module, path: str | Path) -> Path:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside ``path`` that takes its place when all went well, and is gone otherwise."""
+    """Yield a temporary file in the same folder that replaces ``path`` on success, and is deleted on an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary

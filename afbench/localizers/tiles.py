@@ -1,4 +1,4 @@
-"""Large images in overlapping tiles, as IF-OSN's release cuts and merges them.
+"""Cut large images into overlapping tiles and merge their outputs, like IF-OSN's release.
 
 Source: Wu, Zhou, Tian and Liu, "Robust Image Forgery Detection over Online Social Network Shared Images",
 CVPR 2022, and the test code released with it.
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 SIZE = 896
-"""The published side of a tile; the next one starts half a side further on."""
+"""The published side of a tile; the next tile starts half a side further on."""
 
 Network = Callable[[Tensor], Tensor]
 """Images ``(N, 3, h, w)`` to logits ``(N, 1, h, w)``."""
@@ -28,14 +28,14 @@ class Box(NamedTuple):
     right: int
 
     def crop(self, image: Tensor) -> Tensor:
-        """The box's part of ``(..., H, W)``, a view."""
+        """Return the box's part of ``(..., H, W)`` as a view."""
         return image[..., self.top : self.bottom, self.left : self.right]
 
 
 def tile_boxes(height: int, width: int, size: int = SIZE) -> list[Box]:
-    """The tiles of an image in the order they are merged: row by row, the last column and row flush with the end.
+    """List the tiles of an image in the order they are merged: row by row, the last column and row flush with the end.
 
-    All are ``min(size, height)`` by ``min(size, width)`` and every pixel is in one. A flush tile that repeats
+    All tiles are ``min(size, height)`` by ``min(size, width)``, and every pixel is in one. A flush tile that repeats
     another is listed again, as published: merging it twice changes the weights.
     """
     tops, last_top = _starts(height, size), max(height - size, 0)
@@ -48,15 +48,15 @@ def tile_boxes(height: int, width: int, size: int = SIZE) -> list[Box]:
 
 
 def _starts(side: int, size: int) -> range:
-    """Where tiles start that fit as they come; none on a side shorter than a tile."""
+    """Return the starts of the tiles that fit before the flush one; none on a side shorter than a tile."""
     return range(0, side - size + 1, size // 2)
 
 
 def centre_weight(height: int, width: int, size: int = SIZE) -> Tensor:
-    """How much of what is already merged stays under a new tile: ``(height, width)``, float64 on the CPU.
+    """Return the share of the merged map that stays under a new tile: ``(height, width)``, float64 on the CPU.
 
-    0 at the tile's centre, 1 in the outer sixth of each side. A tile cut short on a side shorter than ``size``
-    has the full tile's map squeezed into it.
+    It is 0 at the tile's centre and 1 in the outer sixth of each side. A tile that is shorter than ``size`` on a side
+    has the full tile's map, resized.
     """
     peak = torch.zeros(1, 1, 3, 3, dtype=torch.float64)
     peak[..., 1, 1] = 1.0
@@ -71,12 +71,13 @@ def _resized(grid: Tensor, height: int, width: int) -> Tensor:
 
 
 def merge_tiles(tiles: Sequence[Tensor], boxes: Sequence[Box], height: int, width: int) -> Tensor:
-    """Lay tiles over each other in order; a newer one prevails at its centre, older ones at its border.
+    """Merge tiles in order; a newer tile counts most at its centre, the older ones at its border.
 
     Args:
         tiles: ``(N, 1, h, w)`` floating, one for each box and of its size; differentiable.
         boxes: as ``tile_boxes`` lists them.
-        height: of the whole image, like ``width``.
+        height: height of the whole image.
+        width: width of the whole image.
     Returns:
         ``(N, 1, height, width)`` in the tiles' dtype.
     Raises:
@@ -96,16 +97,16 @@ def merge_tiles(tiles: Sequence[Tensor], boxes: Sequence[Box], height: int, widt
 
 
 def _with_patch(canvas: Tensor, patch: Tensor, box: Box) -> Tensor:
-    """A copy of the canvas with one box replaced; writing into it would touch what autograd holds."""
+    """Return a copy of the canvas with one box replaced; autograd still needs the canvas itself."""
     rows = canvas[..., box.top : box.bottom, :].slice_scatter(patch, dim=-1, start=box.left, end=box.right)
     return canvas.slice_scatter(rows, dim=-2, start=box.top, end=box.bottom)
 
 
 def tile_logits(network: Network, image: Tensor, size: int = SIZE) -> list[Tensor]:
-    """The network's logits for each of an image's tiles, in order; a network's memory is that of one tile.
+    """Return the network's logits for each tile of an image, in order, with the memory of one tile.
 
-    Where gradients are on, each of several tiles is computed again when its gradient is asked for. A box listed twice
-    is computed once. Below ``size`` on both sides there is one tile, the image.
+    With gradients, each of several tiles is computed again for its gradient, which is how the memory stays that of one.
+    A box that is listed twice is computed once. An image below ``size`` on both sides is its only tile.
     """
     boxes = tile_boxes(image.shape[-2], image.shape[-1], size)
     if len(boxes) > 1 and torch.is_grad_enabled():
@@ -147,5 +148,5 @@ def merged_probability(tiles: Sequence[Tensor], height: int, width: int, size: i
 
 
 def _levels(logits: Tensor) -> Tensor:
-    """Whole numbers from 0 to 255, in float64 for the merging."""
+    """Round to whole levels from 0 to 255, in float64 for the merging."""
     return (torch.sigmoid(logits.double()) * 255).round()

@@ -1,4 +1,4 @@
-"""A localizer whose network may be trained further, and whose weights then go back into a checkpoint."""
+"""Load a localizer whose network can be trained further and saved as a checkpoint again."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .reference import ReferenceLocalizer
 
 @dataclass(frozen=True)
 class Trainable:
-    """A localizer and its network, which has the names and shapes that ``load_localizer`` takes as a checkpoint.
+    """A localizer and its network, whose state dict ``load_localizer`` takes as a checkpoint.
 
-    Nothing is folded or frozen in it: what ``load_localizer`` does to a network for speed would change its names.
-    ``localizer.weights_sha256`` is of the weights it starts from.
+    The network is neither folded nor frozen: what ``load_localizer`` does for speed would change its names.
+    ``localizer.weights_sha256`` is the hash of the weights it starts from.
     """
 
     localizer: Localizer
@@ -45,9 +45,9 @@ def load_trainable(
             ``afbench.as_localizer`` does, and load what that network's ``state_dict`` gives.
         checkpoint: as ``load_localizer`` takes it.
         resolution: as ``load_localizer`` takes it.
-        device: where it lives.
+        device: the device of the network.
     Raises:
-        UsageError: as ``load_localizer``, and for a user's own localizer that shows no network.
+        UsageError: like ``load_localizer``, and for a user's own localizer without an attribute ``network``.
     """
     name = require_localizer(name, checkpoint)
     if ":" in name:

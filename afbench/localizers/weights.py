@@ -16,7 +16,7 @@ from afbench.resources import resource_json
 
 @dataclass(frozen=True)
 class Registered:
-    """Weights in the folder: our file and its network's ``weights_sha256``, and the file they came from."""
+    """Weights in the folder: the stored file, its network's ``weights_sha256``, and the file they came from."""
 
     name: str
     file: str
@@ -31,7 +31,7 @@ class Registered:
 
 
 def registered(name: str) -> Registered | None:
-    """Weights registered under a name, or None.
+    """Return the weights registered under a name, or None.
 
     Raises:
         UsageError: if their record or file is damaged.
@@ -57,7 +57,7 @@ def registered(name: str) -> Registered | None:
 
 
 def list_weights() -> list[dict[str, Any]]:
-    """Every published localizer: where its weights are, ``registered`` (None if they are not here) and ``problem``."""
+    """List every published localizer: where to find its weights, ``registered`` (None without any) and ``problem``."""
     rows = []
     for name, row in resource_json("localizers").items():
         registration, problem = None, ""
@@ -92,10 +92,10 @@ def remove_weights(name: str) -> bool:
 
 
 def require_registrable(name: str) -> None:
-    """Refuse a name that is no published localizer.
+    """Refuse a name that is not a published localizer's.
 
     Raises:
-        UsageError: with the names that are.
+        UsageError: with the published names.
     """
     published = resource_json("localizers")
     if name not in published:

@@ -10,15 +10,15 @@ from torch.nn import functional as F
 
 STEPS = 3
 RATE = 0.5
-"""How far one step moves the mask for a mean of 1."""
+"""Change of the mask in one step for a mean of 1."""
 STRIDE = 32
 
 
 class BottleneckGroup(NamedTuple):
-    """Consecutive alike inverted bottlenecks; the first changes the width, and the size by ``stride``.
+    """Equal inverted bottlenecks in a row; the first changes the width, and the size by ``stride``.
 
-    ``pad`` is what the first adds before and after each side. The release fixed it for an image of 380, so
-    that it does not follow from the size of ours.
+    The first adds ``pad`` before and after each side. The release fixed it for images of 380 pixels, so it does not
+    follow from the size of ours.
     """
 
     blocks: int
@@ -69,7 +69,7 @@ class CodeNet(nn.Module):
         self.v_head = _value_head()
 
     def forward(self, image: Tensor) -> Tensor:
-        """The published map; a pixel clipped by a step has no gradient through that step.
+        """Return the published map; a pixel that a step clips has no gradient through that step.
 
         Raises:
             ValueError: if a side is no multiple of 32.
@@ -77,7 +77,7 @@ class CodeNet(nn.Module):
         return _clip(self._last_sum(image, _clip))
 
     def running_sum(self, image: Tensor) -> Tensor:
-        """What the last step would make of the map, not clipped: ``(N, 1, H, W)`` in [-0.5, 1.5], for attacks.
+        """Return the map after the last step, not clipped: ``(N, 1, H, W)`` in [-0.5, 1.5], for attacks.
 
         Clipped to [0, 1] it is ``forward`` exactly, so ``running_sum > t`` is ``forward > t`` for t in [0, 1).
 
@@ -90,7 +90,7 @@ class CodeNet(nn.Module):
         return self._last_sum(image, _clip_straight_through)
 
     def _last_sum(self, image: Tensor, clip: Callable[[Tensor], Tensor]) -> Tensor:
-        """The map after all steps, each starting from the ``clip`` of the one before; the last is left as it is."""
+        """Return the map after all steps; each starts from the clipped map of the step before, the last is not clipped."""
         decoded = self._image_flow(image)
         total = image.new_zeros(len(image), 1, *image.shape[-2:])
         for _ in range(STEPS):
@@ -99,7 +99,7 @@ class CodeNet(nn.Module):
         return total
 
     def _image_flow(self, image: Tensor) -> Tensor:
-        """All that does not depend on the mask: ``(N, 48, H / 2, W / 2)``."""
+        """Compute the features that do not depend on the mask: ``(N, 48, H / 2, W / 2)``."""
         _require_legal(image)
         stem = self.conv_stem(F.pad(image, 2 * STEM_PAD))
         down1 = self.down1(stem)
@@ -143,7 +143,7 @@ class InvertedBottleneck(nn.Module):
         return narrow + features if self.residual else narrow
 
     def _gate(self, wide: Tensor) -> Tensor:
-        """Squeeze and excitation: one weight in (0, 1) for each channel of each image."""
+        """Weigh the channels by squeeze and excitation: one weight in (0, 1) for each channel of each image."""
         mean = wide.mean(dim=(2, 3), keepdim=True)
         return torch.sigmoid(self._se_expand(F.silu(self._se_reduce(mean))))
 
@@ -165,7 +165,7 @@ def _blocks(run: BottleneckGroup) -> list[InvertedBottleneck]:
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
-    """The encoder's batch norm; stem, decoders and heads have PyTorch's own ``eps`` of 1e-5."""
+    """Make the encoder's batch norm; stem, decoders and heads have PyTorch's own ``eps`` of 1e-5."""
     return nn.BatchNorm2d(channels, eps=1e-3)
 
 
@@ -216,9 +216,9 @@ def _clip(mask: Tensor) -> Tensor:
 
 
 def _clip_straight_through(mask: Tensor) -> Tensor:
-    """The value of ``_clip`` exactly, with the gradient of the identity.
+    """Return exactly the value of ``_clip``, with the gradient of the identity.
 
-    Exactly, because the difference is 0 inside [0, 1] and free of rounding from -0.5 to 1.5.
+    It is exact because the difference is 0 inside [0, 1] and not rounded from -0.5 to 1.5.
     """
     return mask + (_clip(mask) - mask).detach()
 

@@ -69,9 +69,9 @@ class SeparableConv(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """An inverted bottleneck; the strided one has attention and a shortcut, the others none of them.
+    """An inverted bottleneck; only the strided one has attention and a shortcut.
 
-    The others add their residual to itself where one would expect their input: so it was released.
+    The other blocks add their residual to itself, where one would expect their input: the release does so.
     """
 
     def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
@@ -205,7 +205,7 @@ class Normalised(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every token looks at every other. Written out, because the fused kernels have no second derivative."""
+    """Attend from every token to every token; written out, because the fused kernels have no second derivative."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -238,18 +238,18 @@ class FeedForward(nn.Module):
 
 
 def mean_and_max(features: Tensor) -> Tensor:
-    """Over the channels, ``(N, 2, H, W)``."""
+    """Return mean and maximum over the channels, ``(N, 2, H, W)``."""
     return torch.cat([features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)], dim=1)
 
 
 def _stage(inputs: int, outputs: int, *, expansion: int, blocks: int) -> nn.Sequential:
-    """Halve the size in the first block."""
+    """Chain blocks of which the first halves the size."""
     rest = (AttentionBlock(outputs, outputs, expansion, stride=1) for _ in range(blocks - 1))
     return nn.Sequential(AttentionBlock(inputs, outputs, expansion, stride=2), *rest)
 
 
 def _branch(first: int, second: int) -> nn.Sequential:
-    """Two separable convolutions of these widths, the second of stride 2."""
+    """Chain two separable convolutions of these kernel sizes, the second with stride 2."""
     return nn.Sequential(
         SeparableConv(3, WIDTH, first, stride=1),
         nn.BatchNorm2d(WIDTH),

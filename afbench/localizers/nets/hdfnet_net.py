@@ -1,4 +1,4 @@
-"""HDF-Net: forged places by what sets their texture and their residual noise apart, coarse to fine.
+"""HDF-Net: finds regions whose texture and residual noise differ from the rest, from coarse to fine.
 
 Written from a description of the published network; its entries carry the release's names.
 """
@@ -137,7 +137,7 @@ class SumFusion(nn.Module):
 
 
 class CrossFusion(nn.Module):
-    """Multiply a coarse and a fine map at both their sizes; the outcome has the fine one's."""
+    """Multiply a coarse and a fine map at both their sizes; the result has the fine map's size."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -196,7 +196,7 @@ def _attend(lines: Tensor, code: Tensor) -> Tensor:
 
 
 def _require_legal_size(image: Tensor) -> None:
-    """Other squares fail late, and some rectangles would run and mean nothing."""
+    """Refuse other sizes: other squares fail late, and some rectangles would run and give a meaningless map."""
     height, width = image.shape[-2:]
     if height != width or height % STRIDE or not STRIDE <= height <= TRAINED_SIDE:
         raise ValueError(

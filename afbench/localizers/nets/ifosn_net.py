@@ -16,7 +16,7 @@ _SQUEEZE = 16
 class IfosnNet(nn.Module):
     """Image ``(N, 3, H, W)``, RGB in [0, 1], to a forgery logit ``(N, 1, H, W)``; any H, W of at least 16.
 
-    The whole image at once: tiles of large images are ``localizers.tiles``'s. Nothing writes into a stage's output
+    It takes the whole image at once; ``localizers.tiles`` cuts large images into tiles. Nothing writes into a stage's output
     after it is returned, so features may be hooked without a clone.
 
     Raises:
@@ -51,7 +51,7 @@ class IfosnNet(nn.Module):
         return logits[..., :height, :width]
 
     def encode(self, image: Tensor) -> list[Tensor]:
-        """The encoder's five maps, fine to coarse: 128, 256, 512, 1024 and 2048 channels at 1/2 to 1/32."""
+        """Return the encoder's five maps, fine to coarse: 128, 256, 512, 1024 and 2048 channels at 1/2 to 1/32."""
         height, width = image.shape[-2:]
         if min(height, width) < SMALLEST:
             raise ValueError(
@@ -84,7 +84,7 @@ class _Stem(nn.Module):
 
 
 def _senet_layers() -> list[nn.Module]:
-    """The encoder's stages 1 to 4; only the first is led by a pooling, which stands in for a stride."""
+    """Build the encoder's stages 1 to 4; only the first begins with a pooling, in place of a stride."""
     layers: list[nn.Module] = []
     inputs = 128
     for planes, depth, stride in _LAYERS:
@@ -190,7 +190,7 @@ class _Upsample(nn.Module):
 
 
 def _joined(decoded: Tensor, skip: Tensor) -> Tensor:
-    """The decoder's features before the encoder's, at the size of the encoder's."""
+    """Concatenate the decoder's and the encoder's features, at the size of the encoder's."""
     if decoded.shape[-2:] != skip.shape[-2:]:
         decoded = F.interpolate(decoded, size=skip.shape[-2:], mode="nearest")
     return torch.cat([decoded, skip], dim=1)

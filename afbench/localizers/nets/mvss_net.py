@@ -21,8 +21,8 @@ class MvssNet(nn.Module):
     """Image ``(N, 3, H, W)``, RGB in [0, 1], to the logit of a forged pixel ``(N, 1, H, W)``; any H, W >= 16.
 
     Source: Chen et al. 2021, Image Manipulation Detection by Multi-View Multi-Scale Supervision, ICCV.
-    Differs: the mask only. The edge branch (``sobel_*``, ``erb_*``) and both ``fc`` have no say in it: they hold
-    their released weights and are never computed, which also makes sizes legal that the edge branch cannot join.
+    Differs: it computes the mask only. The edge branch (``sobel_*``, ``erb_*``) and both ``fc`` do not change the mask:
+    they hold their released weights and are never computed, which also allows sizes that the edge branch cannot join.
     The constrained filters are normalised on the way instead of being written back at each forward. The RGB to
     BGR flip and the normalisation are inside. Under autocast, noise residuals and attention stay in float32.
     """
@@ -42,7 +42,7 @@ class MvssNet(nn.Module):
         self.head = DualAttentionHead()
 
     def forward(self, image: Tensor) -> Tensor:
-        """One logit per pixel.
+        """Return one logit per pixel.
 
         Raises:
             ValueError: if ``image`` is not ``(N, 3, H, W)`` with H and W of 16 at least.
@@ -58,7 +58,7 @@ class MvssNet(nn.Module):
         return F.interpolate(logits, size=image.shape[-2:], mode="bilinear", align_corners=True)
 
     def freeze_bayar(self) -> None:
-        """Replace ``constrain_conv`` by one of fixed filters, so that a long attack normalises only once.
+        """Replace ``constrain_conv`` by fixed filters, so that a long attack normalises them only once.
 
         Load the weights first. The state dict keeps its names. A second call changes nothing.
 
@@ -132,13 +132,13 @@ class ConstrainedConv(nn.Module):
         return F.conv2d(gray, self.filters(), padding=2)
 
     def filters(self) -> Tensor:
-        """The normalised filters ``(3, 1, 5, 5)``; infinite or NaN where the taps sum to zero."""
+        """Return the normalised filters ``(3, 1, 5, 5)``; infinite or NaN where the taps sum to zero."""
         weights = self.kernel[0] / self.kernel[0].sum(dim=-1, keepdim=True)
         centre = weights.new_full((3, 1), -1.0)
         return torch.cat([weights[:, :12], centre, weights[:, 12:]], dim=1).view(3, 1, 5, 5)
 
     def frozen(self) -> "FrozenConv":
-        """A convolution with these filters as they are now, without gradient."""
+        """Return a convolution with the present filters, without gradient."""
         weights = self.kernel.detach()[0]
         # a sum below this is nothing but the rounding of its 24 terms
         rounding = 24 * torch.finfo(weights.dtype).eps * weights.abs().sum(dim=-1)
@@ -153,7 +153,7 @@ class ConstrainedConv(nn.Module):
 
 
 class FrozenConv(nn.Module):
-    """The same with filters that were normalised once; ``kernel`` is what a checkpoint holds."""
+    """A ``ConstrainedConv`` whose filters were normalised once; ``kernel`` is stored in checkpoints."""
 
     weight: Tensor
 
@@ -233,18 +233,18 @@ def _require_legal(image: Tensor) -> None:
 
 
 def _normalised(image: Tensor) -> list[Tensor]:
-    """Blue, green and red, each ``(N, 1, H, W)`` and normalised."""
+    """Return blue, green and red, each ``(N, 1, H, W)`` and normalised."""
     channels = image.flip(1).chunk(3, dim=1)
     return [(channel - mean) / std for channel, mean, std in zip(channels, MEAN, STD, strict=True)]
 
 
 def _places(features: Tensor) -> Tensor:
-    """``(N, C, h, w)`` to ``(N, C, h * w)``, in float32 at least: sums of unscaled products overflow half."""
+    """Flatten ``(N, C, h, w)`` to ``(N, C, h * w)``, in float32 at least: sums of unscaled products overflow float16."""
     return features.flatten(2).to(torch.promote_types(features.dtype, torch.float32))
 
 
 def _stage(inputs: int, width: int, *, stride: int, dilations: tuple[int, ...]) -> nn.Sequential:
-    """One bottleneck for each dilation; the first strides and projects its shortcut."""
+    """Chain one bottleneck for each dilation; the first has the stride and a projected shortcut."""
     first = ResidualBottleneck(inputs, width, stride=stride, dilation=dilations[0], project=True)
     later_blocks = (
         ResidualBottleneck(4 * width, width, stride=1, dilation=dilation, project=False)
@@ -262,7 +262,7 @@ def _conv_block(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _edge_block(inputs: int) -> nn.ModuleDict:
-    """A home for the weights of an edge residual block."""
+    """Hold the weights of an edge residual block."""
     return nn.ModuleDict(
         {
             "conv1": nn.Conv2d(inputs, 1, 1),
@@ -274,7 +274,7 @@ def _edge_block(inputs: int) -> nn.ModuleDict:
 
 
 def _sobel(kernel: tuple[tuple[float, ...], ...], inputs: int) -> nn.Sequential:
-    """A home for a fixed Sobel filter, the same for all its inputs."""
+    """Hold a fixed Sobel filter, the same for all its inputs."""
     convolution = nn.Conv2d(inputs, 1, 3, padding=1, bias=False)
     weight = torch.tensor(kernel).expand(1, inputs, 3, 3).clone()
     convolution.weight = nn.Parameter(weight, requires_grad=False)

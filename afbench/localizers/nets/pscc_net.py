@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 CHANNELS = (18, 36, 72, 144)
-"""Of the encoder's branches; branch i has 1 / 2**i of the image's side."""
+"""Channels of the encoder's branches; branch i has 1 / 2**i of the image's side."""
 GRIDS = (256, 128, 64, 32)
 """Sides of the masks, fine to coarse, whatever the size of the image."""
 REDUCTIONS = (4, 2, 2, 1)
-"""By which attention shortens each side of a grid: 4096, 4096, 1024 and 1024 tokens."""
+"""Factors by which attention shortens each side of a grid: 4096, 4096, 1024 and 1024 tokens."""
 NEGLIGIBLE = 40.0
-"""Scores this far below the best weigh nothing: exp(-40) = 4e-18, beneath float64's rounding.
+"""Scores this far below the best count as minus infinity: exp(-40) = 4e-18, below float64's rounding.
 
-Unscaled scores spread over hundreds. Left in, such weights are denormal in float32 and a pass on a CPU takes ten
-times as long.
+Unscaled scores spread over hundreds. Without the limit many weights are denormal in float32, and a pass on a CPU takes
+ten times as long.
 """
 SMALLEST = 16
 
@@ -50,7 +50,7 @@ class PsccNet(nn.Module):
 
 
 def published_probability(logit: Tensor, height: int, width: int) -> Tensor:
-    """The authors' map ``(N, 1, height, width)`` in [0, 1]: the sigmoid of ``logit``, resized to the image."""
+    """Return the authors' map ``(N, 1, height, width)`` in [0, 1]: the sigmoid of ``logit``, resized to the image."""
     return _resized(torch.sigmoid(logit), (height, width))
 
 
@@ -85,7 +85,7 @@ class _Encoder(nn.Module):
 
 
 class _Stage(nn.Module):
-    """Two residual blocks on every branch, then each branch receives all the others."""
+    """Two residual blocks on every branch, then every branch adds up all branches."""
 
     def __init__(self, channels: Sequence[int]) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _Stage(nn.Module):
 
 
 def _fusion(channels: Sequence[int], target: int) -> nn.ModuleDict:
-    """The paths from the other branches to branch ``target``, by the number of the branch they start from."""
+    """Build the paths from the other branches to branch ``target``, by the number of the branch they start from."""
     paths = nn.ModuleDict()
     for source, width in enumerate(channels):
         if source > target:
@@ -115,7 +115,7 @@ def _fusion(channels: Sequence[int], target: int) -> nn.ModuleDict:
 
 
 def _fused(maps: list[Tensor], target: int, paths: nn.Module) -> Tensor:
-    """All branches summed at branch ``target``, in their order; a new tensor."""
+    """Sum all branches at branch ``target`` in their order, into a new tensor."""
     parts = []
     for source, features in enumerate(maps):
         path = paths.get_submodule(str(source)) if source != target else nn.Identity()
@@ -161,7 +161,7 @@ class _HrBottleneck(nn.Module):
 
 
 class _Decoder(nn.Module):
-    """Masks from coarse to fine; each one weighs the features that the next is found from."""
+    """Computes masks from coarse to fine; each mask weighs the features of the next."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ class _NonLocalMask(nn.Module):
 
 
 def _correlated(value: Tensor, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention across the T places, ``(N, C, T)``, and across the C channels, ``(N, T, C)``; both unscaled.
+    """Attend across the T places, ``(N, C, T)``, and across the C channels, ``(N, T, C)``; both unscaled.
 
     The products are explicit: fused attention has no second derivative.
     """
@@ -232,13 +232,13 @@ def _correlated(value: Tensor, theta: Tensor, phi: Tensor) -> tuple[Tensor, Tens
 
 
 def _weights(scores: Tensor) -> Tensor:
-    """Softmax over the last axis; uses up ``scores``, of which ``(N, T, T)`` there should be few at a time."""
+    """Return the softmax over the last axis; overwrite ``scores``, to hold few tensors ``(N, T, T)`` at a time."""
     negligible = scores.detach() < scores.detach().amax(dim=-1, keepdim=True) - NEGLIGIBLE
     return torch.softmax(scores.masked_fill_(negligible, float("-inf")), dim=-1)
 
 
 def _detection_head() -> nn.ModuleDict:
-    """The release's head for the whole image; the mask does not need it, its weights need a home."""
+    """Hold the weights of the release's head for the whole image; the mask does not need it."""
     doubled = [2 * width for width in CHANNELS]
     return nn.ModuleDict(
         {
@@ -258,7 +258,7 @@ def _detection_head() -> nn.ModuleDict:
 
 
 def _new_branch(number: int) -> nn.ModuleDict:
-    """A transition that keeps the branches there are and starts branch ``number`` from the coarsest."""
+    """Build a transition that keeps the present branches and starts branch ``number`` from the coarsest."""
     return nn.ModuleDict(
         {str(number): nn.Sequential(_block(CHANNELS[number - 1], CHANNELS[number], stride=2))}
     )

@@ -1,7 +1,7 @@
 """The network of the embedded localizer: residual filters, a small encoder, and self-consistency features.
 
-Ours. What it borrows are ideas: fixed high-pass residuals (Fridrich and Kodovsky 2012, SRM), a learned
-prediction-error filter (Bayar and Stamm 2016), and comparing each place with the rest of the same image
+Our own network. It uses three published ideas: fixed high-pass residuals (Fridrich and Kodovsky 2012, SRM), a learned
+prediction-error filter (Bayar and Stamm 2016), and the comparison of each place with the rest of the same image
 (ManTra-Net's z-score, Wu et al. 2019).
 """
 
@@ -66,7 +66,7 @@ class ReferenceNet(nn.Module):
         return logits[..., :height, :width]
 
     def skips(self, image: Tensor) -> list[Tensor]:
-        """The encoder's four feature maps, fine to coarse; the image is padded to multiples of 16."""
+        """Return the encoder's four feature maps, fine to coarse; the image is padded to multiples of 16."""
         height, width = image.shape[-2:]
         border = (2, 2 + -width % STRIDE, 2, 2 + -height % STRIDE)
         with torch.autocast(image.device.type, enabled=False):  # half precision cannot hold 255 levels
@@ -81,7 +81,7 @@ class ReferenceNet(nn.Module):
         return skips
 
     def kernels(self) -> Tensor:
-        """All filters of the first layer, ``(16, 3, 5, 5)``: SRM, prediction errors, and the colour itself.
+        """Return all filters of the first layer, ``(16, 3, 5, 5)``: SRM, prediction errors, and the colour itself.
 
         A prediction-error filter has -1 at the centre of each plane and its other taps sum to 1.
         """
@@ -92,7 +92,7 @@ class ReferenceNet(nn.Module):
 
 
 def _srm_kernels() -> Tensor:
-    """``(12, 3, 5, 5)``: three residual filters for each colour, then the identity of each colour."""
+    """Return ``(12, 3, 5, 5)``: three residual filters for each colour, then the identity of each colour."""
     kernels = torch.zeros(12, 3, 5, 5)
     for colour in range(3):
         for row, (kernel, scale) in enumerate(zip(_SRM, _SRM_SCALE, strict=True)):
@@ -116,7 +116,7 @@ def _block(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Seq
 
 
 def _with_z_score(features: Tensor) -> Tensor:
-    """Each place beside how far it lies from the mean of its own image, in that image's standard deviations."""
+    """Append the z-score of each place: its distance from its image's mean, in that image's standard deviations."""
     centred = features - features.mean(dim=(2, 3), keepdim=True)
     variance = (centred * centred).mean(dim=(2, 3), keepdim=True)
     return torch.cat([features, centred * (variance + 1e-4).rsqrt()], dim=1)
