@@ -317,6 +317,21 @@ def masks_to_tensor(masks: Sequence[ByteImage], device: str = "cpu") -> Tensor:
     return _to_device(torch.from_numpy(np.stack(masks) > 127), device)[:, None].to(torch.float32)
 
 
+def resize(image: Tensor, size: Sequence[int], *, antialias: bool = False) -> Tensor:
+    """Resize ``(N, C, H, W)`` to ``size`` (height, width), bilinear with half-pixel centres; as it is where it has that size.
+
+    What OpenCV does, and with ``antialias`` what Pillow does, before rounding.
+    """
+    from torch.nn import functional
+
+    height, width = size
+    if image.shape[-2:] == (height, width):
+        return image
+    return functional.interpolate(
+        image, (height, width), mode="bilinear", align_corners=False, antialias=antialias
+    )
+
+
 def _to_device(levels: Tensor, device: str) -> Tensor:
     """Copy bytes; to a GPU from pinned memory, so that nothing waits for the copy."""
     if not device.startswith("cuda"):

@@ -3,6 +3,7 @@
 import json
 import shlex
 import shutil
+import sys
 
 import pytest
 
@@ -99,3 +100,57 @@ def test_other_weights_than_were_attacked_are_refused(afbench, alike):
         path.write_text(json.dumps(manifest))
     ran = afbench("train", "ansm", *options(alike), *SMALL)
     assert ran.code == 2 and "attacked weights 000000000000 of 'reference'" in ran.err
+
+
+SIZED_NET = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class SizedNet:
+    name, threshold, weights_sha256, side = "sizednet", 0.5, "1" * 64, 64
+
+    def logits(self, image):
+        sized = F.interpolate(image, (64, 64), mode="bilinear")
+        logits = 40 * (sized.mean(1, keepdim=True) - F.avg_pool2d(sized, 3, 1, 1).mean(1, keepdim=True))
+        return F.interpolate(logits, image.shape[-2:], mode="bilinear")
+
+    def probability(self, image):
+        return torch.sigmoid(self.logits(image))
+
+
+def build(checkpoint, device):
+    return SizedNet()
+"""
+
+
+def test_a_module_is_trained_and_used_at_the_size_of_a_localizer_that_resizes(afbench, photographs, tmp_path):
+    (tmp_path / "sized_net.py").write_text(SIZED_NET)
+    name = ("--localizer", "sized_net:build")
+    attack = (*name, "--source", f"folder:{photographs}", "--attack", "fgsm", "--phi", "3/255", "--out", "B")
+    assert afbench("generate", *attack).code == 0
+    small = "--encoder small --encoder-weights none --loss pwr --epochs 1 1 --batch-size 2 --validation 0"
+    train = ("train", "ansm", "--data", "B", *name, "--out", "trained", *small.split())
+    ran = afbench(*train, "--resize", "32")
+    told = "images of 32x32 are not what 'sizednet' sees: it would resize them once more, to 64x64; give --resize 64"
+    assert ran.code == 2 and told in ran.err and "Traceback" not in ran.err
+    assert not (tmp_path / "trained").exists()
+    ran = afbench(*train, "--resize", "64", "--json")
+    assert ran.code == 0, ran.err
+    settings = json.loads(ran.out)["settings"]
+    assert (settings["fit"], settings["side"]) == ("resize", 64)
+    defence = ("--defence", "ansm:trained")
+    assert afbench("predict", "--data", "B", *name, *defence, "--out", "sub").code == 0
+    manifest = json.loads((tmp_path / "sub" / "manifest.json").read_text())
+    assert manifest["defence"]["params"]["size"] == "64x64, bilinear"
+    assert afbench("score", "sub", "--data", "B", "--validate-only").code == 0
+    assert afbench("generate", *attack, "--through-defence", "ansm:trained").code == 0
+    ran = afbench("evaluate", "--data", "B", *name, *defence, "--out", "evaluation")
+    assert ran.code == 0 and "adaptive" in ran.out, ran.err
+    (tmp_path / "sized_net.py").write_text(SIZED_NET.replace("* 64, 64", "* 64, 96"))
+    sys.modules.pop("sized_net")
+    for command in (("predict", *defence, "--out", "other"), ("evaluate", *defence)):
+        ran = afbench(command[0], "--data", "B", *name, *command[1:])
+        assert ran.code == 2 and "'sizednet' sees them at 96x96; train one" in ran.err, ran.err
+    sys.modules.pop("sized_net")

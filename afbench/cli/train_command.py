@@ -72,8 +72,18 @@ command.add_command(nrp)
     metavar="WHICH",
     help="imagenet (downloaded), none, or PATH.",
 )
-@click.option("--crop", type=int, metavar="N", help="Train on random crops of N x N pixels.")
-@click.option("--resize", type=int, metavar="N", help="Train on images resized to N x N pixels.")
+@click.option(
+    "--crop",
+    type=int,
+    metavar="N",
+    help="Train on random crops of N x N pixels, for images at their own size.",
+)
+@click.option(
+    "--resize",
+    type=int,
+    metavar="N",
+    help="Train on images resized to N x N pixels, the localizer's own size; the module then resizes in use too.",
+)
 @click.option("--mgr-side", type=int, metavar="N", help="Another size in the second stage.")
 @click.option("--epochs", type=(int, int), metavar="FFA MGR", help="Passes over the data of both stages.")
 @click.option(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
-from afbench.core import Defence, UsageError
+from afbench.core import Defence, Localizer, UsageError
 
 Gradient = Literal["exact", "bpda", "surrogate"]
 EOT_DRAWS = 8
@@ -18,6 +18,16 @@ EOT_DRAWS = 8
 Param: TypeAlias = "int | float | str | bool"
 RandomTransform: TypeAlias = Callable[[Tensor, Sequence[torch.Generator]], Tensor]
 """Images ``(N, 3, H, W)`` and one generator for each of them."""
+
+
+class Resize(NamedTuple):
+    """How an image comes to ``side`` x ``side`` pixels before a module sees it, as it did when the module was trained."""
+
+    side: int
+    antialias: bool
+
+    def __str__(self) -> str:
+        return f"{self.side}x{self.side}, {'antialiased' if self.antialias else 'bilinear'}"
 
 
 @dataclass(frozen=True)
@@ -28,7 +38,7 @@ class Purifier:
         name: of the kind, e.g. ``jpeg``.
         label: name and setting as configs and submissions show them, e.g. ``jpeg-75``.
         params: everything that decides its output, by name.
-        apply: ``(N, 3, H, W)`` in [0, 1] to the same shape and range, what is evaluated. The same image gives the same
+        apply: ``(N, 3, H, W)`` in [0, 1] to the same shape and range, or to the size of ``resize``; what is evaluated. The same image gives the same
             result in any batch: a random defence draws from the image's own pixels and ``seed``.
         gradient: ``exact``; ``bpda``: in the backward pass of ``through`` it counts as the identity; or ``surrogate``:
             the module takes hard decisions, and its own backward pass lets them count as the probabilities behind them.
@@ -40,6 +50,7 @@ class Purifier:
         trained_on: attacks or configs that training saw.
         network: what was trained, if anything was.
         owner_sha256: weights of the localizer it was trained before; empty where it belongs to none.
+        resize: of a module that was trained on resized images; None where images keep their size. ``apply`` begins with it.
     """
 
     name: str
@@ -54,6 +65,7 @@ class Purifier:
     trained_on: Sequence[str] = ()
     network: nn.Module | None = field(default=None, repr=False)
     owner_sha256: str = ""
+    resize: Resize | None = None
 
     @property
     def deterministic(self) -> bool:
@@ -67,7 +79,7 @@ class Purifier:
             image: ``(N, 3, H, W)``; attacks may leave [0, 1].
             draw: from 0 to ``draws`` - 1.
         Returns:
-            The same shape.
+            The shape that ``apply`` gives.
         Source: BPDA and EOT of Athalye et al. 2018, arXiv 1802.00420.
         """
         if self.draw is not None:
@@ -88,16 +100,24 @@ class Purifier:
         }
 
 
-def require_owner(defence: Purifier, weights_sha256: str) -> None:
-    """Refuse a trained defence in front of other weights than it was trained before, whatever the localizer is called.
+def require_owner(defence: Purifier, localizer: Localizer) -> None:
+    """Refuse a trained defence in front of other weights, or at another size, than it was trained before.
+
+    What the localizer is called decides nothing.
 
     Raises:
-        UsageError: with both hashes.
+        UsageError: with both hashes or sizes.
     """
-    if defence.owner_sha256 not in ("", weights_sha256):
+    if defence.owner_sha256 not in ("", localizer.weights_sha256):
         raise UsageError(
             f"{defence.label} was trained before weights {defence.owner_sha256[:12]} of its localizer, these are "
-            f"{weights_sha256[:12]}; train one before these with `afbench train {defence.name}`"
+            f"{localizer.weights_sha256[:12]}; train one before these with `afbench train {defence.name}`"
+        )
+    side = getattr(localizer, "side", None)
+    if defence.resize and side not in (None, defence.resize.side):
+        raise UsageError(
+            f"{defence.label} was trained on images resized to {defence.resize}, but '{localizer.name}' sees them at "
+            f"{side}x{side}; train one with `afbench train {defence.name} --resize {side}`"
         )
 
 

@@ -6,15 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from afbench.core import UsageError
+from afbench.images import resize
 
 from . import transforms
+from .ansm.settings import ANTIALIASED, CROP, FITS
 from .names import ANSM, NONE, NRP, TRANSFORMS, split_defence
-from .purifier import EOT_DRAWS, Gradient, Param, Purifier, RandomTransform, keyed_by_number, keyed_by_pixels
+from .purifier import (
+    EOT_DRAWS,
+    Gradient,
+    Param,
+    Purifier,
+    RandomTransform,
+    Resize,
+    keyed_by_number,
+    keyed_by_pixels,
+)
 
 if TYPE_CHECKING:
     from .ansm.checkpoint import FrozenAnsm
@@ -35,6 +46,8 @@ class _Random:
     transform: Callable[..., Tensor]
 
 
+_MAX_SIDE = 4096
+"""Of the square that a checkpoint may ask for: larger ones are more than memory holds."""
 _TABLE: Mapping[str, _Fixed | _Random] = {
     "jpeg": _Fixed(transforms.jpeg, "bpda"),
     "resize": _Fixed(transforms.resize, "exact"),
@@ -124,14 +137,35 @@ def _nrp(checkpoint: str, localizer: str | None, device: str) -> Purifier:
 
 def _trained(name: str, label: str, network: FrozenAnsm, *, owned: bool) -> Purifier:
     owner = network.card["localizer"] if owned else {}
+    sized = _trained_resize(network.card["settings"], label)
+    params: dict[str, Param] = dict(network.params)
     return Purifier(
         name,
         label,
-        dict(network.params),
-        network,
+        params if sized is None else {**params, "size": str(sized)},
+        network if sized is None else partial(_resized, network, sized),
         "surrogate" if network.decides else "exact",
         weights_sha256=network.sha256,
         trained_on=network.trained_on,
         network=network,
         owner_sha256=str(owner.get("weights_sha256", "")),
+        resize=sized,
     )
+
+
+def _resized(network: FrozenAnsm, sized: Resize, image: Tensor) -> Tensor:
+    """What a module that was trained on resized images makes of an image."""
+    purified: Tensor = network(resize(image, (sized.side, sized.side), antialias=sized.antialias))
+    return purified
+
+
+def _trained_resize(settings: Mapping[str, Any], label: str) -> Resize | None:
+    """How a checkpoint's training brought images to their size; None where it cut crops from them."""
+    fit, side = settings.get("fit", CROP), settings.get("side")
+    if fit == CROP:
+        return None
+    if fit not in FITS or type(side) is not int or not 0 < side <= _MAX_SIDE:
+        raise UsageError(
+            f"the checkpoint of {label} is damaged: its images had fit {fit!r} and side {side!r}"
+        )
+    return Resize(side, fit == ANTIALIASED)

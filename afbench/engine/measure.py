@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from afbench.core import ByteImage, Defence, FloatImage, Localizer, UsageError
-from afbench.images import masks_to_tensor, to_tensor
+from afbench.images import masks_to_tensor, resize, to_tensor
 from afbench.losses import binary_cross_entropy
 from afbench.metrics import Counts, count_pixels
 
@@ -95,8 +95,10 @@ def localize(
     """Yield the number of each 8-bit image and its probability map, float32 ``(H, W)``, behind a defence."""
     for rows in equal_sizes(images, lambda size: batch_size_for(localizer, size, device, batch_size)):
         with torch.no_grad():
-            purified = defence(to_tensor([images[row] for row in rows], device))
+            batch = to_tensor([images[row] for row in rows], device)
+            purified = defence(batch)
             maps = require_map(localizer.probability(purified), purified, "the probability")
+            maps = resize(maps, batch.shape[-2:])  # a defence may bring images to the localizer's size
             levels = maps[:, 0].float().cpu().numpy()
         yield from zip(rows, levels, strict=True)
 

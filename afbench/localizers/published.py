@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from afbench.core import ByteImage
+from afbench.images import resize
 
 from .feature_hooks import collect_outputs
 from .saving import save_checkpoint
@@ -100,6 +101,11 @@ class PublishedLocalizer:
         """Return the side of the square that every image is resized to, or None."""
         return self.recipe.side if self.resolution == "official" else None
 
+    @property
+    def antialias(self) -> bool:
+        """Return whether that resize is antialiased."""
+        return self.recipe.antialias
+
     def logits(self, image: Tensor) -> Tensor:
         """``(N, 3, H, W)``, any finite values, to ``(N, 1, H, W)``: the network's own logits, resized to the image."""
         answer, size = self._answer(image)
@@ -153,22 +159,15 @@ class PublishedLocalizer:
     def _sized(self, image: Tensor) -> Tensor:
         image = image.contiguous(memory_format=torch.channels_last)
         if self.side is not None:
-            return _resize(image, (self.side, self.side), antialias=self.recipe.antialias)
+            return resize(image, (self.side, self.side), antialias=self.antialias)
         height, width = image.shape[-2:]
         return _pad(image, _padded(height, self.recipe.multiple), _padded(width, self.recipe.multiple))
 
     def _sized_back(self, scores: Tensor, image: Tensor) -> Tensor:
         height, width = image.shape[-2:]
         if self.side is not None:
-            return _resize(scores, (height, width))
+            return resize(scores, (height, width))
         return scores[..., :height, :width]
-
-
-def _resize(image: Tensor, size: tuple[int, int], *, antialias: bool = False) -> Tensor:
-    """Resize bilinearly with half-pixel centres, like OpenCV or, with ``antialias``, like Pillow, before rounding."""
-    if image.shape[-2:] == size:
-        return image
-    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=antialias)
 
 
 def _padded(side: int, multiple: int) -> int:
@@ -182,7 +181,7 @@ def _pad(image: Tensor, height: int, width: int) -> Tensor:
 
 def _lines_read(side: int, target: int) -> int:
     line = torch.ones(1, 1, side, 1, dtype=torch.float64, requires_grad=True)
-    (weight,) = torch.autograd.grad(_resize(line, (target, 1)).sum(), line)
+    (weight,) = torch.autograd.grad(resize(line, (target, 1)).sum(), line)
     return int((weight != 0).sum())
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from afbench.core import Localizer, UsageError
 from afbench.defences import ANSM, NRP, Purifier, load_defence
 from afbench.defences.purifier import require_owner
+from afbench.images import resize
 from afbench.storage.manifests import Benchmark
 
 from .request import config_localizer
@@ -57,22 +58,23 @@ class DefendedLocalizer:
 
     def logits(self, image: Tensor) -> Tensor:
         """``(N, 3, H, W)`` to ``(N, 1, H, W)``, what an attack differentiates."""
+        size = image.shape[-2:]  # the defence may bring images to the localizer's size
         if self.defence.deterministic:
-            return self.inner.logits(self.defence.through(image))
-        drawn = [self.inner.logits(self.defence.through(image, one)) for one in range(self.defence.draws)]
-        return torch.stack(drawn).mean(dim=0)
+            return resize(self.inner.logits(self.defence.through(image)), size)
+        drawn = [self.inner.logits(self.defence.through(image, draw)) for draw in range(self.defence.draws)]
+        return resize(torch.stack(drawn).mean(dim=0), size)
 
     def probability(self, image: Tensor) -> Tensor:
         """``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1], of the purified image."""
-        return self.inner.probability(self.defence.apply(image))
+        return resize(self.inner.probability(self.defence.apply(image)), image.shape[-2:])
 
     def probability_and_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Both; in one pass where nothing is drawn and the localizer offers it."""
         both = getattr(self.inner, "probability_and_logits", None)
         if both is None or not self.defence.deterministic:
             return self.probability(image), self.logits(image)
-        found: tuple[Tensor, Tensor] = both(self.defence.apply(image))
-        return found
+        probability, logits = both(self.defence.apply(image))
+        return resize(probability, image.shape[-2:]), resize(logits, image.shape[-2:])
 
     def __getattr__(self, name: str) -> Any:
         if name in _OF_THE_LOCALIZER:
@@ -101,7 +103,7 @@ def behind(localizer: Localizer, name: str, text: str | None, *, device: str, se
     defence = load_defence(text, localizer=config_localizer(name), device=device, seed=seed)
     if defence.name == "none":
         raise UsageError("--through-defence none is an attack on the bare localizer; leave the option out")
-    require_owner(defence, localizer.weights_sha256)
+    require_owner(defence, localizer)
     return DefendedLocalizer(localizer, defence)
 
 

@@ -126,7 +126,7 @@ def open_evaluations(
         for text in ("none", *defences):
             try:
                 defence = load_defence(text, localizer=config_localizer(localizer), device=device, seed=seed)
-                require_owner(defence, network.weights_sha256)
+                require_owner(defence, network)
                 purifiers[defence.label] = defence
             except UsageError as error:
                 refused[text].append(error)

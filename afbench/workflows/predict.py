@@ -103,7 +103,7 @@ def predict(
     require_architecture(localizer, how, data)
     network = load_localizer(localizer, checkpoint or ("random" if how["untrained"] else None), device=device)
     require_attacked(network, how, data)
-    require_owner(purifier, network.weights_sha256)
+    require_owner(purifier, network)
     label = f"{config_localizer(localizer_name or localizer)}-{purifier.label}{'-adaptive' * adaptive}"
     manifest = {
         **_manifest(benchmark, how, configs, purifier),

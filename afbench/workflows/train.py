@@ -10,15 +10,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
 
 from afbench.core import Localizer, PartialError, Setting, UsageError
 from afbench.defences.ansm.processes import Processes, join_processes
-from afbench.defences.ansm.settings import Settings, changed, preset
+from afbench.defences.ansm.settings import ANTIALIASED, CROP, RESIZE, Settings, changed, preset
 from afbench.defences.ansm.train import Hooks, train
+from afbench.defences.hardening.settings import Schedule
 from afbench.localizers import load_localizer
 from afbench.reading.dataset import PairDataset
 from afbench.reading.load_pairs import load, open_store
@@ -85,7 +86,7 @@ def train_ansm(
         device=str(processes.device),
     )
     require_attacked(network, how, data)
-    settings = replace(settings, attack=attack_name(attack))
+    settings = sized_for(replace(settings, attack=attack_name(attack)), network)
     with ExitStack() as stack:
         if processes.main:
             lock_training(stack, out)
@@ -101,6 +102,26 @@ def train_ansm(
             workers=workers,
             attack=None if attack is None else attacker(network, attack, settings.seed),
         )
+
+
+Fitted = TypeVar("Fitted", Settings, Schedule)
+
+
+def sized_for(settings: Fitted, network: Localizer) -> Fitted:
+    """Settings whose resized images are those that the localizer sees: its own size, and antialiased as it does.
+
+    Raises:
+        UsageError: if they are of another size, which the localizer would resize once more.
+    """
+    if settings.fit == CROP:
+        return settings
+    side = getattr(network, "side", None)
+    if side not in (None, settings.side):
+        raise UsageError(
+            f"images of {settings.side}x{settings.side} are not what '{network.name}' sees: it would resize them once more, to "
+            f"{side}x{side}; give --resize {side}, or --crop N to train at the images' own size"
+        )
+    return replace(settings, fit=ANTIALIASED if getattr(network, "antialias", False) else RESIZE)
 
 
 def default_config(configs: Mapping[str, ConfigManifest], name: str, data: Path) -> str:

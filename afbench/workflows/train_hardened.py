@@ -17,7 +17,7 @@ from afbench.storage.commit import commit_bytes
 from .attacked import require_attacked
 from .fresh import attack_name, loss_of, make_attack
 from .opened import open_training, schedule_of, weights_to_load
-from .train import lock_training
+from .train import lock_training, sized_for
 from .train_classifier import classify
 
 __all__ = ["Hooks", "make_attack", "schedule_of", "train_hardened"]
@@ -78,6 +78,7 @@ def train_hardened(
         localizer, weights_to_load(opened, checkpoint), device=str(opened.processes.device)
     )
     require_attacked(start.localizer, opened.how, data)
+    schedule = sized_for(schedule, start.localizer)
     facts = {
         **opened.facts(start.localizer),
         "format": FORMAT,

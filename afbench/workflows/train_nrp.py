@@ -21,7 +21,7 @@ from afbench.storage.commit import commit_bytes
 
 from .attacked import require_attacked
 from .opened import open_training, schedule_of, weights_to_load
-from .train import lock_training
+from .train import lock_training, sized_for
 
 __all__ = ["Hooks", "nrp_settings", "schedule_of", "train_nrp"]
 
@@ -44,6 +44,7 @@ def train_nrp(
     where = opened.processes.device
     network = load_localizer(localizer, weights_to_load(opened, checkpoint), device=str(where))
     require_attacked(network, opened.how, data)
+    schedule = sized_for(schedule, network)
     if settings.features == OF_LOCALIZER:
         features = lambda image: aligned_features(network, image, settings.depth)  # noqa: E731
     else:

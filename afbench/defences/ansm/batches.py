@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from afbench.core import UsageError
+from afbench.images import resize
 
 from .module import pad_to
-from .settings import Settings
+from .settings import ANTIALIASED, CROP, Settings
 
 SMALLER_SHARE = 0.75
 """Of a finder's epochs, the first ones, have the smaller crops."""
@@ -187,11 +188,11 @@ def _joined(items: Sequence[Batch]) -> Batch:
 
 def _fitted(batch: Batch, fit: str, side: int, rng: np.random.Generator | None) -> Batch:
     """Bring a batch of one to the training size; images smaller than a crop are continued by reflection."""
-    if fit == "resize":
+    if fit != CROP:
         size = (side, side)
         return Batch(
-            F.interpolate(batch.original, size, mode="bilinear", align_corners=False),
-            F.interpolate(batch.attacked, size, mode="bilinear", align_corners=False),
+            resize(batch.original, size, antialias=fit == ANTIALIASED),
+            resize(batch.attacked, size, antialias=fit == ANTIALIASED),
             F.interpolate(batch.mask, size, mode="nearest"),
         )
     height, width = batch.original.shape[-2:]

@@ -13,7 +13,8 @@ RECIPES = (PAPER, FIND_WRITE)
 LOSSES = ("pwr", "ffa", "mgr", "ffa+mgr")
 DEPTHS = ("shallow", "middle", "topmost")
 MASKS = ("predicted", "gt")
-FITS = ("crop", "resize")
+CROP, RESIZE, ANTIALIASED = "crop", "resize", "resize-antialiased"
+FITS = (CROP, RESIZE, ANTIALIASED)
 DICES = ("squares", "plain")
 AUGMENTS = ("flip", "perturb")
 SCHEDULES = ("plateau", "cosine")
@@ -43,7 +44,8 @@ class Settings:
         mgr_mask: what MgR wants: the localizer's mask of the original (``predicted``), or the ground truth (``gt``).
         dice: denominator of MgR's dice loss: the sum of ``squares``, as Eq. 15 prints it, or of the ``plain`` values.
         ffa_mask: weight of the attacked image's mask loss beside FFA; 0 is the paper's.
-        fit: how images come to ``side`` x ``side`` pixels: a random ``crop``, or ``resize`` (bilinear).
+        fit: what the module sees, in training and in use: a ``crop`` at the image's own size (in use the whole image), or
+            the image resized to ``side`` x ``side`` as its localizer resizes, ``resize`` (bilinear) or ``resize-antialiased``.
         mgr_side: another side for MgR, whose masks need more of an image than features do; None for the same.
         first_side: of ``find-write``: side of the crops in the first three quarters of the finder's training; None
             for ``side``. Smaller crops are cheaper, and whole pictures come last.
@@ -118,7 +120,7 @@ PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.9, 10
 _PAPER: Mapping[str, Mapping[str, Any]] = {
     "ifosn": {"fit": "crop", "side": 256, "epochs": (1000, 20), "batch": 16},
     "mvss": {"fit": "resize", "side": 512, "epochs": (200, 30), "batch": 8},
-    "hdfnet": {"fit": "resize", "side": 256, "epochs": (200, 10), "batch": 16},
+    "hdfnet": {"fit": "resize-antialiased", "side": 256, "epochs": (200, 10), "batch": 16},
     "code": {"fit": "resize", "side": 512, "epochs": (200, 30), "batch": 8},
 }
 """Table II; batch sizes are ours, the paper gives none."""
@@ -198,6 +200,12 @@ def changed(base: Settings, given: Mapping[str, Any]) -> Settings:
     unknown = [one for one in settings.augment if one not in AUGMENTS]
     if unknown:
         raise UsageError(f"augment must be among {', '.join(AUGMENTS)}; found '{unknown[0]}'")
+    if settings.mgr_side is not None and settings.fit != CROP:
+        raise UsageError(
+            "--mgr-side goes with --crop: resized images have the localizer's size in both stages; leave it out"
+        )
+    if settings.fit != CROP:
+        settings = _replaced(settings, {"first_side": None})  # a resized image has the localizer's size
     wrong = [name for name, fine in _limits(settings).items() if not fine]
     if wrong:
         raise UsageError(f"{wrong[0]} cannot be {getattr(settings, wrong[0])}")

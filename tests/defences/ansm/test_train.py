@@ -301,7 +301,7 @@ def test_layers_are_at_most_five_and_evenly_spaced():
 
 def test_the_presets_are_those_of_table_ii():
     table = {"ifosn": ("crop", 256, 1000, 20), "mvss": ("resize", 512, 200, 30)}
-    table |= {"hdfnet": ("resize", 256, 200, 10), "code": ("resize", 512, 200, 30)}
+    table |= {"hdfnet": ("resize-antialiased", 256, 200, 10), "code": ("resize", 512, 200, 30)}
     for name, row in table.items():
         settings = preset("paper", name)
         assert (settings.fit, settings.side, *settings.epochs) == row
