@@ -18,7 +18,7 @@ from afbench.defences.ansm.settings import changed, preset
 from afbench.defences.hardening.settings import Schedule
 from afbench.defences.purifier import Resize, require_owner
 from afbench.engine import localize
-from afbench.localizers.published import PublishedLocalizer, Recipe, as_is, call, sigmoid
+from afbench.localizers.published import PublishedLocalizer, NetworkRecipe, as_is, call, sigmoid
 from afbench.workflows.adaptive import DefendedLocalizer
 from afbench.workflows.train import sized_for
 
@@ -30,7 +30,7 @@ def resizing(antialias: bool, side: int | None = SIDE) -> PublishedLocalizer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = nn.Conv2d(3, 1, 5, padding=2).requires_grad_(False)
-    recipe = Recipe(lambda: network, call, as_is, sigmoid, side, thirds={}, antialias=antialias)
+    recipe = NetworkRecipe(lambda: network, call, as_is, sigmoid, side, thirds={}, antialias=antialias)
     return PublishedLocalizer("tiny", recipe, network, "0" * 64, False, "official")
 
 
