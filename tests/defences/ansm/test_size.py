@@ -18,7 +18,7 @@ from afbench.defences.ansm.settings import changed, preset
 from afbench.defences.hardening.settings import Schedule
 from afbench.defences.purifier import Resize, require_owner
 from afbench.engine import localize
-from afbench.localizers.published import PublishedLocalizer, NetworkRecipe, as_is, call, sigmoid
+from afbench.localizers.published import NetworkRecipe, PublishedLocalizer, as_is, call, sigmoid
 from afbench.workflows.adaptive import DefendedLocalizer
 from afbench.workflows.train import sized_for
 
