@@ -46,7 +46,7 @@ _COMMANDS = {
 
 
 class _LazyGroup(NamingGroup):
-    """Imports a command when it is named, so that help and completion answer at once."""
+    """Import a command only when it is called, so that help and completion answer at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -87,22 +87,22 @@ def cli(debug: bool) -> None:
 
 
 def main() -> None:
-    """Run the command line; what a user can mend is one line on stderr and an exit code."""
+    """Run the command line; report what a user can mend as one line on stderr and an exit code."""
     catch_signals()
     try:
         keep_freed_memory()
         share_cores()
         result: Any = cli(prog_name="afbench", standalone_mode=False)
         code = result if isinstance(result, int) else 0
-        if code == 1:  # what is bad may be what the signal broke
+        if code == 1:  # the signal may have broken what was checked
             raise_if_stopped()
     except (click.exceptions.Abort, KeyboardInterrupt) as error:
         end_at_once()
-        # click turns the one into the other, and keeps it as the cause
+        # click turns an interrupt into Abort and keeps the interrupt as its cause
         _say_stopped(error.__cause__ if isinstance(error, click.exceptions.Abort) else error)
     except Exception as error:
         end_at_once()
-        if was_stopped():  # a library, or a child that the same signal hit, made this of it
+        if was_stopped():  # a library, or a child process that got the signal, may turn it into another error
             _say_stopped(None)
         _explain(error)
     end_at_once()
@@ -115,7 +115,7 @@ def _say_stopped(cause: BaseException | None) -> NoReturn:
 
 
 def _explain(problem: Exception) -> NoReturn:
-    """End with the one line that says what went wrong."""
+    """Print the error as one line and exit with its code."""
     try:
         raise problem
     except AfbenchError as error:
@@ -132,7 +132,7 @@ def _explain(problem: Exception) -> NoReturn:
         _fail("out of memory; lower --batch-size or --shard-size", 1)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or ''}{user_location(error)}", 1)
-    except Exception as error:  # of a user's own code, of a library, or a fault of ours
+    except Exception as error:  # from a user's own code, from a library, or a bug of afbench
         _fail(f"{crash_line(error)}; `afbench --debug COMMAND ...` shows the traceback", 1)
 
 

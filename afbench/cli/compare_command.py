@@ -27,5 +27,5 @@ def command(first: Path, second: Path, as_json: bool, wide: bool) -> None:
     from afbench.scoring.stored_scores import read_score
 
     scores = read_score(first), read_score(second)
-    found = comparison_json(*scores, compare(*scores))
-    echo(json.dumps(found, indent=2) if as_json else differences_table(found, table_width(wide)))
+    comparison = comparison_json(*scores, compare(*scores))
+    echo(json.dumps(comparison, indent=2) if as_json else differences_table(comparison, table_width(wide)))

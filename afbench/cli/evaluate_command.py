@@ -127,18 +127,18 @@ def command(
     if samples:  # a wrong name ends the command before any work
         choose_samples(evaluations.opened[0].benchmark, (), names=samples)
     records, gates, warnings = [], [], evaluations.notes
-    for opened in evaluations.opened:
+    for evaluation in evaluations.opened:
         with ExitStack() as stack:
-            bar = deferred_bar(stack, f"evaluate {opened.name}", "img")
-            found = evaluate(opened, start=bar.start, advance=bar.advance)
-        records += evaluation_records(found)
-        warnings += weak_images(found.sides[0].per_image)
-        checked = gates_of_benchmark(found)
+            bar = deferred_bar(stack, f"evaluate {evaluation.name}", "img")
+            result = evaluate(evaluation, start=bar.start, advance=bar.advance)
+        records += evaluation_records(result)
+        warnings += weak_images(result.sides[0].per_image)
+        gate_checks = gates_of_benchmark(result)
         if sweep:
             with ExitStack() as stack:
                 bar = deferred_bar(stack, "gates", "grad")
-                checked += sweep_gates(opened, start=bar.start, advance=bar.advance)
-        gates += [files.gate_json(gate, opened.name) for gate in checked]
+                gate_checks += sweep_gates(evaluation, start=bar.start, advance=bar.advance)
+        gates += [files.gate_json(gate, evaluation.name) for gate in gate_checks]
     if out is not None:
         files.write_evaluation(out, records, gates, warnings)
     if picture is not None:

@@ -49,7 +49,7 @@ def command(
 
     with ExitStack() as stack:
         bar = deferred_bar(stack, "export", "img")
-        done = export(
+        exported = export(
             folder,
             out,
             to,
@@ -58,22 +58,22 @@ def command(
             start=bar.start,
             advance=bar.advance,
         )
-    for source, word in done.restricted.items():
-        held = "its originals are left out" if source in done.withheld else f"{out} holds its pixels"
-        echo(f"{source}: redistribution is {word}; {held}", err=True)
+    for source, word in exported.restricted.items():
+        pixels = "its originals are left out" if source in exported.withheld else f"{out} holds its pixels"
+        echo(f"{source}: redistribution is {word}; {pixels}", err=True)
     if as_json:
-        told = {
-            "folder": str(done.folder),
-            "configs": list(done.configs),
-            "images": done.images,
-            "files": done.files,
-            "bytes": done.bytes,
-            "written": done.written,
-            "restricted": dict(done.restricted),
-            "withheld": list(done.withheld),
+        summary = {
+            "folder": str(exported.folder),
+            "configs": list(exported.configs),
+            "images": exported.images,
+            "files": exported.files,
+            "bytes": exported.bytes,
+            "written": exported.written,
+            "restricted": dict(exported.restricted),
+            "withheld": list(exported.withheld),
         }
-        echo(json.dumps(told, indent=2))
+        echo(json.dumps(summary, indent=2))
         return
     echo(
-        f"{done.images} images of {len(done.configs)} configs in {out}: {done.files} files, {done.bytes} bytes"
+        f"{exported.images} images of {len(exported.configs)} configs in {out}: {exported.files} files, {exported.bytes} bytes"
     )

@@ -190,9 +190,9 @@ def command(
         compiled,
         ignore_disk,
     )
-    # what is wrong is said before torch is imported, which takes seconds
-    crew = read_crew(executor, workers, devices, executor_params)
-    part = read_part(shard_index, num_shards, crew, options)
+    # report mistakes before torch is imported, which takes seconds
+    executor_spec = read_crew(executor, workers, devices, executor_params)
+    part = read_part(shard_index, num_shards, executor_spec, options)
     check_request(plan, folder, options)
     from afbench.storage.folder import is_pattern
     from afbench.workflows.scale_out import generate_as
@@ -203,7 +203,7 @@ def command(
             echo(f"afbench: warning: {line}", err=True)
 
         hooks = Hooks(*deferred_bar(stack, plan.name, "grad"), counted_bar(stack, "index", "image"), warn)
-        outcome = generate_as(crew or part, plan, folder, options, hooks)
+        outcome = generate_as(executor_spec or part, plan, folder, options, hooks)
     for source, terms in outcome.restricted.items():
         echo(
             f"{source}: {terms}. {folder} holds its pixels, also in the attacked images: keep it to yourself",
@@ -218,7 +218,7 @@ def command(
             err=True,
         )
     if as_json:
-        told = {
+        summary = {
             "folder": str(outcome.folder),
             "configs": list(outcome.configs),
             "shards_written": outcome.shards_written,
@@ -229,7 +229,7 @@ def command(
             "warnings": list(outcome.warnings),
             "shorter": list(outcome.shorter),
         }
-        echo(json.dumps(told, indent=2))
+        echo(json.dumps(summary, indent=2))
         return
     echo(
         f"{len(outcome.configs)} configs in {folder} ({outcome.shards_written} shards written, {outcome.gradients} gradients)"

@@ -1,4 +1,4 @@
-"""What a mistyped command or an option of another tool may have meant."""
+"""Suggest what a mistyped command or an option of another tool may mean."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _OPTIONS = {
     "--device": ("--gpu", "--cuda", "--gpus"),
     "--quiet": ("--silent", "--no-progress"),
 }
-"""Our options, by which those of other tools mean the same."""
+"""Options of afbench, with those of other tools that mean the same."""
 _EXAMPLES = {"--phi": "--phi 3/255", "--param": "--param alpha=1/255", "--device": "--device cuda"}
 
 
 class NamingGroup(click.Group):
-    """Says which command a mistyped one may have meant."""
+    """A group that suggests which command a mistyped one may mean."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
-            meant = did_you_mean("command", name, self.list_commands(ctx)).strip()
-            more = meant or f"`{ctx.command_path} --help` lists what there is"
-            raise click.UsageError(f"No such command '{name}'; {more}", ctx)
+            suggestion = did_you_mean("command", name, self.list_commands(ctx)).strip()
+            advice = suggestion or f"`{ctx.command_path} --help` lists what there is"
+            raise click.UsageError(f"No such command '{name}'; {advice}", ctx)
         return super().resolve_command(ctx, args)
 
 
 def with_hint(error: click.ClickException) -> str:
-    """The message of an error, and for an option of another tool what to write here."""
+    """Return the message of an error; for an option of another tool, name the option of afbench."""
     if not isinstance(error, click.NoSuchOption) or error.ctx is None:
         return error.format_message()
-    taken = {name for option in error.ctx.command.params for name in option.opts}
-    for ours, others in _OPTIONS.items():
-        if error.option_name in others and ours in taken:
-            example = f", e.g. {_EXAMPLES[ours]}" if ours in _EXAMPLES else ""
-            return f"No such option '{error.option_name}'; use {ours}{example}"
+    known_options = {name for option in error.ctx.command.params for name in option.opts}
+    for option_name, foreign_names in _OPTIONS.items():
+        if error.option_name in foreign_names and option_name in known_options:
+            example = f", e.g. {_EXAMPLES[option_name]}" if option_name in _EXAMPLES else ""
+            return f"No such option '{error.option_name}'; use {option_name}{example}"
     return error.format_message()

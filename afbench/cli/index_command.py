@@ -106,11 +106,11 @@ def command(
     if out is not None:
         commit_bytes(out, text.encode())
     echo(text if as_json else _table(index), nl=not as_json)
-    _judge(index, expect_count)
+    _check_index(index, expect_count)
 
 
 def _indexed_source(text: str) -> str:
-    """The canonical name of a source that is read from a root.
+    """Return the canonical name of a source that is read from a root.
 
     Raises:
         UsageError: for another one.
@@ -137,42 +137,46 @@ def _table(index: Index) -> str:
     ]
     width = max(map(len, summary.excluded), default=0)
     for reason, number in summary.excluded.items():
-        ids = [one.id for one in index.samples if one.reason == reason]
-        advised = next((one for one in index.samples if one.reason == reason and " --" in one.detail), None)
-        more = ", ..." if len(ids) > FIRST_IDS else ""
-        lines.append(f"  {reason:<{width}}  {number:>5}  {', '.join(ids[:FIRST_IDS])}{more}")
+        ids = [sample.id for sample in index.samples if sample.reason == reason]
+        advised = next(
+            (sample for sample in index.samples if sample.reason == reason and " --" in sample.detail), None
+        )
+        ellipsis = ", ..." if len(ids) > FIRST_IDS else ""
+        lines.append(f"  {reason:<{width}}  {number:>5}  {', '.join(ids[:FIRST_IDS])}{ellipsis}")
         lines += [f"    {advised.id}: {advised.detail}"] if advised else []
     if shares := summary.mask_shares:
         lines.append(
             f"masks     {shares['min']:.1%} to {shares['max']:.1%} forged, median {shares['median']:.1%}; "
             f"{shares['above_50']} above 50 %, {shares['above_95']} above 95 %"
         )
-    # what a plan pins, whether or not authentic images are asked for
+    # a plan pins this hash, whether or not authentic images are asked for
     return "\n".join([*lines, f"sha256    {index.without_authentic().sha256}"])
 
 
-def _why(index: Index) -> str:
-    """The first exclusion of each reason, in full: what to do stands there."""
-    first = {one.reason: one for one in reversed(index.samples) if not one.included}
-    return "; ".join(f"{one.id}: {reason}, {one.detail}" for reason, one in sorted(first.items())[:FIRST_IDS])
+def _first_exclusions(index: Index) -> str:
+    """Describe the first exclusion of each reason in full, since its detail says what to do."""
+    first = {sample.reason: sample for sample in reversed(index.samples) if not sample.included}
+    return "; ".join(
+        f"{sample.id}: {reason}, {sample.detail}" for reason, sample in sorted(first.items())[:FIRST_IDS]
+    )
 
 
-def _judge(index: Index, expect_count: int | None) -> None:
-    """Warn of what looks wrong; fail where nothing can be used, or the copy is not what the user counts on."""
+def _check_index(index: Index, expect_count: int | None) -> None:
+    """Warn of what looks wrong; fail if no sample can be used, or if the count is not the expected one."""
     from afbench.sources.notes import index_notes
 
     summary, manifest = index.summary, resource_json("sources").get(index.source, {})
     for note in index_notes(index):
         echo(f"afbench: warning: {note}", err=True)
     if summary.expected is not None and summary.paired != summary.expected:
-        used = manifest.get("count_in_paper", summary.paired)
-        paper = "" if used == summary.paired else f" (the ANSM paper used {used})"
+        paper_count = manifest.get("count_in_paper", summary.paired)
+        paper = "" if paper_count == summary.paired else f" (the ANSM paper used {paper_count})"
         echo(
             f"afbench: warning: {summary.paired} forged images with masks were found, the published release of "
             f"{index.source} has {summary.expected}{paper}",
             err=True,
         )
-    authentic = sum(one.label == "authentic" for one in index.samples)
+    authentic = sum(sample.label == "authentic" for sample in index.samples)
     if index.options.authentic and authentic != manifest.get("count_authentic", authentic):
         echo(
             f"afbench: warning: {authentic} authentic images were found, the published release of "
@@ -180,7 +184,7 @@ def _judge(index: Index, expect_count: int | None) -> None:
             err=True,
         )
     if not summary.included and not summary.authentic:
-        raise AfbenchError(f"{index.source}: not one sample can be used ({_why(index)})")
+        raise AfbenchError(f"{index.source}: not one sample can be used ({_first_exclusions(index)})")
     if expect_count is not None and summary.included != expect_count:
         raise AfbenchError(
             f"{index.source}: {summary.included} forged samples are included, expected {expect_count} (--expect-count)"

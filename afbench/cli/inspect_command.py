@@ -25,8 +25,8 @@ def command(folder: Path, config: str | None, sample: str | None, as_json: bool)
     """Say what a benchmark holds, how a config was made, or where one row comes from."""
     from afbench.storage.contents import inspect
 
-    found = inspect(folder, config=config, sample_id=sample)
+    contents = inspect(folder, config=config, sample_id=sample)
     if as_json:
-        echo(json.dumps(found, indent=2))
+        echo(json.dumps(contents, indent=2))
     else:
-        echo(yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=80).rstrip())
+        echo(yaml.safe_dump(contents, sort_keys=False, allow_unicode=True, width=80).rstrip())

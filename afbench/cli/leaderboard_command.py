@@ -29,8 +29,8 @@ def command(scores: tuple[Path, ...], out: Path, as_json: bool) -> None:
     from afbench.workflows.board import publish_leaderboard
 
     with progress_bar("read", "score") as bar:
-        made = publish_leaderboard(scores, out, advance=advancing(bar))
+        site = publish_leaderboard(scores, out, advance=advancing(bar))
     if as_json:
-        echo(json.dumps({"site": str(out / "index.html"), **made._asdict()}, indent=2))
+        echo(json.dumps({"site": str(out / "index.html"), **site._asdict()}, indent=2))
         return
-    echo(f"submissions {made.submissions}, ranked {made.ranked}, boards {made.boards}: {out / 'index.html'}")
+    echo(f"submissions {site.submissions}, ranked {site.ranked}, boards {site.boards}: {out / 'index.html'}")

@@ -34,10 +34,10 @@ _BUILT_IN = {
 def command(what: str, as_json: bool, wide: bool) -> None:
     """Print the attacks, localizers, sources, defences and plans this version knows."""
     published = resource_json("sources")
-    found = {
+    listings = {
         "attacks": {
-            one.asked_as or name: f"{one.summary} (by {one.sweeps}; {one.source})"
-            for name, one in ATTACKS.items()
+            attack.asked_as or name: f"{attack.summary} (by {attack.sweeps}; {attack.source})"
+            for name, attack in ATTACKS.items()
         },
         "localizers": list_localizers(),
         "sources": {
@@ -50,11 +50,11 @@ def command(what: str, as_json: bool, wide: bool) -> None:
         "defences": list_defences(),
         "plans": list_plans(),
     }
-    chosen = found if what == "all" else {what: found[what]}
+    selected = listings if what == "all" else {what: listings[what]}
     if as_json:
-        echo(json.dumps(chosen, indent=2))
+        echo(json.dumps(selected, indent=2))
         return
-    for title, entries in chosen.items():
+    for title, entries in selected.items():
         echo(f"{title}:")
         width = max(map(len, entries), default=0)
         for name, summary in entries.items():

@@ -1,4 +1,4 @@
-"""Names on the command line: converted to their canonical form, and completed by the shell. Needs no torch."""
+"""Types of names on the command line: converted to canonical form and completed by the shell. Need no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from afbench.resources import resource_json
 
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
-    """A name, read by ``convert`` where its canonical form is wanted at once; ``complete`` lists those there are."""
+    """A name; ``convert`` returns its canonical form, ``complete`` lists the known names."""
 
     def __init__(
         self,
@@ -43,8 +43,8 @@ class _Name(click.ParamType):  # type: ignore[type-arg]
 
 
 def _configs(context: click.Context) -> list[str]:
-    """The configs of the folder that stands on the command line, by the names of its manifests."""
-    # of a line that is not finished click keeps what is no option apart
+    """List the configs of the folder on the command line, by the names of its manifests."""
+    # click keeps the arguments of an unfinished line in context.args
     folders = (context.params.get("folder"), context.params.get("data"), *context.args)
     return sorted(path.stem for folder in folders if folder for path in Path(folder).glob("manifests/*.json"))
 

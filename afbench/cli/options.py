@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they become a plan."""
+"""Define the options that several commands share, and turn them into a plan."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ _PARAM = re.compile(r"([A-Za-z_]+)=(\S+)")
 
 
 def plan_options(function: F) -> F:
-    """Add the options that say what is to be made."""
+    """Add the options that describe which images to make."""
     for option in reversed(_PLAN_OPTIONS):
         function = option(function)
     return function
@@ -133,7 +133,7 @@ def build_plan(
     seed: int | None,
     large_phi: bool,
 ) -> RunPlan:
-    """Turn options into a plan; says aloud when the demo source stands in.
+    """Turn options into a plan; print a line if the demo source is used by default.
 
     Raises:
         UsageError: for anything unknown, out of range or contradictory.
@@ -160,15 +160,15 @@ def build_plan(
         raise UsageError(
             "give --localizer and --attack, or --plan; for example: afbench generate --localizer reference --attack fgsm"
         )
-    specs = tuple(parse_source(text) for text in sources or _sources_at_hand())
+    specs = tuple(parse_source(text) for text in sources or _default_sources())
     settings = _settings(attacks, phi, steps, _parse_params(params), large_phi)
     names = re.sub(r"[^A-Za-z0-9._-]", "_", "-".join([*localizers, *(source.name for source in specs)]))
     plan = RunPlan(names, (Block(tuple(localizers), specs, settings),), seed or 0, limit)
     return _checked(read_sources(plan, read, terms))
 
 
-def _sources_at_hand() -> tuple[str, ...]:
-    """What ``AFBENCH_DATA`` holds, else the embedded demo; said aloud, since nobody asked for it by name.
+def _default_sources() -> tuple[str, ...]:
+    """Return the sources of ``AFBENCH_DATA``, else the embedded demo; print which, since the user did not name them.
 
     Raises:
         UsageError: if ``AFBENCH_DATA`` is set and holds nothing.
@@ -176,14 +176,14 @@ def _sources_at_hand() -> tuple[str, ...]:
     from afbench.sources import DATA_VARIABLE, find_sources
     from afbench.sources.layouts import LAYOUTS
 
-    found = tuple(find_sources())
-    if found:
-        echo(f"no --source given: using {', '.join(found)} of AFBENCH_DATA", err=True)
-        return found
-    if where := os.environ.get(DATA_VARIABLE):
+    source_names = tuple(find_sources())
+    if source_names:
+        echo(f"no --source given: using {', '.join(source_names)} of AFBENCH_DATA", err=True)
+        return source_names
+    if data_folder := os.environ.get(DATA_VARIABLE):
         names = ", ".join(name for name in LAYOUTS if name not in ("folder", "list"))
         raise UsageError(
-            f"no --source given, and {DATA_VARIABLE} is '{where}', which has no folder of a known source ({names}); "
+            f"no --source given, and {DATA_VARIABLE} is '{data_folder}', which has no folder of a known source ({names}); "
             "give --source, for example --source demo"
         )
     echo("no --source given: using the embedded demo forgeries", err=True)
@@ -201,40 +201,44 @@ def _settings(
     texts: Sequence[str], phi: Sequence[str], steps: Sequence[str], params: dict[str, str], large_phi: bool
 ) -> tuple[Any, ...]:
     attacks = [parse_attack(text) for text in texts]
-    told = ", ".join(texts)
+    attack_names = ", ".join(texts)
     sweeps = {ATTACKS[name].sweeps for name, _ in attacks}
     if phi and "phi" not in sweeps:
-        raise UsageError(f"none of the attacks {told} takes --phi; cw takes --steps")
+        raise UsageError(f"none of the attacks {attack_names} takes --phi; cw takes --steps")
     if steps and "steps" not in sweeps:
-        raise UsageError(f"none of the attacks {told} takes --steps; their iterations are --param steps=N")
+        raise UsageError(
+            f"none of the attacks {attack_names} takes --steps; their iterations are --param steps=N"
+        )
     for key in params:
         if not any(key in ATTACKS[name].parameters for name, _ in attacks):
-            known = (
-                ", ".join(sorted({own for name, _ in attacks for own in ATTACKS[name].parameters})) or "none"
+            parameter_names = (
+                ", ".join(sorted({key for name, _ in attacks for key in ATTACKS[name].parameters})) or "none"
             )
-            raise UsageError(f"none of the attacks {told} has a parameter '{key}'; their parameters: {known}")
-    found = []
-    for name, given in attacks:
-        own = {key: value for key, value in params.items() if key in ATTACKS[name].parameters}
+            raise UsageError(
+                f"none of the attacks {attack_names} has a parameter '{key}'; their parameters: {parameter_names}"
+            )
+    settings = []
+    for name, attack_params in attacks:
+        own_params = {key: value for key, value in params.items() if key in ATTACKS[name].parameters}
         swept = {"phi": phi} if ATTACKS[name].sweeps == "phi" else {"steps": steps}
-        found += expand_attack(name, params=own | given, large_phi=large_phi, **swept)  # type: ignore[arg-type]
-    return tuple(found)
+        settings += expand_attack(name, params=own_params | attack_params, large_phi=large_phi, **swept)  # type: ignore[arg-type]
+    return tuple(settings)
 
 
 def _parse_params(texts: Sequence[str]) -> dict[str, str]:
-    found = {}
+    params = {}
     for text in texts:
         match = _PARAM.fullmatch(text)
         if not match:
             raise UsageError(f"--param must be name=value, e.g. neighbours=4; found '{text}'")
-        found[match[1]] = match[2]
-    return found
+        params[match[1]] = match[2]
+    return params
 
 
-def _with_roots(plan: RunPlan, given: Sequence[SourceSpec]) -> RunPlan:
+def _with_roots(plan: RunPlan, specs: Sequence[SourceSpec]) -> RunPlan:
     """Put the roots of --source NAME:ROOT into the plan's sources of the same name."""
-    roots = {source.name: source for source in given}
-    if len(roots) < len(given):
+    roots = {source.name: source for source in specs}
+    if len(roots) < len(specs):
         raise UsageError("--source gives the root of one of the plan's sources twice")
     names = {source.name for block in plan.blocks for source in block.sources}
     for name in roots:
@@ -244,18 +248,18 @@ def _with_roots(plan: RunPlan, given: Sequence[SourceSpec]) -> RunPlan:
             )
 
     def rooted(source: SourceSpec) -> SourceSpec:
-        given = roots.get(source.name)
-        if given is None:
+        spec = roots.get(source.name)
+        if spec is None:
             return source
-        if given.read_as != source.read_as:
+        if spec.read_as != source.read_as:
             raise UsageError(
-                f"plan '{plan.name}' reads source '{source.name}' as {source.read_as}; found {given.read_as}"
+                f"plan '{plan.name}' reads source '{source.name}' as {source.read_as}; found {spec.read_as}"
             )
-        return replace(source, root=given.root)
+        return replace(source, root=spec.root)
 
     return map_sources(plan, rooted)
 
 
 def default_out(plan: RunPlan) -> Path:
-    """``afbench-out/<plan, or localizer-source>``."""
+    """Return the default folder: ``afbench-out/<plan, or localizer-source>``."""
     return Path("afbench-out") / plan.name

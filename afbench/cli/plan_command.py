@@ -66,15 +66,15 @@ def echo_plan(
     device: str = "cpu",
 ) -> None:
     """Print a plan's figures; touches nothing but the listings of roots."""
-    seen = look_ahead(plan, out or default_out(plan), speeds=speeds, device=device)
+    forecast = look_ahead(plan, out or default_out(plan), speeds=speeds, device=device)
     if json_wanted:
-        echo(json.dumps(as_json(plan, seen), indent=2))
+        echo(json.dumps(as_json(plan, forecast), indent=2))
         return
     echo(
         f"plan {plan.name}, seed {plan.seed}"
         + (f", first {plan.limit} samples of each source" if plan.limit else "")
     )
-    for block in seen.blocks:
+    for block in forecast.blocks:
         sources = ", ".join(
             f"{name} ({count if count is not None else '?'} expected)"
             for name, count in block.sources.items()
@@ -89,10 +89,10 @@ def echo_plan(
             "disk": _size(block.disk_bytes),
         }
         _echo_figures(figures.items())
-    _echo_figures(_totals(seen, device))
-    if seen.missing_bytes > seen.free_bytes:
+    _echo_figures(_totals(forecast, device))
+    if forecast.missing_bytes > forecast.free_bytes:
         echo(
-            f"warning: {_size(seen.missing_bytes)} are missing and {_size(seen.free_bytes)} are free; "
+            f"warning: {_size(forecast.missing_bytes)} are missing and {_size(forecast.free_bytes)} are free; "
             "`afbench generate` refuses what does not fit: free some, or give another --out, --limit or fewer attacks",
             err=True,
         )
@@ -117,52 +117,58 @@ def _calibrated(plan: RunPlan, out: Path, device: str, precision: str) -> dict[s
     )
 
 
-def _totals(seen: Outlook, device: str) -> list[tuple[str, str]]:
+def _totals(forecast: Outlook, device: str) -> list[tuple[str, str]]:
     ranges = ", ".join(
         f"{precision} {_hours(low)} to {_hours(high)}" if high >= 1 / 60 else f"{precision} under a minute"
-        for precision, (low, high) in (seen.gpu_hours or {}).items()
+        for precision, (low, high) in (forecast.gpu_hours or {}).items()
     )
     images = sorted(
         {
-            (load.localizer, suggested_batch(localizer_cost(load.localizer), load.pixels, one), one)
-            for load in seen.loads
-            for one in ("cpu", "cuda")
+            (
+                load.localizer,
+                suggested_batch(localizer_cost(load.localizer), load.pixels, device_type),
+                device_type,
+            )
+            for load in forecast.loads
+            for device_type in ("cpu", "cuda")
         }
     )
     batches = "; ".join(
-        f"{one} "
-        + ", ".join(f"{name} {_range([b for n, b, o in images if (n, o) == (name, one)])}" for name in names)
-        for one in ("cpu", "cuda")
-        for names in [dict.fromkeys(load.localizer for load in seen.loads)]
+        f"{device_type} "
+        + ", ".join(
+            f"{name} {_range([b for n, b, o in images if (n, o) == (name, device_type)])}" for name in names
+        )
+        for device_type in ("cpu", "cuda")
+        for names in [dict.fromkeys(load.localizer for load in forecast.loads)]
     )
     rows = [
-        ("arithmetic", _flop(seen.gigaflops)),
+        ("arithmetic", _flop(forecast.gigaflops)),
         (
             "on one H100 or H200",
             f"{ranges} (uncalibrated: at 10 to 50 % of its peak)" if ranges else "unknown",
         ),
-        *([(f"on {device}", f"{_hours(seen.hours)} (calibrated)")] if seen.hours is not None else []),
+        *([(f"on {device}", f"{_hours(forecast.hours)} (calibrated)")] if forecast.hours is not None else []),
         ("images per launch", batches),
         (
             "memory",
-            f"{_size(seen.device_bytes['cuda'])} on a GPU and {_size(seen.host_bytes)} beside it; "
-            f"on a CPU {_size(seen.device_bytes['cpu'] + seen.host_bytes)}",
+            f"{_size(forecast.device_bytes['cuda'])} on a GPU and {_size(forecast.host_bytes)} beside it; "
+            f"on a CPU {_size(forecast.device_bytes['cpu'] + forecast.host_bytes)}",
         ),
-        ("free disk", _size(seen.free_bytes)),
+        ("free disk", _size(forecast.free_bytes)),
         (
             "limited by",
             ", ".join(
-                f"{seen.limited_by[one] or 'unknown'} on a {kind}"
-                for one, kind in (("cpu", "CPU"), ("cuda", "GPU"))
+                f"{forecast.limited_by[device_type] or 'unknown'} on a {kind}"
+                for device_type, kind in (("cpu", "CPU"), ("cuda", "GPU"))
             ),
         ),
     ]
-    if seen.done:
-        left = _number(seen.done.gradients_left)
+    if forecast.done:
+        gradients = _number(forecast.done.gradients_left)
         rows.append(
             (
                 "done",
-                f"{seen.done.configs_done} configs done, {seen.done.configs_left} left ({left} gradients)",
+                f"{forecast.done.configs_done} configs done, {forecast.done.configs_left} left ({gradients} gradients)",
             )
         )
     return rows

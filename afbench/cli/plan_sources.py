@@ -1,4 +1,4 @@
-"""What options say of all sources of a plan, or of one by name."""
+"""Apply options to all sources of a plan, or to one by name."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import replace
 from afbench.core import ReadOptions, UsageError
 from afbench.plan import RunPlan, SourceSpec, with_read_options, with_terms
 
-OWN = ("folder", "list")
+OWN_LAYOUTS = ("folder", "list")
 EMBEDDED = ("demo", "synthetic")
 
 
 def map_sources(plan: RunPlan, change: Callable[[SourceSpec], SourceSpec]) -> RunPlan:
-    """A plan with every source changed."""
+    """Return a plan with every source changed."""
     blocks = tuple(replace(block, sources=tuple(map(change, block.sources))) for block in plan.blocks)
     return replace(plan, blocks=blocks)
 
 
 def read_sources(plan: RunPlan, read: ReadOptions, terms: Sequence[str]) -> RunPlan:
-    """A plan whose sources are read as the options say, but for those that come with afbench; and their terms.
+    """Return a plan whose sources have the given terms and are read as the options say, except those that come with afbench.
 
     Raises:
         UsageError: if there is no source that an option could mean.
@@ -40,20 +40,20 @@ def _sources(plan: RunPlan) -> list[SourceSpec]:
 
 def _terms_by_name(specs: Sequence[SourceSpec], terms: Sequence[str]) -> dict[str, str]:
     names = {spec.name for spec in specs}
-    own = sorted({spec.name for spec in specs if spec.read_as in OWN})
-    found: dict[str, str] = {}
+    own_names = sorted({spec.name for spec in specs if spec.read_as in OWN_LAYOUTS})
+    terms_by_name: dict[str, str] = {}
     for text in terms:
-        before, equals, after = text.partition("=")
-        name, line = (before, after) if equals and before in names else ("", text)
-        if not name and len(own) != 1:
-            known = (
-                f"which of {', '.join(own)} it is about: --terms {own[0]}=TEXT"
-                if own
+        prefix, equals, suffix = text.partition("=")
+        name, line = (prefix, suffix) if equals and prefix in names else ("", text)
+        if not name and len(own_names) != 1:
+            expected = (
+                f"which of {', '.join(own_names)} it is about: --terms {own_names[0]}=TEXT"
+                if own_names
                 else "a folder or list of yours"
             )
-            raise UsageError(f"--terms '{text[:80]}' must say {known}")
+            raise UsageError(f"--terms '{text[:80]}' must say {expected}")
         if not line.strip():
             raise UsageError(f"--terms '{text[:80]}' says nothing")
-        if found.setdefault(name or own[0], line) != line:
-            raise UsageError(f"--terms is given twice for source '{name or own[0]}'")
-    return found
+        if terms_by_name.setdefault(name or own_names[0], line) != line:
+            raise UsageError(f"--terms is given twice for source '{name or own_names[0]}'")
+    return terms_by_name

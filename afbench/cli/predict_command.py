@@ -104,8 +104,8 @@ def command(
             advance=bar.advance,
         )
     if as_json:
-        told = {"folder": str(out), "images": predicted.images, "added": list(predicted.added)}
-        echo(json.dumps(told, indent=2))
+        summary = {"folder": str(out), "images": predicted.images, "added": list(predicted.added)}
+        echo(json.dumps(summary, indent=2))
         return
     if predicted.added:
         echo(f"{data} has grown since: {len(predicted.added)} added ({named(predicted.added)})")

@@ -76,5 +76,5 @@ def command(
     )
     target.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(target, "PNG")
-    made = {"picture": str(target), "width": sheet.width, "height": sheet.height}
-    echo(json.dumps(made, indent=2) if as_json else str(target))
+    summary = {"picture": str(target), "width": sheet.width, "height": sheet.height}
+    echo(json.dumps(summary, indent=2) if as_json else str(target))

@@ -1,4 +1,4 @@
-"""One progress bar for every command: stderr, with an ETA, sparse where nobody watches."""
+"""Show progress the same way in every command: on stderr, with an ETA, rarely redrawn in logs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUIET = f"{__name__}.quiet"
 
 
 def quiet_option(command: F) -> F:
-    """Add ``--quiet``, which every command that shows progress takes, as does ``afbench`` before the command's name."""
+    """Add ``--quiet``: every command that shows progress takes it, and ``afbench`` itself before the command's name."""
     return click.option(
         "--quiet",
         is_flag=True,
@@ -34,15 +34,15 @@ def _remember_quiet(context: click.Context, parameter: click.Parameter, quiet: b
 
 
 def is_quiet() -> bool:
-    """Whether the command that runs was asked for no progress."""
+    """Return whether the running command was asked to show no progress."""
     context = click.get_current_context(silent=True)
     return bool(context and context.meta.get(_QUIET))
 
 
 def progress_bar(description: str, unit: str, total: int | None = None, *, quiet: bool | None = None) -> Any:
-    """A bar on stderr; redrawn every half second on a terminal, every 30 s in a log.
+    """Return a bar on stderr, redrawn every half second on a terminal and every 30 s in a log.
 
-    No result may be read from it: with ``--quiet`` or TQDM_DISABLE it counts nothing.
+    Read no result from it: with ``--quiet`` or TQDM_DISABLE it counts nothing.
     """
     watched = sys.stderr.isatty()
     # tqdm reads TQDM_DISABLE itself, unless it is given a value
@@ -58,23 +58,23 @@ def progress_bar(description: str, unit: str, total: int | None = None, *, quiet
 
 
 def advancing(bar: Any) -> Callable[[int], None]:
-    """Move a bar by a number, for callers that want no result."""
+    """Return a function that moves a bar by a number."""
 
     def advance(number: int) -> None:
-        _go_on()
+        _raise_pending_interrupt()
         bar.update(number)
 
     return advance
 
 
-def _go_on() -> None:
-    """Raise here the interrupt that hit a destructor or a library that lost it."""
+def _raise_pending_interrupt() -> None:
+    """Raise an interrupt that a destructor or a library caught and lost."""
     if threading.current_thread() is threading.main_thread():
         raise_if_stopped()
 
 
 class Bar(NamedTuple):
-    """``start(total, done=0)``, ``advance(number)`` and ``say(line)`` of a bar that is shown once the work is known."""
+    """The functions of a bar: ``start(total, done=0)`` once the amount of work is known, ``advance(number)``, ``say(line)``."""
 
     start: Callable[..., None]
     advance: Callable[[int], None]
@@ -82,17 +82,17 @@ class Bar(NamedTuple):
 
 
 def deferred_bar(stack: ExitStack, description: str, unit: str) -> Bar:
-    """A bar from the moment it is started; it is closed with the stack."""
+    """Return a bar that appears when it is started and closes with the stack."""
     bars: list[Any] = []
-    quiet = is_quiet()  # asked here: work may start in a thread that has no click context
+    quiet = is_quiet()  # read it here: work may start in a thread that has no click context
 
     def start(total: int, done: int = 0) -> None:
         bar = stack.enter_context(progress_bar(description, unit, total, quiet=quiet))
-        bar.initial = bar.n = done  # so that the time left is that of what is left
+        bar.initial = bar.n = done  # so that the ETA counts the remaining work only
         bars.append(bar)
 
     def advance(number: int) -> None:
-        _go_on()
+        _raise_pending_interrupt()
         bars[-1].update(number)
 
     def say(line: str) -> None:
@@ -102,19 +102,19 @@ def deferred_bar(stack: ExitStack, description: str, unit: str) -> Bar:
 
 
 def counted_bar(stack: ExitStack, description: str, unit: str) -> Callable[[int, int], None]:
-    """A bar told how many are done, of how many, from the first on; it is closed with the last, and another may follow."""
+    """Return a function of (done, total) that opens a bar at its first call and closes it when all are done; it can be reused."""
     bars: list[Any] = []
-    shown = 0
+    counted = 0
     quiet = is_quiet()
 
     def advance(done: int, total: int) -> None:
-        nonlocal shown
-        _go_on()
+        nonlocal counted
+        _raise_pending_interrupt()
         if not bars:
             bars.append(stack.enter_context(progress_bar(description, unit, total, quiet=quiet)))
-            shown = 0
-        bars[-1].update(done - shown)
-        shown = done
+            counted = 0
+        bars[-1].update(done - counted)
+        counted = done
         if done == total:
             bars.pop().close()
 

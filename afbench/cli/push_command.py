@@ -67,7 +67,7 @@ def command(
         upload = prepare(folder, repo, private=private, residuals=residuals, may_share=may_share, hooks=hooks)
         url = send(upload, hooks=hooks) if yes else None
     if as_json:
-        told = {
+        summary = {
             "folder": str(upload.folder),
             "to": upload.repo,
             "private": upload.private,
@@ -76,7 +76,7 @@ def command(
             "files": dict(upload.files),
             "url": url,
         }
-        echo(json.dumps(told, indent=2))
+        echo(json.dumps(summary, indent=2))
         return
     for path, size in upload.files.items():
         echo(f"{size:>14} {path}")

@@ -1,4 +1,4 @@
-"""The options of every command that reads a user's copy of a source: how its pixels are read."""
+"""Options of every command that reads a user's copy of a source: how its pixels are read."""
 
 from __future__ import annotations
 

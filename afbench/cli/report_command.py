@@ -38,13 +38,13 @@ def command(
     from afbench.report.paper_table import measured_records, paper_latex, paper_table
     from afbench.workflows.paper import beside_the_paper
 
-    found = beside_the_paper(folders)
-    records = found.records if everything else measured_records(found.records)
+    report = beside_the_paper(folders)
+    records = report.records if everything else measured_records(report.records)
     if latex:
-        echo(paper_latex(records, found.notes))
+        echo(paper_latex(records, report.notes))
     elif as_json:
         echo(json.dumps(records, indent=2))
-        for note in found.notes:
+        for note in report.notes:
             echo(note, err=True)
     else:
-        echo(paper_table(records, found.notes, table_width(wide)))
+        echo(paper_table(records, report.notes, table_width(wide)))

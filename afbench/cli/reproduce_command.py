@@ -50,15 +50,15 @@ def command(
     from afbench.workflows.reproduce import reproduce
 
     with progress_bar("reproduce", "grad") as bar:
-        done = reproduce(
+        reproduction = reproduce(
             folder, row, alone=alone, recipe=Recipe(localizer, checkpoint, device), advance=bar.update
         )
     if as_json:
-        echo(json.dumps(asdict(done), indent=2))
-    elif done.identical:
-        echo(f"{row}: identical, {done.of} values (image sha256 {done.image_sha256[:16]})")
+        echo(json.dumps(asdict(reproduction), indent=2))
+    elif reproduction.identical:
+        echo(f"{row}: identical, {reproduction.of} values (image sha256 {reproduction.image_sha256[:16]})")
     else:
         echo(
-            f"{row}: differs by up to {done.levels} levels in {done.values} of {done.of} values ({done.differs})"
+            f"{row}: differs by up to {reproduction.levels} levels in {reproduction.values} of {reproduction.of} values ({reproduction.differs})"
         )
-    return 0 if done.identical else 1
+    return 0 if reproduction.identical else 1

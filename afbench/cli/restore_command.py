@@ -50,24 +50,24 @@ def command(
 
     with ExitStack() as stack:
         bar = deferred_bar(stack, "restore", "img")
-        done = restore(archive, out, roots, splits=splits, start=bar.start, advance=bar.advance)
+        restored = restore(archive, out, roots, splits=splits, start=bar.start, advance=bar.advance)
     if as_json:
-        told = {
-            "folder": str(done.folder),
-            "images": done.images,
-            "shards": done.shards,
-            "identical": done.identical,
-            "missing": [one._asdict() for one in done.missing],
+        summary = {
+            "folder": str(restored.folder),
+            "images": restored.images,
+            "shards": restored.shards,
+            "identical": restored.identical,
+            "missing": [image._asdict() for image in restored.missing],
         }
-        echo(json.dumps(told, indent=2))
+        echo(json.dumps(summary, indent=2))
     else:
-        for one in done.missing[:50]:
-            echo(f"{one.source} {one.sample_id}: {one.reason} ({one.detail})")
-        if len(done.missing) > 50:
-            echo(f"... and {len(done.missing) - 50} more")
-        for reason, count in done.reasons.items():
+        for image in restored.missing[:50]:
+            echo(f"{image.source} {image.sample_id}: {image.reason} ({image.detail})")
+        if len(restored.missing) > 50:
+            echo(f"... and {len(restored.missing) - 50} more")
+        for reason, count in restored.reasons.items():
             echo(f"missing: {count} {reason}")
         echo(
-            f"{done.images} images in {out}; {done.identical} of {done.shards} shards are byte for byte the original's"
+            f"{restored.images} images in {out}; {restored.identical} of {restored.shards} shards are byte for byte the original's"
         )
-    return 3 if done.missing else 0
+    return 3 if restored.missing else 0

@@ -57,7 +57,7 @@ def command(
                 examined = examine(
                     submission, data, partial=partial, board=board, start=bar.start, advance=bar.advance
                 )
-                told, images = examined.as_json(), examined.per_image
+                record, images = examined.as_json(), examined.per_image
             else:
                 scored = score(
                     submission,
@@ -68,7 +68,7 @@ def command(
                     start=bar.start,
                     advance=bar.advance,
                 )
-                told, images = scored.score, scored.per_image
+                record, images = scored.score, scored.per_image
     except InvalidSubmission as invalid:
         echo(json.dumps(invalid.as_json(), indent=2) if as_json else "\n".join(invalid.problems.lines()))
         echo(f"{submission}: invalid", err=True)
@@ -76,9 +76,9 @@ def command(
     for line in weak_images(images):
         echo(f"warning: {line}", err=True)
     if as_json:
-        echo(json.dumps(told, indent=2))
+        echo(json.dumps(record, indent=2))
     elif validate_only:
-        echo(f"{submission}: valid, {told['masks']} masks")
+        echo(f"{submission}: valid, {record['masks']} masks")
     else:
-        echo(score_table(told, table_width(wide)))
+        echo(score_table(record, table_width(wide)))
     return 0

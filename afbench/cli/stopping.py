@@ -1,4 +1,4 @@
-"""What an interrupted command leaves behind, and what it costs: every command says it for itself."""
+"""Tell what an interrupted command leaves behind and what is lost, for every command."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ LEAVES = MappingProxyType(
         "weights": "weights are registered whole or not at all; run the same command again",
     }
 )
-"""Where the command itself has no figures to give, by its name."""
+"""By command: what to print where the command itself has no figures."""
 
 
 def after_stop(error: BaseException | None, command: str | None) -> str:
-    """The line that an interrupted command ends with."""
+    """Return the last line of an interrupted command."""
     if isinstance(error, Stopped):
         return f"stopped; {error}"
-    left = LEAVES.get(command or "")
-    return f"stopped; {left}" if left else "stopped"
+    consequence = LEAVES.get(command or "")
+    return f"stopped; {consequence}" if consequence else "stopped"

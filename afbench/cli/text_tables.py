@@ -1,4 +1,4 @@
-"""How wide a table is printed."""
+"""Decide how wide a table is printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def wide_option(command: F) -> F:
 
 
 def table_width(wide: bool) -> int | None:
-    """Most letters of a line: 80, or those of a broader terminal that is being looked at; None for ``--wide``."""
+    """Return the letters a line may have: 80, or the width of a broader terminal; None for ``--wide``."""
     if wide:
         return None
     return max(_NARROW, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0)

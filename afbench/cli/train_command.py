@@ -12,7 +12,7 @@ from .echo import echo
 from .hints import NamingGroup
 from .name_types import ATTACK, CONFIG, LOCALIZER
 from .progress import deferred_bar, quiet_option
-from .train_rivals import hardened, nrp, tell
+from .train_rivals import echo_card, hardened, nrp
 
 
 @click.group(
@@ -145,7 +145,7 @@ def ansm(
     workers: int,
     device: str,
     as_json: bool,
-    **given: Any,
+    **setting_options: Any,
 ) -> None:
     """Train the ANSM, a network that undoes attacks on one localizer.
 
@@ -154,7 +154,13 @@ def ansm(
     from afbench.workflows.train import Hooks, ansm_settings, make_attack, train_ansm
 
     settings = ansm_settings(
-        preset, localizer, crop=crop, resize=resize, batch=batch_size, augment=augment or None, **given
+        preset,
+        localizer,
+        crop=crop,
+        resize=resize,
+        batch=batch_size,
+        augment=augment or None,
+        **setting_options,
     )
     with ExitStack() as stack:
         card = train_ansm(
@@ -169,7 +175,7 @@ def ansm(
             workers=workers,
             hooks=Hooks(*deferred_bar(stack, "train", "img")),
         )
-    tell(card, out, as_json)
+    echo_card(card, out, as_json)
     if not as_json:
         echo(
             f"next: afbench predict --data {data} --localizer {localizer} --defence ansm:{out} --out submission"

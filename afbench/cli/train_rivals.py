@@ -91,7 +91,7 @@ def hardened(
     workers: int,
     device: str,
     as_json: bool,
-    **given: Any,
+    **schedule_options: Any,
 ) -> None:
     """Train a localizer's own weights, or a classifier's, so that attacks find it harder.
 
@@ -107,7 +107,7 @@ def hardened(
             data,
             out,
             settings,
-            schedule_of(given),
+            schedule_of(schedule_options),
             localizer=localizer,
             config=config,
             checkpoint=checkpoint,
@@ -116,7 +116,7 @@ def hardened(
             workers=workers,
             hooks=Hooks(*deferred_bar(stack, "train", "img")),
         )
-    tell(card, out, as_json)
+    echo_card(card, out, as_json)
     if task == "localize" and not as_json:
         echo(
             f"next: afbench generate --localizer {localizer} --checkpoint {out / 'best.safetensors'} --attack pgd --out attacked"
@@ -154,7 +154,7 @@ def nrp(
     workers: int,
     device: str,
     as_json: bool,
-    **given: Any,
+    **setting_options: Any,
 ) -> None:
     """Train a purifier in feature space, from originals alone unless told otherwise, after NRP.
 
@@ -166,8 +166,8 @@ def nrp(
         card = train_nrp(
             data,
             out,
-            nrp_settings(given),
-            schedule_of(given),
+            nrp_settings(setting_options),
+            schedule_of(setting_options),
             localizer=localizer,
             config=config,
             checkpoint=checkpoint,
@@ -175,21 +175,23 @@ def nrp(
             workers=workers,
             hooks=Hooks(*deferred_bar(stack, "train", "img")),
         )
-    tell(card, out, as_json)
+    echo_card(card, out, as_json)
     if not as_json:
         echo(
             f"next: afbench predict --data {data} --localizer {localizer} --defence nrp:{out} --out submission"
         )
 
 
-def tell(card: dict[str, Any], out: Path, as_json: bool) -> None:
-    """Print the card of a training, or the line that says where its best checkpoint is."""
+def echo_card(card: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Print the card of a training, or a line that says where its best checkpoint is."""
     if as_json:
         echo(json.dumps(card, indent=2, sort_keys=True))
         return
     echo(
         f"best of {card['stage']}: validation loss {card['validation_loss']:.4g}, in {out / 'best.safetensors'}"
     )
-    for name, before in card.get("accuracy", {}).get("before", {}).items():
-        after = card["accuracy"]["after"][name]
-        echo(f"{name}: {after}" if name == "images" else f"{name}: {before:.3f} -> {after:.3f}")
+    for name, first_value in card.get("accuracy", {}).get("before", {}).items():
+        last_value = card["accuracy"]["after"][name]
+        echo(
+            f"{name}: {last_value}" if name == "images" else f"{name}: {first_value:.3f} -> {last_value:.3f}"
+        )

@@ -56,18 +56,18 @@ def command(
     from afbench.storage.manifests import holds_rows
     from afbench.storage.verify import check_benchmark, rows_to_check
 
-    told: dict[str, object] = {}
+    extra_results: dict[str, object] = {}
     if repair:
         from afbench.plan import parse_source
         from afbench.workflows.repair import repair as repair_folder
         from afbench.workflows.replay import Recipe
 
-        roots = {one.name: one.root for one in map(parse_source, sources)}
+        roots = {source.name: source.root for source in map(parse_source, sources)}
         with progress_bar("repair", "file") as bar:
             repaired = repair_folder(
                 folder, sources=roots, recipe=Recipe(localizer, checkpoint, device), advance=bar.update
             )
-        told = {"repaired": list(repaired.made), "not_repaired": dict(repaired.refused)}
+        extra_results = {"repaired": list(repaired.made), "not_repaired": dict(repaired.refused)}
     unit = "row" if holds_rows(folder) else "file"
     with progress_bar("verify", unit, rows_to_check(folder)) as bar:
         checked = check_benchmark(
@@ -81,24 +81,24 @@ def command(
         with progress_bar("score again", "row") as bar:
             rescored = rescore(folder, recipe=Recipe(localizer, checkpoint, device), advance=bar.update)
         problems = list(rescored.problems)
-        told |= {"rescored": rescored.rows, "not_rescored": dict(rescored.left_out)}
+        extra_results |= {"rescored": rescored.rows, "not_rescored": dict(rescored.left_out)}
     if as_json:
-        found = {
+        summary = {
             "rows": checked.rows,
             "files": checked.files,
             "problems": [asdict(problem) for problem in problems],
-            **told,
+            **extra_results,
         }
-        echo(json.dumps(found, indent=2))
+        echo(json.dumps(summary, indent=2))
     else:
-        counted = f"{checked.rows if unit == 'row' else checked.files} {unit}s"
-        _echo(folder, counted, [f"{problem.path}: {problem.message}" for problem in problems], told)
+        count = f"{checked.rows if unit == 'row' else checked.files} {unit}s"
+        _echo(folder, count, [f"{problem.path}: {problem.message}" for problem in problems], extra_results)
     return 1 if problems else 0
 
 
-def _echo(folder: Path, checked: str, problems: list[str], told: dict[str, object]) -> None:
-    for what, value in told.items():
-        words = what.replace("_", " ")
+def _echo(folder: Path, count: str, problems: list[str], extra_results: dict[str, object]) -> None:
+    for title, value in extra_results.items():
+        words = title.replace("_", " ")
         if isinstance(value, dict):
             for name, reason in value.items():
                 echo(f"{words}: {name}: {reason}")
@@ -111,4 +111,4 @@ def _echo(folder: Path, checked: str, problems: list[str], told: dict[str, objec
         echo(line)
     if len(problems) > 50:
         echo(f"... and {len(problems) - 50} more")
-    echo(f"{folder}: {checked} checked, {len(problems)} problems")
+    echo(f"{folder}: {count} checked, {len(problems)} problems")

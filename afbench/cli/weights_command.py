@@ -36,10 +36,10 @@ def list_command(as_json: bool) -> None:
         return
     echo(f"folder: {weights_folder()}")
     for row in rows:
-        here = row["registered"]
+        registration = row["registered"]
         state = (
-            f"registered from {here['origin']}, {here['weights_sha256'][:12]}"
-            if here
+            f"registered from {registration['origin']}, {registration['weights_sha256'][:12]}"
+            if registration
             else row["problem"] or "not registered"
         )
         echo(f"\n{row['name']}  {row['title']}: {state}")
@@ -60,11 +60,11 @@ def add_command(name: str, file: Path, overwrite: bool, as_json: bool) -> None:
     """
     from afbench.localizers.register import add_weights
 
-    found = add_weights(name, file, overwrite=overwrite)
+    weights = add_weights(name, file, overwrite=overwrite)
     if as_json:
-        echo(json.dumps({**asdict(found), "path": str(found.path)}, indent=2))
+        echo(json.dumps({**asdict(weights), "path": str(weights.path)}, indent=2))
         return
-    echo(f"{name}: registered as {found.path} (weights {found.weights_sha256[:12]})")
+    echo(f"{name}: registered as {weights.path} (weights {weights.weights_sha256[:12]})")
     echo(f"next: afbench generate --localizer {name} --attack fgsm --limit 4")
 
 
@@ -98,11 +98,11 @@ def check_command(name: str, checkpoint: str | None, device: str, as_json: bool)
     from afbench.localizers.conformance import check_localizer
 
     findings = []
-    for one in check_localizer(load_localizer(name, checkpoint, device=device), device=device):
-        findings.append(one)
+    for finding in check_localizer(load_localizer(name, checkpoint, device=device), device=device):
+        findings.append(finding)
         if not as_json:
-            echo(f"{'ok    ' if one.passed else 'BROKEN'}  {one.name}: {one.detail}")
+            echo(f"{'ok    ' if finding.passed else 'BROKEN'}  {finding.name}: {finding.detail}")
     if as_json:
-        told = {one.name: {"passed": one.passed, "detail": one.detail} for one in findings}
-        echo(json.dumps(told, indent=2))
-    return 0 if all(one.passed for one in findings) else 1
+        summary = {finding.name: {"passed": finding.passed, "detail": finding.detail} for finding in findings}
+        echo(json.dumps(summary, indent=2))
+    return 0 if all(finding.passed for finding in findings) else 1
