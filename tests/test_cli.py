@@ -314,6 +314,7 @@ def test_answers_for_programs_are_json_on_stdout_alone(afbench, benchmark):
     assert found["gradients_per_image"] == {"naive": 2043, "shared": 1535}
     assert [(block["configs"], len(block["sources"])) for block in found["blocks"]] == [(80, 4), (4, 1)]
     dry = json.loads(afbench("generate", "--plan", "ansm-table3", "--dry-run", "--json").out)
+    del dry["free_bytes"], found["free_bytes"]  # other programs write to the disk between the two
     assert dry == found
 
 
