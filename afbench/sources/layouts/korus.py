@@ -1,8 +1,8 @@
 """Realistic tampering (Korus): forgeries made by hand on photographs of four cameras.
 
 ``<camera>/tampered-realistic/NAME.TIF`` is forged, ``<camera>/pristine/NAME.TIF`` its original and
-``<camera>/ground-truth/NAME.PNG`` its mask of three levels: white was changed on purpose, grey was damaged by
-it, and both are forged. Several cameras may have the same name, so an id begins with the camera's folder.
+``<camera>/ground-truth/NAME.PNG`` its mask of three levels: white pixels were changed on purpose, grey
+ones were damaged by that, and both are forged. Several cameras may have the same name, so an id begins with the camera's folder.
 """
 
 from __future__ import annotations
