@@ -19,16 +19,16 @@ from afbench.localizers.checkpoint_files import read_state
 STATE = {"stem.weight": torch.arange(6.0).view(2, 3), "head.model.bias": torch.ones(2)}
 
 
-def same(found, expected=STATE):
+def equals_state(found, expected=STATE):
     return list(found) == list(expected) and all(torch.equal(found[key], expected[key]) for key in expected)
 
 
-def saved(tmp_path, content, name="w.pth", **how):
+def save(tmp_path, content, name="w.pth", **how):
     torch.save(content, tmp_path / name, **how)
     return tmp_path / name
 
 
-def refusal(path):
+def refusal_message(path):
     with pytest.raises(UsageError) as problem:
         read_state(path)
     told = str(problem.value)
@@ -48,16 +48,16 @@ def test_every_nesting_and_prefix_of_training_scripts_is_opened(tmp_path_factory
     content = {"".join(wrappers) + key: value for key, value in STATE.items()}
     for nest in nests:
         content = {"epoch": 3, nest: content, "best": 0.5}
-    path = saved(tmp_path_factory.mktemp("w"), content, _use_new_zipfile_serialization=zipped)
-    assert same(read_state(path))
+    path = save(tmp_path_factory.mktemp("w"), content, _use_new_zipfile_serialization=zipped)
+    assert equals_state(read_state(path))
 
 
 def test_a_prefix_that_not_every_name_has_is_part_of_the_name(tmp_path):
     state = {"model.conv.weight": torch.ones(1), "head.weight": torch.ones(1)}
-    assert same(read_state(saved(tmp_path, state)), state)
+    assert equals_state(read_state(save(tmp_path, state)), state)
 
 
-def guests():
+def foreign_values():
     parameters = [torch.nn.Parameter(torch.ones(2))]
     adam = torch.optim.AdamW(parameters, lr=1e-3)
     parameters[0].sum().backward()
@@ -79,38 +79,38 @@ def guests():
     }
 
 
-@pytest.mark.parametrize("guest", guests())
+@pytest.mark.parametrize("guest", foreign_values())
 def test_what_training_scripts_leave_beside_the_weights_is_passed_over(tmp_path, guest):
-    path = saved(tmp_path, {"state_dict": STATE, guest: guests()[guest]})
-    assert same(read_state(path))
+    path = save(tmp_path, {"state_dict": STATE, guest: foreign_values()[guest]})
+    assert equals_state(read_state(path))
 
 
 def test_a_number_that_numpy_1_pickled_is_passed_over_too(tmp_path):
-    path = saved(tmp_path, {"state_dict": STATE, "f1": np.float64(0.5)}, _use_new_zipfile_serialization=False)
+    path = save(tmp_path, {"state_dict": STATE, "f1": np.float64(0.5)}, _use_new_zipfile_serialization=False)
     old = path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
     assert old != path.read_bytes()
     path.write_bytes(old)
-    assert same(read_state(path))
+    assert equals_state(read_state(path))
 
 
 def test_no_function_of_numpy_is_run(tmp_path, monkeypatch):
-    path = saved(tmp_path, {"state_dict": STATE, "f1": np.float64(0.5), "losses": np.arange(3)})
+    path = save(tmp_path, {"state_dict": STATE, "f1": np.float64(0.5), "losses": np.arange(3)})
 
     def run(*args):
         raise AssertionError("numpy was called")
 
     monkeypatch.setattr(np._core.multiarray, "scalar", run)
     monkeypatch.setattr(np._core.multiarray, "_reconstruct", run)
-    assert same(read_state(path))
+    assert equals_state(read_state(path))
 
 
 def test_an_array_of_numpy_in_a_weights_place_is_no_tensor(tmp_path):
-    told = refusal(saved(tmp_path, {"stem.weight": np.ones(3)}))
+    told = refusal_message(save(tmp_path, {"stem.weight": np.ones(3)}))
     assert "holds no state dict of tensors; found stem.weight" in told
 
 
 def test_weights_in_two_places_are_not_guessed_between(tmp_path):
-    told = refusal(saved(tmp_path, {"model": STATE, "net": STATE}))
+    told = refusal_message(save(tmp_path, {"model": STATE, "net": STATE}))
     assert (
         "holds weights in several places (model, net); save the right ones alone: torch.save(checkpoint['model']"
         in told
@@ -120,13 +120,13 @@ def test_weights_in_two_places_are_not_guessed_between(tmp_path):
 def test_a_nest_that_holds_itself_ends(tmp_path):
     content = {}
     content["model"] = content
-    assert "holds no state dict of tensors; found model" in refusal(saved(tmp_path, content))
+    assert "holds no state dict of tensors; found model" in refusal_message(save(tmp_path, content))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_whole_pickled_network_is_named_with_what_to_do(tmp_path, zipped):
-    path = saved(tmp_path, torch.nn.Sequential(torch.nn.Linear(2, 2)), _use_new_zipfile_serialization=zipped)
-    told = refusal(path)
+    path = save(tmp_path, torch.nn.Sequential(torch.nn.Linear(2, 2)), _use_new_zipfile_serialization=zipped)
+    told = refusal_message(path)
     assert (
         "it holds 'torch.nn.modules.container.Sequential' (a whole pickled network, or an object beside"
         in told
@@ -134,7 +134,7 @@ def test_a_whole_pickled_network_is_named_with_what_to_do(tmp_path, zipped):
     assert "save the weights alone: torch.save(network.state_dict(), 'weights.pth')" in told
 
 
-def zip_of(path, inside):
+def zip_bytes(path, inside):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(inside, b"x")
     return path.read_bytes()
@@ -163,19 +163,23 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"ab" * 3
 def test_another_kind_of_file_is_named_for_what_it_is(tmp_path, suffix, content, told):
     path = tmp_path / f"w{suffix}"
     path.write_bytes(content)
-    assert told in refusal(path)
+    assert told in refusal_message(path)
 
 
 def test_a_zip_around_the_file_asks_to_be_unpacked(tmp_path):
-    zip_of(tmp_path / "w.pth", "mvssnet_casia.pt")
-    assert "is a zip archive without a PyTorch file's data.pkl; unpack it" in refusal(tmp_path / "w.pth")
+    zip_bytes(tmp_path / "w.pth", "mvssnet_casia.pt")
+    assert "is a zip archive without a PyTorch file's data.pkl; unpack it" in refusal_message(
+        tmp_path / "w.pth"
+    )
 
 
 def test_a_plain_pickle_says_how_to_save_what_can_be_opened(tmp_path):
     (tmp_path / "w.pth").write_bytes(pickle.dumps({"a": [1]}, protocol=4))
-    assert "was not opened: it is no PyTorch file of plain tensors" in refusal(tmp_path / "w.pth")
+    assert "was not opened: it is no PyTorch file of plain tensors" in refusal_message(tmp_path / "w.pth")
 
 
 def test_names_of_safetensors_lose_their_wrappers_too(tmp_path):
     save_file({f"module.{key}": value for key, value in STATE.items()}, tmp_path / "w.safetensors")
-    assert same(dict(sorted(read_state(tmp_path / "w.safetensors").items())), dict(sorted(STATE.items())))
+    assert equals_state(
+        dict(sorted(read_state(tmp_path / "w.safetensors").items())), dict(sorted(STATE.items()))
+    )

@@ -138,7 +138,7 @@ class Unbounded(Own):
         return 3 * self.logits(image)
 
 
-def broken(localizer):
+def broken_promises(localizer):
     findings = list(check_localizer(localizer))
     assert [one.name for one in findings] == PROMISES
     assert all("\n" not in one.detail and one.detail for one in findings)
@@ -165,8 +165,8 @@ def test_the_documented_localizer_has_fifteen_lines_at_most():
 
 
 def test_a_sound_localizer_keeps_every_promise():
-    assert broken(as_localizer(EdgeNet(), name="edgenet")) == set()
-    assert broken(Own()) == set()
+    assert broken_promises(as_localizer(EdgeNet(), name="edgenet")) == set()
+    assert broken_promises(Own()) == set()
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_sound_localizer_keeps_every_promise():
     ],
 )
 def test_a_broken_promise_is_found_and_no_other_one(localizer, expected):
-    assert broken(localizer()) == expected
+    assert broken_promises(localizer()) == expected
 
 
 def test_the_checks_say_where_an_error_comes_from_and_which_border_is_not_read():
@@ -211,8 +211,8 @@ def test_the_checks_say_where_an_error_comes_from_and_which_border_is_not_read()
 
 def test_a_batch_norm_left_in_training_mode_is_found_and_as_localizer_mends_it():
     network = nn.Sequential(EdgeNet(), nn.BatchNorm2d(1)).train().requires_grad_(False)
-    assert {"evaluation mode", "images independent of their batch"} <= broken(Own(network))
-    assert broken(as_localizer(network, name="x")) == set()
+    assert {"evaluation mode", "images independent of their batch"} <= broken_promises(Own(network))
+    assert broken_promises(as_localizer(network, name="x")) == set()
 
 
 def test_a_network_in_half_precision_has_a_hash_too():

@@ -39,7 +39,7 @@ def golden():
         return dict(stored)
 
 
-def drawn(seed, shape):
+def random_array(seed, shape):
     return np.random.Generator(np.random.PCG64(int(seed))).random(tuple(shape))
 
 
@@ -49,9 +49,9 @@ def random_image(*shape, dtype=torch.float64):
 
 def probability_and_gradient(network, golden, dtype):
     """Of the golden image, and of its cross-entropy with the golden target."""
-    image = drawn(golden["x_seed"], golden["shape"])
+    image = random_array(golden["x_seed"], golden["shape"])
     np.testing.assert_array_equal(image.ravel()[:8], golden["x_first8"])
-    target = torch.from_numpy(drawn(golden["target_seed"], golden["prob"].shape) > 0.5).to(dtype)
+    target = torch.from_numpy(random_array(golden["target_seed"], golden["prob"].shape) > 0.5).to(dtype)
     leaf = torch.from_numpy(image).to(dtype).requires_grad_()
     probability = torch.sigmoid(network(leaf))
     (gradient,) = torch.autograd.grad(F.binary_cross_entropy(probability, target), leaf)
@@ -90,7 +90,7 @@ def test_single_precision_stays_close_to_the_published_probability_and_gradient(
 
 def test_both_images_of_a_batch_come_out_as_the_published_network_gives_them_alone(network, golden):
     expected = golden["b2_prob_single"]
-    image = torch.from_numpy(drawn(golden["b2_seed"], (2, 3, *expected.shape[2:])))
+    image = torch.from_numpy(random_array(golden["b2_seed"], (2, 3, *expected.shape[2:])))
     with torch.no_grad():
         probability = torch.sigmoid(network(image)).numpy()
     np.testing.assert_allclose(probability, expected, rtol=0, atol=1e-5)

@@ -52,7 +52,7 @@ def filled(golden):
         ]
         for name, value in network.state_dict().items()
     }
-    single = run(network, golden, torch.float32)
+    single = probability_and_gradient(network, golden, torch.float32)
     return Filled(network.double(), state, single)
 
 
@@ -62,14 +62,14 @@ def network(filled):
 
 
 @pytest.fixture
-def thawed(network):
+def unfrozen_network(network):
     """The shared network, given its own noise filters back afterwards."""
     own = network.constrain_conv
     yield network
     network.constrain_conv = own
 
 
-def run(network, golden, dtype):
+def probability_and_gradient(network, golden, dtype):
     shape = tuple(golden["shape"])
     drawn = np.random.Generator(np.random.PCG64(int(golden["x_seed"]))).random(shape)
     chance = np.random.Generator(np.random.PCG64(int(golden["target_seed"]))).random(
@@ -106,7 +106,7 @@ def test_the_deterministic_weights_have_the_published_sums(filled):
 
 
 def test_float64_agrees_with_the_released_network(network, golden):
-    probability, gradient = distance(run(network, golden, torch.float64), golden)
+    probability, gradient = distance(probability_and_gradient(network, golden, torch.float64), golden)
     assert probability < 1e-5 and gradient < 1e-5
 
 
@@ -162,34 +162,34 @@ def test_the_gradient_has_a_gradient(network):
     assert torch.isfinite(bend).all() and bend.abs().sum() > 0
 
 
-def test_frozen_noise_filters_give_the_same_answer(thawed):
+def test_frozen_noise_filters_give_the_same_answer(unfrozen_network):
     image = noise_image(1, 3, 48, 32)
-    kernel = thawed.constrain_conv.kernel.clone()
+    kernel = unfrozen_network.constrain_conv.kernel.clone()
     with torch.no_grad():
-        expected = thawed(image)
-        thawed.freeze_bayar()
-        assert torch.equal(thawed(image), expected)
-    frozen = thawed.constrain_conv
+        expected = unfrozen_network(image)
+        unfrozen_network.freeze_bayar()
+        assert torch.equal(unfrozen_network(image), expected)
+    frozen = unfrozen_network.constrain_conv
     assert torch.equal(frozen.kernel, kernel) and not (
         frozen.kernel.requires_grad or frozen.weight.requires_grad
     )
-    assert thawed.state_dict().keys() == PUBLISHED.keys()
+    assert unfrozen_network.state_dict().keys() == PUBLISHED.keys()
     filters = frozen.weight.view(3, 25)
     assert (filters[:, 12] == -1).all()
     taps = torch.cat([filters[:, :12], filters[:, 13:]], dim=1)
     torch.testing.assert_close(taps, kernel[0] / kernel[0].sum(dim=1, keepdim=True))
-    thawed.freeze_bayar()
-    assert thawed.constrain_conv is frozen
+    unfrozen_network.freeze_bayar()
+    assert unfrozen_network.constrain_conv is frozen
 
 
 @pytest.mark.parametrize("taps", [[0.0] * 24, [0.1, 0.2, -0.3] * 8, [float("nan")] + [1.0] * 23])
-def test_filters_that_cannot_be_normalised_are_refused(thawed, taps):
-    thawed.constrain_conv = unsound = ConstrainedConv()
+def test_filters_that_cannot_be_normalised_are_refused(unfrozen_network, taps):
+    unfrozen_network.constrain_conv = unsound = ConstrainedConv()
     with torch.no_grad():
         unsound.kernel[0, 1] = torch.tensor(taps)
     with pytest.raises(ValueError, match="24 taps of filter 1 must have a finite sum other than zero"):
-        thawed.freeze_bayar()
-    assert thawed.constrain_conv is unsound
+        unfrozen_network.freeze_bayar()
+    assert unfrozen_network.constrain_conv is unsound
 
 
 def test_freezing_draws_no_random_numbers():

@@ -41,7 +41,7 @@ def network():
     return fill(PsccNet(), "pscc").double()
 
 
-def run(network, golden, dtype):
+def probability_and_gradient(network, golden, dtype):
     shape = tuple(golden["shape"])
     drawn = np.random.Generator(np.random.PCG64(int(golden["x_seed"]))).random(shape)
     chance = np.random.Generator(np.random.PCG64(int(golden["target_seed"]))).random(
@@ -79,7 +79,7 @@ def test_the_deterministic_weights_have_the_published_sums(network):
 
 def test_float64_agrees_with_the_released_network_and_leaves_the_weights_alone(network, golden):
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    probability, gradient = distance(run(network, golden, torch.float64), golden)
+    probability, gradient = distance(probability_and_gradient(network, golden, torch.float64), golden)
     assert probability < 1e-5 and gradient < 1e-5
     after = network.state_dict()
     assert list(after) == list(before)
@@ -87,7 +87,7 @@ def test_float64_agrees_with_the_released_network_and_leaves_the_weights_alone(n
 
 
 def test_float32_agrees_with_the_released_network(network, golden):
-    found = run(copy.deepcopy(network).float(), golden, torch.float32)
+    found = probability_and_gradient(copy.deepcopy(network).float(), golden, torch.float32)
     probability, gradient = distance(found, golden)
     signs = (found.gradient.sign() != torch.from_numpy(golden["grad"]).sign()).float().mean()
     assert found.probability.dtype == torch.float32

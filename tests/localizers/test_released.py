@@ -30,7 +30,7 @@ one_for_each = pytest.mark.parametrize(
 )
 
 
-def drawn(seed, shape):
+def random_tensor(seed, shape):
     return torch.from_numpy(np.random.Generator(np.random.PCG64(seed)).random(shape))
 
 
@@ -50,8 +50,8 @@ def test_the_released_file_gives_the_published_probability_and_gradient(name, tm
     assert (localizer.name, localizer.untrained, localizer.weights_sha256) == (name, False, digest)
     with np.load(GOLDEN / f"{name}.npz") as stored:
         golden = {key: stored[key] for key in ("prob", "grad")}
-    image = drawn(101, golden["grad"].shape).float().requires_grad_()
-    target = (drawn(1101, golden["prob"].shape) > 0.5).float()
+    image = random_tensor(101, golden["grad"].shape).float().requires_grad_()
+    target = (random_tensor(1101, golden["prob"].shape) > 0.5).float()
     probability, expected = localizer.probability(image).detach(), torch.from_numpy(golden["prob"])
     assert (probability - expected).abs().max() < (1e-3 if name == "pscc" else 2e-5)
     loss = F.binary_cross_entropy(differentiable(name, localizer, image), target)
@@ -83,7 +83,7 @@ def test_weights_of_an_older_half_are_those_it_holds(tmp_path):
 
 
 @pytest.fixture
-def weightless(monkeypatch):
+def meta_networks(monkeypatch):
     """Networks without numbers: what is refused by name needs none, and big ones take seconds to draw."""
     recipe = load.recipe
 
@@ -97,7 +97,7 @@ def weightless(monkeypatch):
     monkeypatch.setattr(load, "recipe", on_meta)
 
 
-def named(name):
+def empty_state(name):
     """The official names of a localizer with next to nothing under them."""
     names = json.loads((GOLDEN / f"{name}.state.json").read_text())
     return {key: torch.zeros(1) for key in names}
@@ -111,13 +111,13 @@ def refusal(name, path):
 
 
 @pytest.mark.parametrize(("owner", "asked"), FOLLOWING.items())
-def test_weights_of_another_localizer_name_both_sides_and_their_owner(weightless, tmp_path, owner, asked):
-    path = as_released(owner, named(owner), tmp_path)
+def test_weights_of_another_localizer_name_both_sides_and_their_owner(meta_networks, tmp_path, owner, asked):
+    path = as_released(owner, empty_state(owner), tmp_path)
     if path.is_dir():
         assert f"is a folder; localizer '{asked}' is released as one file" in refusal(asked, path)
         path = path / FOLDERS["HRNet"] / "HRNet.pth"
     told = refusal(asked, path)
-    ours, theirs = named(asked).keys(), released_state(asked, path).keys()
+    ours, theirs = empty_state(asked).keys(), released_state(asked, path).keys()
     assert f"is of another network: {len(ours - theirs)} of {len(ours)} keys missing (" in told
     assert f", ...), {len(theirs - ours)} unexpected (" in told
     assert f"it looks like {'HRNet.pth, one of three files of ' if owner == 'pscc' else ''}'{owner}'" in told
@@ -125,30 +125,30 @@ def test_weights_of_another_localizer_name_both_sides_and_their_owner(weightless
 
 @pytest.mark.parametrize("owner", GAIN)
 def test_the_reference_says_whose_weights_it_was_given(tmp_path, owner):
-    torch.save(named(owner), tmp_path / "w.pt")
+    torch.save(empty_state(owner), tmp_path / "w.pt")
     assert refusal("reference", tmp_path / "w.pt").endswith(f"; it looks like '{owner}'")
 
 
-def test_the_references_weights_are_known_too(weightless, tmp_path):
+def test_the_references_weights_are_known_too(meta_networks, tmp_path):
     shutil.copy(Path(load.__file__).parent / "weights" / "reference.safetensors", tmp_path)
     assert refusal("pscc", tmp_path / "reference.safetensors").endswith("; it looks like 'reference'")
 
 
-def test_weights_of_nobody_known_are_laid_at_nobodys_door(weightless, tmp_path):
+def test_weights_of_nobody_known_are_laid_at_nobodys_door(meta_networks, tmp_path):
     torch.save({"fc.weight": torch.zeros(1)}, tmp_path / "w.pt")
     assert refusal("mvss", tmp_path / "w.pt").endswith("1 unexpected (fc.weight)")
 
 
 @pytest.mark.parametrize("part", FOLDERS)
-def test_one_file_of_pscc_alone_asks_for_its_folder(weightless, tmp_path, part):
-    folder = as_released("pscc", named("pscc"), tmp_path)
+def test_one_file_of_pscc_alone_asks_for_its_folder(meta_networks, tmp_path, part):
+    folder = as_released("pscc", empty_state("pscc"), tmp_path)
     told = refusal("pscc", folder / FOLDERS[part] / f"{part}.pth")
     assert f"it looks like {part}.pth, one of three files of 'pscc': give the folder that holds them" in told
 
 
 @pytest.mark.parametrize("part", FOLDERS)
-def test_a_folder_of_pscc_needs_each_file_once(weightless, tmp_path, part):
-    folder = as_released("pscc", named("pscc"), tmp_path)
+def test_a_folder_of_pscc_needs_each_file_once(meta_networks, tmp_path, part):
+    folder = as_released("pscc", empty_state("pscc"), tmp_path)
     path = folder / FOLDERS[part] / f"{part}.pth"
     shutil.copy(path, folder / f"{part}.pth")
     told = refusal("pscc", folder)
@@ -158,8 +158,8 @@ def test_a_folder_of_pscc_needs_each_file_once(weightless, tmp_path, part):
     assert f"{part}.pth is missing; PSCC-Net is released as HRNet.pth" in refusal("pscc", folder)
 
 
-def test_files_of_pscc_that_changed_places_are_refused(weightless, tmp_path):
-    folder = as_released("pscc", named("pscc"), tmp_path)
+def test_files_of_pscc_that_changed_places_are_refused(meta_networks, tmp_path):
+    folder = as_released("pscc", empty_state("pscc"), tmp_path)
     ours, theirs = (folder / FOLDERS[part] / f"{part}.pth" for part in ("HRNet", "NLCDetection"))
     ours.rename(tmp_path / "kept")
     theirs.rename(ours)
@@ -168,7 +168,7 @@ def test_files_of_pscc_that_changed_places_are_refused(weightless, tmp_path):
 
 
 @pytest.mark.parametrize("name", GAIN)
-def test_an_empty_folder_is_refused(tmp_path, weightless, name):
+def test_an_empty_folder_is_refused(tmp_path, meta_networks, name):
     assert ("HRNet.pth is missing" if name == "pscc" else "is a folder") in refusal(name, tmp_path)
 
 
@@ -188,9 +188,9 @@ class Foreign:
 
 @pytest.mark.parametrize("inside", ["beside", "namespace", "state"])
 @pytest.mark.parametrize("foreign", [Bomb, Foreign])
-def test_an_object_beside_the_weights_is_refused_and_not_made(weightless, tmp_path, inside, foreign):
+def test_an_object_beside_the_weights_is_refused_and_not_made(meta_networks, tmp_path, inside, foreign):
     guest = Bomb(tmp_path / "boom") if foreign is Bomb else Foreign()
-    content = {"state_dict": named("code")}
+    content = {"state_dict": empty_state("code")}
     if inside == "beside":
         content["optimizer"] = guest
     elif inside == "namespace":
@@ -204,8 +204,8 @@ def test_an_object_beside_the_weights_is_refused_and_not_made(weightless, tmp_pa
     assert not (tmp_path / "boom").exists()
 
 
-def test_a_bomb_among_the_three_files_of_pscc_does_not_go_off(weightless, tmp_path):
-    folder = as_released("pscc", named("pscc"), tmp_path)
+def test_a_bomb_among_the_three_files_of_pscc_does_not_go_off(meta_networks, tmp_path):
+    folder = as_released("pscc", empty_state("pscc"), tmp_path)
     torch.save({"module.x": Bomb(tmp_path / "boom")}, folder / FOLDERS["DetectionHead"] / "DetectionHead.pth")
     with pytest.raises(UsageError, match=r"DetectionHead\.pth' was not opened: .* could run code"):
         load_localizer("pscc", str(folder))
@@ -244,7 +244,7 @@ def test_a_truncated_file_is_refused(tmp_path, share):
     "content", [b"the weights are on my other disk\n", b"<html>Quota exceeded</html>", b""]
 )
 @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
-def test_a_text_file_is_refused(weightless, tmp_path, suffix, content):
+def test_a_text_file_is_refused(meta_networks, tmp_path, suffix, content):
     (tmp_path / f"w{suffix}").write_bytes(content)
     refusal("mvss", tmp_path / f"w{suffix}")
 

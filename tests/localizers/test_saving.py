@@ -23,11 +23,11 @@ published = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def undrawn(monkeypatch):
+def constant_networks(monkeypatch):
     """Networks whose numbers are all alike: names are what is tested, and drawing large ones takes seconds."""
     recipe = load.recipe
 
-    def alike(name):
+    def with_constant_weights(name):
         def network():
             with torch.device("meta"):
                 made = recipe(name).network()
@@ -39,11 +39,11 @@ def undrawn(monkeypatch):
 
         return replace(recipe(name), network=network)
 
-    monkeypatch.setattr(load, "recipe", alike)
+    monkeypatch.setattr(load, "recipe", with_constant_weights)
 
 
 @published
-def test_saved_weights_have_the_official_names_and_are_the_same_localizer(name, undrawn, tmp_path):
+def test_saved_weights_have_the_official_names_and_are_the_same_localizer(name, constant_networks, tmp_path):
     localizer = load_localizer(name, "random")
     assert state_sha256(localizer.network) == localizer.weights_sha256  # whatever loading prepares for speed
     assert not any(module.training for module in localizer.network.modules())
@@ -54,7 +54,7 @@ def test_saved_weights_have_the_official_names_and_are_the_same_localizer(name, 
     assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["saved.safetensors"]
 
 
-def test_saved_weights_can_be_added(undrawn, tmp_path, monkeypatch):
+def test_saved_weights_can_be_added(constant_networks, tmp_path, monkeypatch):
     monkeypatch.setenv("AFBENCH_WEIGHTS", str(tmp_path / "weights"))
     localizer = load_localizer("code", "random")
     add_weights("code", localizer.save_checkpoint(tmp_path / "w.pth"))

@@ -121,7 +121,7 @@ def test_an_interrupted_add_leaves_what_was_there(folder, quick, tmp_path, monke
         register.add_weights("code", released(tmp_path, seed=1))
     before, file = contents(folder), released(tmp_path, seed=2)
 
-    def half_done(state, path):
+    def write_half(state, path):
         save_file({"half": torch.zeros(3)}, path)
         raise KeyboardInterrupt
 
@@ -129,7 +129,7 @@ def test_an_interrupted_add_leaves_what_was_there(folder, quick, tmp_path, monke
         raise KeyboardInterrupt
 
     if where == "weights":
-        monkeypatch.setattr(register, "save_file", half_done)
+        monkeypatch.setattr(register, "save_file", write_half)
     else:
         monkeypatch.setattr(register.json, "dumps", stop)
     with pytest.raises(KeyboardInterrupt):

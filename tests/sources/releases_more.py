@@ -19,7 +19,7 @@ from afbench.sources.source_entry import SourceEntry, SourceOptions
 WIDTH, HEIGHT = 24, 16
 
 
-def marked(key: str) -> int:
+def forged_pixel_count(key: str) -> int:
     """How many pixels the mask of a key marks."""
     return 1 + zlib.crc32(key.encode()) % 300
 
@@ -32,9 +32,9 @@ def put_picture(path: Path, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
 def put_mask(
     path: Path, key: str, size: tuple[int, int] = (WIDTH, HEIGHT), ink: int = 255, paper: int = 0
 ) -> None:
-    """A grey mask with ``marked(key)`` pixels of ``ink``; the keys ``none`` and ``all`` say so."""
+    """A grey mask with ``forged_pixel_count(key)`` pixels of ``ink``; the keys ``none`` and ``all`` stand for no pixel and every pixel."""
     pixels = np.full(size[0] * size[1], paper, np.uint8)
-    pixels[: {"none": 0, "all": pixels.size}.get(key, marked(key))] = ink
+    pixels[: {"none": 0, "all": pixels.size}.get(key, forged_pixel_count(key))] = ink
     put(path.parent, path.name, Image.fromarray(pixels.reshape(size[1], size[0])))
 
 

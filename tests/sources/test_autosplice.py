@@ -1,7 +1,7 @@
 """AutoSplice: one mask serves several forgeries, at every quality."""
 
 from releases import survey
-from releases_more import build_autosplice, forged_pixels, list_entries, marked
+from releases_more import build_autosplice, forged_pixel_count, forged_pixels, list_entries
 
 from afbench.sources.layouts import autosplice
 
@@ -11,7 +11,9 @@ def test_the_release_gives_exactly_what_was_planted(tmp_path):
     assert survey("autosplice", tmp_path) == expected
     forged = forged_pixels("autosplice", tmp_path)
     photographs = {sample_id: sample_id.split("__")[1].split("_")[0] for sample_id in expected.included}
-    assert forged == {sample_id: marked(photograph) for sample_id, photograph in photographs.items()}
+    assert forged == {
+        sample_id: forged_pixel_count(photograph) for sample_id, photograph in photographs.items()
+    }
 
 
 def test_all_forgeries_of_a_photograph_share_its_group(tmp_path):

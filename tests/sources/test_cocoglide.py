@@ -1,7 +1,7 @@
 """CocoGlide: only the COCO id joins a picture and its mask; classes have spaces."""
 
 from releases import survey
-from releases_more import build_cocoglide, forged_pixels, list_entries, marked
+from releases_more import build_cocoglide, forged_pixel_count, forged_pixels, list_entries
 
 from afbench.sources.layouts import cocoglide
 from afbench.sources.sample_names import sample_id
@@ -11,7 +11,7 @@ def test_the_release_gives_exactly_what_was_planted(tmp_path):
     expected = build_cocoglide(tmp_path, sample_id)
     assert survey("cocoglide", tmp_path) == expected
     forged = forged_pixels("cocoglide", tmp_path)
-    assert forged == {sample_id: marked(sample_id) for sample_id in expected.included}
+    assert forged == {sample_id: forged_pixel_count(sample_id) for sample_id in expected.included}
 
 
 def test_a_photograph_shares_the_group_of_what_was_painted_into_it(tmp_path):

@@ -10,7 +10,7 @@ from afbench.sources.layouts import columbia
 from afbench.sources.source_entry import SourceOptions
 
 
-def only(root, sample_id, options=SourceOptions()):  # noqa: B008 frozen
+def read_sample(root, sample_id, options=SourceOptions()):  # noqa: B008 frozen
     (entry,) = (one for one in columbia.entries(listing(root), str) if one.sample_id == sample_id)
     return read_entry(root, entry, options)
 
@@ -25,9 +25,9 @@ def test_exactly_what_was_planted_is_found_and_excluded(tmp_path, nested, above)
 
 def test_the_green_half_is_forged_and_the_red_half_when_inverted(tmp_path):
     build_columbia(tmp_path)
-    plain = only(tmp_path, "canong3_canonxt_sub_01").sample.mask
+    plain = read_sample(tmp_path, "canong3_canonxt_sub_01").sample.mask
     assert not plain[:, :31].any() and (plain[:, 33:] == 255).all()
-    inverted = only(tmp_path, "canong3_canonxt_sub_01", SourceOptions(invert=True)).sample.mask
+    inverted = read_sample(tmp_path, "canong3_canonxt_sub_01", SourceOptions(invert=True)).sample.mask
     np.testing.assert_array_equal(inverted, 255 - plain)
 
 
@@ -42,7 +42,7 @@ def test_groups_are_pairs_of_cameras_and_authentic_photographs_are_told_by_name(
 
 def test_an_authentic_tiff_that_claims_a_rotation_is_read_as_stored(tmp_path):
     build_columbia(tmp_path)
-    read = only(tmp_path, "canonxt_38_sub_06")
+    read = read_sample(tmp_path, "canonxt_38_sub_06")
     assert read.exif_orientation == 6
     np.testing.assert_array_equal(read.sample.image, np.asarray(photograph(12, (64, 48))))
 
@@ -65,7 +65,7 @@ def test_masks_of_a_folder_mask_are_read_by_hue_or_where_they_have_none_by_grey(
     put(tmp_path, "4cam_auth/canonxt_38_sub_06.tif", photograph(2))
     found = survey("columbia", tmp_path)
     assert (found.included, found.excluded, found.authentic) == ([name], {}, ["canonxt_38_sub_06"])
-    read = only(tmp_path, name)
+    read = read_sample(tmp_path, name)
     assert not read.sample.mask[:, :23].any() and (read.sample.mask[:, 25:] == 255).all()
 
 
@@ -88,4 +88,4 @@ def test_a_grey_mask_under_the_name_of_a_coloured_one_says_where_it_belongs(tmp_
     with pytest.raises(
         BadSample, match=r"empty_mask: .*it has no hue; a grey mask is read from a folder 'mask'"
     ):
-        only(tmp_path, "canong3_canonxt_sub_01")
+        read_sample(tmp_path, "canong3_canonxt_sub_01")

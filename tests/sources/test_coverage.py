@@ -1,7 +1,7 @@
 """COVERAGE: the forged mask of three, nine masks of another size, originals beside their copies."""
 
 from releases import survey
-from releases_more import build_coverage, forged_pixels, list_entries, marked
+from releases_more import build_coverage, forged_pixel_count, forged_pixels, list_entries
 
 from afbench.sources.layouts import coverage
 from afbench.sources.source_entry import SourceOptions
@@ -11,7 +11,7 @@ def test_the_release_gives_exactly_what_was_planted(tmp_path):
     expected = build_coverage(tmp_path)
     assert survey("coverage", tmp_path) == expected
     forged = forged_pixels("coverage", tmp_path)
-    assert forged == {sample_id: marked(sample_id) for sample_id in expected.included}
+    assert forged == {sample_id: forged_pixel_count(sample_id) for sample_id in expected.included}
 
 
 def test_a_mask_of_another_size_is_found_by_reading_and_resized_where_asked(tmp_path):

@@ -29,7 +29,7 @@ PLAIN = SourceOptions()
 LONG_AGO = time.time_ns() - 3_600_000_000_000
 
 
-def age(root):
+def make_files_old(root):
     """Make every file an hour old, so that its time can be trusted."""
     for path in root.rglob("*"):
         if path.is_file():
@@ -43,7 +43,7 @@ def root(tmp_path):
         put(tmp_path / "mine", f"images/{name}.png", photograph(seed))
         if name != "d":
             put(tmp_path / "mine", f"masks/{name}.png", half_mask())
-    age(tmp_path)
+    make_files_old(tmp_path)
     return tmp_path / "mine"
 
 
@@ -54,20 +54,20 @@ def cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def reads(monkeypatch):
+def read_ids(monkeypatch):
     """Ids of the samples that were read, in order."""
     read, found = check.read_entry, []
 
-    def counted(root, entry, options):
+    def count_read(root, entry, options):
         found.append(entry.sample_id)
         return read(root, entry, options)
 
-    monkeypatch.setattr(check, "read_entry", counted)
+    monkeypatch.setattr(check, "read_entry", count_read)
     return found
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory):
+def thousand_pairs(tmp_path_factory):
     """A thousand pairs of four by four pixels."""
     root = tmp_path_factory.mktemp("many")
     mask = np.zeros((4, 4), np.uint8)
@@ -81,7 +81,7 @@ def many(tmp_path_factory):
         Image.fromarray(pixels).save(root / "images" / f"{number:04d}.png")
         if number:
             shutil.copy(root / "masks" / "0000.png", root / "masks" / f"{number:04d}.png")
-    age(root)
+    make_files_old(root)
     return root
 
 
@@ -119,13 +119,13 @@ def test_links_that_are_not_followed_are_named_and_folders_of_systems_left_alone
     (tmp_path / "mine" / "self").symlink_to("self")
     scan = os.scandir
 
-    def refused(path):
+    def refuse(path):
         if "lost+found" in str(path):
             raise PermissionError(13, "Permission denied", str(path))
         return scan(path)
 
     (tmp_path / "mine" / "lost+found").mkdir()
-    monkeypatch.setattr(os, "scandir", refused)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UsageError, match=r"and no mask; .*folders that are links are not followed: 'masks'"):
         folder_index(tmp_path / "mine")
 
@@ -141,12 +141,12 @@ def test_images_whose_masks_are_all_unusable_are_listed_with_their_reasons(tmp_p
 def test_a_folder_that_cannot_be_listed_is_named_and_not_skipped(root, monkeypatch):
     scan = os.scandir
 
-    def refused(path):
+    def refuse(path):
         if str(path).endswith("masks"):
             raise PermissionError(13, "Permission denied", str(path))
         return scan(path)
 
-    monkeypatch.setattr(os, "scandir", refused)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UsageError, match=r"source folder: '.*masks' cannot be listed: Permission denied"):
         folder_index(root)
 
@@ -198,18 +198,18 @@ def test_authentic_images_change_nothing_about_forged_ones(tmp_path):
     assert "Tp_D_NRN_S_N_sec00064_cha00052_11409" in open_indexed("casia_v2", tmp_path, PLAIN).ids
 
 
-def test_what_has_not_changed_is_not_read_again(root, reads, cache):
+def test_what_has_not_changed_is_not_read_again(root, read_ids, cache):
     first = folder_index(root)
-    assert reads == ["a", "b", "c", "d"] and len(list(cache.iterdir())) == 1
-    reads.clear()
+    assert read_ids == ["a", "b", "c", "d"] and len(list(cache.iterdir())) == 1
+    read_ids.clear()
     told = []
     again = folder_index(root, on_progress=lambda done, total: told.append((done, total)))
     assert again == first and again.sha256 == first.sha256
     # without a mask there is nothing to read, and nothing kept
-    assert reads == ["d"] and told == [(1, 1)]
+    assert read_ids == ["d"] and told == [(1, 1)]
 
 
-def turn(path, stamp):
+def mirror_with_time(path, stamp):
     """Mirror a BMP picture: as many bytes as before, other ones, and a time of our choice."""
     size = path.stat().st_size
     Image.open(path).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
@@ -217,17 +217,17 @@ def turn(path, stamp):
     os.utime(path, ns=(stamp, stamp))
 
 
-def test_a_file_of_the_same_size_and_another_time_is_read_again(root, reads):
+def test_a_file_of_the_same_size_and_another_time_is_read_again(root, read_ids):
     put(root, "images/b.bmp", photograph(7))
     (root / "images" / "b.png").unlink()
-    age(root)
+    make_files_old(root)
     before = folder_index(root)
-    reads.clear()
+    read_ids.clear()
     os.utime(root / "images" / "b.bmp", ns=(LONG_AGO, LONG_AGO + 1))
-    assert folder_index(root).sha256 == before.sha256 and reads == ["b", "d"]
-    reads.clear()
-    turn(root / "images" / "b.bmp", LONG_AGO + 2)
-    assert folder_index(root).sha256 != before.sha256 and reads == ["b", "d"]
+    assert folder_index(root).sha256 == before.sha256 and read_ids == ["b", "d"]
+    read_ids.clear()
+    mirror_with_time(root / "images" / "b.bmp", LONG_AGO + 2)
+    assert folder_index(root).sha256 != before.sha256 and read_ids == ["b", "d"]
 
 
 def stamps_without_ctime(root, entry):
@@ -236,29 +236,30 @@ def stamps_without_ctime(root, entry):
     return found and [[size, changed, 0] for size, changed, _ in found]
 
 
-def test_a_file_swapped_for_another_of_its_size_and_time_is_read_again(root, reads):
+def test_a_file_swapped_for_another_of_its_size_and_time_is_read_again(root, read_ids):
     for name, seed in (("images/b.bmp", 7), ("c.bmp", 8)):
         put(root, name, photograph(seed))
     (root / "images" / "b.png").unlink()
-    age(root)
+    make_files_old(root)
     before = folder_index(root)
-    reads.clear()
+    read_ids.clear()
     (root / "c.bmp").replace(root / "images" / "b.bmp")
-    assert folder_index(root).sha256 != before.sha256 and "b" in reads
+    assert folder_index(root).sha256 != before.sha256 and "b" in read_ids
 
 
-def refused(self, mode="r", *arguments, _open=Path.open, **options):
+def refuse(self, mode="r", *arguments, _open=Path.open, **options):
     if self.suffix == ".png":
         raise PermissionError(13, "Permission denied")
     return _open(self, mode, *arguments, **options)
 
 
-def exhausted(*arguments, **options):
+def raise_memory_error(*arguments, **options):
     raise MemoryError
 
 
 @pytest.mark.parametrize(
-    ("method", "fault"), [("pathlib.Path.open", refused), ("PIL.PngImagePlugin.PngImageFile.load", exhausted)]
+    ("method", "fault"),
+    [("pathlib.Path.open", refuse), ("PIL.PngImagePlugin.PngImageFile.load", raise_memory_error)],
 )
 def test_what_the_system_would_not_give_is_asked_for_again(root, method, fault, cache):
     with pytest.MonkeyPatch.context() as patch:
@@ -267,51 +268,51 @@ def test_what_the_system_would_not_give_is_asked_for_again(root, method, fault, 
     assert not cache.exists() and folder_index(root).summary.included == 3
 
 
-def test_full_reads_every_file_even_one_whose_size_and_time_lie(root, reads, monkeypatch):
+def test_full_reads_every_file_even_one_whose_size_and_time_lie(root, read_ids, monkeypatch):
     put(root, "masks/b.bmp", half_mask())
     (root / "masks" / "b.png").unlink()
-    age(root)
+    make_files_old(root)
     before = folder_index(root)
     monkeypatch.setattr("afbench.sources.index.stamps_of", stamps_without_ctime)
     assert folder_index(root).sha256 == before.sha256
-    turn(root / "masks" / "b.bmp", LONG_AGO)
+    mirror_with_time(root / "masks" / "b.bmp", LONG_AGO)
     assert folder_index(root).sha256 == before.sha256
     source = open_indexed("folder", root, PLAIN)
     with pytest.raises(AfbenchError, match=r"masks/b\.bmp has another content .*--full"):
         source.read("b")
-    reads.clear()
+    read_ids.clear()
     full = folder_index(root, full=True)
-    assert full.sha256 != before.sha256 and reads == ["a", "b", "c", "d"]
+    assert full.sha256 != before.sha256 and read_ids == ["a", "b", "c", "d"]
     assert folder_index(root).sha256 == full.sha256
 
 
-def test_a_file_changed_just_now_is_not_trusted_the_next_time(root, reads):
+def test_a_file_changed_just_now_is_not_trusted_the_next_time(root, read_ids):
     os.utime(root / "images" / "b.png")
     folder_index(root)
-    reads.clear()
+    read_ids.clear()
     folder_index(root)
-    assert reads == ["b", "d"]
+    assert read_ids == ["b", "d"]
 
 
-def test_options_and_roots_do_not_share_what_is_kept(root, reads, tmp_path):
+def test_options_and_roots_do_not_share_what_is_kept(root, read_ids, tmp_path):
     first = folder_index(root)
-    reads.clear()
+    read_ids.clear()
     assert folder_index(root, SourceOptions(invert=True)).sha256 != first.sha256
     shutil.copytree(root, tmp_path / "copy")
     assert folder_index(tmp_path / "copy").sha256 == first.sha256
-    assert reads == [*"abcd", *"abcd"]
+    assert read_ids == [*"abcd", *"abcd"]
 
 
 @pytest.mark.parametrize(
     "damage", [b"", b"no cache", b"0" * 64 + b"\n[]", lambda whole: whole[:-9], lambda whole: whole + b" "]
 )
-def test_a_damaged_cache_is_ignored_and_replaced(root, reads, cache, damage):
+def test_a_damaged_cache_is_ignored_and_replaced(root, read_ids, cache, damage):
     first = folder_index(root)
     (path,) = cache.iterdir()
     whole = path.read_bytes()
     path.write_bytes(damage(whole) if callable(damage) else damage)
-    reads.clear()
-    assert folder_index(root) == first and reads == ["a", "b", "c", "d"]
+    read_ids.clear()
+    assert folder_index(root) == first and read_ids == ["a", "b", "c", "d"]
     assert path.read_bytes() == whole
 
 
@@ -329,47 +330,47 @@ def test_without_a_cache_nothing_is_written(root, cache):
     assert folder_index(root, cache=False).summary.included == 3 and not cache.exists()
 
 
-def test_code_that_reads_otherwise_reads_anew(root, reads, tmp_path, monkeypatch):
+def test_code_that_reads_otherwise_reads_anew(root, read_ids, tmp_path, monkeypatch):
     folder_index(root)
-    reads.clear()
+    read_ids.clear()
     other = tmp_path / "masks.py"
     other.write_text("another rule")
     monkeypatch.setattr(index_cache.mask_rules, "__file__", str(other))
     folder_index(root)
-    assert reads == ["a", "b", "c", "d"]
+    assert read_ids == ["a", "b", "c", "d"]
 
 
-def test_side_by_side_gives_what_one_after_the_other_gives_and_soon(many):
+def test_side_by_side_gives_what_one_after_the_other_gives_and_soon(thousand_pairs):
     told = []
     started = time.monotonic()
-    parallel = folder_index(many, workers=2, cache=False, on_progress=lambda *one: told.append(one))
+    parallel = folder_index(thousand_pairs, workers=2, cache=False, on_progress=lambda *one: told.append(one))
     taken = time.monotonic() - started
     assert told == [(done, 1000) for done in range(1, 1001)]
-    assert folder_index(many, workers=1, cache=False) == parallel
+    assert folder_index(thousand_pairs, workers=1, cache=False) == parallel
     assert parallel.summary.included == 1000
     assert taken < 15  # about 3 s on one slow core
     assert not multiprocessing.active_children()
 
 
-def test_an_interrupted_index_leaves_no_process_and_keeps_what_was_read(many, cache):
+def test_an_interrupted_index_leaves_no_process_and_keeps_what_was_read(thousand_pairs, cache):
     def stop(done, total):
         if done == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        folder_index(many, workers=2, on_progress=stop)
+        folder_index(thousand_pairs, workers=2, on_progress=stop)
     assert not multiprocessing.active_children()
     told = []
-    folder_index(many, workers=1, on_progress=lambda *one: told.append(one))
+    folder_index(thousand_pairs, workers=1, on_progress=lambda *one: told.append(one))
     assert told[-1] == (993, 993)
     with pytest.raises(KeyboardInterrupt):
-        folder_index(many, workers=1, full=True, on_progress=stop)
+        folder_index(thousand_pairs, workers=1, full=True, on_progress=stop)
     told.clear()
-    folder_index(many, workers=1, on_progress=lambda *one: told.append(one))
+    folder_index(thousand_pairs, workers=1, on_progress=lambda *one: told.append(one))
     assert told == []
 
 
-def test_a_process_that_dies_is_said_in_one_line(many, cache):
+def test_a_process_that_dies_is_said_in_one_line(thousand_pairs, cache):
     def kill(done, total):
         if done == 1:
             for child in multiprocessing.active_children():
@@ -378,7 +379,7 @@ def test_a_process_that_dies_is_said_in_one_line(many, cache):
     with pytest.raises(
         AfbenchError, match=r"a process that checks files died, .* near 'images/0.*--workers 1"
     ):
-        folder_index(many, workers=2, on_progress=kill)
+        folder_index(thousand_pairs, workers=2, on_progress=kill)
     assert not multiprocessing.active_children()
 
 
@@ -394,10 +395,10 @@ build_index("folder", sys.argv[1], SourceOptions(), workers=2, on_progress=told)
 """
 
 
-def test_a_script_is_not_run_again_by_its_workers_and_they_end_with_it(many, tmp_path):
+def test_a_script_is_not_run_again_by_its_workers_and_they_end_with_it(thousand_pairs, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     with subprocess.Popen(
-        [sys.executable, tmp_path / "script.py", many], stdout=subprocess.PIPE, text=True
+        [sys.executable, tmp_path / "script.py", thousand_pairs], stdout=subprocess.PIPE, text=True
     ) as script:
         assert script.stdout.readline() == "begun\n"
         workers = [int(number) for number in script.stdout.readline().split()]
@@ -428,7 +429,7 @@ def test_names_that_are_no_unicode_survive(tmp_path):
     name = os.fsdecode(b"caf\xe9")
     put(tmp_path, "images/x.png", photograph(1)).rename(tmp_path / "images" / f"{name}.png")
     put(tmp_path, "masks/x.png", half_mask()).rename(tmp_path / "masks" / f"{name}.png")
-    age(tmp_path)
+    make_files_old(tmp_path)
     for _ in range(2):  # the second from the cache
         index = folder_index(tmp_path)
         assert index.summary.included == 1
@@ -461,36 +462,39 @@ def test_a_link_out_of_the_root_is_told_in_ascii(root):
     assert one.detail.isascii() and "caf" in one.detail
 
 
-def put_in(target, **facts):
+def set_fields(target, **facts):
     target.update(facts)
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda value, one: put_in(one, image="../../etc/passwd"), "is no path below the root"),
-        (lambda value, one: put_in(one, image="/etc/passwd"), "'/etc/passwd' is no path below the root"),
-        (lambda value, one: put_in(one, mask=["masks/a.png", "a/../../b"]), "is no path below the root"),
-        (lambda value, one: put_in(one, image="a\0b"), "is no path below the root"),
-        (lambda value, one: put_in(one, image=7), "samples/0/image: 7 is not of type"),
-        (lambda value, one: put_in(one, mask={"a": 1}), "samples/0/mask: "),
-        (lambda value, one: put_in(one, width="wide"), "samples/0/width: 'wide' is not of type"),
-        (lambda value, one: put_in(one, surprise=1), "samples/0: Additional properties"),
+        (lambda value, one: set_fields(one, image="../../etc/passwd"), "is no path below the root"),
+        (lambda value, one: set_fields(one, image="/etc/passwd"), "'/etc/passwd' is no path below the root"),
+        (lambda value, one: set_fields(one, mask=["masks/a.png", "a/../../b"]), "is no path below the root"),
+        (lambda value, one: set_fields(one, image="a\0b"), "is no path below the root"),
+        (lambda value, one: set_fields(one, image=7), "samples/0/image: 7 is not of type"),
+        (lambda value, one: set_fields(one, mask={"a": 1}), "samples/0/mask: "),
+        (lambda value, one: set_fields(one, width="wide"), "samples/0/width: 'wide' is not of type"),
+        (lambda value, one: set_fields(one, surprise=1), "samples/0: Additional properties"),
         (lambda value, one: one.pop("label"), "'label' is a required property"),
-        (lambda value, one: put_in(one, id="a/b"), "sample id 'a/b' is not legal"),
-        (lambda value, one: put_in(one, id="a\n"), "is not legal"),
-        (lambda value, one: put_in(one, id="b"), "sample id 'b' is not legal, or is there twice"),
-        (lambda value, one: put_in(one, mask_rule="pickle"), "mask rule 'pickle' is unknown"),
-        (lambda value, one: put_in(one, image=None), "is included with the facts of another status"),
-        (lambda value, one: put_in(one, status="excluded"), "is excluded with the facts of another status"),
-        (lambda value, one: put_in(one, mask_fraction=0.5), "was changed after it was made"),
-        (lambda value, one: put_in(one, image_sha256="0" * 64), "was changed after it was made"),
+        (lambda value, one: set_fields(one, id="a/b"), "sample id 'a/b' is not legal"),
+        (lambda value, one: set_fields(one, id="a\n"), "is not legal"),
+        (lambda value, one: set_fields(one, id="b"), "sample id 'b' is not legal, or is there twice"),
+        (lambda value, one: set_fields(one, mask_rule="pickle"), "mask rule 'pickle' is unknown"),
+        (lambda value, one: set_fields(one, image=None), "is included with the facts of another status"),
+        (
+            lambda value, one: set_fields(one, status="excluded"),
+            "is excluded with the facts of another status",
+        ),
+        (lambda value, one: set_fields(one, mask_fraction=0.5), "was changed after it was made"),
+        (lambda value, one: set_fields(one, image_sha256="0" * 64), "was changed after it was made"),
         (lambda value, one: value["samples"].pop(), "was changed after it was made"),
-        (lambda value, one: put_in(value, sha256="f" * 64), "was changed after it was made"),
-        (lambda value, one: put_in(value, options={"invert": True}), "options: "),
-        (lambda value, one: put_in(value, source="casia"), "source 'casia' is unknown"),
-        (lambda value, one: put_in(value, source="columbia"), "was changed after it was made"),
-        (lambda value, one: put_in(value, schema_version=2), "schema_version: 1 was expected"),
+        (lambda value, one: set_fields(value, sha256="f" * 64), "was changed after it was made"),
+        (lambda value, one: set_fields(value, options={"invert": True}), "options: "),
+        (lambda value, one: set_fields(value, source="casia"), "source 'casia' is unknown"),
+        (lambda value, one: set_fields(value, source="columbia"), "was changed after it was made"),
+        (lambda value, one: set_fields(value, schema_version=2), "schema_version: 1 was expected"),
         (lambda value, one: value.clear(), "top level: 'schema_version' is a required property"),
     ],
 )
@@ -499,9 +503,9 @@ def test_an_index_that_was_tampered_with_is_refused_in_one_line(root, tmp_path, 
     change(value, value["samples"][0])
     path = tmp_path / "index.json"
     path.write_text(json.dumps(value))
-    with pytest.raises(UsageError) as refused:
+    with pytest.raises(UsageError) as refuse:
         open_indexed("folder", path, PLAIN)
-    assert told in str(refused.value) and "\n" not in str(refused.value)
+    assert told in str(refuse.value) and "\n" not in str(refuse.value)
 
 
 @pytest.mark.parametrize(

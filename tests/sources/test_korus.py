@@ -1,7 +1,7 @@
 """Korus: four cameras, upper-case suffixes, masks of three levels."""
 
 from releases import survey
-from releases_more import build_korus, forged_pixels, list_entries, marked
+from releases_more import build_korus, forged_pixel_count, forged_pixels, list_entries
 
 from afbench.sources.layouts import korus
 
@@ -10,7 +10,7 @@ def test_the_release_gives_exactly_what_was_planted(tmp_path):
     expected = build_korus(tmp_path)
     assert survey("korus", tmp_path) == expected
     forged = forged_pixels("korus", tmp_path)
-    assert forged == {sample_id: marked(sample_id) for sample_id in expected.included}
+    assert forged == {sample_id: forged_pixel_count(sample_id) for sample_id in expected.included}
 
 
 def test_one_name_with_two_cameras_is_two_samples_and_two_groups(tmp_path):

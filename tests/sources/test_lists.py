@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from releases import listing
-from releases_more import forged_pixels, marked, put_mask, put_picture
+from releases_more import forged_pixel_count, forged_pixels, put_mask, put_picture
 
 from afbench.core import UsageError
 from afbench.sources.layouts import lists
@@ -20,14 +20,14 @@ from afbench.sources.sample_names import sample_id
 FILES = ("Tp/a.jpg", "Tp/b.tif", "Au/c.jpg", "Gt/a_gt.png", "Gt/b_gt.png")
 
 
-def read(text, files=FILES, name="list.txt"):
+def entries_by_id(text, files=FILES, name="list.txt"):
     """Entries of one list, by id."""
     found = lists.entries([*files, name], lambda _: text)
     assert [entry.sample_id for entry in found] == sorted({entry.sample_id for entry in found})
     return {entry.sample_id: entry for entry in found}
 
 
-def pairs(found):
+def summaries(found):
     return {(entry.image, *entry.masks, entry.label, entry.problem) for entry in found.values()}
 
 
@@ -45,8 +45,8 @@ JSON = json.dumps([["Tp/a.jpg", "Gt/a_gt.png"], ["./Tp/b.tif", "Gt/b_gt.png"], [
     "text", [SPACED, "\ufeff" + SPACED + "\r\n", SPACED.replace("\r\n", "\r"), COMMA, JSON]
 )
 def test_every_form_gives_the_same_pairs(text):
-    assert pairs(read(text)) == WHOLE
-    assert set(read(text)) == {"Tp__a", "Tp__b", "Au__c"}
+    assert summaries(entries_by_id(text)) == WHOLE
+    assert set(entries_by_id(text)) == {"Tp__a", "Tp__b", "Au__c"}
 
 
 def test_a_list_on_disk_is_read_with_its_masks(tmp_path):
@@ -54,13 +54,13 @@ def test_a_list_on_disk_is_read_with_its_masks(tmp_path):
     put_mask(tmp_path / "gt/x.png", "x")
     (tmp_path / "set.csv").write_text("im/a b.png,gt/x.png\n")
     (tmp_path / "README.txt").write_text("no list")
-    assert forged_pixels("list", tmp_path) == {sample_id("im/a b"): marked("x")}
+    assert forged_pixels("list", tmp_path) == {sample_id("im/a b"): forged_pixel_count("x")}
 
 
 def test_names_with_spaces_are_read_where_only_one_split_has_its_files():
     files = ("dining table.png", "dining table mask.png", "cat.png")
-    found = read("cat.png dining table mask.png 1\ndining table.png None 0", files)
-    assert pairs(found) == {
+    found = entries_by_id("cat.png dining table mask.png 1\ndining table.png None 0", files)
+    assert summaries(found) == {
         ("cat.png", "dining table mask.png", "forged", ""),
         ("dining table.png", "authentic", ""),
     }
@@ -74,29 +74,31 @@ def test_names_with_spaces_are_read_where_only_one_split_has_its_files():
     ],
 )
 def test_a_line_that_cannot_be_split_in_one_way_is_excluded(files):
-    found = read("x.png y.png 1\na b c 1", ("x.png", "y.png", *files))
+    found = entries_by_id("x.png y.png 1\na b c 1", ("x.png", "y.png", *files))
     assert found["line-2"].problem == "ambiguous_line" and "line 2" in found["line-2"].detail
     assert found["x"].problem == "" and len(found) == 2
 
 
 def test_commas_in_names_are_read_where_only_one_split_has_its_files():
-    assert pairs(read("a,b.png,m.png", ("a,b.png", "m.png"))) == {("a,b.png", "m.png", "forged", "")}
-    assert pairs(read("a, b.png,m,1.png,a.jpg", ("a, b.png", "m,1.png"))) == {
+    assert summaries(entries_by_id("a,b.png,m.png", ("a,b.png", "m.png"))) == {
+        ("a,b.png", "m.png", "forged", "")
+    }
+    assert summaries(entries_by_id("a, b.png,m,1.png,a.jpg", ("a, b.png", "m,1.png"))) == {
         ("a, b.png", "m,1.png", "forged", "")
     }
     both = ("a", "b,c", "a,b", "c", "b", "x.png")
-    assert read("x.png,c\na,b,c", both)["line-2"].problem == "ambiguous_line"
-    assert read("x.png,c\n" + "a," * 5000 + "a", both)["line-2"].problem == "ambiguous_line"
+    assert entries_by_id("x.png,c\na,b,c", both)["line-2"].problem == "ambiguous_line"
+    assert entries_by_id("x.png,c\n" + "a," * 5000 + "a", both)["line-2"].problem == "ambiguous_line"
 
 
 def test_labels_and_masks_that_contradict_each_other_are_excluded():
-    found = read("Tp/a.jpg None 1\nTp/b.tif Gt/b_gt.png 0\nAu/c.jpg None 0")
+    found = entries_by_id("Tp/a.jpg None 1\nTp/b.tif Gt/b_gt.png 0\nAu/c.jpg None 0")
     assert found["Tp__a"].problem == "missing_mask" and found["Tp__b"].problem == "ambiguous_line"
     assert found["Au__c"].problem == "" and found["Au__c"].label == "authentic"
 
 
 def test_files_that_are_not_there_are_named():
-    found = read("Tp/a.jpg,Gt/none.png\nTp/none.jpg,Gt/a_gt.png\nAu/c.jpg,None")
+    found = entries_by_id("Tp/a.jpg,Gt/none.png\nTp/none.jpg,Gt/a_gt.png\nAu/c.jpg,None")
     assert (found["Tp__a"].problem, found["Tp__a"].detail) == ("missing_mask", "line 1 names 'Gt/none.png'")
     assert (found["Tp__none"].problem, found["Tp__none"].image) == ("missing_image", None)
 
@@ -107,48 +109,52 @@ def test_files_that_are_not_there_are_named():
 def test_paths_that_leave_the_root_are_never_opened(name):
     for pair in ((name, "Gt/a_gt.png"), ("Tp/a.jpg", name)):
         text = json.dumps([pair, ["Tp/b.tif", "Gt/b_gt.png"]])
-        (bad,) = [entry for entry in read(text, name="l.json").values() if entry.problem]
+        (bad,) = [entry for entry in entries_by_id(text, name="l.json").values() if entry.problem]
         assert bad.problem == "outside_root" and not bad.masks and bad.image in (None, "Tp/a.jpg")
 
 
 def test_suffixes_and_folders_in_another_case_and_backslashes_are_found():
-    assert pairs(read("tp\\A.JPG,gt\\a_GT.png")) == {("Tp/a.jpg", "Gt/a_gt.png", "forged", "")}
+    assert summaries(entries_by_id("tp\\A.JPG,gt\\a_GT.png")) == {("Tp/a.jpg", "Gt/a_gt.png", "forged", "")}
 
 
 def test_two_files_that_differ_in_case_only_are_told_apart_by_the_exact_name_alone():
     files = ("a.png", "A.png", "m.png", "M.png")
-    assert pairs(read("a.png,M.png", files)) == {("a.png", "M.png", "forged", "")}
-    assert read("a.png,m.PNG", files)["a"].problem == "missing_mask"
+    assert summaries(entries_by_id("a.png,M.png", files)) == {("a.png", "M.png", "forged", "")}
+    assert entries_by_id("a.png,m.PNG", files)["a"].problem == "missing_mask"
 
 
 def test_a_line_said_twice_counts_once_and_two_that_differ_take_the_image_out():
-    found = read("Tp/a.jpg,Gt/a_gt.png\n./Tp/a.jpg,Gt/a_gt.png\nTp/b.tif,Gt/b_gt.png\nTp/b.tif,Gt/a_gt.png")
+    found = entries_by_id(
+        "Tp/a.jpg,Gt/a_gt.png\n./Tp/a.jpg,Gt/a_gt.png\nTp/b.tif,Gt/b_gt.png\nTp/b.tif,Gt/a_gt.png"
+    )
     assert found["Tp__a"].problem == "" and found["Tp__b"].problem == "ambiguous_mask"
     assert found["Tp__b"].detail == "line 3 and line 4 say different things"
 
 
 def test_images_of_one_name_and_two_suffixes_are_ambiguous():
-    found = read("a.png,m.png\na.jpg,m.png", ("a.png", "a.jpg", "m.png"))
+    found = entries_by_id("a.png,m.png\na.jpg,m.png", ("a.png", "a.jpg", "m.png"))
     assert found["a"].problem == "ambiguous_name" and "'a.jpg' and 'a.png'" in found["a"].detail.replace(
         "'a.png' and 'a.jpg'", "'a.jpg' and 'a.png'"
     )
 
 
 def test_a_missing_file_does_not_take_the_id_of_one_that_is_there():
-    found = read("a.png,m.png\na.jpg,m.png", ("a.png", "m.png"))
+    found = entries_by_id("a.png,m.png\na.jpg,m.png", ("a.png", "m.png"))
     assert found["a"].image == "a.png" and found["a"].problem == ""
     assert found["a-without-image"].problem == "missing_image"
 
 
 def test_a_third_field_that_is_a_number_is_the_label_and_a_header_is_none():
     text = "Image,mask,label\nTp/a.jpg,Gt/a_gt.png,1\nTp/b.tif,Gt/b_gt.png, 2\nAu/c.jpg,None,0\n"
-    assert pairs(read(text)) == WHOLE
-    assert pairs(read("image,mask\n" + COMMA)) == WHOLE
-    found = read("Tp/a.jpg,Gt/a_gt.png,0\nTp/b.tif,None,1\nAu/c.jpg,None,0")
+    assert summaries(entries_by_id(text)) == WHOLE
+    assert summaries(entries_by_id("image,mask\n" + COMMA)) == WHOLE
+    found = entries_by_id("Tp/a.jpg,Gt/a_gt.png,0\nTp/b.tif,None,1\nAu/c.jpg,None,0")
     assert found["Tp__a"].problem == "ambiguous_line" and found["Tp__b"].problem == "missing_mask"
-    assert pairs(read("a,b.png,m.png,1", ("a,b.png", "m.png"))) == {("a,b.png", "m.png", "forged", "")}
+    assert summaries(entries_by_id("a,b.png,m.png,1", ("a,b.png", "m.png"))) == {
+        ("a,b.png", "m.png", "forged", "")
+    }
     with pytest.raises(UsageError, match="is empty"):
-        read("image,mask\n")
+        entries_by_id("image,mask\n")
 
 
 @pytest.mark.parametrize("above", [False, True])
@@ -188,7 +194,7 @@ def test_absolute_names_of_another_machine_are_read_below_the_root_where_their_t
     (tmp_path / "list.json").write_text(json.dumps(rows))
     root = tmp_path / "list.json" if by_path else tmp_path
     entries = {one.sample_id: one for one in find_entries("list", root).entries}
-    assert pairs({name: entries[name] for name in ("Tp__a", "Tp__b")}) == {
+    assert summaries({name: entries[name] for name in ("Tp__a", "Tp__b")}) == {
         ("Tp/a.png", "Gt/a.png", "forged", ""),
         ("Tp/b.png", "Gt/b.png", "forged", ""),
     }
@@ -198,7 +204,7 @@ def test_absolute_names_of_another_machine_are_read_below_the_root_where_their_t
 def test_images_and_masks_of_another_machine_may_have_lain_in_two_places():
     text = "/a/img/x/1.png,/b/gt/x/1.png\n/a/img/2.png,/b/gt/2.png\n/c/3.png,/b/gt/3.png"
     files = ("x/1.png", "2.png", "3.png", "gt/x/1.png", "gt/2.png", "gt/3.png")
-    assert pairs(read(text, files)) == {
+    assert summaries(entries_by_id(text, files)) == {
         ("x/1.png", "gt/x/1.png", "forged", ""),
         ("2.png", "gt/2.png", "forged", ""),
         (None, "forged", "outside_root"),  # one prefix for a column: /c/ is another
@@ -221,7 +227,7 @@ TWO_COLUMNS = "Tp/a.jpg{0}Gt/a_gt.png\nTp/b.tif{0}Gt/b_gt.png\nAu/c.jpg{0}None"
 @pytest.mark.parametrize("separator", [" ", "   ", "\t", ",", ", "])
 @pytest.mark.parametrize("header", ["", "image{0}mask\n", "image_path{0}mask_path\n", "Filename{0}GT\n"])
 def test_two_columns_are_a_list_with_any_separator_and_header(separator, header):
-    assert pairs(read((header + TWO_COLUMNS).format(separator))) == WHOLE
+    assert summaries(entries_by_id((header + TWO_COLUMNS).format(separator))) == WHOLE
 
 
 @pytest.mark.parametrize(
@@ -236,7 +242,7 @@ def test_two_columns_are_a_list_with_any_separator_and_header(separator, header)
     ],
 )
 def test_columns_are_found_by_their_names_beside_an_index_and_others(text):
-    assert pairs(read(text)) == WHOLE
+    assert summaries(entries_by_id(text)) == WHOLE
 
 
 @pytest.mark.parametrize("header", ["", "image,mask\n", "id,image,mask\n"])
@@ -245,7 +251,7 @@ def test_quoted_fields_may_hold_commas_spaces_and_quotes(header):
     text = header + '"a, b.png","m ,1.png"\n"c""d.png",e.png\n'
     if header.startswith("id"):
         text = text.replace('\n"', '\n1,"')
-    assert pairs(read(text, files)) == {
+    assert summaries(entries_by_id(text, files)) == {
         ("a, b.png", "m ,1.png", "forged", ""),
         ('c"d.png', "e.png", "forged", ""),
     }
@@ -253,15 +259,19 @@ def test_quoted_fields_may_hold_commas_spaces_and_quotes(header):
 
 def test_two_columns_with_spaces_in_names_are_split_where_the_files_are_there():
     files = ("my cat.png", "my mask.png", "b.png")
-    assert pairs(read("my cat.png my mask.png", files)) == {("my cat.png", "my mask.png", "forged", "")}
-    assert read("b.png m.png\nmy cat.png x y.png", files)["line-2"].problem == "ambiguous_line"
-    tabbed = read("my cat.png\tno such.png", files)["my_cat-" + sample_id("my cat")[-8:]]
+    assert summaries(entries_by_id("my cat.png my mask.png", files)) == {
+        ("my cat.png", "my mask.png", "forged", "")
+    }
+    assert entries_by_id("b.png m.png\nmy cat.png x y.png", files)["line-2"].problem == "ambiguous_line"
+    tabbed = entries_by_id("my cat.png\tno such.png", files)["my_cat-" + sample_id("my cat")[-8:]]
     assert (tabbed.problem, tabbed.detail) == ("missing_mask", "line 1 names 'no such.png'")
 
 
 def test_a_third_column_that_a_header_does_not_call_label_is_none():
     files = ("a.png", "m.png")
-    assert pairs(read("image,mask,fold\na.png,m.png,0", files)) == {("a.png", "m.png", "forged", "")}
+    assert summaries(entries_by_id("image,mask,fold\na.png,m.png,0", files)) == {
+        ("a.png", "m.png", "forged", "")
+    }
 
 
 @given(st.lists(st.tuples(*[st.text("ab ,\"'é\t", min_size=1, max_size=5)] * 2), min_size=1, max_size=4))
@@ -274,21 +284,21 @@ def test_what_the_csv_module_writes_below_a_header_is_read_back(names):
     csv.writer(stream, quoting=csv.QUOTE_ALL).writerows(
         [("", "image_path", "mask_path"), *((n, *pair) for n, pair in enumerate(names))]
     )
-    assert pairs(read(stream.getvalue(), [name for pair in names for name in pair])) == {
+    assert summaries(entries_by_id(stream.getvalue(), [name for pair in names for name in pair])) == {
         (image, mask, "forged", "") for image, mask in names
     }
 
 
 def test_npz_masks_are_read_as_such():
-    assert read("a.png,a.NPZ", ("a.png", "a.NPZ"))["a"].rule == "npz"
+    assert entries_by_id("a.png,a.NPZ", ("a.png", "a.NPZ"))["a"].rule == "npz"
 
 
 def test_names_begin_in_the_lists_folder_or_in_the_one_above():
     for files in (("data/a.png", "data/m.png"), ("a.png", "m.png")):
-        (entry,) = read("a.png,m.png", files, name="data/list.txt").values()
+        (entry,) = entries_by_id("a.png,m.png", files, name="data/list.txt").values()
         assert (entry.image, *entry.masks) == files and entry.sample_id == "a"
     # one image in its own folder decides for the whole list
-    found = read(
+    found = entries_by_id(
         "a.png,m.png\nb.png,m.png", ("data/a.png", "data/m.png", "b.png", "m.png"), name="data/list.txt"
     )
     assert found["a"].image == "data/a.png" and found["b"].problem == "missing_image"
@@ -296,7 +306,7 @@ def test_names_begin_in_the_lists_folder_or_in_the_one_above():
 
 def test_a_list_none_of_whose_images_is_there_is_refused_with_its_first():
     with pytest.raises(UsageError, match=r"no image it names is there \(first: 'images/a.png'\)"):
-        read("images/a.png m.png 1", ("a.png", "m.png"))
+        entries_by_id("images/a.png m.png 1", ("a.png", "m.png"))
 
 
 def test_the_highest_list_is_meant_and_two_of_them_are_refused():
@@ -347,18 +357,20 @@ def test_the_highest_list_is_meant_and_two_of_them_are_refused():
 )  # fmt: skip
 def test_a_malformed_list_is_refused_with_its_line(text, message):
     with pytest.raises(UsageError) as refusal:
-        read(text, ("a.png", "b.png", "m.png"), name="l.txt")
+        entries_by_id(text, ("a.png", "b.png", "m.png"), name="l.txt")
     assert message in str(refusal.value) and len(str(refusal.value)) < 400
 
 
 def test_a_json_file_that_holds_something_else_is_refused():
     for text in ("{}", "3", '"a"', "[3]", "a.png,m.png", "[[[[]]]]"):
         with pytest.raises(UsageError, match=r"list 'l.json'"):
-            read(text, name="l.json")
+            entries_by_id(text, name="l.json")
 
 
 def test_a_text_list_may_begin_with_a_bracket():
-    assert pairs(read("[a] 1.png,m.png", ("[a] 1.png", "m.png"))) == {("[a] 1.png", "m.png", "forged", "")}
+    assert summaries(entries_by_id("[a] 1.png,m.png", ("[a] 1.png", "m.png"))) == {
+        ("[a] 1.png", "m.png", "forged", "")
+    }
 
 
 @settings(max_examples=300, deadline=None)

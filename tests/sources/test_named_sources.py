@@ -33,7 +33,7 @@ def folders(tmp_path):
 
 
 @pytest.fixture
-def made(afbench, folders):
+def benchmark_command(afbench, folders):
     """The command that makes a benchmark of both, and that benchmark."""
     sources = [part for source in folders for part in ("--source", source)]
     command = ("generate", *ATTACK, *sources, "--mask-nonzero", "--terms", "one=CC BY 4.0", "--out", "out")
@@ -46,17 +46,17 @@ def splits(folder):
     return open_benchmark(folder).configs["clean"].splits
 
 
-def test_two_folders_make_one_benchmark_under_their_names(afbench, made, tmp_path):
+def test_two_folders_make_one_benchmark_under_their_names(afbench, benchmark_command, tmp_path):
     found = splits(tmp_path / "out")
     assert set(found) == {"one", "two"}
     assert {part.layout for part in found.values()} == {"folder"}
     assert all(part.read == {"mask_nonzero": True} for part in found.values())
     assert found["one"].terms == "CC BY 4.0" and "not known" in found["two"].terms
-    again = afbench(*made)
+    again = afbench(*benchmark_command)
     assert again.code == 0 and "0 shards written" in again.out and not verify(tmp_path / "out")
 
 
-def test_the_name_of_a_file_that_no_id_can_spell_stays_in_the_record(afbench, made, tmp_path):
+def test_the_name_of_a_file_that_no_id_can_spell_stays_in_the_record(afbench, benchmark_command, tmp_path):
     (shard,) = splits(tmp_path / "out")["one"].shards
     ((sample_id, file),) = shard.files.items()
     assert file == "images/図 1.png" and sample_id.startswith("__1-")
@@ -66,14 +66,19 @@ def test_the_name_of_a_file_that_no_id_can_spell_stays_in_the_record(afbench, ma
     assert {row["file"] for row in rows.values()} == {"images/図 1.png"}
 
 
-def test_other_options_than_the_benchmarks_own_are_refused_with_the_difference(afbench, made):
-    ran = afbench(*(part for part in made if part != "--mask-nonzero"))
+def test_other_options_than_the_benchmarks_own_are_refused_with_the_difference(afbench, benchmark_command):
+    ran = afbench(*(part for part in benchmark_command if part != "--mask-nonzero"))
     assert ran.code == 2 and "read: {'mask_nonzero': True} -> None" in ran.err
-    other = [*made[: made.index("--mask-nonzero")], "--mask-threshold", "0", *made[made.index("--terms") :]]
+    other = [
+        *benchmark_command[: benchmark_command.index("--mask-nonzero")],
+        "--mask-threshold",
+        "0",
+        *benchmark_command[benchmark_command.index("--terms") :],
+    ]
     assert "read.mask_nonzero: True -> None" in afbench(*other).err
 
 
-def test_repair_reads_a_source_as_the_record_says(afbench, made, folders, tmp_path):
+def test_repair_reads_a_source_as_the_record_says(afbench, benchmark_command, folders, tmp_path):
     for path in (tmp_path / "out").glob("data/clean/*.parquet"):
         path.unlink()
     sources = [part for source in folders for part in ("--source", source)]
@@ -81,7 +86,9 @@ def test_repair_reads_a_source_as_the_record_says(afbench, made, folders, tmp_pa
     assert ran.code == 0 and ran.out.count("repaired: data/clean/") == 2, ran.out
 
 
-def test_an_archive_without_originals_is_restored_from_named_copies(afbench, made, folders, tmp_path):
+def test_an_archive_without_originals_is_restored_from_named_copies(
+    afbench, benchmark_command, folders, tmp_path
+):
     assert afbench("export", "out", "--to", "hdf5", "--residuals-only", "--out", "arc").code == 0
     assert "--source one=folder:ROOT --source two=folder:ROOT" in (tmp_path / "arc/README.md").read_text()
     sources = [part for source in folders for part in ("--source", source)]
@@ -211,8 +218,8 @@ def test_a_list_whose_stems_cross_is_used_with_a_warning_and_the_count(afbench, 
     told = "2 of 4 masks of the list are not named like their image, and 2 are named like another image of the list"
     ran = afbench("index", "list", "--root", "data")
     assert ran.code == 0 and told in ran.err and "(first: '1.png' with 'gt/2_gt.png')" in ran.err
-    made = afbench("generate", *ATTACK, "--source", "list:data", "--out", "out")
-    assert made.code == 0 and made.err.count(told) == 1
+    benchmark_command = afbench("generate", *ATTACK, "--source", "list:data", "--out", "out")
+    assert benchmark_command.code == 0 and benchmark_command.err.count(told) == 1
     (tmp_path / "data/l.csv").write_text("\n".join(f"{n}.png,gt/{n}_gt.png" for n in range(4)))
     assert "warning" not in afbench("index", "list", "--root", "data").err
 

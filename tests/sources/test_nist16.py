@@ -2,7 +2,7 @@
 
 import pytest
 from releases import survey
-from releases_more import NIST_HEADER, build_nist16, forged_pixels, list_entries, marked, nist_row
+from releases_more import NIST_HEADER, build_nist16, forged_pixel_count, forged_pixels, list_entries, nist_row
 
 from afbench.core import UsageError
 from afbench.sources.layouts import nist16
@@ -19,13 +19,13 @@ def test_the_release_gives_exactly_what_was_planted(tmp_path):
     expected = build_nist16(tmp_path)
     assert survey("nist16", tmp_path) == expected
     forged = forged_pixels("nist16", tmp_path)
-    assert forged == {sample_id: marked(sample_id) for sample_id in expected.included}
+    assert forged == {sample_id: forged_pixel_count(sample_id) for sample_id in expected.included}
 
 
 def test_a_copy_whose_masks_were_inverted_is_read_by_asking_for_it(tmp_path):
     build_nist16(tmp_path)
     forged = forged_pixels("nist16", tmp_path, SourceOptions(invert=True))
-    assert forged["NC2016_0128"] == 24 * 16 - marked("NC2016_0128")
+    assert forged["NC2016_0128"] == 24 * 16 - forged_pixel_count("NC2016_0128")
 
 
 def test_probes_share_the_group_of_the_photograph_they_were_made_from(tmp_path):

@@ -18,7 +18,7 @@ from afbench.sources.source_entry import SourceEntry, SourceOptions
 HALF = np.asarray(half_mask(share=0.5))
 
 
-def levels(white, black=0):
+def half_mask_of_levels(white, black=0):
     """The half mask in other levels."""
     return Image.fromarray(np.where(HALF > 0, np.uint8(white), np.uint8(black)))
 
@@ -35,7 +35,7 @@ def palette():
     return picture
 
 
-def framed(alpha=220, size=(48, 32)):
+def transparent_frame(alpha=220, size=(48, 32)):
     """An image whose border of one pixel is not opaque."""
     picture = photograph(1, size)
     opacity = np.full(size[::-1], 255, np.uint8)
@@ -44,7 +44,7 @@ def framed(alpha=220, size=(48, 32)):
     return picture
 
 
-def read(root, mask, options=ReadOptions(), *, image=None, rule="white", invert=False):  # noqa: B008 frozen
+def read_pair(root, mask, options=ReadOptions(), *, image=None, rule="white", invert=False):  # noqa: B008 frozen
     put(root, "i.png", image or photograph(1))
     put(root, "m.png", mask)
     entry = SourceEntry("i", "i.png", ("m.png",), rule=rule)
@@ -52,7 +52,7 @@ def read(root, mask, options=ReadOptions(), *, image=None, rule="white", invert=
 
 
 MASKS = {
-    "0 and 1": levels(1),
+    "0 and 1": half_mask_of_levels(1),
     "palette": palette(),
     "red": coloured([255, 0, 0]),
     "blue of one level": coloured([0, 0, 1]),
@@ -62,27 +62,35 @@ MASKS = {
 @pytest.mark.parametrize("name", MASKS)
 def test_what_is_not_black_is_forged_where_the_user_says_so(tmp_path, name):
     with pytest.raises(BadSample, match="empty_mask"):
-        read(tmp_path, MASKS[name])
-    np.testing.assert_array_equal(read(tmp_path, MASKS[name], ReadOptions(mask_nonzero=True)).mask, HALF)
-    inverted = read(tmp_path, MASKS[name], ReadOptions(mask_nonzero=True), invert=True)
+        read_pair(tmp_path, MASKS[name])
+    np.testing.assert_array_equal(read_pair(tmp_path, MASKS[name], ReadOptions(mask_nonzero=True)).mask, HALF)
+    inverted = read_pair(tmp_path, MASKS[name], ReadOptions(mask_nonzero=True), invert=True)
     np.testing.assert_array_equal(inverted.mask, 255 - HALF)
 
 
 @pytest.mark.parametrize(
     ("mask", "rule", "advice"),
     [
-        (levels(1), "white", r"empty_mask: .*grey levels are 0 to 1: --mask-nonzero takes"),
-        (levels(120, 100), "white", r"empty_mask: .*grey levels are 100 to 120: --mask-threshold 110 parts"),
-        (levels(250, 200), "white", r"full_mask: .*grey levels are 200 to 250: --mask-threshold 225 parts"),
-        (levels(1), "black", r"full_mask: .*--mask-nonzero takes"),
-        (levels(0), "white", r"empty_mask: no pixel is forged \(grey above 127 is forged\)$"),
+        (half_mask_of_levels(1), "white", r"empty_mask: .*grey levels are 0 to 1: --mask-nonzero takes"),
+        (
+            half_mask_of_levels(120, 100),
+            "white",
+            r"empty_mask: .*grey levels are 100 to 120: --mask-threshold 110 parts",
+        ),
+        (
+            half_mask_of_levels(250, 200),
+            "white",
+            r"full_mask: .*grey levels are 200 to 250: --mask-threshold 225 parts",
+        ),
+        (half_mask_of_levels(1), "black", r"full_mask: .*--mask-nonzero takes"),
+        (half_mask_of_levels(0), "white", r"empty_mask: no pixel is forged \(grey above 127 is forged\)$"),
     ],
 )
 def test_the_reason_names_the_option_that_reads_the_mask_and_that_option_reads_it(
     tmp_path, mask, rule, advice
 ):
     with pytest.raises(BadSample, match=advice) as refusal:
-        read(tmp_path, mask, rule=rule)
+        read_pair(tmp_path, mask, rule=rule)
     words = str(refusal.value).split()
     options = ReadOptions(
         mask_nonzero="--mask-nonzero" in words,
@@ -91,7 +99,7 @@ def test_the_reason_names_the_option_that_reads_the_mask_and_that_option_reads_i
         else None,
     )
     if options != ReadOptions():
-        forged = read(tmp_path, mask, options, rule=rule).mask
+        forged = read_pair(tmp_path, mask, options, rule=rule).mask
         np.testing.assert_array_equal(forged, HALF if rule == "white" else 255 - HALF)
 
 
@@ -126,29 +134,29 @@ def test_options_about_grey_are_refused_where_masks_speak_otherwise():
 
 @pytest.mark.parametrize("alpha", [0, 220, 245, 254])
 def test_alpha_is_refused_with_its_share_and_dropped_where_the_user_says_so(tmp_path, alpha):
-    image = framed(alpha)
+    image = transparent_frame(alpha)
     refused = rf"{TRANSPARENT} \(alpha down to {alpha} in 10.2% of its pixels.*; --ignore-alpha drops it"
     with pytest.raises(BadSample, match=refused):
-        read(tmp_path, levels(255), image=image)
-    sample = read(tmp_path, levels(255), ReadOptions(ignore_alpha=True), image=image)
+        read_pair(tmp_path, half_mask_of_levels(255), image=image)
+    sample = read_pair(tmp_path, half_mask_of_levels(255), ReadOptions(ignore_alpha=True), image=image)
     np.testing.assert_array_equal(sample.image, np.asarray(image)[..., :3])
 
 
 def test_the_alpha_of_a_mask_is_dropped_too(tmp_path):
-    mask = levels(255).convert("LA")
-    mask.putalpha(levels(255))
+    mask = half_mask_of_levels(255).convert("LA")
+    mask.putalpha(half_mask_of_levels(255))
     with pytest.raises(BadSample, match=r"unsupported_mode: mask mode LA.*--ignore-alpha"):
-        read(tmp_path, mask)
-    np.testing.assert_array_equal(read(tmp_path, mask, ReadOptions(ignore_alpha=True)).mask, HALF)
+        read_pair(tmp_path, mask)
+    np.testing.assert_array_equal(read_pair(tmp_path, mask, ReadOptions(ignore_alpha=True)).mask, HALF)
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Two images with masks of 0 and 1, the second with a frame that is not opaque."""
     put(tmp_path / "mine", "images/a.png", photograph(1))
-    put(tmp_path / "mine", "images/b.png", framed())
+    put(tmp_path / "mine", "images/b.png", transparent_frame())
     for name in "ab":
-        put(tmp_path / "mine", f"masks/{name}.png", levels(1))
+        put(tmp_path / "mine", f"masks/{name}.png", half_mask_of_levels(1))
     return tmp_path / "mine"
 
 
