@@ -18,9 +18,9 @@ from afbench.storage.manifests import open_benchmark, read_json, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import verify
 from afbench.workflows.adaptive import DefendedLocalizer, adaptive_configs, as_recorded, oblivious_configs
-from afbench.workflows.generate import generate
-from afbench.workflows.predict import predict
-from afbench.workflows.preview import preview
+from afbench.workflows.evaluation.predict import predict
+from afbench.workflows.generation.generate import generate
+from afbench.workflows.reporting.preview import preview
 from afbench.workflows.request import Options
 
 JPEG = "reference_jpeg_75-fgsm-3"

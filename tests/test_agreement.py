@@ -16,9 +16,9 @@ from afbench.scoring.truth import open_truth
 from afbench.storage.agreement import Fact, bare_name, disagreements
 from afbench.storage.folder import has_records
 from afbench.storage.verify import verify
-from afbench.workflows import ready
 from afbench.workflows.adaptive import defended_name
-from afbench.workflows.generate import generate
+from afbench.workflows.generation import prepare as ready
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 RANDOM = Options(checkpoint="random")

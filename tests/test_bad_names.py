@@ -19,8 +19,8 @@ from afbench.storage.commit import json_bytes, sha256_file
 from afbench.storage.export_card import export_card
 from afbench.storage.manifests import TOP, open_benchmark, read_json
 from afbench.storage.shards import read_rows
-from afbench.workflows.export import export
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
+from afbench.workflows.publishing.export import export
 from afbench.workflows.request import Options
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -20,7 +20,7 @@ from afbench.storage.manifests import TOP, open_benchmark, read_json
 from afbench.storage.schema import CLEAN_COLUMNS, arrow_schema
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import LEVELS, verify
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 CLEAN = "data/clean/folder-00000-of-00001.parquet"

@@ -28,9 +28,9 @@ from afbench.plan.cost import (
 )
 from afbench.plan.cost import GPU_KIB_AT_ONCE as PLANNED_KIB
 from afbench.storage.shards import MAX_SHARD_BYTES
-from afbench.workflows import calibrate as module
-from afbench.workflows.calibrate import calibrate
-from afbench.workflows.outlook import look_ahead, open_loads
+from afbench.workflows.planning import calibrate as module
+from afbench.workflows.planning.calibrate import calibrate
+from afbench.workflows.planning.forecast import look_ahead, open_loads
 
 MEASURED_PEAKS = [
     (128 * 128, 64, 1.13e9),
@@ -272,7 +272,7 @@ def test_the_command_calibrates_on_request(afbench, monkeypatch, tmp_path):
 def test_a_calibrated_plan_comes_close_to_the_truth(tmp_path):
     import time
 
-    from afbench.workflows.generate import generate
+    from afbench.workflows.generation.generate import generate
     from afbench.workflows.request import Options
 
     plan = small(*expand_attack("pgd"), *expand_attack("cw", steps=[50]), limit=6)

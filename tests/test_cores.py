@@ -128,7 +128,7 @@ def test_importing_afbench_changes_nothing_in_the_environment():
     """It may be a notebook's process."""
     lines = (
         "import os",
-        "import afbench, afbench.cli, afbench.workflows.generate",
+        "import afbench, afbench.cli, afbench.workflows.generation.generate",
         f"assert not set({SETTINGS}) & set(os.environ)",
     )
     bare = {name: value for name, value in os.environ.items() if name not in SETTINGS}
@@ -138,7 +138,9 @@ def test_importing_afbench_changes_nothing_in_the_environment():
 def test_scripts_that_load_torch_set_it_before():
     scripts = [path.read_text() for path in SCRIPTS.iterdir() if path.is_file()]
     loaders = [
-        text for text in scripts if re.search("^(import torch|from afbench.workflows.generate)", text, re.M)
+        text
+        for text in scripts
+        if re.search("^(import torch|from afbench.workflows.generation.generate)", text, re.M)
     ]
     assert len(loaders) >= 5
     for text in loaders:

@@ -19,14 +19,15 @@ from afbench.core import AfbenchError, PartialError, UsageError
 from afbench.plan import ATTACKS, Block, RunPlan, SourceSpec, expand_attack, plan_as_json, plan_from_json
 from afbench.storage.failpoints import VARIABLE
 from afbench.storage.manifests import TOP
-from afbench.workflows import local_hands, scale_out
-from afbench.workflows.crew import Crew, read_crew, read_part
-from afbench.workflows.generate import generate
-from afbench.workflows.hands import RESTARTS, Ended, Hands, run_jobs
-from afbench.workflows.job import Job, job_as_text, job_from_text
+from afbench.workflows.executors import local_executor as local_hands
+from afbench.workflows.executors import scale_out
+from afbench.workflows.executors.executor import RESTARTS, Ended, Hands, run_jobs
+from afbench.workflows.executors.executor_spec import Crew, read_crew, read_part
+from afbench.workflows.executors.job import Job, job_as_text, job_from_text
+from afbench.workflows.executors.scale_out import generate_by
+from afbench.workflows.executors.worker import libraries, run_job
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Hooks, Options, Part
-from afbench.workflows.scale_out import generate_by
-from afbench.workflows.worker import libraries, run_job
 
 OPTIONS = Options(checkpoint="random", shard_size=1)
 SETTINGS = tuple(expand_attack("fgsm", phi=["1/255", "3/255"]))
@@ -143,7 +144,7 @@ def test_a_worker_refuses_other_versions_and_a_machine_without_the_folder(job: J
 def test_a_crew_that_cannot_be_is_refused_in_one_line_and_nothing_is_written(
     afbench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str
 ) -> None:
-    monkeypatch.setattr("afbench.workflows.crew.find_spec", lambda name: name)
+    monkeypatch.setattr("afbench.workflows.executors.executor_spec.find_spec", lambda name: name)
     ran = afbench("generate", "--localizer", "reference", "--attack", "fgsm", "--source", "demo", *arguments)
     assert ran.code == 2 and ran.out == "" and not list(tmp_path.iterdir())
     (line,) = ran.err.splitlines()
@@ -188,7 +189,7 @@ class _FakeRay(ModuleType):
 def test_a_ray_that_does_not_start_or_ends_is_one_line(
     afbench: Any, photographs: Path, monkeypatch: pytest.MonkeyPatch, part: str, code: int, told: str
 ) -> None:
-    monkeypatch.setattr("afbench.workflows.crew.find_spec", lambda name: name)
+    monkeypatch.setattr("afbench.workflows.executors.executor_spec.find_spec", lambda name: name)
     error = Exception("The current node timed out during startup.\nThis could happen because ...")
     shutdown = _refuse(RuntimeError("not connected")) if part == "wait" else lambda: None
     fake = _FakeRay(**{part: _refuse(error), "shutdown": shutdown})
@@ -222,7 +223,7 @@ def test_a_worker_process_that_cannot_be_started_is_one_line(
 def test_a_missing_extra_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch, executor: str, package: str
 ) -> None:
-    monkeypatch.setattr("afbench.workflows.crew.find_spec", lambda name: None)
+    monkeypatch.setattr("afbench.workflows.executors.executor_spec.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=rf"needs {package}: pip install 'afbench\[{executor}\]'"):
         read_crew(executor, 2, None, ())
 
@@ -317,13 +318,13 @@ def test_whoever_stops_the_command_stops_its_workers(
 def test_a_worker_ends_with_the_process_that_started_it(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     held = (
         "import sys, time, types\n"
-        "worker = types.ModuleType('afbench.workflows.worker')\n"
+        "worker = types.ModuleType('afbench.workflows.executors.worker')\n"
         "def run_job(text):\n"
         "    print('ready', flush=True)\n"
         "    time.sleep(600)\n"
         "worker.run_job = run_job\n"
         "sys.modules[worker.__name__] = worker\n"
-        "from afbench.workflows.worker_process import main\n"
+        "from afbench.workflows.executors.worker_process import main\n"
         "main()\n"
     )
     monkeypatch.setattr(local_hands, "_COMMAND", (sys.executable, "-P", "-c", held))
@@ -375,7 +376,7 @@ def test_the_log_of_two_machines_is_followed_even_where_a_line_is_broken(tmp_pat
 def test_every_command_in_the_document_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     text = (Path(__file__).parent.parent / "docs" / "scale-out.md").read_text(encoding="utf-8")
     commands = [line for line in text.splitlines() if line.startswith("afbench generate ")]
-    monkeypatch.setattr("afbench.workflows.crew.find_spec", lambda name: name)
+    monkeypatch.setattr("afbench.workflows.executors.executor_spec.find_spec", lambda name: name)
     for line in commands:
         words = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "3"))[2:]
         given = command.make_context("generate", words).params

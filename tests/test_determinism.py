@@ -23,12 +23,12 @@ from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.contents import inspect
 from afbench.storage.manifests import PROMISES, open_benchmark
 from afbench.storage.verify import verify
-from afbench.workflows import work
-from afbench.workflows.generate import generate
-from afbench.workflows.launches import logged_launches
-from afbench.workflows.replay import read_launch
-from afbench.workflows.reproduce import reproduce
+from afbench.workflows.generation import shard_run as work
+from afbench.workflows.generation.batch_log import logged_launches
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
+from afbench.workflows.rerun.replay import read_launch
+from afbench.workflows.rerun.reproduce import reproduce
 
 FGSM = tuple(expand_attack("fgsm", phi=["1/255"]))
 CONFIG = "reference-fgsm-1"

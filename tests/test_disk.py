@@ -10,11 +10,11 @@ import pytest
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.folder import free_bytes
 from afbench.storage.manifests import WORK, open_benchmark
-from afbench.workflows.crew import Crew
-from afbench.workflows.generate import generate
-from afbench.workflows.ready import list_units, prepare
+from afbench.workflows.executors.executor_spec import Crew
+from afbench.workflows.executors.scale_out import generate_by
+from afbench.workflows.generation.generate import generate
+from afbench.workflows.generation.prepare import list_units, prepare
 from afbench.workflows.request import Hooks, Options
-from afbench.workflows.scale_out import generate_by
 
 PLAN = ("--localizer", "reference", "--attack", "fgsm", "--phi", "1/255", "--source", "demo", "--limit", "3")
 

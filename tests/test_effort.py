@@ -13,12 +13,12 @@ from afbench.plan.cost import SHARD_SIZE, localizer_cost
 from afbench.plan.effort import MOST_SHARDS, STAKE_SECONDS, effort_of, shard_size
 from afbench.storage.folder import commit_header, read_header
 from afbench.storage.manifests import read_configs
-from afbench.workflows.crew import Crew
-from afbench.workflows.generate import generate
-from afbench.workflows.headway import Headway, Piece
+from afbench.workflows.executors.executor_spec import Crew
+from afbench.workflows.executors.scale_out import generate_by
+from afbench.workflows.generation.generate import generate
+from afbench.workflows.generation.run_progress import Headway, Piece
+from afbench.workflows.generation.splits import open_splits
 from afbench.workflows.request import Hooks, Options, Part
-from afbench.workflows.scale_out import generate_by
-from afbench.workflows.splits import open_splits
 
 MVSS, CW = localizer_cost("mvss"), expand_attack("cw", steps=[50, 250])
 FGSM = expand_attack("fgsm", phi=["1/255", "3/255"])
@@ -78,7 +78,7 @@ def test_workers_cut_their_shards_as_the_one_who_starts_them(
     photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The one that starts them takes it that a GPU makes an image in a minute, and a worker's CPU in no time."""
-    import afbench.workflows.splits as module
+    import afbench.workflows.generation.splits as module
 
     monkeypatch.setattr(module, "shard_size", lambda seconds, samples: 2)
     monkeypatch.setenv("GIT_DIR", "/nowhere")
@@ -137,6 +137,6 @@ def test_a_run_that_is_stopped_before_a_shard_is_begun_has_lost_nothing(
     def stop(*arguments: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("afbench.workflows.units.run_shard", stop)
+    monkeypatch.setattr("afbench.workflows.generation.shard_jobs.run_shard", stop)
     with pytest.raises(Stopped, match="0 of 3 shards are committed and kept, 0 gradients of unfinished"):
         generate(_plan(FGSM, limit=2), tmp_path, Options(checkpoint="random"))

@@ -17,7 +17,7 @@ from afbench.engine.meter import Meter
 from afbench.images import decode_stored, masks_to_tensor, to_tensor
 from afbench.plan import expand_attack, max_levels, queries, read_plan, settings_by_group, shared_gradients
 from afbench.storage.summary import summarise
-from afbench.workflows.rows import attacked_row, hash_sample
+from afbench.workflows.generation.stored_rows import attacked_row, hash_sample
 
 GROUPS = {
     "sign": [

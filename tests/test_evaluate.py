@@ -20,14 +20,21 @@ from afbench.report.gate_table import gate_table
 from afbench.scoring.score import score
 from afbench.storage.manifests import shard_paths
 from afbench.storage.shards import read_rows
-from afbench.workflows import gates as gates_workflow
-from afbench.workflows import predict as predict_workflow
-from afbench.workflows.evaluate import ADAPTIVE, OBLIVIOUS, Evaluation, Side, evaluate, open_evaluation
-from afbench.workflows.evaluation_figure import evaluation_figure
-from afbench.workflows.evaluation_records import evaluation_records
-from afbench.workflows.gates import gates_of_benchmark, sweep_gates
-from afbench.workflows.generate import generate
-from afbench.workflows.predict import predict
+from afbench.workflows.evaluation import gates as gates_workflow
+from afbench.workflows.evaluation import predict as predict_workflow
+from afbench.workflows.evaluation.evaluate import (
+    ADAPTIVE,
+    OBLIVIOUS,
+    Evaluation,
+    Side,
+    evaluate,
+    open_evaluation,
+)
+from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
+from afbench.workflows.evaluation.evaluation_records import evaluation_records
+from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
+from afbench.workflows.evaluation.predict import predict
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 DEFENCES = ("jpeg", "gaussian-noise")

@@ -25,9 +25,9 @@ from afbench.storage.export_card import READ_HDF5
 from afbench.storage.manifests import CLEAN, open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import rows_to_check, verify
-from afbench.workflows import export as workflow
-from afbench.workflows.export import export
-from afbench.workflows.forms import FORMS
+from afbench.workflows.publishing import export as workflow
+from afbench.workflows.publishing.export import export
+from afbench.workflows.publishing.formats import FORMS
 
 
 @pytest.fixture(autouse=True)
@@ -303,7 +303,7 @@ def test_a_killed_export_goes_on_and_ends_with_the_same_bytes(made, exported, tm
     code = (
         "import sys, pathlib, os, signal\n"
         "from afbench.storage import commit\n"
-        "from afbench.workflows.export import export\n"
+        "from afbench.workflows.publishing.export import export\n"
         "count, real = [int(sys.argv[3])], os.replace\n"
         "def replace(*paths):\n"
         "    if not count[0]: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -13,10 +13,10 @@ from afbench import load
 from afbench.core import AfbenchError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import CLEAN
-from afbench.workflows import forms
-from afbench.workflows.export import export
-from afbench.workflows.forms import member_key
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
+from afbench.workflows.publishing import formats as forms
+from afbench.workflows.publishing.export import export
+from afbench.workflows.publishing.formats import member_key
 from afbench.workflows.request import Options
 
 

@@ -22,8 +22,8 @@ from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json, shar
 from afbench.storage.schema import ATTACKED_COLUMNS, CLEAN_COLUMNS, arrow_schema
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import verify
-from afbench.workflows import generate as generate_module
-from afbench.workflows.generate import generate
+from afbench.workflows.generation import generate as generate_module
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Hooks, Options
 
 RANDOM = Options(checkpoint="random", shard_size=2)
@@ -315,7 +315,7 @@ def test_running_out_of_memory_is_said_in_one_line(
     def fail(*asked: Any, **options: Any) -> None:
         raise error
 
-    monkeypatch.setattr("afbench.workflows.work.start_settings", fail)
+    monkeypatch.setattr("afbench.workflows.generation.shard_run.start_settings", fail)
     with pytest.raises(AfbenchError, match="out of memory; lower --batch-size"):
         generate(_plan(root, FGSM), tmp_path, RANDOM)
 

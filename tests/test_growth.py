@@ -20,14 +20,14 @@ from afbench.storage.config_manifest import SplitManifest
 from afbench.storage.failpoints import VARIABLE
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json
 from afbench.storage.verify import verify
-from afbench.workflows import generate as generate_module
-from afbench.workflows.cuts import Stage, cut_path, cut_stages, stages_of
-from afbench.workflows.generate import generate
-from afbench.workflows.outcome import Outcome
-from afbench.workflows.outlook import look_ahead
-from afbench.workflows.repair import repair
+from afbench.workflows.generation import generate as generate_module
+from afbench.workflows.generation.cuts import Stage, cut_path, cut_stages, stages_of
+from afbench.workflows.generation.generate import generate
+from afbench.workflows.generation.outcome import Outcome
+from afbench.workflows.planning.forecast import look_ahead
 from afbench.workflows.request import Options, Part
-from afbench.workflows.rescore import rescore
+from afbench.workflows.rerun.repair import repair
+from afbench.workflows.rerun.rescore import rescore
 
 FGSM = expand_attack("fgsm", phi=["1/255", "3/255"])
 PGD = expand_attack("pgd", phi=["1/255"], params={"steps": 2})
@@ -269,7 +269,7 @@ def test_parts_grow_a_folder_together(tmp_path: Path) -> None:
 
 
 def test_a_new_stage_is_cut_by_what_is_at_stake_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import afbench.workflows.splits as module
+    import afbench.workflows.generation.splits as module
 
     _run(tmp_path, 2, shard_size=None)
     monkeypatch.setattr(module, "shard_size", lambda seconds, samples: shard_size(60.0, samples))

@@ -138,7 +138,7 @@ def test_a_refusal_advises_only_options_that_its_command_has(afbench, exported, 
 @pytest.fixture(scope="module")
 def exported(made, tmp_path_factory):
     """The benchmark as plain pictures."""
-    from afbench.workflows.export import export
+    from afbench.workflows.publishing.export import export
 
     out = tmp_path_factory.mktemp("exported") / "pictures"
     export(made.folder, out, "imagefolder")

@@ -24,8 +24,8 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.sources import SourceOptions
 from afbench.sources.check import check_entries
 from afbench.sources.release_files import find_entries
-from afbench.workflows.generate import generate
-from afbench.workflows.predict import predict
+from afbench.workflows.evaluation.predict import predict
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 SCRIPT = (

@@ -19,8 +19,8 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage import failpoints
 from afbench.storage.manifests import TOP
 from afbench.storage.verify import verify
-from afbench.workflows import work
-from afbench.workflows.generate import generate
+from afbench.workflows.generation import shard_run as work
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Hooks, Options
 
 SETTINGS = (
@@ -50,7 +50,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Generate in a folder with a number of workers."""
-    monkeypatch.setattr("afbench.workflows.generate.software", dict)
+    monkeypatch.setattr("afbench.workflows.generation.generate.software", dict)
 
     def run(out: Path, workers: int, hooks: Hooks | None = None) -> Any:
         plan = RunPlan("test", (Block(("reference",), (SourceSpec("folder", str(root)),), SETTINGS),))

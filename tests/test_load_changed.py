@@ -23,7 +23,7 @@ from afbench.storage.manifests import read_configs
 from afbench.storage.schema import columns_of
 from afbench.storage.shards import shard_path, write_shard
 from afbench.storage.verify import verify
-from afbench.workflows.finalise import finalise
+from afbench.workflows.generation.finalise import finalise
 
 CONFIG = "reference-fgsm-1"
 SPLITS = ("columbia", "casia_v1", "casia_v2", "imd20", "misd")

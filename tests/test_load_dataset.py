@@ -19,7 +19,7 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.card import dataset_card
 from afbench.storage.manifests import count_rows, open_benchmark
 from afbench.storage.shards import read_rows, write_shard
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 CONFIGS = ("clean", "reference-cw-2", "reference-cw-3", "reference-fgsm-1", "reference-fgsm-2")

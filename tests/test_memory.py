@@ -17,7 +17,7 @@ from afbench.engine.memory import OutOfMemory
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import TOP, open_benchmark
 from afbench.storage.verify import verify
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Hooks, Options
 
 pytestmark = pytest.mark.reliability("R9")
@@ -132,7 +132,9 @@ def make(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
         bound = localizer.logits
         free = replace(localizer, most=1000, most_pixels=10**9)
         localizer.logits = lambda image: bound(image) if image.requires_grad else free.logits(image)  # type: ignore[method-assign]
-        monkeypatch.setattr("afbench.workflows.ready.load_localizer", lambda *asked, **given: localizer)
+        monkeypatch.setattr(
+            "afbench.workflows.generation.prepare.load_localizer", lambda *asked, **given: localizer
+        )
         plan = RunPlan(
             "test",
             (Block(("reference",), (SourceSpec("folder", str(photographs)),), tuple(expand_attack(attack))),),
@@ -194,7 +196,7 @@ def test_a_second_try_that_is_stopped_is_completed_by_a_plain_run(
 ) -> None:
     make(tmp_path, Small(most_pixels=32 * 32))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("afbench.workflows.work.write_shard", _interrupt)
+        patch.setattr("afbench.workflows.generation.shard_run.write_shard", _interrupt)
         make(tmp_path, Small(), retry_failed=True)
     assert any("not finished" in problem.message for problem in verify(tmp_path))
     make(tmp_path, Small())

@@ -14,7 +14,7 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage import locks
 from afbench.storage.manifests import TOP, WORK
 from afbench.storage.verify import verify
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options, Part
 
 OPTIONS = Options(checkpoint="random", shard_size=1)
@@ -26,7 +26,7 @@ Tree = dict[str, bytes]
 def same_software() -> Any:
     """A commit made while the tests run must not look like other bytes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("afbench.workflows.generate.software", dict)
+        patch.setattr("afbench.workflows.generation.generate.software", dict)
         yield
 
 
@@ -144,8 +144,8 @@ def test_two_parts_that_publish_at_once_without_locks_agree(
     plan: RunPlan, whole: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     """One publishes as a whole, records removed, at the worst moments of the other."""
-    from afbench.workflows import finalise as finalising
-    from afbench.workflows import generate as generating
+    from afbench.workflows.generation import finalise as finalising
+    from afbench.workflows.generation import generate as generating
 
     generate(plan, tmp_path, OPTIONS, part=Part(0, 2))
     finalise, complete, split = generating.finalise, finalising._complete, finalising._split

@@ -16,8 +16,8 @@ from afbench.scoring.score import score
 from afbench.storage.commit import sha256_file
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
-from afbench.workflows import predict as workflow
-from afbench.workflows.predict import predict
+from afbench.workflows.evaluation import predict as workflow
+from afbench.workflows.evaluation.predict import predict
 
 CONFIGS = ["clean", "reference-noise-1", "reference-fgsm-2"]
 
@@ -25,7 +25,7 @@ CONFIGS = ["clean", "reference-noise-1", "reference-fgsm-2"]
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory):
     from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-    from afbench.workflows.generate import generate
+    from afbench.workflows.generation.generate import generate
     from afbench.workflows.request import Options
 
     settings = (*expand_attack("noise", phi=["1/255"]), *expand_attack("fgsm", phi=["2/255"]))
@@ -105,7 +105,7 @@ def test_an_interrupted_call_goes_on_and_ends_with_the_same_bytes(benchmark, tmp
 def grow(benchmark, folder, limit=3):
     """A copy of the benchmark with one more config."""
     from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-    from afbench.workflows.generate import generate
+    from afbench.workflows.generation.generate import generate
     from afbench.workflows.request import Options
 
     shutil.copytree(benchmark, folder)

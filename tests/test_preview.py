@@ -19,12 +19,12 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.report.sheet import SheetRow, _wrapped, contact_sheet
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
-from afbench.workflows import preview as workflow
-from afbench.workflows import shown
-from afbench.workflows.generate import generate
-from afbench.workflows.preview import preview, strongest
+from afbench.workflows import sample_choice as shown
+from afbench.workflows.generation.generate import generate
+from afbench.workflows.reporting import preview as workflow
+from afbench.workflows.reporting.preview import preview, strongest
 from afbench.workflows.request import Options
-from afbench.workflows.shown import choose_samples
+from afbench.workflows.sample_choice import choose_samples
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_config_is_drawn_for_as_many_samples_as_there_are(made: Path, count: i
 def test_untrained_weights_are_said_beside_every_row(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Any] = []
     monkeypatch.setattr(
-        "afbench.workflows.preview.contact_sheet",
+        "afbench.workflows.reporting.preview.contact_sheet",
         lambda rows, title: drawn.extend(rows) or contact_sheet(rows, title),
     )
     preview(made, configs=["reference-fgsm-1"], checkpoint="random")

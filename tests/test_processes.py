@@ -26,7 +26,7 @@ ARGUMENTS = (
 SERVER = """
 import os, sys
 import torch
-import afbench.cli, afbench.cli.generate_command, afbench.workflows.generate as workflow
+import afbench.cli, afbench.cli.generate_command, afbench.workflows.generation.generate as workflow
 import afbench.localizers.reference, afbench.sources.index
 if "AFBENCH_TEST_ODD" in os.environ:  # folders listed backwards, in another century
     import time

@@ -16,11 +16,11 @@ from afbench.storage.locks import locked
 from afbench.storage.manifests import TOP, WORK, read_json
 from afbench.storage.shards import read_rows, write_shard
 from afbench.storage.verify import verify
-from afbench.workflows.generate import generate
-from afbench.workflows.repair import repair
-from afbench.workflows.replay import Recipe
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
-from afbench.workflows.rescore import rescore
+from afbench.workflows.rerun.repair import repair
+from afbench.workflows.rerun.replay import Recipe
+from afbench.workflows.rerun.rescore import rescore
 
 SETTINGS = (
     *expand_attack("fgsm", phi=["1/255", "2/255"]),
@@ -164,8 +164,8 @@ def test_a_shard_that_comes_out_differently_is_not_stored_and_the_difference_is_
 ) -> None:
     (bench / FGSM).unlink()
     newer = {"afbench": "9.9", "commit": None, "libraries": {"torch": "9.9"}}
-    monkeypatch.setattr("afbench.workflows.replay.software", lambda: newer)
-    monkeypatch.setattr("afbench.workflows.remake.judge", _judged_otherwise)
+    monkeypatch.setattr("afbench.workflows.rerun.replay.software", lambda: newer)
+    monkeypatch.setattr("afbench.workflows.rerun.regenerate.judge", _judged_otherwise)
     (why,) = repair(bench).refused.values()
     assert "other bytes than recorded" in why and "-> 9.9" in why and "libraries.torch" in why
     assert not (bench / FGSM).exists()

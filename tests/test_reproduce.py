@@ -14,9 +14,9 @@ from afbench.storage.contents import inspect
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.schema import ATTACKED_COLUMNS
 from afbench.storage.shards import read_rows, write_shard
-from afbench.workflows.generate import generate
-from afbench.workflows.reproduce import reproduce
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
+from afbench.workflows.rerun.reproduce import reproduce
 
 pytestmark = pytest.mark.reliability("R16")
 SETTINGS = (

@@ -19,11 +19,11 @@ from afbench.storage.commit import commit_json
 from afbench.storage.manifests import CLEAN, open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import verify
-from afbench.workflows import restore as workflow
-from afbench.workflows.export import export
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
+from afbench.workflows.publishing import restore as workflow
+from afbench.workflows.publishing.export import export
+from afbench.workflows.publishing.restore import restore
 from afbench.workflows.request import Options
-from afbench.workflows.restore import restore
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from afbench.core import AfbenchError, Stopped
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import TOP, WORK, read_json
 from afbench.storage.verify import verify
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 SETTINGS = (
@@ -30,7 +30,7 @@ some_or_all = pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.
 @pytest.fixture(autouse=True)
 def _same_software(monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit made while the tests run must not look like other bytes."""
-    monkeypatch.setattr("afbench.workflows.generate.software", dict)
+    monkeypatch.setattr("afbench.workflows.generation.generate.software", dict)
 
 
 @pytest.fixture(autouse=True)

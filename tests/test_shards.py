@@ -16,7 +16,7 @@ from afbench.images import encode_image
 from afbench.storage import shards
 from afbench.storage.schema import ATTACKED_COLUMNS
 from afbench.storage.shards import cut_ids, group_rows, read_rows, write_shard
-from afbench.workflows.splits import Split
+from afbench.workflows.generation.splits import Split
 
 MEGAPIXEL = 1_000_000
 

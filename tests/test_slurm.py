@@ -14,12 +14,13 @@ import torch
 from afbench.core import UsageError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.failpoints import VARIABLE
-from afbench.workflows import scale_out, slurm_hands
-from afbench.workflows.crew import Crew
-from afbench.workflows.generate import generate
-from afbench.workflows.job import Job, job_as_text
+from afbench.workflows.executors import scale_out
+from afbench.workflows.executors import slurm_executor as slurm_hands
+from afbench.workflows.executors.executor_spec import Crew
+from afbench.workflows.executors.job import Job, job_as_text
+from afbench.workflows.executors.scale_out import generate_by
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Hooks, Options
-from afbench.workflows.scale_out import generate_by
 
 submitit = pytest.importorskip("submitit")
 

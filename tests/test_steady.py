@@ -11,7 +11,7 @@ from PIL import Image
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage import failpoints
 from afbench.storage.verify import verify
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 PAGE = os.sysconf("SC_PAGE_SIZE")

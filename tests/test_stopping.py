@@ -26,22 +26,22 @@ def test_every_command_says_what_an_interrupt_leaves() -> None:
             "what was counted is lost",
         ),
         (
-            "afbench.workflows.evaluation_files.check_targets",
+            "afbench.workflows.evaluation.evaluation_files.check_targets",
             ("evaluate", "--data", "B", "--localizer", "reference"),
             "what was counted is lost",
         ),
         (
-            "afbench.workflows.train.train_ansm",
+            "afbench.workflows.training.train_ansm.train_ansm",
             ("train", "ansm", "--data", "B", "--localizer", "reference", "--out", "O"),
             "the state saved last (every 200 steps, and after every epoch) is kept",
         ),
         (
-            "afbench.workflows.predict.predict",
+            "afbench.workflows.evaluation.predict.predict",
             ("predict", "--data", "B", "--localizer", "reference", "--out", "O"),
             "masks that are written are kept",
         ),
         (
-            "afbench.workflows.export.export",
+            "afbench.workflows.publishing.export.export",
             ("export", "B", "--to", "hdf5", "--out", "O"),
             "files that are whole",
         ),

@@ -13,7 +13,7 @@ from afbench.defences import load_defence
 from afbench.localizers.trainable import load_trainable
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import open_benchmark
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 SHORT = ("--epochs", "1", "--batch-size", "2", "--crop", "32", "--validation", "0.3")

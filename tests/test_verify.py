@@ -16,7 +16,7 @@ from afbench.storage.commit import json_bytes, sha256_file
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json
 from afbench.storage.shards import read_rows, write_shard
 from afbench.storage.verify import LEVELS, rows_to_check, verify
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 SEED = 5

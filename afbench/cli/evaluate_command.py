@@ -102,12 +102,12 @@ def command(
     from afbench.report.evaluation import evaluation_table
     from afbench.report.gate_table import gate_table
     from afbench.report.weak import weak_images
-    from afbench.workflows import evaluation_files as files
-    from afbench.workflows.evaluate import evaluate, open_evaluations
-    from afbench.workflows.evaluation_figure import evaluation_figure
-    from afbench.workflows.evaluation_records import evaluation_records
-    from afbench.workflows.gates import gates_of_benchmark, sweep_gates
-    from afbench.workflows.shown import choose_samples
+    from afbench.workflows.evaluation import evaluation_files as files
+    from afbench.workflows.evaluation.evaluate import evaluate, open_evaluations
+    from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
+    from afbench.workflows.evaluation.evaluation_records import evaluation_records
+    from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
+    from afbench.workflows.sample_choice import choose_samples
 
     files.check_targets(data, out, picture)
     if samples and picture is None:

@@ -45,7 +45,7 @@ def command(
     folder: Path, to: str, out: Path, configs: tuple[str, ...], with_originals: bool | None, as_json: bool
 ) -> None:
     """Write a benchmark in another form, with BagIt and Croissant files. Run it again to go on after an interruption."""
-    from afbench.workflows.export import export
+    from afbench.workflows.publishing.export import export
 
     with ExitStack() as stack:
         bar = deferred_bar(stack, "export", "img")

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from afbench.workflows.crew import EXECUTORS, read_crew, read_part
+from afbench.workflows.executors.executor_spec import EXECUTORS, read_crew, read_part
 from afbench.workflows.request import Hooks, Options, check_request
 
 from .echo import echo
@@ -195,7 +195,7 @@ def command(
     part = read_part(shard_index, num_shards, executor_spec, options)
     check_request(plan, folder, options)
     from afbench.storage.folder import is_pattern
-    from afbench.workflows.scale_out import generate_as
+    from afbench.workflows.executors.scale_out import generate_as
 
     with ExitStack() as stack:
 

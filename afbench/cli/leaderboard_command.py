@@ -26,7 +26,7 @@ def command(scores: tuple[Path, ...], out: Path, as_json: bool) -> None:
 
     Needs no server: open index.html. One table per localizer and version of its configs.
     """
-    from afbench.workflows.board import publish_leaderboard
+    from afbench.workflows.reporting.publish_board import publish_leaderboard
 
     with progress_bar("read", "score") as bar:
         site = publish_leaderboard(scores, out, advance=advancing(bar))

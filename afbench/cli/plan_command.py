@@ -12,7 +12,7 @@ import click
 from afbench.plan import RunPlan
 from afbench.plan.cost import localizer_cost, suggested_batch
 from afbench.report.text import fold_line
-from afbench.workflows.outlook import Outlook, as_json, look_ahead, open_loads
+from afbench.workflows.planning.forecast import Outlook, as_json, look_ahead, open_loads
 
 from .echo import echo
 from .options import build_plan, default_out, plan_options
@@ -106,7 +106,7 @@ def _echo_figures(figures: Iterable[tuple[str, str]]) -> None:
 
 
 def _calibrated(plan: RunPlan, out: Path, device: str, precision: str) -> dict[str, Speed]:
-    from afbench.workflows.calibrate import calibrate
+    from afbench.workflows.planning.calibrate import calibrate
 
     return calibrate(
         plan,

@@ -81,7 +81,7 @@ def command(
     to add the configs that the benchmark got since.
     """
     from afbench.scoring.versions import named
-    from afbench.workflows.predict import predict
+    from afbench.workflows.evaluation.predict import predict
 
     with ExitStack() as stack:
         bar = deferred_bar(stack, "predict", "img")

@@ -63,7 +63,7 @@ def command(
         raise UsageError(
             f"--out '{target}' lies inside the benchmark, which is a closed list; use {folder}/log/"
         )
-    from afbench.workflows.preview import preview
+    from afbench.workflows.reporting.preview import preview
 
     sheet = preview(
         folder,

@@ -46,7 +46,7 @@ def command(
 
     Checks every file first, and refuses pixels that may not be shared. The token is the one that `hf auth login` keeps.
     """
-    from afbench.workflows.push import Hooks, prepare, send
+    from afbench.workflows.publishing.push import Hooks, prepare, send
 
     if yes and dry_run:
         raise click.UsageError("--yes and --dry-run exclude each other")

@@ -36,7 +36,7 @@ def command(
     if latex and (as_json or everything):
         raise UsageError("--latex prints what was measured; leave out --json and --all")
     from afbench.report.paper_table import measured_records, paper_latex, paper_table
-    from afbench.workflows.paper import beside_the_paper
+    from afbench.workflows.reporting.paper import beside_the_paper
 
     report = beside_the_paper(folders)
     records = report.records if everything else measured_records(report.records)

@@ -46,8 +46,8 @@ def command(
 
     Exit code 0 if every value is the same, 1 if one is not.
     """
-    from afbench.workflows.replay import Recipe
-    from afbench.workflows.reproduce import reproduce
+    from afbench.workflows.rerun.replay import Recipe
+    from afbench.workflows.rerun.reproduce import reproduce
 
     with progress_bar("reproduce", "grad") as bar:
         reproduction = reproduce(

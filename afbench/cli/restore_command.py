@@ -46,7 +46,7 @@ def command(
     Exit code 3 if originals are missing or others than those that were attacked; run it again once you have them.
     """
     roots = {spec.name: spec.root for spec in map(parse_source, sources)}
-    from afbench.workflows.restore import restore
+    from afbench.workflows.publishing.restore import restore
 
     with ExitStack() as stack:
         bar = deferred_bar(stack, "restore", "img")

@@ -151,7 +151,7 @@ def ansm(
 
     Run it again to go on after an interruption. For several devices put `accelerate launch --num_processes N -m` before it.
     """
-    from afbench.workflows.train import Hooks, ansm_settings, make_attack, train_ansm
+    from afbench.workflows.training.train_ansm import Hooks, ansm_settings, make_attack, train_ansm
 
     settings = ansm_settings(
         preset,

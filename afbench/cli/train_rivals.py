@@ -99,7 +99,7 @@ def hardened(
     little. Run it again to go on after an interruption.
     """
     from afbench.defences.hardening.settings import Hardening, replaced
-    from afbench.workflows.train_hardened import Hooks, make_attack, schedule_of, train_hardened
+    from afbench.workflows.training.train_hardened import Hooks, make_attack, schedule_of, train_hardened
 
     settings = replaced(Hardening(), {"method": method, "task": task, "penalty": penalty})
     with ExitStack() as stack:
@@ -160,7 +160,7 @@ def nrp(
 
     Run it again to go on after an interruption.
     """
-    from afbench.workflows.train_nrp import Hooks, nrp_settings, schedule_of, train_nrp
+    from afbench.workflows.training.train_nrp import Hooks, nrp_settings, schedule_of, train_nrp
 
     with ExitStack() as stack:
         card = train_nrp(

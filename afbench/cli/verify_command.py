@@ -59,8 +59,8 @@ def command(
     extra_results: dict[str, object] = {}
     if repair:
         from afbench.plan import parse_source
-        from afbench.workflows.repair import repair as repair_folder
-        from afbench.workflows.replay import Recipe
+        from afbench.workflows.rerun.repair import repair as repair_folder
+        from afbench.workflows.rerun.replay import Recipe
 
         roots = {source.name: source.root for source in map(parse_source, sources)}
         with progress_bar("repair", "file") as bar:
@@ -75,8 +75,8 @@ def command(
         )
     problems = checked.problems
     if deep and not problems:
-        from afbench.workflows.replay import Recipe
-        from afbench.workflows.rescore import rescore
+        from afbench.workflows.rerun.replay import Recipe
+        from afbench.workflows.rerun.rescore import rescore
 
         with progress_bar("score again", "row") as bar:
             rescored = rescore(folder, recipe=Recipe(localizer, checkpoint, device), advance=bar.update)

@@ -17,7 +17,7 @@ from PIL import Image
 
 from afbench.engine.io_pool import default_threads
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack, shared_gradients
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 from .clock import Clock, middle

@@ -13,7 +13,7 @@ import torch
 
 from afbench.engine.grid import AttackBatch
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 from .clock import Clock, middle

@@ -19,7 +19,7 @@ from afbench.core import UsageError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.reading.load_pairs import load
 from afbench.storage.manifests import TOP
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 from .report import Report, Scale

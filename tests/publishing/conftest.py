@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.workflows.finalise import finalise
-from afbench.workflows.generate import generate
+from afbench.workflows.generation.finalise import finalise
+from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 

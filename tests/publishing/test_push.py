@@ -16,9 +16,9 @@ from afbench.core import AfbenchError, UsageError
 from afbench.storage.derived import DERIVED_FILES
 from afbench.storage.manifests import read_json
 from afbench.storage.verify import verify
-from afbench.workflows import push
-from afbench.workflows.export import export
-from afbench.workflows.push import prepare, send
+from afbench.workflows.publishing import push
+from afbench.workflows.publishing.export import export
+from afbench.workflows.publishing.push import prepare, send
 
 
 class Hub:

@@ -11,8 +11,8 @@ from afbench.core import UsageError
 from afbench.storage import rights
 from afbench.storage.manifests import open_benchmark
 from afbench.storage.rights import hidden_sources, revealing
-from afbench.workflows.export import export
-from afbench.workflows.push import prepare
+from afbench.workflows.publishing.export import export
+from afbench.workflows.publishing.push import prepare
 
 
 def _told(original: Any, levels: int, seed: int) -> Any:

@@ -16,7 +16,7 @@ from afbench.core import AfbenchError, UsageError
 from afbench.images import decode_stored
 from afbench.storage.manifests import CLEAN, open_benchmark, shard_paths
 from afbench.storage.shards import read_rows, write_shard
-from afbench.workflows.export import export
+from afbench.workflows.publishing.export import export
 
 
 @pytest.fixture(scope="module")

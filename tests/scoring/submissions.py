@@ -24,7 +24,7 @@ from afbench.scoring.versions import part_hashes
 from afbench.storage.folder import commit_header, commit_record
 from afbench.storage.manifests import ids_sha256, open_benchmark, read_configs, splits_of
 from afbench.storage.shards import shard_path, write_shard
-from afbench.workflows.finalise import finalise
+from afbench.workflows.generation.finalise import finalise
 
 SHAPE = (20, 28)
 IDS = {"a": ["a-0", "a-1", "a-2"], "b": ["IMG", "img"]}

@@ -20,7 +20,7 @@ from afbench.defences.purifier import Resize, require_owner
 from afbench.engine import localize
 from afbench.localizers.published import NetworkRecipe, PublishedLocalizer, as_is, call, sigmoid
 from afbench.workflows.adaptive import DefendedLocalizer
-from afbench.workflows.train import sized_for
+from afbench.workflows.training.train_ansm import sized_for
 
 SIDE = 48
 

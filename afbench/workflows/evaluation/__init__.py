@@ -1,0 +1,1 @@
+"""Run localizers and defences over a benchmark: submissions, tables, gates."""

@@ -1,0 +1,1 @@
+"""Spread a plan over processes, Slurm jobs or Ray tasks."""

@@ -1,0 +1,1 @@
+"""Tell before any work what a plan will take."""

@@ -1,0 +1,1 @@
+"""Bring a benchmark into other formats, onto the Hub, and back."""

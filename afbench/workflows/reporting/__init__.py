@@ -1,0 +1,1 @@
+"""Draw benchmarks, and publish boards and the paper's tables."""

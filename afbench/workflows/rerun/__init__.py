@@ -1,0 +1,1 @@
+"""Make stored rows and shards again: to compare, to repair, to score anew."""

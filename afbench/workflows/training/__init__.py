@@ -1,0 +1,1 @@
+"""Train defences on a benchmark."""
