@@ -27,6 +27,7 @@ def open_source(
     on_progress: Callable[[int, int], None] | None = None,
     layout: str = "",
     terms: str = "",
+    keep_pixels: bool = False,
 ) -> Source:
     """Open a source by name; each sample is read only when it is asked for.
 
@@ -42,6 +43,8 @@ def open_source(
             first time.
         layout: the source whose layout the root has, where ``name`` is the user's own name for it.
         terms: terms of use of a user's own images.
+        keep_pixels: keep the pixels that are decoded to check a root, as far as little memory goes, until their sample is
+            read; for a process that reads the samples next.
     Raises:
         UsageError: if the source is unknown, its root does not hold what it should, or it is not the one pinned.
     """
@@ -59,7 +62,13 @@ def open_source(
 
     read_as = layout or name
     source = open_indexed(
-        read_as, root or default_root(read_as), options, limit, pin=pin, on_progress=on_progress
+        read_as,
+        root or default_root(read_as),
+        options,
+        limit,
+        pin=pin,
+        on_progress=on_progress,
+        keep_pixels=keep_pixels,
     )
     if read_as != name:
         source = replace(source, name=name, layout=read_as)

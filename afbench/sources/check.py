@@ -16,10 +16,11 @@ from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 
-from afbench.core import AfbenchError, BadSample
+from afbench.core import AfbenchError, BadSample, Sample
 from afbench.cores import usable_cores
 from afbench.interrupts import raise_if_stopped
 
@@ -32,11 +33,27 @@ MIN_POOLED = 64
 """With fewer entries, one process reads them sooner than others start."""
 CHUNK = 8
 """Entries that a process gets at a time. Small, because Ctrl-C waits until they are read."""
+DECODED_ENTRIES = 256
+"""So many entries, the first ones, may keep their pixels for whoever reads them next, as long as each takes at most
+``DECODED_BYTES``."""
+DECODED_BYTES = 2**20
+
+
+class CheckedEntry(NamedTuple):
+    """An entry's index record, and its pixels where they are kept."""
+
+    record: IndexRecord
+    sample: Sample | None
 
 
 def check_entries(
-    root: Path, entries: Sequence[SourceEntry], options: SourceOptions, *, workers: int | None = None
-) -> Iterator[IndexRecord]:
+    root: Path,
+    entries: Sequence[SourceEntry],
+    options: SourceOptions,
+    *,
+    workers: int | None = None,
+    keep_pixels: bool = False,
+) -> Iterator[CheckedEntry]:
     """Yield the index record of every entry, in the order of the entries.
 
     Args:
@@ -44,22 +61,24 @@ def check_entries(
         entries: what to read.
         options: the user's choices.
         workers: number of processes; None takes one for each core, at most 8.
+        keep_pixels: add the pixels of the first entries, if they are small, so that nobody need decode them again.
     Raises:
         AfbenchError: if a process dies.
     """
     examine = partial(examine_entry, root, options)
+    kept = [keep_pixels and position < DECODED_ENTRIES for position in range(len(entries))]
     workers = min(workers or min(8, usable_cores()), -(-len(entries) // CHUNK))
     if len(entries) < MIN_POOLED or workers < 2 or multiprocessing.current_process().daemon:
-        yield from map(examine, entries)
+        yield from map(examine, entries, kept)
         return
     done = 0
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
         with _main_hidden():
-            records = pool.map(examine, entries, chunksize=CHUNK)
-        for record in records:
+            results = pool.map(examine, entries, kept, chunksize=CHUNK)
+        for examined in results:
             done += 1
-            yield record
+            yield examined
     except BrokenProcessPool:
         raise_if_stopped()
         nearest = entries[min(done, len(entries) - 1)].image
@@ -71,7 +90,9 @@ def check_entries(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def examine_entry(root: Path, options: SourceOptions, entry: SourceEntry) -> IndexRecord:
+def examine_entry(
+    root: Path, options: SourceOptions, entry: SourceEntry, keep_pixels: bool = False
+) -> CheckedEntry:
     """Read one entry and return its index record; a bad entry is excluded with its reason."""
     forged = entry.label == "forged"
     make_record = partial(
@@ -91,28 +112,30 @@ def examine_entry(root: Path, options: SourceOptions, entry: SourceEntry) -> Ind
         raise_if_stopped()
         # what is broken by its name alone is not opened
         hashes = ("", "") if entry.problem else _hashes(root, entry)
-        return make_record(
+        excluded = make_record(
             status="excluded",
             reason=problem.reason,
             detail=_ascii(problem.detail),
             image_sha256=hashes[0],
             mask_sha256=hashes[1],
         )
-    height, width = contents.sample.mask.shape
-    return make_record(
+        return CheckedEntry(excluded, None)
+    sample = contents.sample
+    height, width = sample.mask.shape
+    included = make_record(
         status="included",
         width=width,
         height=height,
         mode=contents.mode,
-        mask_fraction=_share(np.count_nonzero(contents.sample.mask) / contents.sample.mask.size)
-        if forged
-        else None,
+        mask_fraction=_share(np.count_nonzero(sample.mask) / sample.mask.size) if forged else None,
         mask_grey_fraction=_share(contents.mask_grey_fraction) if forged else None,
         exif_orientation=contents.exif_orientation,
         resized=contents.resized,
         image_sha256=contents.image_sha256,
         mask_sha256=contents.mask_sha256,
     )
+    keep = keep_pixels and sample.image.nbytes + sample.mask.nbytes <= DECODED_BYTES
+    return CheckedEntry(included, sample if keep else None)
 
 
 def _ascii(text: str) -> str:

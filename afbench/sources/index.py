@@ -47,6 +47,7 @@ def build_index(
     full: bool = False,
     cache: bool = True,
     on_progress: OnProgress | None = None,
+    decoded: dict[str, Sample] | None = None,
 ) -> Index:
     """Check every sample of a user's copy.
 
@@ -58,6 +59,7 @@ def build_index(
         full: read every file, even those that seem not to have changed since the last index.
         cache: whether to read and to write the records in the user's cache folder.
         on_progress: called with the number of entries read so far and the number to read.
+        decoded: filled with the samples whose pixels may be kept (``check.DECODED_ENTRIES``), by id.
     Raises:
         UsageError: if the root is no folder, or holds nothing of this release.
         AfbenchError: if a process that reads files dies.
@@ -79,8 +81,12 @@ def build_index(
     records = {} if full else dict(cached)
     missing = [entry for entry in entries if entry.sample_id not in records]
     try:
-        for done, record in enumerate(check_entries(base, missing, options, workers=workers), start=1):
+        keep_pixels = decoded is not None
+        checking = check_entries(base, missing, options, workers=workers, keep_pixels=keep_pixels)
+        for done, (record, sample) in enumerate(checking, start=1):
             records[record.id] = record
+            if decoded is not None and sample is not None:
+                decoded[record.id] = sample
             if on_progress:
                 on_progress(done, len(missing))
     finally:  # what was read before Ctrl-C need not be read again
@@ -180,20 +186,25 @@ def open_indexed(
     *,
     pin: str | None = None,
     on_progress: OnProgress | None = None,
+    keep_pixels: bool = False,
 ) -> Source:
     """Open a root, or an index file that ``afbench index --out`` wrote, as a source.
 
     Its ids name the forged samples, included or excluded, up to the ``limit``-th included one, and in the same way the
-    authentic samples, if the options ask for them.
+    authentic samples, if the options ask for them. With ``keep_pixels`` what is decoded for the index is not decoded again
+    when it is read for the first time, as far as little memory goes.
 
     Raises:
         UsageError: if the root holds nothing of the source, or the index file is damaged or of another source.
     """
     path = _path(root)
+    decoded: dict[str, Sample] = {}
     if _is_index(path):
         index = _with_options(_read_index_of(name, path), options, path)
     else:
-        index = build_index(name, path, options, on_progress=on_progress)
+        index = build_index(
+            name, path, options, on_progress=on_progress, decoded=decoded if keep_pixels else None
+        )
     index_sha256 = index.without_authentic().sha256
     if pin is not None and pin not in (index_sha256, index.sha256):
         raise UsageError(
@@ -204,13 +215,15 @@ def open_indexed(
         _first([sample for sample in index.samples if sample.label == label], limit)
         for label in ("forged", "authentic")
     )
+    records = {record.id: record for record in (*forged, *authentic)}
+    pixels = {key: decoded[key] for key, record in records.items() if record.included and key in decoded}
     manifest = resource_json("sources").get(name, {})
     # what is authentic leaves the fingerprint of the forged ones alone: it can be asked for later
     plain = replace(index.options, authentic=False)
     return Source(
         name,
         [sample.id for sample in forged],
-        partial(_read, index, {sample.id: sample for sample in (*forged, *authentic)}),
+        partial(_read, index, records, pixels),
         samples_sha256(name, plain, forged),
         terms=manifest.get("terms", "the user's own; not known to afbench"),
         citation=manifest.get("citation", ""),
@@ -279,10 +292,15 @@ def _first(samples: Sequence[IndexRecord], limit: int | None) -> Sequence[IndexR
     return samples if limit is None or limit > len(included) else samples[: included[limit - 1] + 1]
 
 
-def _read(index: Index, samples: dict[str, IndexRecord], sample_id: str) -> Sample:
-    record = samples[sample_id]
+def _read(
+    index: Index, records: dict[str, IndexRecord], decoded: dict[str, Sample], sample_id: str
+) -> Sample:
+    record = records[sample_id]
     if not record.included:
         raise BadSample(record.reason, record.detail)
+    # what was decoded for the index has its hashes, whatever became of the file since
+    if sample := decoded.pop(sample_id, None):
+        return sample
     try:
         contents = read_entry(Path(index.root), record.entry(), index.options)
     except BadSample as problem:

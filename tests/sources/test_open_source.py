@@ -2,12 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 from releases import build_casia_v2, build_columbia, half_mask, photograph, put
 
 from afbench.core import BadSample, UsageError
 from afbench.plan import parse_source
-from afbench.sources import SourceOptions, find_sources, open_source
+from afbench.sources import SourceOptions, check, entry_reader, find_sources, open_source
 from afbench.sources.index import build_index, count_source
 from afbench.sources.index_records import index_text
 from afbench.sources.layouts import LAYOUTS
@@ -172,3 +173,55 @@ def test_a_pinned_copy_is_opened_and_any_other_refused(columbia):
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(UsageError, match=rf"is not the copy that is pinned: .*, expected {pin}"):
         open_source("columbia", str(root), pin=pin)
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """What is decoded, in this process."""
+    images = []
+    decode = entry_reader.decode
+    monkeypatch.setattr(
+        entry_reader, "decode", lambda data, **given: images.append(data) or decode(data, **given)
+    )
+    return images
+
+
+def test_an_image_is_decoded_once_where_its_pixels_are_kept_and_again_when_it_is_read_again(
+    columbia, decoded
+):
+    root, planted = columbia
+    source = open_source("columbia", str(root), keep_pixels=True)
+    examined = len(decoded)
+    samples = [source.read(sample_id) for sample_id in planted.included]
+    assert len(decoded) == examined
+    for sample in samples:
+        again = source.read(sample.sample_id)
+        assert np.array_equal(again.image, sample.image) and np.array_equal(again.mask, sample.mask)
+    assert len(decoded) == examined + len(samples)
+
+
+def test_pixels_are_kept_only_where_that_is_asked_for_and_of_a_few_small_images(
+    columbia, decoded, monkeypatch
+):
+    root, planted = columbia
+    for keep_pixels, entries, size in ((False, 256, 2**20), (True, 0, 2**20), (True, 256, 1)):
+        monkeypatch.setattr(check, "DECODED_ENTRIES", entries)
+        monkeypatch.setattr(check, "DECODED_BYTES", size)
+        monkeypatch.setenv("XDG_CACHE_HOME", str(root.parent / f"cache-{keep_pixels}-{entries}-{size}"))
+        source = open_source("columbia", str(root), keep_pixels=keep_pixels)
+        examined = len(decoded)
+        source.read(planted.included[0])
+        assert len(decoded) == examined + 1
+
+
+def test_processes_that_check_files_hand_over_the_pixels(tmp_path, decoded, monkeypatch):
+    monkeypatch.setattr(check, "MIN_POOLED", 2)
+    for number in range(9):
+        put(tmp_path, f"images/{number}.png", photograph(number))
+        put(tmp_path, f"masks/{number}.png", half_mask())
+    plain = open_source("folder", str(tmp_path), keep_pixels=False).read("8")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    decoded.clear()
+    monkeypatch.setattr(check, "usable_cores", lambda: 2)
+    kept = open_source("folder", str(tmp_path), keep_pixels=True).read("8")
+    assert not decoded and np.array_equal(kept.image, plain.image) and np.array_equal(kept.mask, plain.mask)

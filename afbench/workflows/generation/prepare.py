@@ -57,8 +57,9 @@ def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks, made_on: s
         name: behind(bare, name, options.through_defence, device=options.device, seed=plan.seed)
         for name, bare in localizers.items()
     }
+    here = made_on is None  # else workers read the samples
     made_on = made_on or options.device
-    splits = open_splits(plan, out, options, localizers, hooks.index, made_on)
+    splits = open_splits(plan, out, options, localizers, hooks.index, made_on, keep_pixels=here)
     tasks = [
         Task(
             attacked[name],

@@ -96,11 +96,14 @@ def open_splits(
     localizers: Mapping[str, Localizer],
     on_index: OnIndex,
     made_on: str,
+    *,
+    keep_pixels: bool = False,
 ) -> dict[str, Split]:
     """Open every source of a plan, cut as the folder has it already where it does.
 
     Else shards are cut so that about two minutes are at stake where they are ``made_on``: "cpu", "cuda" or such.
-    ``on_index`` is told how many files of a source have been read for the first time, of how many.
+    ``on_index`` is told how many files of a source have been read for the first time, of how many. ``keep_pixels`` is for a
+    process that reads the samples itself.
 
     Raises:
         UsageError: if a source cannot be opened, or cannot be brought to one size for all localizers.
@@ -118,6 +121,7 @@ def open_splits(
             layout=spec.layout,
             terms=spec.terms,
             on_progress=on_index,
+            keep_pixels=keep_pixels,
         )
         side = None
         if options.attack_at == "model":
