@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -302,19 +302,33 @@ def pixel_sha256(image: ByteImage) -> str:
     return digest.hexdigest()
 
 
-def to_tensor(images: Sequence[ByteImage], device: str = "cpu") -> Tensor:
-    """Stack uint8 RGB ``(H, W, 3)`` into float32 ``(N, 3, H, W)`` in [0, 1]."""
+def upload(levels: Sequence[ByteImage], device: str = "cpu") -> list[Tensor]:
+    """Copy 8-bit images or masks to a device, each as it is; ``to_tensor`` and ``masks_to_tensor`` stack them there."""
     import torch
 
-    batch = _to_device(torch.from_numpy(np.stack(images)), device)
-    return batch.permute(0, 3, 1, 2).to(torch.float32).div_(255.0).contiguous()
+    return [_to_device(torch.tensor(array), device) for array in levels]
 
 
-def masks_to_tensor(masks: Sequence[ByteImage], device: str = "cpu") -> Tensor:
-    """Stack uint8 masks ``(H, W)`` into float32 ``(N, 1, H, W)`` of 0 and 1."""
+def to_tensor(images: Sequence[ByteImage | Tensor], device: str = "cpu") -> Tensor:
+    """Stack uint8 RGB ``(H, W, 3)``, which may be on the device already, into float32 ``(N, 3, H, W)`` in [0, 1]."""
     import torch
 
-    return _to_device(torch.from_numpy(np.stack(masks) > 127), device)[:, None].to(torch.float32)
+    return _stacked(images, device).permute(0, 3, 1, 2).to(torch.float32).div_(255.0).contiguous()
+
+
+def masks_to_tensor(masks: Sequence[ByteImage | Tensor], device: str = "cpu") -> Tensor:
+    """Stack uint8 masks ``(H, W)``, which may be on the device already, into float32 ``(N, 1, H, W)`` of 0 and 1."""
+    import torch
+
+    return (_stacked(masks, device) > 127)[:, None].to(torch.float32)
+
+
+def _stacked(levels: Sequence[ByteImage | Tensor], device: str) -> Tensor:
+    import torch
+
+    if isinstance(levels[0], torch.Tensor):
+        return torch.stack(cast("list[Tensor]", levels))
+    return _to_device(torch.from_numpy(np.stack(cast("list[ByteImage]", levels))), device)
 
 
 def resize(image: Tensor, size: Sequence[int], *, antialias: bool = False) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from afbench.core import Sample, Setting, UsageError
-from afbench.engine import AttackedRow, Failure, judge, run_settings
+from afbench.engine import AttackedRow, Failure, block, judge, noisy_images, run_settings
 from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.images import decode_stored, masks_to_tensor, to_tensor
@@ -251,6 +251,38 @@ def test_every_stored_image_keeps_its_bound_and_its_score_is_that_of_its_bytes(g
             assert bound is None or delta.max() <= bound
             (again,) = judge(Lab(), [stored], [row.sample.mask], batch_size=1, device="cpu")
             assert again.counts == row.attacked_result.counts and again.loss == row.attacked_result.loss
+
+
+@every_group
+def test_rows_are_the_same_where_attacked_images_do_not_wait_on_the_device(
+    group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = _run(GROUPS[group])
+    monkeypatch.setattr(block, "BYTES_ON_DEVICE", 0)
+    for setting, rows in _run(GROUPS[group]).items():
+        for row, other in zip(_good(rows), _good(waiting[setting]), strict=True):
+            assert row.encoded == other.encoded
+            assert row.attacked_result.counts == other.attacked_result.counts
+            assert row.attacked_result.loss == other.attacked_result.loss
+
+
+def test_what_is_judged_is_on_the_device_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[bool] = []
+
+    def watched(localizer: Any, images: Any, masks: Any, **given: Any) -> Any:
+        judged.extend(isinstance(levels, Tensor) for levels in (*images, *masks))
+        return judge(localizer, images, masks, **given)
+
+    monkeypatch.setattr(block, "judge", watched)
+    _run(GROUPS["sign"])
+    assert len(judged) == 2 * len(SAMPLES) * len(GROUPS["sign"]) and all(judged)
+
+
+def test_noise_by_itself_is_the_attack_of_that_name() -> None:
+    (setting,) = expand_attack("noise", phi=["2/255"])
+    alone = noisy_images(Lab(), SAMPLES, setting, seed=0, batch_size=8, device="cpu")
+    for image, row in zip(alone, _good(_run([setting])[setting]), strict=True):
+        assert np.array_equal(image, row.image)
 
 
 @pytest.mark.reliability("R8")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from afbench.core import AfbenchError, UsageError
 from afbench.defences import load_defence
+from afbench.localizers.reference import ReferenceLocalizer
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.report.evaluation import columns_of, evaluation_csv, evaluation_latex, evaluation_table
 from afbench.report.gate_table import gate_table
@@ -166,6 +167,17 @@ def test_each_image_is_decoded_once_however_many_defences_look(benchmark, monkey
     # 6 originals, 3 authentic, 4 oblivious configs and an adaptive one of 6 each
     assert len(seen) == 6 + 3 + 5 * 6
     assert started == [len(seen) + 6] and sum(done) == started[0]
+
+
+def test_each_image_passes_the_network_once_for_each_side(benchmark, monkeypatch):
+    passes = []
+    logits = ReferenceLocalizer.logits
+    monkeypatch.setattr(
+        ReferenceLocalizer, "logits", lambda self, image: passes.append(len(image)) or logits(self, image)
+    )
+    evaluate(open_evaluation(benchmark, localizer="reference", defences=["jpeg"]))
+    # 6 originals, 3 authentic, 6 of noise, 4 oblivious configs of 6, bare and behind JPEG; an adaptive one behind JPEG alone
+    assert sum(passes) == 2 * (6 + 3 + 6 + 4 * 6) + 6
 
 
 def test_sides_without_adaptive_configs_have_no_columns(records):

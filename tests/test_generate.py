@@ -10,13 +10,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from torch import Tensor
 
-from afbench.core import AfbenchError, PartialError, Setting, UsageError
-from afbench.engine import judge
+from afbench.core import AfbenchError, ByteImage, PartialError, Setting, UsageError
+from afbench.engine import judge, originals
 from afbench.images import decode_stored, pixel_sha256
 from afbench.localizers import load_localizer
 from afbench.metrics import f1
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.sources import entry_reader
 from afbench.storage.locks import locked
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json, shard_paths
 from afbench.storage.schema import ATTACKED_COLUMNS, CLEAN_COLUMNS, arrow_schema
@@ -324,3 +326,25 @@ def test_tf32_is_refused_where_there_is_none(root: Path, tmp_path: Path) -> None
     with pytest.raises(UsageError, match="tf32 needs an NVIDIA GPU"):
         generate(_plan(root, FGSM), tmp_path / "out", replace(RANDOM, precision="tf32"))
     assert not (tmp_path / "out").exists()
+
+
+def test_an_original_is_decoded_once_and_copied_to_the_device_once_for_all_its_attacks(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[bytes] = []
+    copied: list[str] = []
+    decode, copy = entry_reader.decode, originals.upload
+    monkeypatch.setattr(
+        entry_reader, "decode", lambda data, **given: decoded.append(data) or decode(data, **given)
+    )
+
+    def counted(levels: Sequence[ByteImage], device: str) -> list[Tensor]:
+        copied.extend(pixel_sha256(array) for array in levels)
+        return copy(levels, device)
+
+    monkeypatch.setattr(originals, "upload", counted)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    settings = [*FGSM, *NOISE, *CW, *expand_attack("pgd", params={"steps": 1})]
+    generate(_plan(root, settings), tmp_path / "out", RANDOM)
+    assert len(decoded) == 3
+    assert len(copied) == len(set(copied)) == 6  # three images and three masks

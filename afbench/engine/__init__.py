@@ -2,6 +2,8 @@
 
 from .block import FAILURES, OUT_OF_MEMORY, AttackedRow, Failure, run_settings, start_settings
 from .measure import Judged, judge, localize
+from .noise import noisy_images
+from .originals import Originals, upload_originals
 from .precision import PRECISIONS, compute_precision
 
 __all__ = [
@@ -11,9 +13,12 @@ __all__ = [
     "AttackedRow",
     "Failure",
     "Judged",
+    "Originals",
     "compute_precision",
     "judge",
     "localize",
+    "noisy_images",
     "run_settings",
     "start_settings",
+    "upload_originals",
 ]

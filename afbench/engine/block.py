@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from afbench.core import AfbenchError, ByteImage, Localizer, Sample, Setting
 from afbench.images import ImageFormat, decode_stored, encode_image, masks_to_tensor, quantise, to_tensor
@@ -22,10 +23,13 @@ from .io_pool import Submit, inline
 from .measure import Judged, batch_size_for, equal_sizes, judge
 from .memory import OnHalved, fits
 from .meter import Meter, OnGradients, OnQueries
+from .originals import Originals, upload_originals
 
 OUT_OF_MEMORY = "out_of_memory"
 FAILURES = ("nonfinite_gradient", OUT_OF_MEMORY)
 """Reasons for a failed sample that come from the attack, not from the source: a later run may succeed."""
+BYTES_ON_DEVICE = 2**30
+"""Bytes of attacked images that one group keeps on the device to be judged there; a larger group copies them there again."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,11 @@ def run_settings(
     """
     return start_settings(
         localizer,
-        samples,
+        upload_originals(samples, device),
         original_results,
         settings,
         seed=seed,
         batch_size=batch_size,
-        device=device,
         image_format=image_format,
         on_gradients=on_gradients,
         on_queries=on_queries,
@@ -119,13 +122,12 @@ def run_settings(
 
 def start_settings(
     localizer: Localizer,
-    samples: Sequence[Sample],
+    originals: Originals,
     original_results: Sequence[Judged],
     settings: Sequence[Setting],
     *,
     seed: int,
     batch_size: int | None,
-    device: str,
     image_format: ImageFormat,
     on_gradients: OnGradients | None,
     on_queries: OnQueries | None,
@@ -136,10 +138,16 @@ def start_settings(
 ) -> Callable[[], dict[Setting, list[AttackedRow | Failure]]]:
     """Run all of ``run_settings`` that needs the localizer, and leave the encoding to the threads of ``submit``.
 
+    The attacked images are judged as they lie on the device. The threads prove that the stored bytes decode to exactly those:
+    no row comes of bytes that decode to anything else.
+
     Returns:
         A function that waits for the threads and returns the rows. The next group can run meanwhile.
     """
     meter = Meter(on_gradients, on_queries)
+    samples, device = originals.samples, originals.device
+    on_device: dict[Setting, dict[int, Tensor]] = {setting: {} for setting in settings}
+    stay_on_device = len(settings) * sum(sample.image.size for sample in samples) <= BYTES_ON_DEVICE
     outcomes: dict[Setting, list[_Encoded | Failure]] = {
         setting: [Failure(sample.sample_id, "unfinished", "") for sample in samples] for setting in settings
     }
@@ -149,8 +157,8 @@ def start_settings(
         batch_samples = [samples[row] for row in rows]
         batch = AttackBatch(
             [sample.sample_id for sample in batch_samples],
-            to_tensor([sample.image for sample in batch_samples], device),
-            masks_to_tensor([sample.mask for sample in batch_samples], device),
+            to_tensor([originals.images[row] for row in rows]),
+            masks_to_tensor([originals.masks[row] for row in rows]),
         )
         for attacked in attack_batch(
             localizer, batch, settings, seed=seed, batch_size=images_per_batch, meter=meter
@@ -162,6 +170,8 @@ def start_settings(
             zero_counts = (
                 [None] * len(rows) if attacked.zero_pixels is None else attacked.zero_pixels.tolist()
             )
+            if stay_on_device:
+                on_device[attacked.setting].update(zip(rows, levels, strict=True))
             for row, sample, is_finite, pixels, zero_count in zip(
                 rows, batch_samples, finite, levels.cpu().numpy(), zero_counts, strict=True
             ):
@@ -188,7 +198,9 @@ def start_settings(
             images_per_batch //= 2
             on_halved(size, images_per_batch)
     attacked_results = {
-        setting: _judge_encoded(localizer, samples, outcomes[setting], batch_size, device, on_judged)
+        setting: _judge_encoded(
+            localizer, originals, outcomes[setting], on_device[setting], batch_size, on_judged
+        )
         for setting in settings
     }
     return lambda: {
@@ -241,20 +253,22 @@ def _quarantine(
 
 def _judge_encoded(
     localizer: Localizer,
-    samples: Sequence[Sample],
+    originals: Originals,
     outcomes: Sequence[_Encoded | Failure],
+    on_device: Mapping[int, Tensor],
     batch_size: int | None,
-    device: str,
     on_judged: OnQueries,
 ) -> list[Judged]:
-    """Judge the attacked images, in their order; failures are left out."""
-    encoded = [
-        (outcome.image, sample.mask)
-        for outcome, sample in zip(outcomes, samples, strict=True)
-        if isinstance(outcome, _Encoded)
-    ]
-    images, masks = [image for image, _ in encoded], [mask for _, mask in encoded]
-    return judge(localizer, images, masks, batch_size=batch_size, device=device, on_judged=on_judged)
+    """Judge the attacked images, in their order, as they lie on the device if they do; failures are left out."""
+    images = {row: outcome.image for row, outcome in enumerate(outcomes) if isinstance(outcome, _Encoded)}
+    return judge(
+        localizer,
+        [on_device[row] for row in images] if on_device else list(images.values()),
+        [originals.masks[row] for row in images],
+        batch_size=batch_size,
+        device=originals.device,
+        on_judged=on_judged,
+    )
 
 
 def _rows(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ GPU_KIB_AT_ONCE = 12 * 2**20
 """Memory of such a batch on a GPU: 12 GiB, so that smaller cards run too; --batch-size asks for more."""
 KIB_PER_PIXEL = 4.0
 """Memory of one gradient, per pixel, on a localizer that does not state its own."""
+Levels: TypeAlias = "Sequence[ByteImage | Tensor]"
+"""8-bit images ``(H, W, 3)`` or masks ``(H, W)``: arrays, or tensors on the device that judges them."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +39,16 @@ class Judged:
 
 def judge(
     localizer: Localizer,
-    images: Sequence[ByteImage],
-    masks: Sequence[ByteImage],
+    images: Levels,
+    masks: Levels,
     *,
     batch_size: int | None,
     device: str,
     on_judged: Callable[[int], None] = lambda images: None,
 ) -> list[Judged]:
     """Localize 8-bit images of any sizes: forged where the probability is above the localizer's threshold.
+
+    Images and masks are arrays, or the tensors that ``upload`` makes of them, which are not copied to the device again.
 
     ``batch_size`` None leaves it to ``batch_size_for``; batches that do not fit into memory are halved. ``on_judged`` is
     called with the number of images just judged.
@@ -60,9 +65,10 @@ def judge(
             probability, logits = _look(localizer, batch)
             loss = binary_cross_entropy(logits.float(), truth)
         predicted = (probability[:, 0].float() > localizer.threshold).cpu().numpy()
+        forged = (truth[:, 0] > 0).cpu().numpy()
         for position, row in enumerate(rows):
             results[row] = Judged(
-                count_pixels(predicted[position], masks[row] > 127),
+                count_pixels(predicted[position], forged[position]),
                 float(loss[position]),
                 np.where(predicted[position], np.uint8(255), np.uint8(0)),
             )
@@ -141,7 +147,7 @@ def batch_size_for(localizer: Localizer, size: tuple[int, int], device: str, bat
     return max(1, PIXELS_AT_ONCE // pixels)
 
 
-def equal_sizes(images: Sequence[ByteImage], limit: Callable[[tuple[int, int]], int]) -> list[list[int]]:
+def equal_sizes(images: Levels, limit: Callable[[tuple[int, int]], int]) -> list[list[int]]:
     """Group row numbers into batches of one image size, at most ``limit(size)`` each, in a fixed order."""
     sizes: dict[tuple[int, int], list[int]] = {}
     for row, image in enumerate(images):

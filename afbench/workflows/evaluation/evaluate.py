@@ -13,7 +13,7 @@ import pandas as pd
 from afbench.core import AfbenchError, ByteImage, Localizer, Sample, UsageError
 from afbench.defences import Purifier, load_defence
 from afbench.defences.purifier import require_owner
-from afbench.engine import AttackedRow, judge, localize, run_settings
+from afbench.engine import localize, noisy_images
 from afbench.engine.io_pool import Submit, default_threads, threads
 from afbench.localizers import load_localizer
 from afbench.metrics import Counts, count_pixels, f1
@@ -257,30 +257,24 @@ def _control(
     setting = make_setting("noise", str(phi), large_phi=True)
     masks = [truth.masks.read(cell.source, one).astype("uint8") * 255 for one in ids]
     samples = [Sample(*one) for one in zip(ids, images, masks, strict=True)]
-    common: dict[str, Any] = {"batch_size": opened.batch_size, "device": opened.device}
-    before = judge(opened.localizer, images, masks, **common)
-    rows = run_settings(
-        opened.localizer, samples, before, [setting], seed=opened.seed, image_format="png", **common
-    )[setting]
-    noisy = [one for one in rows if isinstance(one, AttackedRow)]
+    noisy = noisy_images(
+        opened.localizer,
+        samples,
+        setting,
+        seed=opened.seed,
+        batch_size=opened.batch_size,
+        device=opened.device,
+    )
     here = Cell(cell.localizer, cell.source, f"{cell.localizer}-noise-{setting.label}")
     for purifier in opened.purifiers:
-        _count(
-            opened,
-            purifier,
-            here,
-            [one.sample.sample_id for one in noisy],
-            [one.image for one in noisy],
-            found[purifier.label, OBLIVIOUS],
-        )
-    known = truth.cells[cell]
+        _count(opened, purifier, here, ids, noisy, found[purifier.label, OBLIVIOUS])
+    # the first purifier is none: what the bare localizer finds is the baseline of the others
+    counts = found[opened.purifiers[0].label, OBLIVIOUS].counts[here]
     baselines = {
-        one.sample.sample_id: Baseline(
-            known[one.sample.sample_id].f1_original,
-            f1(one.attacked_result.counts),
-            one.attacked_result.counts,
+        sample_id: Baseline(
+            truth.cells[cell][sample_id].f1_original, f1(counts[sample_id]), counts[sample_id]
         )
-        for one in noisy
+        for sample_id in ids
     }
     return replace(
         truth,

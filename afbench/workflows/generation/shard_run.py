@@ -14,7 +14,16 @@ from typing import Any
 import torch
 
 from afbench.core import AfbenchError, BadSample, Sample, Setting, Source
-from afbench.engine import OUT_OF_MEMORY, AttackedRow, Failure, Judged, judge, start_settings
+from afbench.engine import (
+    OUT_OF_MEMORY,
+    AttackedRow,
+    Failure,
+    Judged,
+    Originals,
+    judge,
+    start_settings,
+    upload_originals,
+)
 from afbench.engine.gpu_log import gpu_use
 from afbench.engine.io_pool import SerialWriter, Submit
 from afbench.engine.memory import is_out_of_memory
@@ -118,21 +127,25 @@ def run_shard(
         beside.writer.put(write)
     for one in excluded:
         run.say(f"excluded {one['sample_id']}: {one['reason']} ({one['detail']})")
+    if not missing:
+        return
+    with _told_of_memory():
+        originals = upload_originals(samples, run.device)
     before: dict[str, list[Judged]] = {}
     for task, group in missing:
         if task.name not in before:
-            before[task.name] = _judge_originals(run, task, number, samples)
-        _run_group(run, task, group, number, samples, before[task.name], excluded, hashing, beside)
+            before[task.name] = _judge_originals(run, task, number, originals)
+        _run_group(run, task, group, number, originals, before[task.name], excluded, hashing, beside)
 
 
-def _judge_originals(run: Run, task: Task, number: int, samples: Sequence[Sample]) -> list[Judged]:
+def _judge_originals(run: Run, task: Task, number: int, originals: Originals) -> list[Judged]:
     """Also of attacks through a defence: every RP refers to the bare localizer on the originals."""
     piece = Piece(run.headway.did, task.effort.forward * len(task.split.shards[number]))
     with _told_of_memory():
         judged = judge(
             undefended(task.localizer),
-            [sample.image for sample in samples],
-            [sample.mask for sample in samples],
+            originals.images,
+            originals.masks,
             batch_size=run.batch_size,
             device=run.device,
             on_judged=lambda images: piece.add(images * task.effort.forward),
@@ -146,7 +159,7 @@ def _run_group(
     task: Task,
     group: Sequence[Setting],
     number: int,
-    samples: Sequence[Sample],
+    originals: Originals,
     before: Sequence[Judged],
     excluded: Sequence[Mapping[str, str]],
     hashing: Mapping[str, Future[PixelHashes]],
@@ -175,15 +188,14 @@ def _run_group(
         log_event(run.out, event="halved", split=task.split.name, shard=number, size=size, batch_size=images)
 
     with _told_of_memory(), gpu_use(run.device) as used:
-        launches = _launches(run, task, samples)
+        launches = _launches(run, task, originals.samples)
         finish = start_settings(
             task.localizer,
-            samples,
+            originals,
             before,
             group,
             seed=run.seed,
             batch_size=run.batch_size,
-            device=run.device,
             image_format=run.image_format,
             on_gradients=on_gradients,
             on_queries=on_queries,
