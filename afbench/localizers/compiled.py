@@ -26,6 +26,7 @@ def compile_forward(localizer: Localizer) -> None:
     device = "cpu" if parameter is None else parameter.device
     try:
         network.compile(dynamic=True)
+        # torch.compile treats a batch of 1 as a constant, so both of its forms are compiled and tried
         for number in (1, 2):
             image = torch.full((number, 3, 64, 64), 0.5, device=device, requires_grad=True)
             torch.autograd.grad(localizer.logits(image).sum(), image)

@@ -97,6 +97,7 @@ def _logits(localizer: Localizer, images: list[Tensor]) -> tuple[bool, str]:
     with torch.no_grad():
         logits = torch.cat([localizer.logits(image).flatten() for image in images])
     low, high = float(logits.min()), float(logits.max())
+    # probabilities returned as logits would pass every other check
     if 0 <= low < high <= 1:
         return False, f"all lie from {low:.3g} to {high:.3g}; return the values before the sigmoid"
     return True, f"from {low:.3g} to {high:.3g}"

@@ -25,6 +25,7 @@ def other_kind(path: Path) -> str:
     with path.open("rb") as stream:
         head = stream.read(_HEAD)
     archive = next((kind for magic, kind in _ARCHIVES.items() if head.startswith(magic)), "")
+    # PyTorch's own files are zip archives too
     if head.startswith(b"PK\x03\x04") and not _holds_pickle(path):
         archive = "a zip archive without a PyTorch file's data.pkl"
     if archive:

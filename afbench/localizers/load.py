@@ -139,6 +139,7 @@ def filled_network(name: str, checkpoint: str | Path | None) -> nn.Module:
     from .checkpoint_files import fill
     from .released import released_state
 
+    # a fixed seed, so that `random` means the same weights in every run; the caller's random state is restored
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = recipe(name).network()

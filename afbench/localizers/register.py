@@ -36,6 +36,7 @@ def add_weights(name: str, file: Path, *, overwrite: bool = False) -> Registered
         file_sha256(file),
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
+    # the same weights may be added again, e.g. from another file of the release
     previous = None if overwrite else registered(name)
     if previous and previous.weights_sha256 != registration.weights_sha256:
         raise UsageError(

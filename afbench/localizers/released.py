@@ -34,6 +34,7 @@ def released_state(name: str, path: Path) -> dict[str, Tensor]:
     if path.is_dir():
         raise UsageError(f"checkpoint '{path}' is a folder; localizer '{name}' is released as one file")
     state = read_state(path)
+    # only where every name has one of both prefixes: a checkpoint that afbench wrote has neither
     if name == "ifosn" and _all_start(state, (_DETECTOR, _ONLINE_NOISE)):
         return {
             key.removeprefix(_DETECTOR): value

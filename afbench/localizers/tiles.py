@@ -111,7 +111,9 @@ def tile_logits(network: Network, image: Tensor, size: int = SIZE) -> list[Tenso
     boxes = tile_boxes(image.shape[-2], image.shape[-1], size)
     if len(boxes) > 1 and torch.is_grad_enabled():
         logits = {
-            box: checkpoint(network, box.crop(image), use_reentrant=False) for box in dict.fromkeys(boxes)
+            # checkpointing keeps one tile's activations at a time and computes them again for the gradient
+            box: checkpoint(network, box.crop(image), use_reentrant=False)
+            for box in dict.fromkeys(boxes)
         }
     else:
         logits = {box: network(box.crop(image)) for box in dict.fromkeys(boxes)}

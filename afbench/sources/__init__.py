@@ -48,6 +48,7 @@ def open_source(
     Raises:
         UsageError: if the source is unknown, its root does not hold what it should, or it is not the one pinned.
     """
+    # a pin that is compared with nothing would promise what it does not keep
     if name in ("demo", "synthetic") and pin:
         raise UsageError(f"source '{name}' comes with afbench and has no index to pin")
     if name == "demo":
@@ -113,6 +114,7 @@ def find_sources() -> dict[str, Path]:
     try:
         folders = sorted(path for path in Path(data_folder).expanduser().iterdir() if path.is_dir())
     except (OSError, RuntimeError):
+        # a folder that cannot be listed holds no source; `default_root` then says what is missing
         return {}
     names = [name for name in LAYOUTS if name not in _OWN_SOURCES]
     roots: dict[str, Path] = {}

@@ -68,6 +68,7 @@ def check_entries(
     examine = partial(examine_entry, root, options)
     kept = [keep_pixels and position < DECODED_ENTRIES for position in range(len(entries))]
     workers = min(workers or min(8, usable_cores()), -(-len(entries) // CHUNK))
+    # a daemon, such as a worker of a data loader, may not start processes
     if len(entries) < MIN_POOLED or workers < 2 or multiprocessing.current_process().daemon:
         yield from map(examine, entries, kept)
         return
@@ -81,6 +82,7 @@ def check_entries(
             yield examined
     except BrokenProcessPool:
         raise_if_stopped()
+        # the pool does not say which process died; results come in order, so this is the first entry without one
         nearest = entries[min(done, len(entries) - 1)].image
         raise AfbenchError(
             f"a process that checks files died, out of memory or of a damaged file, near {nearest!a} or the "

@@ -100,6 +100,7 @@ def read_bytes(root: Path, relative: str, *, limit: int = MAX_BYTES) -> bytes:
             raise BadSample("unreadable", "no regular file")
         if status.st_size > limit:
             raise BadSample("too_large", f"{status.st_size} bytes, at most {limit} are read")
+        # the file may grow after its size was read: one byte more than allowed shows it
         with path.open("rb") as stream:
             data = stream.read(limit + 1)
     except OSError as error:
@@ -137,6 +138,7 @@ def _read_masks(root: Path, entry: SourceEntry, options: SourceOptions, size: tu
         shares.append(float(np.mean((levels > 0) & (levels < 255))))
         part = rule.forged(levels)
         if options.invert and rule.undecided is not None:
+            # so that the inversion below takes them out again: undecided pixels are never forged
             part = part | (levels == rule.undecided)
         if part.shape != size:
             part, resized = _fit(part, size, options), True
@@ -153,6 +155,7 @@ def _fit(part: np.ndarray, size: tuple[int, int], options: SourceOptions) -> np.
     """Resize a mask to its image's size by nearest pixel, if the user asked for it; a rotated mask never fits."""
     (mask_height, mask_width), (height, width) = part.shape, size
     sizes = f"mask {mask_width}x{mask_height}, image {width}x{height}"
+    # nearest pixels would stretch a rotated mask to the right size and mark the wrong place
     if (mask_height, mask_width) == (width, height):
         raise BadSample("rotated_mask", sizes)
     if options.on_mismatch != "resize-nearest":

@@ -74,6 +74,7 @@ def build_index(
         )
     for rule in sorted({entry.rule for entry in entries if entry.masks and entry.label == "forged"}):
         rule_for(rule, options.read)  # refuses options that say nothing of masks such as these
+    # before any file is looked at: what changes from now on is not cached
     started_ns = time.time_ns()
     stamps = {entry.sample_id: stamps_of(base, entry) for entry in entries}
     path = cache_path(name, source_path.resolve(), options) if cache else None
@@ -211,6 +212,7 @@ def open_indexed(
             f"source {name}: '{path}' is not the copy that is pinned: its index has sha256 {index_sha256}, expected {pin}; "
             f"compare with `afbench index {name} --root ... --json`"
         )
+    # excluded samples stay in the source, so that a manifest can count them by reason
     forged, authentic = (
         _first([sample for sample in index.samples if sample.label == label], limit)
         for label in ("forged", "authentic")

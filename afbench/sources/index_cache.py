@@ -46,6 +46,7 @@ def cache_path(name: str, root: Path, options: SourceOptions) -> Path | None:
     Other versions of the decoder and of the code that reads files have other paths, so that everything is read again.
     """
     code = hashlib.sha256()
+    # an edited copy of afbench may keep its version, so that the code itself decides
     for module in (images, signatures, mask_rules, entry_reader, check):
         code.update(Path(str(module.__file__)).read_bytes())
     parts = [name, os.fsencode(root).hex(), asdict(options), __version__, PIL.__version__]
@@ -109,12 +110,14 @@ def write_cached(path: Path | None, cached: Iterable[CachedRecord], started_ns: 
     rows = [
         {"entry": row.entry, "stamps": row.stamps, "facts": sample_json(row.record)}
         for row in cached
+        # a younger file may have changed after it was read, within one tick of the file system's clock
         if all(changed_ns < started_ns - RACY_NS for _, changed_ns, _ in row.stamps)
     ]
     body = json.dumps(rows, separators=(",", ":")).encode()
     content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
     if not rows or _holds(path, content):
         return
+    # two commands may write at once: each has a file of its own, and the last one wins
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}.{time.monotonic_ns()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

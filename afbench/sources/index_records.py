@@ -26,6 +26,7 @@ SCHEMA_VERSION = 1
 MAX_INDEX_BYTES = 2**28
 """Largest index file that is read."""
 
+# the same copy has one hash wherever it lies and whichever decoder words the details
 _NOT_HASHED = ("image", "mask", "detail")
 
 
@@ -154,6 +155,7 @@ class Index:
         samples = [sample_from_json(row) for row in value["samples"]]
         _check_samples(value["source"], samples, name)
         index = Index(value["source"], value["root"], SourceOptions.from_json(value["options"]), samples)
+        # an edited index must not pass for the one that was made
         if index.sha256 != value["sha256"]:
             raise UsageError(f"{name} was changed after it was made: its sha256 is another; make it again")
         return index
@@ -241,6 +243,7 @@ def _check_samples(source: str, samples: Sequence[IndexRecord], name: str) -> No
             raise UsageError(f"{name}: sample id {sample.id!a} is not legal, or is there twice")
         if sample.mask_rule and sample.mask_rule not in MASK_RULES:
             raise UsageError(f"{name}: sample {sample.id}: mask rule {sample.mask_rule!a} is unknown")
+        # readers rely on these values of an included sample without looking again
         if sample.included != bool(
             sample.image and sample.image_sha256 and sample.width and not sample.reason
         ):

@@ -46,6 +46,7 @@ def _plain(path: str) -> str:
 def _white_masks(index: Index) -> str:
     """Report masks that are mostly white: they may be inverted, which no single mask proves."""
     included, shares = index.summary.included, index.summary.mask_shares
+    # forgeries rarely cover more than half of an image
     if not shares or not (shares["above_95"] or 2 * shares["above_50"] > included):
         return ""
     return (

@@ -41,6 +41,7 @@ def read_release(release: Release, paths: Sequence[str]) -> list[SourceEntry]:
         stem = corrected(release.name, _GT.sub("", picture.stem))
         key, entry_id = stem.lower(), sample_id(stem)
         match = release.forged.fullmatch(stem)
+        # masks first: without its ``_gt`` a mask is named like its image
         if _is_mask(picture):
             if match:
                 masks.setdefault(key, []).append(picture)
@@ -49,6 +50,7 @@ def read_release(release: Release, paths: Sequence[str]) -> list[SourceEntry]:
             homes[key] = picture.folder
         elif release.authentic.fullmatch(stem):
             other_entries.append(SourceEntry(entry_id, picture.path, label="authentic"))
+        # both CASIA releases may lie below one root; the other's images are no faults of this one
         elif picture.folder in release.folders and not key.startswith(release.sister_prefix):
             detail = f"no name of {release.name}"
             other_entries.append(SourceEntry(entry_id, picture.path, problem="unknown_name", detail=detail))
@@ -94,6 +96,7 @@ def _grouped(release: str, entries: list[SourceEntry]) -> list[SourceEntry]:
     first_stems = duplicates(release)
     ids_in_release = {entry.sample_id.lower() for entry in entries}
     photograph_ids = {entry.sample_id: photographs(entry.sample_id) for entry in entries}
+    # a photograph under two names must not be on both sides of a split
     duplicate_links = [photographs(first) + photographs(second) for second, first in first_stems.items()]
     groups = group_photographs([*photograph_ids.values(), *duplicate_links])
     grouped_entries = []

@@ -55,6 +55,7 @@ def pair(
     for key, entry in images:
         image_keys.add(key)
         files = tuple(path for path, _ in by_key.get(key, ()))
+        # two masks of one key are never united or chosen from: they may contradict each other
         if len(files) == 1:
             paired.append(replace(entry, masks=files))
         elif files:
@@ -78,6 +79,7 @@ def settle(entries: Iterable[SourceEntry]) -> list[SourceEntry]:
     of_images = {entry.sample_id for entry in all_entries if entry.image}
     by_id: dict[str, list[SourceEntry]] = {}
     for entry in all_entries:
+        # otherwise a mask without an image would make a good image of the same id ambiguous
         is_taken = not entry.image and entry.sample_id in of_images
         sample_id = f"{entry.sample_id}-without-image" if is_taken else entry.sample_id
         by_id.setdefault(sample_id, []).append(replace(entry, sample_id=sample_id))

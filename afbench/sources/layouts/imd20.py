@@ -38,6 +38,7 @@ def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[Sour
     homes = {picture.folders for picture in in_folders if _ROLE.fullmatch(picture.stem)}
     for picture in in_folders:
         role = _ROLE.fullmatch(picture.stem)
+        # a folder without any mask or original is no folder of the release
         if picture.folders not in homes:
             continue
         if role and role[2].lower() == "mask":
@@ -75,6 +76,7 @@ def _by_role(paths: Sequence[str]) -> list[SourceEntry]:
             other_entries.append(
                 _grouped(SourceEntry(entry_id, picture.path, label="authentic", group=entry_id))
             )
+    # in folders by role, a forgery and its original may have the same name
     forged_ids = {entry.sample_id for entry in forged}
     renamed = [
         replace(entry, sample_id=f"{entry.sample_id}-orig") if entry.sample_id in forged_ids else entry

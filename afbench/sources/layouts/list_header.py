@@ -37,6 +37,7 @@ def read_header(name: str, fields: Sequence[str]) -> Columns | None:
     Raises:
         UsageError: if it names several columns of images or of masks.
     """
+    # a file name, so this line is a sample and no header
     if any(re.search(r"[./\\]", field) for field in fields):
         return None
     roles = [_role(field) for field in fields]

@@ -40,6 +40,7 @@ def entries(
     """
     lists = [path for path in sorted(paths) if _may_be_list(path)]
     highest = min((path.count("/") for path in lists), default=0)
+    # a release may carry further lists, such as splits, in its folders
     lists = [path for path in lists if path.count("/") == highest]
     if len(lists) > 1:
         raise UsageError(
@@ -81,6 +82,7 @@ def _relative(
     """Make absolute names below a folder relative to it; ``is_file`` tells whether a relative name is a file."""
     if root is not None:
         folder = root / base
+        # a list may be written with the path of a link or with the path it leads to
         for path in dict.fromkeys((folder.absolute(), folder.resolve())):
             root_prefix = f"{path.as_posix().rstrip('/')}/"
             lines = _renamed(lines, root_prefix, root_prefix)

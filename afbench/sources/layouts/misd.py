@@ -26,6 +26,7 @@ _AUTHENTIC = re.compile(r"Au_.+", re.IGNORECASE)
 def entries(paths: Sequence[str], _read_text: Callable[[str], str]) -> list[SourceEntry]:
     """List splices with all their masks, and the authentic photographs; samples with a common photograph form a group."""
     all_pictures = pictures(paths)
+    # the copies of images in these folders are no samples of their own
     homes = {picture.folders[:-1] for picture in all_pictures if picture.folder == "masks"}
     mask_pictures = [
         picture

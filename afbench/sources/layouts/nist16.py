@@ -111,6 +111,7 @@ def _named_entries(rows: Sequence[_Row], base: str, all_pictures: Sequence[Pictu
         if row.target and not entry.problem:
             entry = _with_mask(entry, row, base, masks, probe_stems)
         previous = by_id.setdefault(entry.sample_id, entry)
+        # a probe may have several lines if they agree
         if replace(previous, detail="") != replace(entry, detail=""):
             detail = f"line {row.line} of the table says otherwise than a line before"
             by_id[entry.sample_id] = replace(previous, masks=(), problem="ambiguous_mask", detail=detail)

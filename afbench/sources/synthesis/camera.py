@@ -68,6 +68,7 @@ def develop(scene: FloatImage, camera: Camera, rng: np.random.Generator) -> Byte
     picture = _filter(table[levels] * np.float32(255.0), camera)
     encoded = np.round(np.clip(picture, 0.0, 255.0)).astype(np.uint8)
     offset_y, offset_x = camera.grid
+    # cut before and after JPEG, so that the picture's 8x8 grid starts at an offset of its own
     encoded = np.ascontiguousarray(encoded[offset_y:, offset_x:])
     if camera.jpeg_quality is not None:
         encoded = jpeg(encoded, camera.jpeg_quality)

@@ -64,12 +64,14 @@ def synthesize(
     region = draw_region(size, rng)
     alpha = _soften(region, rng)
     if kind == "splice":
+        # the donor gets a camera of its own: noise, demosaicing and JPEG grid differ inside the region
         donor, _ = _draw_scene(size, pool, rng)
         forged = _splice(host, develop(donor, draw_camera(rng), rng), alpha, rng)
     elif kind == "copy_move":
         forged = _copy_move(host, region, alpha, rng)
     else:
         forged = _remove(host, region, alpha, rng)
+    # a soft edge is forged where more than half of a pixel comes from elsewhere
     mask = np.where(alpha > 0.5, np.uint8(255), np.uint8(0))
     return Forgery(_save(forged, rng), mask, kind, name)
 
@@ -117,6 +119,7 @@ def _splice(host: ByteImage, donor: ByteImage, alpha: _Alpha, rng: np.random.Gen
         angle = float(rng.uniform(-25, 25)) if rng.random() < 0.5 else 0.0
         patch = _warp(patch, (width / 2, height / 2), angle, float(rng.uniform(0.75, 1.35)), (0.0, 0.0))
     if rng.random() < 0.5:
+        # a forger may match the colours of the pasted part to those it covers
         is_forged = alpha > 0.5
         strength = float(rng.uniform(0.3, 1.0))
         difference = host[is_forged].mean(axis=0) - patch[is_forged].mean(axis=0)
@@ -131,6 +134,7 @@ def _copy_move(host: ByteImage, region: ByteImage, alpha: _Alpha, rng: np.random
     rows, columns = np.nonzero(region)
     target = (float(columns.mean()), float(rows.mean()))
     origin = target
+    # the copy should not lie on its own source; after eight tries any place will do
     for _ in range(8):
         origin = (float(rng.uniform(0.2, 0.8) * width), float(rng.uniform(0.2, 0.8) * height))
         if np.hypot(origin[0] - target[0], origin[1] - target[1]) > 0.2 * min(height, width):

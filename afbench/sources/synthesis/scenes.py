@@ -22,10 +22,12 @@ def procedural_scene(size: tuple[int, int], rng: np.random.Generator) -> FloatIm
     smallest, largest = 3.0, 0.45 * min(height, width)
     count = int(rng.integers(15, 110))
     radii = smallest * (largest / smallest) ** (rng.random(count) ** rng.uniform(1.0, 2.5))
+    # large leaves first, or they would hide the small ones
     for radius in np.sort(radii)[::-1]:
         leaf = np.zeros((height, width), np.uint8)
         cv2.fillPoly(leaf, [_outline(float(radius), size, rng)], 255, cv2.LINE_AA)
         y0, x0, y1, x1 = _bounds(leaf)
+        # the leaf lies outside the picture
         if y1 <= y0:
             continue
         cover = leaf[y0:y1, x0:x1, None].astype(np.float32) / 255.0
