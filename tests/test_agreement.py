@@ -14,7 +14,7 @@ from afbench.defences import list_defences, load_defence
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.scoring.truth import open_truth
 from afbench.storage.agreement import Fact, bare_name, disagreements
-from afbench.storage.folder import has_records
+from afbench.storage.run_folder import has_records
 from afbench.storage.verify import verify
 from afbench.workflows.adaptive import defended_name
 from afbench.workflows.generation import prepare as ready

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.storage.folder import free_bytes
 from afbench.storage.manifests import WORK, open_benchmark
+from afbench.storage.run_folder import free_bytes
 from afbench.workflows.executors.executor_spec import Crew
 from afbench.workflows.executors.scale_out import generate_by
 from afbench.workflows.generation.generate import generate

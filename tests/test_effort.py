@@ -11,8 +11,8 @@ from afbench.core import Stopped, UsageError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack, settings_by_group
 from afbench.plan.cost import SHARD_SIZE, localizer_cost
 from afbench.plan.effort import MOST_SHARDS, STAKE_SECONDS, effort_of, shard_size
-from afbench.storage.folder import commit_header, read_header
 from afbench.storage.manifests import read_configs
+from afbench.storage.run_folder import commit_header, read_header
 from afbench.workflows.executors.executor_spec import Crew
 from afbench.workflows.executors.scale_out import generate_by
 from afbench.workflows.generation.generate import generate

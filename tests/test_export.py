@@ -20,7 +20,7 @@ from PIL import Image
 from afbench.core import PartialError, UsageError
 from afbench.images import decode_stored, pixel_sha256
 from afbench.storage.commit import commit_json
-from afbench.storage.delivery import PLACE
+from afbench.storage.delivery import WORK_FOLDER
 from afbench.storage.export_card import READ_HDF5
 from afbench.storage.manifests import CLEAN, open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
@@ -316,7 +316,7 @@ def test_a_killed_export_goes_on_and_ends_with_the_same_bytes(made, exported, tm
     for stop in (0, 4, 30):
         command = [sys.executable, "-c", code, str(made.folder), str(out), str(stop)]
         assert subprocess.run(command, check=False, timeout=120).returncode == -signal.SIGKILL
-        assert (out / PLACE).is_dir()
+        assert (out / WORK_FOLDER).is_dir()
     export(made.folder, out, "hdf5")
     assert contents(out) == contents(exported / "hdf5")
 
@@ -328,7 +328,7 @@ def test_a_second_process_is_told_that_the_folder_is_taken(made, tmp_path):
         os._exit(1)
     try:
         until = time.monotonic() + 30
-        while not (tmp_path / "out" / PLACE / "request.json").is_file() and time.monotonic() < until:
+        while not (tmp_path / "out" / WORK_FOLDER / "request.json").is_file() and time.monotonic() < until:
             time.sleep(0.02)
         with pytest.raises(PartialError, match="is being written by another process"):
             export(made.folder, tmp_path / "out", "hdf5")

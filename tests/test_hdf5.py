@@ -17,7 +17,7 @@ from afbench.core import AfbenchError
 from afbench.images import decode_stored, encode_image
 from afbench.storage.archive import pack_shard, read_archive_rows
 from afbench.storage.hdf5 import archive_bytes, scalar_columns
-from afbench.storage.hdf5_read import open_shard, opened
+from afbench.storage.hdf5_read import open_shard, reading_shard
 from afbench.storage.manifests import CLEAN, open_benchmark, shard_paths
 from afbench.storage.residual import add_residual, encode_residual, residual
 from afbench.storage.shards import read_rows
@@ -87,7 +87,7 @@ def test_every_column_comes_back_null_as_null(made):
     )
     path = made.folder.parent / "columns.h5"
     path.write_bytes(data)
-    with opened(path) as shard:
+    with reading_shard(path) as shard:
         assert [shard.scalars(number) for number in range(len(shard))] == rows
         assert shard.encoded(6) == b"x"
         with pytest.raises(AfbenchError, match="holds no masks"):
@@ -105,7 +105,7 @@ def test_a_shard_of_no_rows_is_one(tmp_path):
     for content in ("images", "none"):
         path = tmp_path / f"{content}.h5"
         path.write_bytes(pack_shard(CLEAN, "demo", [], {}, content=content))
-        with opened(path) as shard:
+        with reading_shard(path) as shard:
             assert len(shard) == 0 and shard.content == content
 
 
@@ -305,7 +305,7 @@ def test_a_picture_of_another_size_or_kind_is_refused(tmp_path, rows, picture):
     rows[1]["image"] = rows[1]["mask"]
     path = tmp_path / "odd.h5"
     path.write_bytes(pack_shard(CLEAN, "demo", rows, {}, content="images"))
-    with opened(path) as shard:
+    with reading_shard(path) as shard:
         with pytest.raises(AfbenchError, match="s0: data is damaged"):
             shard.picture(0)
         with pytest.raises(AfbenchError, match="another number of colours"):
@@ -336,7 +336,7 @@ def test_a_flipped_byte_never_breaks_more_than_its_file(tmp_path, flips):
         broken[draw.integers(len(whole))] ^= int(draw.integers(1, 256))
         path.write_bytes(broken)
         try:
-            with opened(path) as shard:
+            with reading_shard(path) as shard:
                 for number in range(len(shard)):
                     shard.scalars(number)
                     shard.picture(number)

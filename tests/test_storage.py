@@ -18,9 +18,9 @@ from afbench.images import encode_image
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import commit_bytes, commit_if_changed, json_bytes, sha256_file, sweep
 from afbench.storage.config_manifest import ConfigManifest, ShardRecord, SplitManifest
-from afbench.storage.folder import check_folder, commit_header
 from afbench.storage.locks import locked
 from afbench.storage.manifests import LOG, TOP, WORK, ids_sha256, open_benchmark, read_json, safe_path
+from afbench.storage.run_folder import check_folder, commit_header
 from afbench.storage.schema import ATTACKED_COLUMNS, CLEAN_COLUMNS, arrow_schema, columns_of, yaml_features
 from afbench.storage.shards import read_rows, shard_path, write_shard
 from afbench.storage.summary import summarise

@@ -194,7 +194,7 @@ def command(
     executor_spec = read_crew(executor, workers, devices, executor_params)
     part = read_part(shard_index, num_shards, executor_spec, options)
     check_request(plan, folder, options)
-    from afbench.storage.folder import is_pattern
+    from afbench.storage.run_folder import is_pattern
     from afbench.workflows.executors.scale_out import generate_as
 
     with ExitStack() as stack:

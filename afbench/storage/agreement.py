@@ -31,68 +31,70 @@ class Fact(NamedTuple):
 
 
 class Disagreement(NamedTuple):
-    """A config with a value that no config before it has; ``other`` is the first of those."""
+    """A config with a value that no config before it has; ``first_config`` is the first of those."""
 
     fact: Fact
     config: str
     value: str
-    other: str
-    other_value: str
+    first_config: str
+    first_value: str
 
     def __str__(self) -> str:
-        return f"{self.fact} is {self.other_value} in config {self.other} and {self.value} in {self.config}"
+        return f"{self.fact} is {self.first_value} in config {self.first_config} and {self.value} in {self.config}"
 
     @property
     def remedy(self) -> str:
         """What to ask for instead, so that the config can join."""
         option = _OPTIONS.get(self.fact.key)
         if option == "--compile":
-            option = "--compile" if self.other_value == "true" else "no --compile"
+            option = "--compile" if self.first_value == "true" else "no --compile"
         elif option:
-            option = f"{option} {self.other_value}"
+            option = f"{option} {self.first_value}"
         choices = [*([option] if option else []), *(["another --localizer-name"] if self.fact.scope else [])]
         return f"give {' or '.join([*choices, 'another --out'])}"
 
 
-def disagreements(hows: Mapping[str, Mapping[str, Any]]) -> Iterator[Disagreement]:
-    """Compare the ``how`` of every attacked config with those before it; each further value is named once.
+def disagreements(provenances: Mapping[str, Mapping[str, Any]]) -> Iterator[Disagreement]:
+    """Compare the ``provenance`` of every attacked config with those before it; each further value is named once.
 
     Raises:
-        AfbenchError: if a ``how`` is damaged.
+        AfbenchError: if a ``provenance`` is damaged.
     """
     values_of: dict[Fact, dict[str, str]] = {}
-    for config, how in hows.items():
+    for config, provenance in provenances.items():
         try:
-            facts = _facts(how)
+            agreed_facts = _facts(provenance)
         except (KeyError, TypeError, AttributeError, ValueError):
             raise AfbenchError(f"manifest of config {config} is damaged: see `afbench verify`") from None
-        for fact, value in facts.items():
+        for fact, value in agreed_facts.items():
             values = values_of.setdefault(fact, {})
             if values and value not in values:
-                other_value, other = next(iter(values.items()))
-                yield Disagreement(fact, config, _short(fact, value), other, _short(fact, other_value))
+                first_value, first_config = next(iter(values.items()))
+                yield Disagreement(fact, config, _short(fact, value), first_config, _short(fact, first_value))
             values.setdefault(value, config)
 
 
-def bare_name(how: Mapping[str, Any]) -> str:
+def bare_name(provenance: Mapping[str, Any]) -> str:
     """What configs call the localizer without its defence: of ``reference_jpeg_75``, ``reference``."""
-    name = str(how["localizer"]["name"])
-    defence = how.get("defence")
+    name = str(provenance["localizer"]["name"])
+    defence = provenance.get("defence")
     if defence is None:
         return name
     return name.rpartition("_" + str(defence["name"]).replace("-", "_"))[0] or name
 
 
-def _facts(how: Mapping[str, Any]) -> dict[Fact, str]:
-    localizer, bare = how["localizer"], bare_name(how)
+def _facts(provenance: Mapping[str, Any]) -> dict[Fact, str]:
+    localizer, bare = provenance["localizer"], bare_name(provenance)
     # a key that an older version did not write says nothing
-    values: dict[Fact, Any] = {Fact("", key): how[key] for key in ("seed", "attack_at") if key in how}
+    values: dict[Fact, Any] = {
+        Fact("", key): provenance[key] for key in ("seed", "attack_at") if key in provenance
+    }
     values |= {Fact(bare, key): localizer[key] for key in _NETWORK if key in localizer}
-    values |= {Fact(bare, "precision"): how["precision"]} if "precision" in how else {}
-    values[Fact(bare, "compile")] = bool(how.get("compile"))
-    if "defence" in how:
+    values |= {Fact(bare, "precision"): provenance["precision"]} if "precision" in provenance else {}
+    values[Fact(bare, "compile")] = bool(provenance.get("compile"))
+    if "defence" in provenance:
         # how an attack looks through it, and the seed of a random one, may differ
-        defence = {key: how["defence"].get(key) for key in ("name", "params", "weights_sha256")}
+        defence = {key: provenance["defence"].get(key) for key in ("name", "params", "weights_sha256")}
         values[Fact(str(localizer["name"]), "defence")] = defence
     return {
         fact: value if isinstance(value, str) else canonical_json(value) for fact, value in values.items()

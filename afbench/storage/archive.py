@@ -12,7 +12,7 @@ from afbench.images import decode_stored, encode_image
 
 from .config_manifest import ConfigManifest
 from .hdf5 import SUFFIX, Content, archive_bytes, format_of
-from .hdf5_read import ArchiveShard, open_shard, opened
+from .hdf5_read import ArchiveShard, open_shard, reading_shard
 from .manifests import CLEAN, ORIGINALS
 from .residual import add_residual, encode_residual, residual
 
@@ -91,16 +91,18 @@ def read_archive_rows(
     Raises:
         AfbenchError: if the shard is refused, or pictures are asked for and the archive has no originals.
     """
-    with opened(folder / path) as shard:
-        wanted = set(columns) if columns else {*shard.columns, "image", "mask"}
-        if not wanted & {"image", "mask"}:
+    with reading_shard(folder / path) as shard:
+        columns_to_read = set(columns) if columns else {*shard.columns, "image", "mask"}
+        if not columns_to_read & {"image", "mask"}:
             for number in range(len(shard)):
-                yield {name: value for name, value in shard.scalars(number).items() if name in wanted}
+                yield {
+                    name: value for name, value in shard.scalars(number).items() if name in columns_to_read
+                }
             return
         if shard.config in ORIGINALS:
-            base, places = shard, dict[str, int]()
+            base, rows_by_id = shard, dict[str, int]()
         else:
-            base, places = _originals_of(folder, path, shard)
+            base, rows_by_id = _originals_of(folder, path, shard)
         try:
             if not base.has_masks:
                 raise AfbenchError(
@@ -108,14 +110,14 @@ def read_archive_rows(
                 )
             for number in range(len(shard)):
                 row = shard.scalars(number)
-                place = places.get(row["sample_id"], number if base is shard else None)
-                if place is None:
+                original_row = rows_by_id.get(row["sample_id"], number if base is shard else None)
+                if original_row is None:
                     raise AfbenchError(f"{row['sample_id']} of '{path}' has no original in the archive")
-                if "image" in wanted:
-                    row["image"] = _encoded(shard, number, base, place)
-                if "mask" in wanted:
-                    row["mask"] = base.encoded(place, "mask_data")
-                yield {name: value for name, value in row.items() if name in wanted}
+                if "image" in columns_to_read:
+                    row["image"] = _encoded(shard, number, base, original_row)
+                if "mask" in columns_to_read:
+                    row["mask"] = base.encoded(original_row, "mask_data")
+                yield {name: value for name, value in row.items() if name in columns_to_read}
         finally:
             base.close()
 
@@ -125,10 +127,10 @@ def _originals_of(folder: Path, path: str, shard: ArchiveShard) -> tuple[Archive
     return base, {raw.decode(): number for number, raw in enumerate(base.columns["sample_id"])}
 
 
-def _encoded(shard: ArchiveShard, number: int, base: ArchiveShard, place: int) -> bytes:
+def _encoded(shard: ArchiveShard, number: int, base: ArchiveShard, original_row: int) -> bytes:
     if base is shard:
         return shard.encoded(number)
-    image = attacked_image(shard, number, base.picture(place))
+    image = attacked_image(shard, number, base.picture(original_row))
     return encode_image(image, "png" if shard.image_format == "png" else "webp")
 
 

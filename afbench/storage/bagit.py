@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .commit import commit_if_changed
-from .listing import read_listing
+from .file_list import read_listing
 from .manifests import TOP
 
 BAG_FILES = ("bagit.txt", "bag-info.txt", "manifest-sha256.txt", "tagmanifest-sha256.txt")
@@ -32,36 +32,37 @@ def write_bag(folder: Path) -> list[str]:
         AfbenchError: if MANIFEST.json is damaged, or a file cannot be written.
     """
     croissant = folder / "croissant.json"
-    others = {croissant.name: croissant.read_bytes()} if croissant.is_file() else {}
-    files = bag_files(folder, others)
+    tag_files = {croissant.name: croissant.read_bytes()} if croissant.is_file() else {}
+    files = bag_files(folder, tag_files)
     for name, data in files.items():
         commit_if_changed(folder / name, data)
     return list(files)
 
 
-def bag_files(folder: Path, others: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What ``write_bag`` writes, by name; ``others`` are tag files that MANIFEST.json does not list.
+def bag_files(folder: Path, tag_files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What ``write_bag`` writes, by name; ``tag_files`` are tag files that MANIFEST.json does not list.
 
     Raises:
         AfbenchError: if MANIFEST.json is damaged.
     """
     listing = read_listing(folder)
-    payload = {path: one for path, one in listing.items() if path.startswith(PAYLOAD)}
+    payload = {path: entry for path, entry in listing.items() if path.startswith(PAYLOAD)}
     top = (folder / TOP).read_bytes()
     files = {
         "bagit.txt": _DECLARATION,
         "bag-info.txt": _info(payload, top),
-        "manifest-sha256.txt": _lines({path: one["sha256"] for path, one in payload.items()}),
+        "manifest-sha256.txt": _lines({path: entry["sha256"] for path, entry in payload.items()}),
     }
-    tags = {path: one["sha256"] for path, one in listing.items() if path not in payload}
+    tags = {path: entry["sha256"] for path, entry in listing.items() if path not in payload}
     tags |= {
-        name: hashlib.sha256(data).hexdigest() for name, data in (files | {TOP: top} | dict(others)).items()
+        name: hashlib.sha256(data).hexdigest()
+        for name, data in (files | {TOP: top} | dict(tag_files)).items()
     }
     return {**files, "tagmanifest-sha256.txt": _lines(tags)}
 
 
 def _info(payload: Mapping[str, Mapping[str, Any]], top: bytes) -> bytes:
-    size = sum(one["bytes"] for one in payload.values())
+    size = sum(entry["bytes"] for entry in payload.values())
     lines = {
         "External-Description": "Adversarial forgery-localization benchmark made with afbench, see README.md",
         "External-Identifier": f"sha256:{hashlib.sha256(top).hexdigest()}",  # which benchmark: the hash of its list

@@ -48,8 +48,8 @@ def _groups(configs: Mapping[str, ConfigManifest]) -> dict[str, list[str]]:
     attacked = [name for name in configs if name not in ORIGINALS]
     families: dict[str, list[str]] = {}
     for name in attacked:
-        how = configs[name].provenance
-        families.setdefault(f"{how['localizer']['name']}-{how['attack']}", []).append(name)
+        provenance = configs[name].provenance
+        families.setdefault(f"{provenance['localizer']['name']}-{provenance['attack']}", []).append(name)
     for family, members in families.items():
         groups.setdefault(family, members)
     if attacked:
@@ -71,7 +71,7 @@ def _front_matter(configs: Mapping[str, ConfigManifest]) -> str:
         "license_link": "LICENSE.md",
         "task_categories": ["image-segmentation"],
         "tags": ["image-forensics", "forgery-localization", "adversarial-examples", "benchmark", "afbench"],
-        "size_categories": [next((label for most, label in _SIZES if rows < most), "100M<n<1B")],
+        "size_categories": [next((label for limit, label in _SIZES if rows < limit), "100M<n<1B")],
         **({"extra_gated_prompt": _GATE.format(sources=", ".join(restricted))} if restricted else {}),
         "configs": [_config_entry(name, members, configs) for name, members in groups.items()],
         "dataset_info": [_info_entry(name, members, configs, features) for name, members in groups.items()],
@@ -80,10 +80,10 @@ def _front_matter(configs: Mapping[str, ConfigManifest]) -> str:
 
 
 def _pretty_name(configs: Mapping[str, ConfigManifest]) -> str:
-    how = [configs[name].provenance for name in configs if name not in ORIGINALS]
-    localizers = ", ".join(dict.fromkeys(one["localizer"]["name"] for one in how))
+    provenances = [configs[name].provenance for name in configs if name not in ORIGINALS]
+    localizers = ", ".join(dict.fromkeys(provenance["localizer"]["name"] for provenance in provenances))
     sources = ", ".join(sorted({source for manifest in configs.values() for source in manifest.splits}))
-    return f"Adversarial forgeries of {sources}" + (f" against {localizers}" if how else "")
+    return f"Adversarial forgeries of {sources}" + (f" against {localizers}" if provenances else "")
 
 
 def _shards(manifest: ConfigManifest, split: str | None = None) -> list[ShardRecord]:
@@ -103,9 +103,9 @@ def _config_entry(name: str, members: list[str], configs: Mapping[str, ConfigMan
                 # config by config: a glob over a family would also catch the shards of an unfinished run
                 "path": [
                     pattern
-                    for one in members
-                    if split in configs[one].splits
-                    for pattern in file_patterns(configs[one], one, split)
+                    for member in members
+                    if split in configs[member].splits
+                    for pattern in file_patterns(configs[member], member, split)
                 ],
             }
             for split in _splits(members, configs)
@@ -114,7 +114,7 @@ def _config_entry(name: str, members: list[str], configs: Mapping[str, ConfigMan
     if name == _default(configs):
         entry["default"] = True
     # `datasets` finds its cache by this card, not by the files: other shards of the same size must change it
-    shards = "".join(shard.sha256 for one in members for shard in _shards(configs[one]))
+    shards = "".join(shard.sha256 for member in members for shard in _shards(configs[member]))
     entry["description"] = f"shards {hashlib.sha256(shards.encode()).hexdigest()[:16]}"
     return entry
 
@@ -127,7 +127,7 @@ def _info_entry(
 ) -> dict[str, Any]:
     splits: list[dict[str, Any]] = []
     for split in _splits(members, configs):
-        shards = [shard for one in members for shard in _shards(configs[one], split)]
+        shards = [shard for member in members for shard in _shards(configs[member], split)]
         splits.append(
             {
                 "name": split,

@@ -70,16 +70,16 @@ def figures_table(configs: Configs) -> str:
     for name, manifest in configs.items():
         for source, split in manifest.splits.items():
             if split.summary is not None:
-                shown = name + " (untrained)" * manifest.provenance["localizer"]["untrained"]
-                rows.append([shown, source, *_cells(split.summary)])
+                label = name + " (untrained)" * manifest.provenance["localizer"]["untrained"]
+                rows.append([label, source, *_cells(split.summary)])
     table = _table(_FIGURES, rows, words=2)
     weak = any(row[5].endswith("!") for row in rows)
     return f"{table}\n\n{_WEAK}" if weak else table
 
 
 def _cells(summary: Mapping[str, Any]) -> list[str]:
-    digits = {"f1_clean": 3, "f1_adv": 3, "rp": 1, "f1_all_ones": 3, "psnr": 1, "ssim": 4}
-    figures = {key: _figure(summary[key], places) for key, places in digits.items()}
+    digits_by_figure = {"f1_clean": 3, "f1_adv": 3, "rp": 1, "f1_all_ones": 3, "psnr": 1, "ssim": 4}
+    figures = {key: _figure(summary[key], digits) for key, digits in digits_by_figure.items()}
     mark = rp_mark(summary["f1_clean"], summary["f1_all_ones"])
     figures["rp"] = "-" if mark == "-" else figures["rp"] + mark
     return [str(summary["n"]), *figures.values(), str(summary["linf"])]
@@ -100,17 +100,17 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) ->
 def _notice(configs: Configs) -> str:
     """What must not be overlooked, above everything else."""
     rights = pixel_rights(configs)
-    told = []
+    notices = []
     if rights.forbidden:
-        told.append(
+        notices.append(
             f"> **Do not pass this on.** It holds images of {_terms(rights.forbidden)}: their terms forbid sharing "
             "them, and an attacked image is a copy of its original. What may be shared are the changes alone: `afbench export --to hdf5`."
         )
     if rights.unclear:
-        told.append(
+        notices.append(
             f"> **Ask before you pass this on.** It holds images of {_terms(rights.unclear)}: nobody has said plainly that they may be shared."
         )
-    return "\n>\n".join(told)
+    return "\n>\n".join(notices)
 
 
 def _terms(sources: Mapping[str, str]) -> str:
@@ -119,7 +119,9 @@ def _terms(sources: Mapping[str, str]) -> str:
 
 def _contents(configs: Configs) -> str:
     attacked = {name: manifest for name, manifest in configs.items() if name not in ORIGINALS}
-    originals = ", ".join(f"{count_rows(configs[one])} in `{one}`" for one in ORIGINALS if one in configs)
+    originals = ", ".join(
+        f"{count_rows(configs[config])} in `{config}`" for config in ORIGINALS if config in configs
+    )
     images = sum(count_rows(manifest) for manifest in attacked.values())
     return f"{images} attacked images in {len(attacked)} configs, and their originals: {originals}."
 
@@ -129,20 +131,22 @@ def _made(configs: Configs) -> str:
     promises: set[str] = set()
     localizers: dict[tuple[str, ...], None] = {}
     attacks: dict[tuple[str, str, str], int] = {}
-    for manifest in (one for name, one in configs.items() if name not in ORIGINALS):
-        how = manifest.provenance
-        told = {"threshold": "-", "weights_sha256": "-", "architecture": "-", **how["localizer"]}
-        told["architecture"] = f"{told['architecture']}{' (untrained)' * bool(told.get('untrained'))}"
+    for manifest in (manifest for name, manifest in configs.items() if name not in ORIGINALS):
+        provenance = manifest.provenance
+        localizer = {"threshold": "-", "weights_sha256": "-", "architecture": "-", **provenance["localizer"]}
+        localizer["architecture"] = (
+            f"{localizer['architecture']}{' (untrained)' * bool(localizer.get('untrained'))}"
+        )
         keys = ("name", "architecture", "weights_sha256", "threshold")
         row = (
-            *(str(told[key]) for key in keys),
-            *(str(how.get(key, "-")) for key in ("attack_at", "precision")),
+            *(str(localizer[key]) for key in keys),
+            *(str(provenance.get(key, "-")) for key in ("attack_at", "precision")),
         )
         levels = promised_levels(manifest)
         promises.update(levels)
         localizers.setdefault((*row, ", ".join(levels) or "-"))
-        params = ", ".join(f"{key} {value}" for key, value in how.get("params", {}).items()) or "-"
-        key = (how["attack"], params, ATTACKS[how["attack"]].source)
+        params = ", ".join(f"{key} {value}" for key, value in provenance.get("params", {}).items()) or "-"
+        key = (provenance["attack"], params, ATTACKS[provenance["attack"]].source)
         attacks[key] = attacks.get(key, 0) + 1
     if not attacks:
         return "Nothing in it is attacked."
@@ -154,25 +158,25 @@ def _made(configs: Configs) -> str:
     return "\n\n".join(
         (
             _table(first, (row[: len(first)] for row in localizers), words=len(first)),
-            *([f"Made again: {_told(promises)}."] if promises else ()),
+            *([f"Made again: {_promise_text(promises)}."] if promises else ()),
             _table(second, ([*key, str(count)] for key, count in attacks.items()), words=3),
         )
     )
 
 
-def _told(levels: Iterable[str]) -> str:
-    return "; ".join(f"{one}, {PROMISES.get(one, 'unknown')}" for one in sorted(levels))
+def _promise_text(levels: Iterable[str]) -> str:
+    return "; ".join(f"{level}, {PROMISES.get(level, 'unknown')}" for level in sorted(levels))
 
 
 def _sources(configs: Configs) -> str:
-    known = resource_json("sources")
+    published_sources = resource_json("sources")
     rows = [
         [
             f"`{name}`" + " (authentic)" * (config == AUTHENTIC),
             f"{sum(shard.rows for shard in split.shards)} of {split.samples}",
             str(split.terms),
             split.redistribution or UNCLEAR,
-            str(known.get(split.layout or name, {}).get("citation", "-")),
+            str(published_sources.get(split.layout or name, {}).get("citation", "-")),
         ]
         for config in ORIGINALS
         for name, split in splits_of(configs, config).items()
@@ -184,9 +188,9 @@ def _sources(configs: Configs) -> str:
 def _excluded(configs: Configs) -> str:
     """How many samples are missing for what reason; one that several configs lack counts once."""
     missing = {
-        (one["sample_id"], one["reason"])
+        (sample["sample_id"], sample["reason"])
         for manifest in configs.values()
-        for one in excluded_samples(manifest)
+        for sample in excluded_samples(manifest)
     }
     counts = Counter(reason for _, reason in missing)
     return "\n".join(f"- {reason}: {count}" for reason, count in sorted(counts.items())) or "None."

@@ -31,7 +31,7 @@ def commit_bytes(path: Path, data: bytes) -> str:
     Raises:
         AfbenchError: if the disk is full or fails; nothing but a temporary file can remain, and it is removed.
     """
-    wanted = hashlib.sha256(data).hexdigest()
+    sha256 = hashlib.sha256(data).hexdigest()
     temporary = path.with_name(f"{path.name}.tmp.{socket.gethostname()}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def commit_bytes(path: Path, data: bytes) -> str:
             stream.flush()
             reach("commit.fsync")
             os.fsync(stream.fileno())
-        if sha256_file(temporary) != wanted:
+        if sha256_file(temporary) != sha256:
             raise OSError("the bytes read back differ from what was written")
         reach("commit.replace")
         os.replace(temporary, path)
@@ -52,7 +52,7 @@ def commit_bytes(path: Path, data: bytes) -> str:
         raise AfbenchError(
             f"cannot write '{path}': {error.strerror or error}; what was committed before is intact, run again to resume"
         ) from None
-    return wanted
+    return sha256
 
 
 def commit_json(path: Path, value: Any) -> str:

@@ -22,7 +22,7 @@ from .manifests import (
 from .shards import read_rows
 
 
-class Found(NamedTuple):
+class StoredRow(NamedTuple):
     """A stored row with its shard; ``row`` has the encoded image and mask."""
 
     config: str
@@ -32,7 +32,7 @@ class Found(NamedTuple):
     row: dict[str, Any]
 
 
-def find_row(benchmark: Benchmark, name: str) -> Found:
+def find_row(benchmark: Benchmark, name: str) -> StoredRow:
     """Find ``CONFIG/SPLIT/SAMPLE_ID``.
 
     Raises:
@@ -45,8 +45,8 @@ def find_row(benchmark: Benchmark, name: str) -> Found:
         raise UsageError(f"a row is named CONFIG/SPLIT/SAMPLE_ID; found '{name}'")
     part = manifest_of(benchmark, config).splits.get(split)
     if part is None:
-        known = ", ".join(benchmark.configs[config].splits)
-        raise UsageError(f"config {config} has no split '{split}'; its splits: {known}")
+        split_names = ", ".join(benchmark.configs[config].splits)
+        raise UsageError(f"config {config} has no split '{split}'; its splits: {split_names}")
     for number, shard in enumerate(part.shards):
         for sample in shard.excluded:
             if sample["sample_id"] == sample_id:
@@ -54,7 +54,7 @@ def find_row(benchmark: Benchmark, name: str) -> Found:
         ids = [row["sample_id"] for row in read_rows(benchmark.folder, [shard.path], ["sample_id"])]
         if sample_id in ids:
             rows = read_rows(benchmark.folder, [shard.path])
-            return Found(
+            return StoredRow(
                 config, split, number, shard, next(row for row in rows if row["sample_id"] == sample_id)
             )
     raise UsageError(f"config {config} has no sample '{sample_id}' in split '{split}'; see `afbench inspect`")
@@ -107,7 +107,7 @@ def _of_config(manifest: ConfigManifest) -> dict[str, Any]:
         "images": count_rows(manifest),
         "shards": len(shards),
         "bytes": sum(shard.bytes for shard in shards),
-        "excluded": dict(Counter(one["reason"] for one in excluded_samples(manifest))),
+        "excluded": dict(Counter(sample["reason"] for sample in excluded_samples(manifest))),
         "splits": list(manifest.splits),
         "config_hash": manifest.config_hash or None,
         **({"determinism": ", ".join(levels)} if levels else {}),
@@ -115,35 +115,43 @@ def _of_config(manifest: ConfigManifest) -> dict[str, Any]:
 
 
 def _of_sample(benchmark: Benchmark, config: str | None, sample_id: str) -> dict[str, Any]:
-    found = {}
+    rows = {}
     for name in [config] if config else benchmark.configs:
         for split in benchmark.configs[name].splits:
             try:
-                one = find_row(benchmark, f"{name}/{split}/{sample_id}")
+                stored_row = find_row(benchmark, f"{name}/{split}/{sample_id}")
             except UsageError:
                 continue
-            found[f"{name}/{split}/{sample_id}"] = _provenance(benchmark, one)
-    if not found:
-        where = f"config {config}" if config else f"'{benchmark.folder}'"
-        raise UsageError(f"{where} has no sample '{sample_id}'")
-    return {"rows": found}
+            rows[f"{name}/{split}/{sample_id}"] = _provenance(benchmark, stored_row)
+    if not rows:
+        label = f"config {config}" if config else f"'{benchmark.folder}'"
+        raise UsageError(f"{label} has no sample '{sample_id}'")
+    return {"rows": rows}
 
 
-def _provenance(benchmark: Benchmark, found: Found) -> dict[str, Any]:
-    manifest = benchmark.configs[found.config]
-    original = benchmark.configs[CLEAN if found.config not in ORIGINALS else found.config].splits[found.split]
-    part = manifest.splits[found.split]
-    shard = {key: value for key, value in found.shard.as_json().items() if key not in ("excluded", "files")}
-    sample_id = found.row["sample_id"]
+def _provenance(benchmark: Benchmark, stored_row: StoredRow) -> dict[str, Any]:
+    manifest = benchmark.configs[stored_row.config]
+    original = benchmark.configs[CLEAN if stored_row.config not in ORIGINALS else stored_row.config].splits[
+        stored_row.split
+    ]
+    part = manifest.splits[stored_row.split]
+    shard = {
+        key: value for key, value in stored_row.shard.as_json().items() if key not in ("excluded", "files")
+    }
+    sample_id = stored_row.row["sample_id"]
     file = next((shard.files[sample_id] for shard in original.shards if sample_id in shard.files), None)
-    told: dict[str, Any] = {
-        "row": {key: value for key, value in found.row.items() if key not in ("image", "mask")},
-        "bytes": {key: len(found.row[key]) for key in ("image", "mask") if found.row.get(key)},
+    provenance: dict[str, Any] = {
+        "row": {key: value for key, value in stored_row.row.items() if key not in ("image", "mask")},
+        "bytes": {key: len(stored_row.row[key]) for key in ("image", "mask") if stored_row.row.get(key)},
         "shard": shard,
         **({"file": file} if file else {}),
         "source": {key: value for key, value in original.as_json().items() if key != "shards"},
         "listed_in": TOP,
     }
-    if found.config not in ORIGINALS:
-        told |= {"config_hash": manifest.config_hash, "how": manifest.provenance, "software": part.software}
-    return told
+    if stored_row.config not in ORIGINALS:
+        provenance |= {
+            "config_hash": manifest.config_hash,
+            "how": manifest.provenance,
+            "software": part.software,
+        }
+    return provenance

@@ -15,7 +15,7 @@ from typing import Any
 from .bagit import PAYLOAD
 from .commit import commit_if_changed, json_bytes, sha256_file
 from .config_manifest import SCHEMA_VERSION, ConfigManifest
-from .listing import read_listing
+from .file_list import read_listing
 from .manifests import ORIGINALS, TOP, read_configs
 from .schema import columns_of
 
@@ -113,7 +113,7 @@ def croissant_bytes(folder: Path) -> bytes:
             "citeAs": "afbench: anti-forensics benchmarks for image forgery localization",
             "keywords": ["image forensics", "forgery localization", "adversarial examples"],
             "distribution": [
-                *(_file_object(path, one) for path, one in listing.items() if _encoding(path)),
+                *(_file_object(path, entry) for path, entry in listing.items() if _encoding(path)),
                 *_picture_sets(data),
                 *(_file_set(name) for name in tables),
             ],
@@ -136,15 +136,15 @@ def _encoding(path: str) -> str | None:
     return _ENCODINGS.get(PurePosixPath(path).suffix)
 
 
-def _file_object(path: str, one: Mapping[str, Any]) -> dict[str, Any]:
+def _file_object(path: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "@type": "cr:FileObject",
         "@id": path,
         "name": path,
         "contentUrl": path,
-        "contentSize": f"{one['bytes']} B",
+        "contentSize": f"{entry['bytes']} B",
         "encodingFormat": _encoding(path),
-        "sha256": one["sha256"],
+        "sha256": entry["sha256"],
     }
 
 
@@ -175,12 +175,12 @@ def _picture_sets(paths: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _record_set(config: str, manifest: ConfigManifest) -> dict[str, Any]:
-    what = "originals" if config in ORIGINALS else f"images attacked by {manifest.provenance['attack']}"
+    content = "originals" if config in ORIGINALS else f"images attacked by {manifest.provenance['attack']}"
     return {
         "@type": "cr:RecordSet",
         "@id": config,
         "name": config,
-        "description": f"Config {config}: {what}, one record per image.",
+        "description": f"Config {config}: {content}, one record per image.",
         "key": {"@id": f"{config}/sample_id"},
         "field": [_field(config, column, kind) for column, kind in columns_of(config).items()],
     }

@@ -16,10 +16,10 @@ from afbench.core import AfbenchError, PartialError, UsageError
 
 from .commit import commit_bytes, commit_if_changed, commit_json, json_bytes, sweep
 from .config_manifest import SCHEMA_VERSION
-from .folder import check_folder
 from .manifests import LOG, TOP, read_json, safe_path
+from .run_folder import check_folder
 
-PLACE = ".export"
+WORK_FOLDER = ".export"
 """What is asked for and what is done of it, while a job runs."""
 DONE = f"{LOG}/delivery.json"
 """The same once it is finished; outside of what is hashed."""
@@ -44,13 +44,13 @@ def delivering(folder: Path, request: Mapping[str, Any]) -> Iterator[Delivery]:
         UsageError: before anything is written, if the folder holds something else or cannot be written.
         PartialError: if another process fills it.
     """
-    place = folder / PLACE
+    work_folder = folder / WORK_FOLDER
     _check(folder, request)
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        work_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out '{folder}' cannot be made: {error.strerror}") from None
-    lock = FileLock(place / "lock", blocking=False)
+    lock = FileLock(work_folder / "lock", blocking=False)
     try:
         lock.acquire()
     except Timeout:
@@ -62,32 +62,36 @@ def delivering(folder: Path, request: Mapping[str, Any]) -> Iterator[Delivery]:
         delivery = Delivery(folder, request, _check(folder, request) == DONE)
         if delivery.finished:
             units = read_json(folder / DONE)["units"]
-            delivery.units.update({name: one for name, one in units.items() if _is_whole(folder, one)})
+            delivery.units.update(
+                {name: record for name, record in units.items() if _is_whole(folder, record)}
+            )
             if len(delivery.units) < len(units):
                 reopen(delivery, set())
         else:
             sweep(folder)
-            commit_json(place / _REQUEST, {"request": dict(request)})
-            for path in sorted(place.glob("unit-*.json")):
+            commit_json(work_folder / _REQUEST, {"request": dict(request)})
+            for path in sorted(work_folder.glob("unit-*.json")):
                 record = read_json(path)
                 if _is_whole(folder, record):
                     delivery.units[record["unit"]] = record
         yield delivery
     finally:
         lock.release()
-        if (folder / DONE).is_file() and not (place / _REQUEST).is_file():
-            shutil.rmtree(place, ignore_errors=True)
+        if (folder / DONE).is_file() and not (work_folder / _REQUEST).is_file():
+            shutil.rmtree(work_folder, ignore_errors=True)
 
 
 def _check(folder: Path, request: Mapping[str, Any]) -> str | None:
     """Which file says that this request was begun or finished here; None for a folder that may be taken."""
-    begun = (folder / PLACE / _REQUEST).is_file()
+    begun = (folder / WORK_FOLDER / _REQUEST).is_file()
     if begun or ((folder / DONE).is_file() and (folder / TOP).is_file()):
-        told = f"{PLACE}/{_REQUEST}" if begun else DONE
-        if read_json(folder / told).get("request") != request:
+        request_path = f"{WORK_FOLDER}/{_REQUEST}" if begun else DONE
+        if read_json(folder / request_path).get("request") != request:
             raise UsageError(f"--out '{folder}' holds what another command made; give a new or empty folder")
-        return told
-    if folder.is_dir() and [path.name for path in folder.iterdir()] == [PLACE]:  # killed at its first file
+        return request_path
+    if folder.is_dir() and [path.name for path in folder.iterdir()] == [
+        WORK_FOLDER
+    ]:  # killed at its first file
         return None
     check_folder(folder)
     if folder.is_dir() and any(folder.iterdir()):
@@ -97,12 +101,12 @@ def _check(folder: Path, request: Mapping[str, Any]) -> str | None:
 
 def reopen(delivery: Delivery, redo: set[str]) -> None:
     """Take units of a finished delivery back to work; the folder is no benchmark until it is finished again."""
-    place = delivery.folder / PLACE
+    work_folder = delivery.folder / WORK_FOLDER
     for name in redo:
         delivery.units.pop(name, None)
     for name, record in delivery.units.items():
-        commit_json(place / _unit(name), record)
-    commit_json(place / _REQUEST, {"request": dict(delivery.request)})
+        commit_json(work_folder / _unit(name), record)
+    commit_json(work_folder / _REQUEST, {"request": dict(delivery.request)})
     (delivery.folder / TOP).unlink(missing_ok=True)
     delivery.finished = False
 
@@ -110,31 +114,32 @@ def reopen(delivery: Delivery, redo: set[str]) -> None:
 def _is_whole(folder: Path, record: Mapping[str, Any]) -> bool:
     try:
         return all(
-            (folder / safe_path(path)).stat().st_size == one["bytes"] for path, one in record["files"].items()
+            (folder / safe_path(path)).stat().st_size == entry["bytes"]
+            for path, entry in record["files"].items()
         )
     except (OSError, KeyError, TypeError, AttributeError, AfbenchError):
         return False
 
 
-def deliver(delivery: Delivery, name: str, files: Mapping[str, bytes], **facts: Any) -> dict[str, Any]:
+def deliver(delivery: Delivery, name: str, files: Mapping[str, bytes], **details: Any) -> dict[str, Any]:
     """Commit the files of a unit and then its record, which is returned.
 
     Raises:
         AfbenchError: if a file cannot be written, or a path leaves the folder.
     """
-    listed = {}
+    entries = {}
     for path, data in files.items():
         sha256 = commit_bytes(delivery.folder / safe_path(path), data)
-        listed[path] = {"bytes": len(data), "sha256": sha256}
-    return note(delivery, name, listed, **facts)
+        entries[path] = {"bytes": len(data), "sha256": sha256}
+    return note(delivery, name, entries, **details)
 
 
 def note(
-    delivery: Delivery, name: str, files: Mapping[str, Mapping[str, Any]], **facts: Any
+    delivery: Delivery, name: str, files: Mapping[str, Mapping[str, Any]], **details: Any
 ) -> dict[str, Any]:
     """Commit the record of a unit whose files are there, each with its ``bytes`` and ``sha256``."""
-    record = {"unit": name, "files": dict(files), **facts}
-    commit_json(delivery.folder / PLACE / _unit(name), record)
+    record = {"unit": name, "files": dict(files), **details}
+    commit_json(delivery.folder / WORK_FOLDER / _unit(name), record)
     delivery.units[name] = record
     return record
 
@@ -145,7 +150,7 @@ def _unit(name: str) -> str:
 
 def publish(delivery: Delivery, closing: Mapping[str, bytes]) -> None:
     """Commit what describes the whole, and the closed list of files last."""
-    files = {path: one for record in delivery.units.values() for path, one in record["files"].items()}
+    files = {path: entry for record in delivery.units.values() for path, entry in record["files"].items()}
     for path, data in closing.items():
         commit_if_changed(delivery.folder / safe_path(path), data)
         files[path] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
@@ -157,5 +162,5 @@ def finish(delivery: Delivery) -> None:
     """Remember what was delivered and forget how far it was."""
     units = {name: dict(record) for name, record in delivery.units.items()}
     commit_json(delivery.folder / DONE, {"request": dict(delivery.request), "units": units})
-    (delivery.folder / PLACE / _REQUEST).unlink(missing_ok=True)
+    (delivery.folder / WORK_FOLDER / _REQUEST).unlink(missing_ok=True)
     delivery.finished = True

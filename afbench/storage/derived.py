@@ -34,7 +34,7 @@ def derived_files(folder: Path) -> dict[str, bytes]:
     return croissant | bag_files(folder, croissant)
 
 
-def beside_the_list(path: str) -> bool:
+def may_be_unlisted(path: str) -> bool:
     """True for what may lie beside a benchmark unlisted: derived files, and what a download from the Hub puts there."""
     return path in DERIVED_FILES or path == ".gitattributes" or path.startswith(".cache/huggingface/")
 
@@ -45,11 +45,11 @@ def stale_derived(folder: Path) -> Iterator[str]:
     Raises:
         AfbenchError: if a manifest is damaged.
     """
-    there = [name for name in DERIVED_FILES if (folder / name).is_file()]
-    if not there:
+    names = [name for name in DERIVED_FILES if (folder / name).is_file()]
+    if not names:
         return
     expected = {CROISSANT_FILE: croissant_bytes(folder)}
-    expected |= bag_files(folder, {name: expected[name] for name in expected if name in there})
-    for name in there:
+    expected |= bag_files(folder, {name: expected[name] for name in expected if name in names})
+    for name in names:
         if (folder / name).read_bytes() != expected[name]:
             yield name

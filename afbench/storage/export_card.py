@@ -58,7 +58,7 @@ def export_card(form: str, configs: Mapping[str, ConfigManifest], withheld: Sequ
 def _configs(form: str, configs: Mapping[str, ConfigManifest]) -> dict[str, Any]:
     if form == "webdataset":
         first = next((name for name in configs if name not in ORIGINALS), CLEAN)
-        listed = [
+        entries = [
             {
                 "config_name": name,
                 "data_files": [
@@ -69,7 +69,7 @@ def _configs(form: str, configs: Mapping[str, ConfigManifest]) -> dict[str, Any]
             }
             for name, manifest in configs.items()
         ]
-        return {"configs": listed}
+        return {"configs": entries}
     if form == "imagefolder":
         # named, since a file called ...-test... would otherwise make a split of its own
         files = ["metadata.parquet", "data/**/*.png"]
@@ -100,13 +100,13 @@ def _what(form: str, configs: Mapping[str, ConfigManifest], withheld: Sequence[s
         )
     shards = [configs[name].splits[split].shards for name in (CLEAN, attacked)]
     paths = [part[0].path.removesuffix(".parquet") + ".h5" if part else "" for part in shards]
-    told = (
+    text = (
         "Attacked images are stored as what was changed in their originals, (attacked - original + 128) mod 256, losslessly; "
         "`afbench.load` reads it, `afbench restore` makes a benchmark of it again, and so does plain h5py with Pillow:\n\n"
         f"```python\n{READ_HDF5.format(clean=paths[0], attacked=paths[1])}\n```"
     )
     if withheld:
-        told += (
+        text += (
             f"\n\nThe originals and masks of {', '.join(withheld)} are not here. With your own copy: `afbench restore "
             f"THIS_FOLDER {' '.join(_source_option(configs, name) for name in withheld)} --out FOLDER` puts the images together, "
             "and checks every original by the hash of its pixels.\n\n"
@@ -114,7 +114,7 @@ def _what(form: str, configs: Mapping[str, ConfigManifest], withheld: Sequence[s
             "clipped areas can be seen, and pages of pure black and white can be read. Of photographs under 3/255 it is well below "
             "1 % of the values."
         )
-    return told
+    return text
 
 
 def _source_option(configs: Mapping[str, ConfigManifest], name: str) -> str:

@@ -33,11 +33,11 @@ def reach(site: str) -> None:
         KeyboardInterrupt: for ``stop``.
         UsageError: if the variable cannot be read.
     """
-    asked = os.environ.get(VARIABLE)
-    if not asked:
+    failpoints = os.environ.get(VARIABLE)
+    if not failpoints:
         return
     _reached[site] += 1
-    for entry in asked.split(","):
+    for entry in failpoints.split(","):
         name, which, action = _parse(entry)
         if name == site and which in ("*", str(_reached[site])):
             _act(action)
@@ -45,8 +45,8 @@ def reach(site: str) -> None:
 
 def _parse(entry: str) -> tuple[str, str, str]:
     match = _ENTRY.fullmatch(entry.strip())
-    known = match and match[1] in SITES and (not match[3].isupper() or hasattr(errno, match[3]))
-    if not match or not known:
+    is_known = match and match[1] in SITES and (not match[3].isupper() or hasattr(errno, match[3]))
+    if not match or not is_known:
         raise UsageError(
             f"{VARIABLE} must be SITE=WHICH:ACTION with a site of {', '.join(SITES)}; found '{entry}'"
         )

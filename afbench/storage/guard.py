@@ -18,11 +18,11 @@ def refuse_bomb(file: Any, size: int) -> None:
     Raises:
         AfbenchError: if it says that a column is compressed, larger than the file, or a dictionary that is no words.
     """
-    told = file.metadata
-    for group in range(told.num_row_groups):
-        rows = told.row_group(group).num_rows
-        for number in range(told.num_columns):
-            column = told.row_group(group).column(number)
+    metadata = file.metadata
+    for group in range(metadata.num_row_groups):
+        rows = metadata.row_group(group).num_rows
+        for number in range(metadata.num_columns):
+            column = metadata.row_group(group).column(number)
             name = str(column.path_in_schema)[:60]
             if column.compression != "UNCOMPRESSED":
                 raise AfbenchError(f"column {name} is {column.compression}-compressed, as no shard is")

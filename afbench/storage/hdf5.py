@@ -63,12 +63,12 @@ def archive_bytes(
         masks: encoded, one per row, or none.
     """
     stream = io.BytesIO()
-    told = {"config": config, "split": split, "content": content, "image_format": image_format}
+    attributes = {"config": config, "split": split, "content": content, "image_format": image_format}
     # a fixed version of the format: the bytes do not follow the newest library, and old ones can read them
     with h5py.File(stream, "w", libver=("v108", "v108"), track_order=False) as file:
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["version"] = np.int64(VERSION)
-        for name, text in told.items():
+        for name, text in attributes.items():
             file.attrs[name] = np.bytes_(text.encode())
         for name, parts in zip(pictures_of(content), (pictures, masks), strict=False):
             _put_pictures(file, name, parts)
@@ -100,9 +100,9 @@ def _array(values: Sequence[Any], kind: str) -> npt.NDArray[Any]:
 
 def format_of(images: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> str:
     """Which ``image_format`` made a shard: PNG where WebP could have held the image tells."""
-    told = [
+    is_png = [
         data.startswith(b"\x89PNG")
         for data, size in zip(images, sizes, strict=True)
         if max(size) <= WEBP_SIDE
     ]
-    return "png" if any(told) else "webp"
+    return "png" if any(is_png) else "webp"

@@ -82,13 +82,13 @@ class ArchiveShard:
             AfbenchError: if it is damaged, or not of the size its row says.
         """
         size = int(self.columns["height"][row]), int(self.columns["width"][row])
-        told = self.columns["sample_id"][row].decode(errors="replace")
+        sample_id = self.columns["sample_id"][row].decode(errors="replace")
         try:
             pixels = decode_stored(self.encoded(row, name), size)
         except BadSample as problem:
-            raise _refused(self.path, f"{told}: {name} is damaged ({problem})") from None
+            raise _refused(self.path, f"{sample_id}: {name} is damaged ({problem})") from None
         if pixels.ndim != (2 if name == "mask_data" else 3):
-            raise _refused(self.path, f"{told}: {name} has another number of colours than expected")
+            raise _refused(self.path, f"{sample_id}: {name} has another number of colours than expected")
         return pixels
 
 
@@ -117,7 +117,7 @@ def open_shard(path: Path) -> ArchiveShard:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[ArchiveShard]:
+def reading_shard(path: Path) -> Iterator[ArchiveShard]:
     """``open_shard``, closed at the end."""
     shard = open_shard(path)
     try:
@@ -127,22 +127,22 @@ def opened(path: Path) -> Iterator[ArchiveShard]:
 
 
 def _checked(path: Path, file: Any) -> ArchiveShard:
-    told = {
+    attributes = {
         name: _text(path, file, name) for name in ("format", "config", "split", "content", "image_format")
     }
     version = _attribute(path, file, "version", "i")
-    if told["format"] != FORMAT.decode() or int(version) != VERSION:
-        raise _refused(path, f"format {told['format']} {version}, expected {FORMAT.decode()} {VERSION}")
-    if told["content"] not in CONTENTS or told["image_format"] not in ("webp", "png"):
-        raise _refused(path, f"content {told['content']} of {told['image_format']} is unknown")
+    if attributes["format"] != FORMAT.decode() or int(version) != VERSION:
+        raise _refused(path, f"format {attributes['format']} {version}, expected {FORMAT.decode()} {VERSION}")
+    if attributes["content"] not in CONTENTS or attributes["image_format"] not in ("webp", "png"):
+        raise _refused(path, f"content {attributes['content']} of {attributes['image_format']} is unknown")
     for name in ("config", "split"):
-        _require_name(path, name, told[name])
-    kinds = scalar_columns(told["config"])
-    pictures = {name: RANGES[name] for name in pictures_of(told["content"])}
+        _require_name(path, name, attributes[name])
+    kinds = scalar_columns(attributes["config"])
+    pictures = {name: RANGES[name] for name in pictures_of(attributes["content"])}
     expected = {**kinds, **{part: "int64" for parts in pictures.values() for part in parts}}
     expected |= dict.fromkeys(pictures, "bytes")
-    if found := sorted(_names(path, file) ^ expected.keys()):
-        raise _refused(path, f"unexpected or missing: {', '.join(map(ascii, found[:3]))}")
+    if odd_names := sorted(_names(path, file) ^ expected.keys()):
+        raise _refused(path, f"unexpected or missing: {', '.join(map(ascii, odd_names[:3]))}")
     sets = {name: _dataset(path, file, name, kind) for name, kind in expected.items()}
     columns = {name: sets[name][...] for name in expected if name not in pictures}
     rows = {len(column) for column in columns.values()}
@@ -155,13 +155,13 @@ def _checked(path: Path, file: Any) -> ArchiveShard:
     for name, (offset, length) in pictures.items():
         ranges[name] = (columns.pop(offset), columns.pop(length))
         _check_ranges(path, name, *ranges[name], sets[name].shape[0])
-    kept = {name: told[name] for name in ("config", "split", "content", "image_format")}
-    return ArchiveShard(path, **kept, columns=columns, _ranges=ranges, _file=file)
+    stated = {name: attributes[name] for name in ("config", "split", "content", "image_format")}
+    return ArchiveShard(path, **stated, columns=columns, _ranges=ranges, _file=file)
 
 
-def _require_name(path: Path, what: str, value: str) -> None:
+def _require_name(path: Path, label: str, value: str) -> None:
     if not is_name(value):
-        raise _refused(path, f"{what} {quoted(value)} is no name")
+        raise _refused(path, f"{label} {quoted(value)} is no name")
 
 
 def _names(path: Path, file: Any) -> set[str]:
@@ -180,33 +180,37 @@ def _names(path: Path, file: Any) -> set[str]:
 
 def _dataset(path: Path, file: Any, name: str, kind: str) -> Any:
     """Open a dataset that lies in the file as what its kind says, one number behind the other."""
-    held = h5py.h5o.open(file.id, name.encode())
-    if not isinstance(held, h5py.h5d.DatasetID):
+    dataset = h5py.h5o.open(file.id, name.encode())
+    if not isinstance(dataset, h5py.h5d.DatasetID):
         raise _refused(path, f"{name} is no dataset")
-    made = held.get_create_plist()
-    if made.get_layout() != h5py.h5d.CONTIGUOUS:
+    creation = dataset.get_create_plist()
+    if creation.get_layout() != h5py.h5d.CONTIGUOUS:
         raise _refused(
-            path, f"{name} is {_LAYOUTS.get(made.get_layout(), 'of unknown layout')}, expected contiguous"
+            path, f"{name} is {_LAYOUTS.get(creation.get_layout(), 'of unknown layout')}, expected contiguous"
         )
-    if made.get_external_count():
+    if creation.get_external_count():
         raise _refused(path, f"{name} lies in another file (external storage)")
-    if made.get_nfilters():
+    if creation.get_nfilters():
         raise _refused(path, f"{name} has filters")
-    dtype = _dtype(path, name, held.get_type())
-    wanted = {"bytes": "|u1", **NUMBERS}.get(kind)
-    if dtype.str != wanted if wanted else dtype.kind != "S" or not 0 < dtype.itemsize <= _MOST_TEXT:
-        raise _refused(path, f"{name} is of type {dtype}, expected {wanted or 'short bytes'}")
-    space = held.get_space()
-    if space.get_simple_extent_type() != h5py.h5s.SIMPLE or held.rank != 1:
-        raise _refused(path, f"{name} has {held.rank} dimensions, expected 1")
-    claimed = held.shape[0] * dtype.itemsize
+    dtype = _dtype(path, name, dataset.get_type())
+    expected_type = {"bytes": "|u1", **NUMBERS}.get(kind)
+    if (
+        dtype.str != expected_type
+        if expected_type
+        else dtype.kind != "S" or not 0 < dtype.itemsize <= _MOST_TEXT
+    ):
+        raise _refused(path, f"{name} is of type {dtype}, expected {expected_type or 'short bytes'}")
+    space = dataset.get_space()
+    if space.get_simple_extent_type() != h5py.h5s.SIMPLE or dataset.rank != 1:
+        raise _refused(path, f"{name} has {dataset.rank} dimensions, expected 1")
+    claimed = dataset.shape[0] * dtype.itemsize
     if claimed and (
-        held.get_storage_size() != claimed
-        or held.get_offset() is None
-        or held.get_offset() + claimed > path.stat().st_size
+        dataset.get_storage_size() != claimed
+        or dataset.get_offset() is None
+        or dataset.get_offset() + claimed > path.stat().st_size
     ):
         raise _refused(path, f"{name} claims {claimed} bytes that the file does not have")
-    return h5py.Dataset(held)
+    return h5py.Dataset(dataset)
 
 
 def _dtype(path: Path, name: str, kind: Any) -> np.dtype[Any]:
@@ -222,14 +226,14 @@ def _dtype(path: Path, name: str, kind: Any) -> np.dtype[Any]:
 def _attribute(path: Path, file: Any, name: str, kind: str) -> Any:
     if not h5py.h5a.exists(file.id, name.encode()):
         raise _refused(path, f"attribute {name} is missing")
-    held = h5py.h5a.open(file.id, name.encode())
-    dtype = _dtype(path, f"attribute {name}", held.get_type())
-    if held.get_space().get_simple_extent_npoints() != 1 or held.shape != ():
+    attribute = h5py.h5a.open(file.id, name.encode())
+    dtype = _dtype(path, f"attribute {name}", attribute.get_type())
+    if attribute.get_space().get_simple_extent_npoints() != 1 or attribute.shape != ():
         raise _refused(path, f"attribute {name} is no single value")
     if dtype.kind != kind or dtype.itemsize > _MOST_TEXT:
         raise _refused(path, f"attribute {name} is of type {dtype}")
     value = np.empty((), dtype)
-    held.read(value)
+    attribute.read(value)
     return value[()]
 
 
@@ -259,5 +263,5 @@ def _scalar(value: Any, kind: str) -> Any:
     return None if value == np.iinfo(value.dtype).min else int(value)
 
 
-def _refused(path: Path, what: str) -> AfbenchError:
-    return AfbenchError(f"HDF5 file '{path}' is refused: {' '.join(what.split())[:200]}")
+def _refused(path: Path, reason: str) -> AfbenchError:
+    return AfbenchError(f"HDF5 file '{path}' is refused: {' '.join(reason.split())[:200]}")

@@ -6,21 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def identity_of(how: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """The network a config attacked and how, as its manifest records them.
 
     Raises:
         KeyError, TypeError: if the manifest is damaged.
     """
-    localizer = how["localizer"]
+    localizer = provenance["localizer"]
     return {
         "architecture": str(localizer.get("architecture", "unknown")),
         "weights_sha256": str(localizer["weights_sha256"]),
         "threshold": localizer.get("threshold"),
         "resolution": str(localizer.get("resolution", "official")),
         "untrained": bool(localizer["untrained"]),
-        "attack_at": str(how.get("attack_at", "native")),
-        "through_defence": "defence" in how,
+        "attack_at": str(provenance.get("attack_at", "native")),
+        "through_defence": "defence" in provenance,
     }
 
 

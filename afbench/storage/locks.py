@@ -67,7 +67,7 @@ def locked(
     except Timeout:
         raise _held(folder, _read(owner) or "another process") from None
     try:
-        owner.write_text(_me(), encoding="utf-8")
+        owner.write_text(_this_process(), encoding="utf-8")
         workers = _workers(folder, loose=loose)
         for worker in workers:
             if worker.plan != plan:
@@ -83,14 +83,14 @@ def locked(
 @contextmanager
 def at_work(folder: Path, plan: str, *, loose: bool = False) -> Iterator[None]:
     """Announce, while the folder is ``locked``, that this process makes shards of a plan until the end of the block."""
-    place = folder / LOG / f"at-work.{os.uname().nodename}.{os.getpid()}"
-    lock = FileLock(place.with_name(place.name + ".lock"))
+    path = folder / LOG / f"at-work.{os.uname().nodename}.{os.getpid()}"
+    lock = FileLock(path.with_name(path.name + ".lock"))
     _take(lock, 0, loose=loose)
     try:
-        place.write_text(f"{plan}\n{_me()}", encoding="utf-8")
+        path.write_text(f"{plan}\n{_this_process()}", encoding="utf-8")
         yield
     finally:
-        place.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
@@ -111,9 +111,9 @@ def unit(folder: Path, name: str, *, loose: bool = False) -> Iterator[bool]:
         lock.release()
 
 
-def others_at_work(folder: Path) -> list[str]:
+def other_workers(folder: Path) -> list[str]:
     """Processes that make shards in a folder now, but for this one; those of killed ones are forgotten."""
-    return [worker.owner for worker in _workers(folder) if worker.owner != _me().strip()]
+    return [worker.owner for worker in _workers(folder) if worker.owner != _this_process().strip()]
 
 
 def poll(done: Callable[[], bool], seconds: float = 1.0) -> bool:
@@ -141,27 +141,27 @@ def _take(lock: FileLock, seconds: float, *, loose: bool) -> None:
 
 
 def _workers(folder: Path, *, loose: bool = False) -> list[Worker]:
-    found = []
-    for place in sorted((folder / LOG).glob("at-work.*.lock")):
-        lock = FileLock(place)
-        about = place.with_suffix("")
+    workers = []
+    for lock_path in sorted((folder / LOG).glob("at-work.*.lock")):
+        lock = FileLock(lock_path)
+        owner_path = lock_path.with_suffix("")
         try:
             _take(lock, 0, loose=loose)
         except Timeout:
-            plan, _, owner = _read(about).partition("\n")
-            found.append(Worker(owner or "another process", plan))
+            plan, _, owner = _read(owner_path).partition("\n")
+            workers.append(Worker(owner or "another process", plan))
             continue
-        if loose and not about.name.startswith(f"at-work.{os.uname().nodename}."):
+        if loose and not owner_path.name.startswith(f"at-work.{os.uname().nodename}."):
             lock.release()
             continue
         # nobody holds it: its process was killed, or ends this very moment
-        about.unlink(missing_ok=True)
-        place.unlink(missing_ok=True)
+        owner_path.unlink(missing_ok=True)
+        lock_path.unlink(missing_ok=True)
         lock.release()
-    return found
+    return workers
 
 
-def _me() -> str:
+def _this_process() -> str:
     return f"process {os.getpid()} on {os.uname().nodename}\n"
 
 

@@ -23,7 +23,7 @@ _SLACK = 1e-6
 """Of figures that another version of a library may compute in another order."""
 
 
-class _Original(NamedTuple):
+class _StoredOriginal(NamedTuple):
     encoded: bytes
     mask_sha256: str
 
@@ -37,17 +37,19 @@ class _Stored(NamedTuple):
 
 def check_pixels(benchmark: Benchmark, advance: Callable[[int], None]) -> Iterator[Problem]:
     """Check every image and mask, the L-inf bound in whole levels, and the figures of rows and manifests."""
-    for config in (one for one in ORIGINALS if one in benchmark.configs):
+    for config in (stored for stored in ORIGINALS if stored in benchmark.configs):
         for split in benchmark.configs[config].splits:
             originals = {}
-            for one in _decoded(benchmark, config, split, advance):
-                if isinstance(one, Problem):
-                    yield one
+            for stored in _decoded(benchmark, config, split, advance):
+                if isinstance(stored, Problem):
+                    yield stored
                     continue
-                originals[one.row["sample_id"]] = _Original(one.row["image"], one.row["mask_sha256"])
-                yield from _named(one, _check_hashes(one))
-                if config == AUTHENTIC and one.mask.any():
-                    yield Problem(one.path, f"{one.row['sample_id']}: an authentic image has a mask")
+                originals[stored.row["sample_id"]] = _StoredOriginal(
+                    stored.row["image"], stored.row["mask_sha256"]
+                )
+                yield from _named(stored, _check_hashes(stored))
+                if config == AUTHENTIC and stored.mask.any():
+                    yield Problem(stored.path, f"{stored.row['sample_id']}: an authentic image has a mask")
             for name in benchmark.attacked if config == CLEAN else ():
                 if split in benchmark.configs[name].splits:
                     yield from _check_config(benchmark, name, split, originals, advance)
@@ -56,7 +58,7 @@ def check_pixels(benchmark: Benchmark, advance: Callable[[int], None]) -> Iterat
 def _decoded(
     benchmark: Benchmark, config: str, split: str, advance: Callable[[int], None]
 ) -> Iterator[_Stored | Problem]:
-    seen: set[str] = set()
+    earlier_ids: set[str] = set()
     for shard in benchmark.configs[config].splits[split].shards:
         path, ids = shard.path, []
         try:
@@ -75,23 +77,26 @@ def _decoded(
             *(ids[:1] + ids[-1:] or (None, None)),
         ):
             yield Problem(path, "holds other samples than its manifest says")
-        if len(seen | set(ids)) != len(seen) + len(ids):
+        if len(earlier_ids | set(ids)) != len(earlier_ids) + len(ids):
             yield Problem(path, "holds a sample twice")
-        seen.update(ids)
+        earlier_ids.update(ids)
 
 
-def _named(one: _Stored, messages: Iterator[str]) -> Iterator[Problem]:
+def _named(stored: _Stored, messages: Iterator[str]) -> Iterator[Problem]:
     for message in messages:
-        yield Problem(one.path, f"{one.row['sample_id']}: {message}")
+        yield Problem(stored.path, f"{stored.row['sample_id']}: {message}")
 
 
-def _check_hashes(one: _Stored) -> Iterator[str]:
-    for name, pixels in (("image", one.image), ("mask", one.mask)):
-        if pixel_sha256(pixels) != one.row[f"{name}_sha256"]:
+def _check_hashes(stored: _Stored) -> Iterator[str]:
+    for name, pixels in (("image", stored.image), ("mask", stored.mask)):
+        if pixel_sha256(pixels) != stored.row[f"{name}_sha256"]:
             yield f"decoded {name} does not match its sha256"
-    if one.image.shape != (one.row["height"], one.row["width"], 3) or one.mask.shape != one.image.shape[:2]:
+    if (
+        stored.image.shape != (stored.row["height"], stored.row["width"], 3)
+        or stored.mask.shape != stored.image.shape[:2]
+    ):
         yield "image and mask do not have the stated size"
-    elif not np.isin(one.mask, (0, 255)).all():
+    elif not np.isin(stored.mask, (0, 255)).all():
         yield "the mask holds other levels than 0 and 255"
 
 
@@ -99,40 +104,40 @@ def _check_config(
     benchmark: Benchmark,
     name: str,
     split: str,
-    originals: Mapping[str, _Original],
+    originals: Mapping[str, _StoredOriginal],
     advance: Callable[[int], None],
 ) -> Iterator[Problem]:
     manifest = benchmark.configs[name]
     rows = []
-    for one in _decoded(benchmark, name, split, advance):
-        if isinstance(one, Problem):
-            yield one
+    for stored in _decoded(benchmark, name, split, advance):
+        if isinstance(stored, Problem):
+            yield stored
             continue
-        rows.append({key: value for key, value in one.row.items() if key not in ("image", "mask")})
-        yield from _named(one, _check_hashes(one))
-        yield from _named(one, _check_figures(one.row, one.mask))
-        yield from _named(one, _check_told(one.row, manifest.provenance, split))
-        if one.row["sample_id"] not in originals:
-            yield Problem(one.path, f"{one.row['sample_id']}: its original is not in config clean")
+        rows.append({key: value for key, value in stored.row.items() if key not in ("image", "mask")})
+        yield from _named(stored, _check_hashes(stored))
+        yield from _named(stored, _check_figures(stored.row, stored.mask))
+        yield from _named(stored, _check_provenance(stored.row, manifest.provenance, split))
+        if stored.row["sample_id"] not in originals:
+            yield Problem(stored.path, f"{stored.row['sample_id']}: its original is not in config clean")
         else:
             phi = manifest.provenance["phi"]
             bound = max_levels(None if phi is None else Fraction(phi))
-            yield from _named(one, _check_distance(one, originals[one.row["sample_id"]], bound))
-    told = manifest.splits[split].summary or {}
+            yield from _named(stored, _check_distance(stored, originals[stored.row["sample_id"]], bound))
+    summary = manifest.splits[split].summary or {}
     for key, value in summarise(rows).items():
-        if not _same(told.get(key), value):
+        if not _same(summary.get(key), value):
             yield Problem(
-                f"manifests/{name}.json", f"says {key} {told.get(key)} of {split}; its rows say {value}"
+                f"manifests/{name}.json", f"says {key} {summary.get(key)} of {split}; its rows say {value}"
             )
 
 
-def _check_told(row: Mapping[str, Any], how: Mapping[str, Any], split: str) -> Iterator[str]:
+def _check_provenance(row: Mapping[str, Any], provenance: Mapping[str, Any], split: str) -> Iterator[str]:
     """A row carries its provenance itself: it must be that of its manifest."""
-    phi = None if how["phi"] is None else float(Fraction(how["phi"]))
-    expected = (how["localizer"]["name"], how["attack"], phi, how["steps"], split)
-    found = tuple(row[key] for key in ("localizer", "attack", "phi", "steps", "source"))
-    if found != expected:
-        yield f"says it is {found}, its manifest {expected}"
+    phi = None if provenance["phi"] is None else float(Fraction(provenance["phi"]))
+    expected = (provenance["localizer"]["name"], provenance["attack"], phi, provenance["steps"], split)
+    actual = tuple(row[key] for key in ("localizer", "attack", "phi", "steps", "source"))
+    if actual != expected:
+        yield f"says it is {actual}, its manifest {expected}"
 
 
 def _check_figures(row: Mapping[str, Any], mask: ByteImage) -> Iterator[str]:
@@ -145,18 +150,18 @@ def _check_figures(row: Mapping[str, Any], mask: ByteImage) -> Iterator[str]:
             yield f"{key} is {row[key]}, its counts say {value}"
 
 
-def _check_distance(one: _Stored, original: _Original, bound: int | None) -> Iterator[str]:
-    row, pixels = one.row, decode_stored(original.encoded)
+def _check_distance(stored: _Stored, original: _StoredOriginal, bound: int | None) -> Iterator[str]:
+    row, pixels = stored.row, decode_stored(original.encoded)
     if pixel_sha256(pixels) != row["original_sha256"] or original.mask_sha256 != row["mask_sha256"]:
         yield "made from another original or mask than config clean holds"
         return
-    if one.image.shape != pixels.shape:
+    if stored.image.shape != pixels.shape:
         return  # said already: not of the stated size
-    found = distance(one.image, pixels)
-    if found.linf != row["linf"] or (bound is not None and found.linf > bound):
-        yield f"differs by up to {found.linf} levels; stated {row['linf']}, bound {bound}"
+    distances = distance(stored.image, pixels)
+    if distances.linf != row["linf"] or (bound is not None and distances.linf > bound):
+        yield f"differs by up to {distances.linf} levels; stated {row['linf']}, bound {bound}"
     for key in ("l2", "psnr", "ssim", "changed"):
-        value = getattr(found, key)
+        value = getattr(distances, key)
         if not _same(row[key], value):
             yield f"{key} is {row[key]}, its pixels say {value}"
 

@@ -24,31 +24,31 @@ def probe_shards(folder: Path, files: Mapping[str, int], *, decode: bool) -> Ite
         files: the rows that each shard, by its path, should have; all exist.
         decode: read every page, not only the footer.
     """
-    left = dict(files)
-    while left:
-        asked = {
+    remaining = dict(files)
+    while remaining:
+        request = {
             "folder": str(folder.resolve()),
-            "files": left,
+            "files": remaining,
             "decode": decode,
             "seconds": SECONDS,
-            "memory": MEMORY + 4 * max((folder / path).stat().st_size for path in left),
+            "memory": MEMORY + 4 * max((folder / path).stat().st_size for path in remaining),
         }
         # -P keeps the working directory, a stranger's perhaps, out of the child's imports
-        done = subprocess.run(
+        result = subprocess.run(
             [sys.executable, "-P", "-m", f"{__package__}.probe_child"],
-            input=json.dumps(asked),
+            input=json.dumps(request),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             check=False,
         )
-        lines = done.stdout.splitlines()
-        told = dict(zip(lines[::2], lines[1::2], strict=False))
-        for path, message in told.items():
-            left.pop(path, None)
+        lines = result.stdout.splitlines()
+        messages = dict(zip(lines[::2], lines[1::2], strict=False))
+        for path, message in messages.items():
+            remaining.pop(path, None)
             if message:
                 yield Problem(path, message)
-        if left:  # it was stopped in the middle of this one
-            path = next(iter(left))
-            del left[path]
+        if remaining:  # it was stopped in the middle of this one
+            path = next(iter(remaining))
+            del remaining[path]
             yield Problem(path, "takes too much memory or time to read")

@@ -21,13 +21,15 @@ from .schema import arrow_schema, columns_of
 
 
 def main() -> None:
-    asked = json.load(sys.stdin)
-    resource.setrlimit(resource.RLIMIT_AS, (asked["memory"], asked["memory"]))
-    for path, rows in asked["files"].items():
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-        resource.setrlimit(resource.RLIMIT_CPU, (int(used) + asked["seconds"], resource.RLIM_INFINITY))
+    request = json.load(sys.stdin)
+    resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
+    for path, rows in request["files"].items():
+        seconds_used = resource.getrusage(resource.RUSAGE_SELF).ru_utime
+        resource.setrlimit(
+            resource.RLIMIT_CPU, (int(seconds_used) + request["seconds"], resource.RLIM_INFINITY)
+        )
         print(path, flush=True)
-        print(_problem(Path(asked["folder"]), path, rows, asked["decode"]), flush=True)
+        print(_problem(Path(request["folder"]), path, rows, request["decode"]), flush=True)
 
 
 def _problem(folder: Path, path: str, rows: int, decode: bool) -> str:
@@ -39,8 +41,8 @@ def _problem(folder: Path, path: str, rows: int, decode: bool) -> str:
         return str(error)
     except Exception as error:  # a stranger's bytes make the library raise almost anything
         lacking = type(error).__name__ == "ArrowMemoryError" or "alloc" in str(error)
-        told = " ".join(str(error).split())[:120]
-        return "takes too much memory to read" if lacking else f"is no readable Parquet ({told})"
+        message = " ".join(str(error).split())[:120]
+        return "takes too much memory to read" if lacking else f"is no readable Parquet ({message})"
 
 
 def _claim(folder: Path, path: str, rows: int, decode: bool) -> str:

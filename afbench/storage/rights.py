@@ -63,15 +63,15 @@ def pixel_rights(configs: Mapping[str, ConfigManifest]) -> Rights:
 
     An archive of residuals without originals holds nobody's pixels, and therefore has none.
     """
-    found: dict[str, dict[str, str]] = {FORBIDDEN: {}, UNCLEAR: {}}
+    terms_by_word: dict[str, dict[str, str]] = {FORBIDDEN: {}, UNCLEAR: {}}
     for name in ORIGINALS:
         for source, split in splits_of(configs, name).items():
-            said = split.redistribution or UNCLEAR
-            if said != ALLOWED and not _without_pixels(configs, name, source):
-                found[FORBIDDEN if said == FORBIDDEN else UNCLEAR][source] = str(
+            word = split.redistribution or UNCLEAR
+            if word != ALLOWED and not _without_pixels(configs, name, source):
+                terms_by_word[FORBIDDEN if word == FORBIDDEN else UNCLEAR][source] = str(
                     "unknown" if split.terms is None else split.terms
                 )
-    return Rights(found[FORBIDDEN], found[UNCLEAR])
+    return Rights(terms_by_word[FORBIDDEN], terms_by_word[UNCLEAR])
 
 
 def _without_pixels(configs: Mapping[str, ConfigManifest], originals: str, source: str) -> bool:

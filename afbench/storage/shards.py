@@ -40,12 +40,12 @@ def cut_ids(ids: Sequence[str], shard_size: int, pixels: Mapping[str, int]) -> l
     """
     shards: list[Sequence[str]] = []
     first = size = 0
-    for position, one in enumerate(ids):
-        more = _BYTES_PER_PIXEL * pixels.get(one, 0)
-        if position > first and (position - first == shard_size or size + more > MAX_SHARD_BYTES):
+    for position, sample_id in enumerate(ids):
+        image_bytes = _BYTES_PER_PIXEL * pixels.get(sample_id, 0)
+        if position > first and (position - first == shard_size or size + image_bytes > MAX_SHARD_BYTES):
             shards.append(ids[first:position])
             first, size = position, 0
-        size += more
+        size += image_bytes
     return [*shards, ids[first:]] if first < len(ids) else shards
 
 
@@ -58,12 +58,12 @@ def group_rows(sizes: Sequence[int]) -> list[int]:
     parts = -(-len(sizes) // MAX_GROUP_ROWS)
     ends = [len(sizes) * part // parts for part in range(1, parts + 1)]
     groups: list[int] = []
-    rows = held = 0
+    rows = group_bytes = 0
     for position, size in enumerate(sizes):
-        if rows and (position in ends or held + size > MAX_GROUP_BYTES):
+        if rows and (position in ends or group_bytes + size > MAX_GROUP_BYTES):
             groups.append(rows)
-            rows = held = 0
-        rows, held = rows + 1, held + size
+            rows = group_bytes = 0
+        rows, group_bytes = rows + 1, group_bytes + size
     return [*groups, rows] if rows else groups
 
 
@@ -157,8 +157,8 @@ def _parquet_rows(folder: Path, path: str, columns: Sequence[str] | None) -> Ite
     try:
         with pq.ParquetFile(folder / path, pre_buffer=False, page_checksum_verification=True) as shard:
             refuse_bomb(shard, (folder / path).stat().st_size)
-            wanted = list(columns) if columns else None
-            for batch in shard.iter_batches(batch_size=16, columns=wanted, use_threads=False):
+            column_names = list(columns) if columns else None
+            for batch in shard.iter_batches(batch_size=16, columns=column_names, use_threads=False):
                 for row in batch.to_pylist():
                     for name in ("image", "mask"):
                         if name in row:

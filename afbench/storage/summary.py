@@ -44,14 +44,14 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """
     rows = list(rows)
     defined = [row for row in rows if row["f1_clean"] is not None and row["f1_adv"] is not None]
-    before, after = _mean(defined, "f1_clean"), _mean(defined, "f1_adv")
+    f1_clean, f1_adv = _mean(defined, "f1_clean"), _mean(defined, "f1_adv")
     return {
         "n": len(rows),
         "n_undefined": len(rows) - len(defined),
         "unchanged": sum(row["linf"] == 0 for row in rows),
-        "f1_clean": before,
-        "f1_adv": after,
-        "rp": 100.0 * after / before if before and after is not None else None,
+        "f1_clean": f1_clean,
+        "f1_adv": f1_adv,
+        "rp": 100.0 * f1_adv / f1_clean if f1_clean and f1_adv is not None else None,
         "f1_all_ones": fmean(map(_all_ones, defined)) if defined else None,
         "psnr": _mean([row for row in rows if row["psnr"] is not None], "psnr"),
         "ssim": _mean([row for row in rows if row["ssim"] is not None], "ssim"),

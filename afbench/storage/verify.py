@@ -18,7 +18,7 @@ from afbench.schemas import schema_problem
 from .agreement import disagreements
 from .commit import json_bytes, sha256_file
 from .config_manifest import SCHEMA_VERSION
-from .derived import beside_the_list, stale_derived
+from .derived import may_be_unlisted, stale_derived
 from .manifests import (
     LOG,
     TOP,
@@ -102,7 +102,7 @@ def check_benchmark(
         problems = list(_check_schema(TOP, "manifest", stored))
         if not problems:
             listing = stored["files"]
-            problems = list(check_files(folder, listing, hashed=level != "fast", told=look_at))
+            problems = list(check_files(folder, listing, hashed=level != "fast", advance=look_at))
         if not problems:
             problems = list(_check_config_schemas(folder, listing))
         if not problems and not rowless:
@@ -146,15 +146,15 @@ def check_files(
     listing: Mapping[str, Mapping[str, Any]],
     *,
     hashed: bool = True,
-    told: Callable[[str], None] = lambda path: None,
+    advance: Callable[[str], None] = lambda path: None,
 ) -> Iterator[Problem]:
-    """Compare the files of a folder with the closed list: by size, and by sha256 if ``hashed``; ``told`` of each.
+    """Compare the files of a folder with the closed list: by size, and by sha256 if ``hashed``; ``advance`` of each.
 
     Raises:
         AfbenchError: if the list names a path outside of the folder.
         KeyError, TypeError: if it is damaged.
     """
-    files = {path: {"bytes": one["bytes"], "sha256": one["sha256"]} for path, one in listing.items()}
+    files = {path: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for path, entry in listing.items()}
     if (folder / TOP).read_bytes() != json_bytes({"schema_version": SCHEMA_VERSION, "files": files}):
         yield Problem(TOP, f"was edited, or is not of schema_version {SCHEMA_VERSION}")
     for path, expected in listing.items():
@@ -165,12 +165,12 @@ def check_files(
             yield Problem(path, f"has {file.stat().st_size} bytes, expected {expected['bytes']}")
         elif hashed and sha256_file(file) != expected["sha256"]:
             yield Problem(path, "has another sha256: its bytes changed")
-        told(path)
+        advance(path)
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder).as_posix()
         if file.is_dir() or path == TOP or path.split("/")[0] == LOG or path in listing:
             continue
-        if beside_the_list(path):
+        if may_be_unlisted(path):
             continue
         if path.split("/")[0] == WORK:
             yield Problem(path, "belongs to a run that is not finished; run `afbench generate` again")
@@ -196,10 +196,12 @@ def _check_configs(benchmark: Benchmark, listing: Mapping[str, Any]) -> Iterator
 
 
 def _check_agreement(benchmark: Benchmark) -> Iterator[Problem]:
-    for one in disagreements({name: manifest.provenance for name, manifest in benchmark.attacked.items()}):
+    for disagreement in disagreements(
+        {name: manifest.provenance for name, manifest in benchmark.attacked.items()}
+    ):
         yield Problem(
-            f"manifests/{one.config}.json",
-            f"disagrees: {one}; part them with `afbench export --to parquet --config NAME`",
+            f"manifests/{disagreement.config}.json",
+            f"disagrees: {disagreement}; part them with `afbench export --to parquet --config NAME`",
         )
 
 
@@ -210,10 +212,10 @@ def _parquet(rows: Mapping[str, int]) -> dict[str, int]:
 def _archive_problems(folder: Path, paths: Iterable[str]) -> Iterator[Problem]:
     """What opening the HDF5 shards of an archive refuses; no picture is read."""
     for path in paths:
-        from .hdf5_read import opened
+        from .hdf5_read import reading_shard
 
         try:
-            with opened(folder / path):
+            with reading_shard(folder / path):
                 pass
         except AfbenchError as error:
             yield Problem(path, str(error))

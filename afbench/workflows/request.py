@@ -12,7 +12,7 @@ from afbench.core import UsageError
 from afbench.images import ImageFormat
 from afbench.localizers import require_localizer
 from afbench.plan import RunPlan, require_catalogue
-from afbench.storage.folder import check_folder
+from afbench.storage.run_folder import check_folder
 
 OnIndex = Callable[[int, int], None]
 AttackAt = Literal["native", "model"]

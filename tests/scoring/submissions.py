@@ -21,8 +21,8 @@ from PIL import Image
 from afbench.images import encode_image, pixel_sha256
 from afbench.metrics import count_pixels, f1, iou
 from afbench.scoring.versions import part_hashes
-from afbench.storage.folder import commit_header, commit_record
 from afbench.storage.manifests import ids_sha256, open_benchmark, read_configs, splits_of
+from afbench.storage.run_folder import commit_header, commit_record
 from afbench.storage.shards import shard_path, write_shard
 from afbench.workflows.generation.finalise import finalise
 

@@ -11,7 +11,7 @@ import torch
 
 from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError, UsageError
-from afbench.storage.folder import log_event
+from afbench.storage.run_folder import log_event
 
 from ..generation.generate import generate
 from ..provenance import difference, software

@@ -14,7 +14,6 @@ from afbench.sources.synthesis import attribution
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import commit_if_changed, json_bytes
 from afbench.storage.config_manifest import SCHEMA_VERSION, ConfigManifest, ShardRecord, SplitManifest
-from afbench.storage.folder import parse_record, read_header, read_split_header
 from afbench.storage.locks import UNITS
 from afbench.storage.manifests import (
     CLEAN,
@@ -25,6 +24,7 @@ from afbench.storage.manifests import (
     read_configs,
     splits_of,
 )
+from afbench.storage.run_folder import parse_record, read_header, read_split_header
 from afbench.storage.shards import read_rows
 from afbench.storage.summary import SUMMARY_COLUMNS, summarise
 from afbench.untrusted import require_name

@@ -15,8 +15,8 @@ from afbench.engine import compute_precision
 from afbench.engine.io_pool import default_threads
 from afbench.plan import RunPlan
 from afbench.storage.commit import sweep
-from afbench.storage.folder import commit_header, has_records, log_event
 from afbench.storage.locks import at_work, locked
+from afbench.storage.run_folder import commit_header, has_records, log_event
 
 from ..provenance import software
 from ..request import Hooks, Options, Part, check_request

@@ -16,8 +16,8 @@ from afbench.plan.cost import localizer_cost
 from afbench.plan.effort import effort_of
 from afbench.storage.agreement import disagreements
 from afbench.storage.config_manifest import ConfigManifest
-from afbench.storage.folder import commit_header, free_bytes, has_records, read_header
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, TOP, WORK, read_configs
+from afbench.storage.run_folder import commit_header, free_bytes, has_records, read_header
 
 from ..adaptive import behind, called, defence_of
 from ..provenance import config_hash, describe_config, difference

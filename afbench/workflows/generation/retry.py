@@ -9,9 +9,9 @@ from pathlib import Path
 from afbench.engine import FAILURES
 from afbench.storage.commit import commit_json
 from afbench.storage.config_manifest import ShardRecord
-from afbench.storage.folder import commit_header, commit_record, failed_records
 from afbench.storage.locks import locked
 from afbench.storage.manifests import read_configs
+from afbench.storage.run_folder import commit_header, commit_record, failed_records
 
 
 def reopen_failed(out: Path, wanted: Collection[tuple[str, str]]) -> int:

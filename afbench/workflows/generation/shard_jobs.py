@@ -12,7 +12,7 @@ from pathlib import Path
 from afbench.core import BadSample, Sample
 from afbench.engine.io_pool import threads, writing
 from afbench.plan.estimate import LEAST_SHARE
-from afbench.storage.locks import others_at_work, poll, unit
+from afbench.storage.locks import other_workers, poll, unit
 
 from .shard_run import Beside, Run, run_shard, start_reading
 from .splits import Split
@@ -73,7 +73,7 @@ def run_units(run: Run, units: Sequence[Unit], *, loose: bool = False) -> None:
         left = _pass(run, units, loose=loose)
         if len(left) == len(units):
             if not told:
-                who = ", ".join(others_at_work(run.out)) or "another process"
+                who = ", ".join(other_workers(run.out)) or "another process"
                 run.say(f"waiting for {who} to end {len(left)} shards")
             told = True
             poll(run.is_published)

@@ -31,8 +31,8 @@ from afbench.engine.precision import promised_level
 from afbench.engine.probe_max_batch import probe_max_batch
 from afbench.images import ImageFormat
 from afbench.interrupts import raise_if_stopped
-from afbench.storage.folder import commit_record, log_event
 from afbench.storage.manifests import TOP, ids_sha256
+from afbench.storage.run_folder import commit_record, log_event
 from afbench.storage.shards import write_shard
 
 from ..adaptive import undefended

@@ -15,8 +15,8 @@ from afbench.plan.effort import CORES, effort_of, shard_size
 from afbench.plan.estimate import expected_source
 from afbench.sources import SourceOptions, open_source
 from afbench.storage.config_manifest import SplitManifest
-from afbench.storage.folder import has_records, read_split_header
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ids_sha256, read_configs, splits_of
+from afbench.storage.run_folder import has_records, read_split_header
 
 from ..provenance import difference
 from ..request import AttackAt, OnIndex, Options

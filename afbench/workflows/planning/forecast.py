@@ -30,8 +30,8 @@ from afbench.plan.estimate import WEBP_SHARE, BlockEstimate, expected_source
 from afbench.sources.entry_reader import read_bytes
 from afbench.sources.index import count_source
 from afbench.sources.release_files import find_entries
-from afbench.storage.folder import check_folder, free_bytes
 from afbench.storage.manifests import CLEAN, read_configs, splits_of
+from afbench.storage.run_folder import check_folder, free_bytes
 
 from ..request import config_localizer
 

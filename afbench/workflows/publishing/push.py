@@ -14,7 +14,7 @@ from afbench.storage.bagit import PAYLOAD
 from afbench.storage.commit import sha256_file
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.derived import derived_files
-from afbench.storage.listing import read_listing
+from afbench.storage.file_list import read_listing
 from afbench.storage.manifests import LOG, TOP, open_benchmark
 from afbench.storage.rights import (
     FORBIDDEN,

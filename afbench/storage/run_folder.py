@@ -24,14 +24,14 @@ def check_folder(folder: Path) -> None:
     Raises:
         UsageError: if it is a file, holds something else, or cannot be written.
     """
-    if is_pattern(folder) and not (folder.is_dir() and _is_ours(folder)):
+    if is_pattern(folder) and not (folder.is_dir() and _is_benchmark(folder)):
         raise UsageError(
             f"--out '{folder.absolute()}': a path with * ? [ ] or :: is a pattern to `datasets`, which would find nothing there, or "
             "the rows of other folders too; give another folder"
         )
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out '{folder}' is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()) and not _is_ours(folder):
+    if folder.is_dir() and any(folder.iterdir()) and not _is_benchmark(folder):
         raise UsageError(f"--out '{folder}' holds something that is no benchmark; give a new or empty folder")
     nearest = folder
     while not nearest.exists():
@@ -55,7 +55,7 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(nearest).free
 
 
-def _is_ours(folder: Path) -> bool:
+def _is_benchmark(folder: Path) -> bool:
     """A benchmark, or one in the making; another tool's MANIFEST.json does not make a folder ours."""
     if not (folder / TOP).is_file():
         return (folder / WORK).is_dir()
@@ -129,11 +129,11 @@ def has_records(folder: Path, *, config: str = "*", split: str = "*") -> bool:
     return any((folder / WORK).glob(f"{config}/{split}-[0-9][0-9][0-9][0-9][0-9].json"))
 
 
-def failed_records(folder: Path, wanted: Collection[tuple[str, str]], reasons: Collection[str]) -> list[Path]:
+def failed_records(folder: Path, splits: Collection[tuple[str, str]], reasons: Collection[str]) -> list[Path]:
     """Records of shards that lack a sample for one of these reasons, of the configs and splits that are asked for."""
     return [
         path
-        for config, split in sorted(wanted)
+        for config, split in sorted(splits)
         for path in sorted((folder / WORK / config).glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].json"))
         if any(sample["reason"] in reasons for sample in parse_record(path).excluded)
     ]

@@ -25,9 +25,11 @@ def read_listing(folder: Path) -> Mapping[str, Mapping[str, Any]]:
     files = read_json(folder / TOP).get("files")
     if not isinstance(files, dict):
         raise AfbenchError(f"'{folder / TOP}' is damaged: it has no list of files")
-    for path, one in files.items():
+    for path, entry in files.items():
         safe_path(path)
-        if not (isinstance(one, dict) and type(one.get("bytes")) is int and _is_sha256(one.get("sha256"))):
+        if not (
+            isinstance(entry, dict) and type(entry.get("bytes")) is int and _is_sha256(entry.get("sha256"))
+        ):
             raise AfbenchError(f"'{folder / TOP}' is damaged: '{path}' has no size or no sha256")
     return files
 
