@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent / "scoring"))
 from scores import per_image, write_score
 
 from afbench.report.measured import DefendedScore, defended_figures, undefended_figures
-from afbench.report.paper import POOLED, Cell, ansm_variants, compare_with_paper, paper_rows
+from afbench.report.paper import POOLED, PaperCell, ansm_variants, compare_with_paper, paper_rows
 from afbench.report.paper_table import measured_records, paper_latex, paper_table
 from afbench.resources import resource_path
 from afbench.scoring.score_tables import score_rows
@@ -132,11 +132,11 @@ def test_undefended_figures_are_means_over_the_papers_settings():
         "clean": ConfigManifest("clean", {"columbia": SplitManifest()}),
     }
     (found,), notes = undefended_figures("bench", configs)
-    assert set(found) == {Cell("mvss", "columbia", "fgsm"), Cell("mvss", "columbia", "clean")}
-    attacked = found[Cell("mvss", "columbia", "fgsm")]
+    assert set(found) == {PaperCell("mvss", "columbia", "fgsm"), PaperCell("mvss", "columbia", "clean")}
+    attacked = found[PaperCell("mvss", "columbia", "fgsm")]
     assert (attacked.f1, attacked.rp) == pytest.approx((0.25, 100 * 0.25 / 0.6))
     assert (attacked.images, attacked.settings, attacked.by) == (160, 2, "bench")
-    assert found[Cell("mvss", "columbia", "clean")].rp == pytest.approx(100)
+    assert found[PaperCell("mvss", "columbia", "clean")].rp == pytest.approx(100)
     assert notes == [
         "bench: 'mvss' is MVSS-Net, network mvss, weights 0123456789ab",
         "left out of bench: mvss-fgsm-1: source synthetic is not in the paper",
@@ -177,7 +177,7 @@ def test_two_weights_of_one_network_are_two_measurements_and_another_protocol_is
         "mvss_hard-fgsm-1": manifest("mvss", {"columbia": summary(0.5)}, **hard),
     }
     figures, notes = undefended_figures("bench", configs)
-    place = Cell("mvss", "columbia", "fgsm")
+    place = PaperCell("mvss", "columbia", "fgsm")
     assert [(one[place].f1, one[place].by) for one in figures] == [
         (0.3, "bench"),
         (0.5, "bench 'mvss_hard'"),
@@ -203,17 +203,24 @@ def code_rows():
 def test_defended_figures_are_means_over_images(code_rows):
     rows = score_rows(code_rows)
     (found,), notes = defended_figures(DefendedScore("mine", {"type": "x"}, rows, {"code": CODE}))
-    for place in (Cell("code", "columbia", "fgsm"), Cell("code", "", "cw"), Cell("code", "misd", "clean")):
+    for place in (
+        PaperCell("code", "columbia", "fgsm"),
+        PaperCell("code", "", "cw"),
+        PaperCell("code", "misd", "clean"),
+    ):
         chosen = rows[rows["attack"] == place.attack]
         chosen = chosen[chosen["source"].isin([place.source] if place.source else list(POOLED))]
         assert found[place].f1 == pytest.approx(chosen["f1"].mean())
         assert found[place].rp == pytest.approx(100 * chosen["f1"].sum() / chosen["f1_original"].sum())
-    assert found[Cell("code", "", "fgsm")].images == 3157 and found[Cell("code", "", "fgsm")].settings == 1
+    assert (
+        found[PaperCell("code", "", "fgsm")].images == 3157
+        and found[PaperCell("code", "", "fgsm")].settings == 1
+    )
     assert notes == ["mine: 'code' is CoDE, network code, weights 0123456789ab"]
     part = rows[(rows["source"] != "misd") | (rows["sample_id"] < "misd-100")]
     (part,), notes = defended_figures(DefendedScore("part", {}, part, {"code": CODE}))
-    assert Cell("code", "imd20", "cw") in part and Cell("code", "", "cw") not in part
-    assert Cell("code", "misd", "cw") not in part
+    assert PaperCell("code", "imd20", "cw") in part and PaperCell("code", "", "cw") not in part
+    assert PaperCell("code", "misd", "cw") not in part
     assert notes[1] == "left out of part: clean, code-cw-50 and 1 more: misd has 100 images, the paper 227"
 
 

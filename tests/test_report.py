@@ -99,7 +99,11 @@ def test_the_other_cells_are_the_pictures_themselves(picture):
     sheet = contact_sheet([row], "title")
     scale = _CELL // 48
     pictures = {"original": row.original, "attacked": row.attacked}
-    pictures |= {"mask": row.mask, "found before": row.before, "found after": row.after}
+    pictures |= {
+        "mask": row.mask,
+        "found before": row.original_prediction,
+        "found after": row.attacked_prediction,
+    }
     for name, pixels in pictures.items():
         rgb = pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
         np.testing.assert_array_equal(

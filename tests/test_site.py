@@ -19,7 +19,7 @@ from browser import PROGRAM, browser
 from scores import per_image, write_score
 
 from afbench.core import UsageError
-from afbench.report.plots import HEIGHT, WIDTH, Line, Point, f1_panel, interval_bar
+from afbench.report.plots import HEIGHT, WIDTH, PlotLine, Point, f1_panel, interval_bar
 from afbench.report.site import is_https, render_site, write_site
 from afbench.scoring.boards import build_boards
 from afbench.scoring.stored_scores import find_scores, read_score
@@ -267,7 +267,7 @@ def test_a_site_of_no_scores_is_still_a_page():
 
 
 def test_plots_put_points_where_they_belong_and_escape_their_texts():
-    line = Line("a", "defended", [Point(0, 0.0), Point(10, 1.0, 0.5, 1.0)])
+    line = PlotLine("a", "defended", [Point(0, 0.0), Point(10, 1.0, 0.5, 1.0)])
     svg = f1_panel([line], ident="p", title="<b>", description="a & b", x_label="<i>", x_ticks=[0, 10])
     circles = [tuple(map(float, pair)) for pair in re.findall(r'cx="([\d.]+)" cy="([\d.]+)"', svg)]
     assert circles == [(40.0, HEIGHT - 42.0), (WIDTH - 12.0, 12.0)]

@@ -60,7 +60,9 @@ def test_a_table_that_fits_is_not_folded_and_without_a_width_none_is(table):
 
 def test_groups_of_columns_are_not_torn_apart():
     head = ["what", "of", *["F1", "RP"] * 8]
-    lines = text_table(head, [["x" * 9, "y" * 9, *["0.123"] * 16]], together=[2] * 8, width=WIDTH).split("\n")
+    lines = text_table(head, [["x" * 9, "y" * 9, *["0.123"] * 16]], column_groups=[2] * 8, width=WIDTH).split(
+        "\n"
+    )
     assert all(line.count("F1") == line.count("RP") for line in lines)
 
 

@@ -32,7 +32,7 @@ def differences_table(comparison: Mapping[str, Any], width: int | None = None) -
         f"second {comparison['second']}",
         f"dataset {comparison['dataset_version']}",
     )
-    table = text_table(_HEAD, body, together=(1, 5, 5), width=width)
+    table = text_table(_HEAD, body, column_groups=(1, 5, 5), width=width)
     return "\n".join([*(fold_line(line, width) for line in lines), "", table])
 
 

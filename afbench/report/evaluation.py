@@ -71,7 +71,7 @@ def _table(records: Sequence[Record], width: int | None) -> str:
         body.append([source, _name(attack), str(images)])
         for column in columns:
             body[-1] += _cells(cells.get(column), attack, originals.get(source, (None, None)))
-    table = text_table(head, body, together=(1, *[2] * len(columns)), width=width)
+    table = text_table(head, body, column_groups=(1, *[2] * len(columns)), width=width)
     lines = [_identity(records[0]), *_notes(records)]
     return "\n".join([table, *(fold_line(line, width) for line in lines)])
 
@@ -120,22 +120,22 @@ def evaluation_csv(records: Sequence[Record]) -> str:
     writer.writerow(
         [*_COLUMNS, *_INTERVALS, "images", "settings", "seen_in_training", *_IDENTITY, "finds_nothing"]
     )
-    for one in records:
-        ends = [end for name in ("f1_ci", "rp_ci") for end in (one[name] or (None, None))]
+    for record in records:
+        ends = [end for name in ("f1_ci", "rp_ci") for end in (record[name] or (None, None))]
         writer.writerow(
             [
-                _printed(one),
-                SOURCES.get(one["source"], one["source"]),
-                _name(one["attack"]).partition(" (")[0],
-                one["defence"],
-                one["knowledge"],
-                *(_plain(one[name]) for name in ("f1", "rp", "fpr")),
+                _printed(record),
+                SOURCES.get(record["source"], record["source"]),
+                _name(record["attack"]).partition(" (")[0],
+                record["defence"],
+                record["knowledge"],
+                *(_plain(record[name]) for name in ("f1", "rp", "fpr")),
                 *map(_plain, ends),
-                one["images"],
-                one["settings"],
-                str(one["seen_in_training"]).lower(),
-                *(one.get(key, "") for key in _IDENTITY),
-                str(bool(one.get("finds_nothing"))).lower(),
+                record["images"],
+                record["settings"],
+                str(record["seen_in_training"]).lower(),
+                *(record.get(key, "") for key in _IDENTITY),
+                str(bool(record.get("finds_nothing"))).lower(),
             ]
         )
     return stream.getvalue()
@@ -204,11 +204,11 @@ def _latex_block(records: Sequence[Record], columns: Sequence[Column], several: 
 
 
 def _rows(records: Sequence[Record]) -> dict[tuple[str, str], dict[Column, Record]]:
-    found: dict[tuple[str, str], dict[Column, Record]] = {}
-    for one in records:
-        cell = found.setdefault((one["source"], one["attack"]), {})
-        cell[Column(one["defence"], one["knowledge"])] = one
-    return found
+    rows: dict[tuple[str, str], dict[Column, Record]] = {}
+    for record in records:
+        cell = rows.setdefault((record["source"], record["attack"]), {})
+        cell[Column(record["defence"], record["knowledge"])] = record
+    return rows
 
 
 def _cells(record: Record | None, attack: str, original: Original) -> list[str]:
@@ -223,15 +223,17 @@ def _notes(records: Sequence[Record]) -> list[str]:
     """Where two columns of a row are not means over the same settings, and what a training has seen."""
     notes = []
     for (source, attack), cells in _rows(records).items():
-        most = max(cell["settings"] for cell in cells.values())
+        settings = max(cell["settings"] for cell in cells.values())
         for column, cell in cells.items():
-            if attack != "all-ones" and cell["settings"] < most:
+            if attack != "all-ones" and cell["settings"] < settings:
                 notes.append(
                     f"note: {source} {_name(attack)}, {column.defence} {column.knowledge}: "
-                    f"{cell['settings']} of {most} settings"
+                    f"{cell['settings']} of {settings} settings"
                 )
-    seen = sorted({f"{one['defence']}: {one['attack']}" for one in records if one["seen_in_training"]})
-    return notes + [f"note: seen in training of {one}" for one in seen]
+    labels = sorted(
+        {f"{record['defence']}: {record['attack']}" for record in records if record["seen_in_training"]}
+    )
+    return notes + [f"note: seen in training of {label}" for label in labels]
 
 
 def _name(attack: str) -> str:

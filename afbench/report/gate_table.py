@@ -12,15 +12,15 @@ _WORDS = {True: "pass", False: "FAIL", None: "-"}
 
 def gate_table(gates: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
     """One line per gate: the verdict, the defence (of which localizer, where there are several), what was asked, the figures."""
-    several = len({one.get("localizer") for one in gates}) > 1
+    several = len({gate.get("localizer") for gate in gates}) > 1
     rows = [
         (
-            _WORDS[one["passed"]],
-            f"{one['localizer']} {one['defence']}" if several else one["defence"],
-            one["name"],
-            one["detail"],
+            _WORDS[gate["passed"]],
+            f"{gate['localizer']} {gate['defence']}" if several else gate["defence"],
+            gate["name"],
+            gate["detail"],
         )
-        for one in gates
+        for gate in gates
     ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     lines = (

@@ -16,16 +16,16 @@ from afbench.resources import resource_json
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.identity import describe_identity, identity_of
 
-from .paper import ATTACKS, LOCALIZERS, POOLED, SOURCES, Cell, Measured, settings_of
+from .paper import ATTACKS, LOCALIZERS, POOLED, SOURCES, Measured, PaperCell, settings_of
 
-WHOLE = 0.95
+LEAST_SHARE = 0.95
 """Least share of the images the paper counts in a source: a few that cannot be read move no mean, a ``--limit`` does."""
 
 
 class Comparable(NamedTuple):
     """Figures that may stand beside the paper's, one mapping per network, and lines on what was left out or differs."""
 
-    figures: list[dict[Cell, Measured]]
+    figures: list[dict[PaperCell, Measured]]
     notes: list[str]
 
 
@@ -40,7 +40,7 @@ class DefendedScore:
     attack_knowledge: str = "oblivious"
 
 
-def undefended_figures(by: str, configs: Mapping[str, ConfigManifest]) -> Comparable:
+def undefended_figures(measured_by: str, configs: Mapping[str, ConfigManifest]) -> Comparable:
     """Average the summaries of a benchmark's manifests, over the paper's networks, settings and sources alone."""
     left_out: dict[str, list[str]] = defaultdict(list)
     rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -71,13 +71,13 @@ def undefended_figures(by: str, configs: Mapping[str, ConfigManifest]) -> Compar
     for key, summaries in rows.items():
         table = pd.DataFrame(summaries).drop_duplicates(["source", "attack", "setting"])
         table[["f1", "before"]] = table[["f1", "before"]].mul(table["images"], axis=0)
-        figures.append(_averages(by, table, identities[key]))
-    return Comparable(figures, [*_networks(by, identities, rows), *_left_out(by, left_out)])
+        figures.append(_averages(measured_by, table, identities[key]))
+    return Comparable(figures, [*_networks(measured_by, identities, rows), *_left_out(measured_by, left_out)])
 
 
 def defended_figures(score: DefendedScore) -> Comparable:
     """Average the images of a score: per source, and those of POOLED together where all three are there."""
-    by, left_out = score.submission_id, defaultdict[str, list[str]](list)
+    measured_by, left_out = score.submission_id, defaultdict[str, list[str]](list)
     figures, identities = [], {}
     for label, table in score.per_image.groupby("localizer", sort=True):
         identity = score.localizers.get(str(label))
@@ -91,7 +91,7 @@ def defended_figures(score: DefendedScore) -> Comparable:
         if reason or identity is None:
             left_out[reason].append(str(label))
             continue
-        kept = []
+        tables = []
         for (source, config, attack), images in table.groupby(["source", "config", "attack"], sort=True):
             reason = "" if config == "clean" else _why_not_setting(config, str(label), attack)
             reason = reason or _why_not_source(str(source), len(images))
@@ -100,24 +100,34 @@ def defended_figures(score: DefendedScore) -> Comparable:
             if reason:
                 left_out[reason].append(str(config))
             else:
-                kept.append(images)
-        if kept:
+                tables.append(images)
+        if tables:
             identities[str(label)] = {**identity, "label": str(label)}
-            figures.append(_of_images(by, pd.concat(kept), identities[str(label)]))
-    return Comparable(figures, [*_networks(by, identities, identities), *_left_out(by, left_out)])
+            figures.append(_of_images(measured_by, pd.concat(tables), identities[str(label)]))
+    return Comparable(
+        figures, [*_networks(measured_by, identities, identities), *_left_out(measured_by, left_out)]
+    )
 
 
-def _of_images(by: str, table: pd.DataFrame, identity: Mapping[str, Any]) -> dict[Cell, Measured]:
-    below = 2 * table["tp"] + table["fp"] + table["fn"]
-    table = table.assign(f1=(2 * table["tp"]).where(below > 0) / below, before=table["f1_original"], images=1)
+def _of_images(
+    measured_by: str, table: pd.DataFrame, identity: Mapping[str, Any]
+) -> dict[PaperCell, Measured]:
+    denominator = 2 * table["tp"] + table["fp"] + table["fn"]
+    table = table.assign(
+        f1=(2 * table["tp"]).where(denominator > 0) / denominator, before=table["f1_original"], images=1
+    )
     table = table.assign(setting=table["config"]).dropna(subset=["f1", "before"])
     pooled = table[table["source"].isin(POOLED)]
     sources = pooled.groupby("attack")["source"].nunique()
-    whole = pooled[pooled["attack"].isin(sources[sources == len(POOLED)].index)]
-    return _averages(by, table, identity) | _averages(by, whole.assign(source=""), identity)
+    complete = pooled[pooled["attack"].isin(sources[sources == len(POOLED)].index)]
+    return _averages(measured_by, table, identity) | _averages(
+        measured_by, complete.assign(source=""), identity
+    )
 
 
-def _averages(by: str, table: pd.DataFrame, identity: Mapping[str, Any]) -> dict[Cell, Measured]:
+def _averages(
+    measured_by: str, table: pd.DataFrame, identity: Mapping[str, Any]
+) -> dict[PaperCell, Measured]:
     if table.empty:
         return {}
     sums = table.groupby(["source", "attack"]).agg(
@@ -127,8 +137,8 @@ def _averages(by: str, table: pd.DataFrame, identity: Mapping[str, Any]) -> dict
     for (source, attack), row in sums[sums["rows"] > 0].iterrows():
         rp = 100.0 * row["f1"] / row["before"] if row["before"] else None
         settings = int(row["settings"])
-        figures[Cell(identity["architecture"], str(source), str(attack))] = Measured(
-            _called(by, identity),
+        figures[PaperCell(identity["architecture"], str(source), str(attack))] = Measured(
+            _called(measured_by, identity),
             float(row["f1"] / row["rows"]),
             rp,
             round(row["rows"] / settings),
@@ -139,8 +149,12 @@ def _averages(by: str, table: pd.DataFrame, identity: Mapping[str, Any]) -> dict
     return figures
 
 
-def _called(by: str, identity: Mapping[str, Any]) -> str:
-    return by if identity["label"] == identity["architecture"] else f"{by} '{identity['label']}'"
+def _called(measured_by: str, identity: Mapping[str, Any]) -> str:
+    return (
+        measured_by
+        if identity["label"] == identity["architecture"]
+        else f"{measured_by} '{identity['label']}'"
+    )
 
 
 def _why_not(identity: Mapping[str, Any]) -> str:
@@ -165,24 +179,26 @@ def _why_not_source(source: str, images: int) -> str:
     if source not in SOURCES:
         return f"source {source} is not in the paper"
     count = int(resource_json("sources")[source]["count_in_paper"])
-    return "" if images >= WHOLE * count else f"{source} has {images} images, the paper {count}"
+    return "" if images >= LEAST_SHARE * count else f"{source} has {images} images, the paper {count}"
 
 
-def _networks(by: str, identities: Mapping[str, Mapping[str, Any]], used: Mapping[str, Any]) -> list[str]:
+def _networks(
+    measured_by: str, identities: Mapping[str, Mapping[str, Any]], figures: Mapping[str, Any]
+) -> list[str]:
     lines = []
-    for identity in (identity for key, identity in identities.items() if key in used):
-        line = f"{by}: '{identity['label']}' is {LOCALIZERS[identity['architecture']]}, {describe_identity(identity)}"
+    for identity in (identity for key, identity in identities.items() if key in figures):
+        line = f"{measured_by}: '{identity['label']}' is {LOCALIZERS[identity['architecture']]}, {describe_identity(identity)}"
         if identity["attack_at"] != "model":
             line += f"; attacked at {identity['attack_at']} size, in the paper at the network's"
         lines.append(line)
     return lines
 
 
-def _left_out(by: str, reasons: Mapping[str, Sequence[str]]) -> list[str]:
+def _left_out(measured_by: str, reasons: Mapping[str, Sequence[str]]) -> list[str]:
     """One line per reason, with the first of what it left out."""
     lines = []
     for reason, names in reasons.items():
         different = list(dict.fromkeys(names))
-        more = f" and {len(different) - 2} more" if len(different) > 2 else ""
-        lines.append(f"left out of {by}: {', '.join(different[:2])}{more}: {reason}")
+        remainder = f" and {len(different) - 2} more" if len(different) > 2 else ""
+        lines.append(f"left out of {measured_by}: {', '.join(different[:2])}{remainder}: {reason}")
     return lines

@@ -28,7 +28,7 @@ _ID = {name: key for names in (LOCALIZERS, SOURCES, ATTACKS) for key, name in na
 _STAGE2 = {"none": "none", "M_gt": "gt", "M_o": "original"}
 
 
-class Cell(NamedTuple):
+class PaperCell(NamedTuple):
     """Where a figure stands: ``source`` is empty where the images of POOLED are averaged together."""
 
     localizer: str
@@ -103,8 +103,8 @@ def _row(
     table: str, row: Mapping[str, str], variant: str, *, defended: bool, contradictory: bool
 ) -> PaperRow:
     source = _ID[row["dataset"]] if "dataset" in row else ""
-    place = Cell(_ID[row["model"]], source, _ID[row["attack"]])
-    return PaperRow(table, *place, variant, defended, float(row["f1"]), float(row["rp"]), contradictory)
+    cell = PaperCell(_ID[row["model"]], source, _ID[row["attack"]])
+    return PaperRow(table, *cell, variant, defended, float(row["f1"]), float(row["rp"]), contradictory)
 
 
 def _read(name: str) -> list[dict[str, str]]:
@@ -122,21 +122,21 @@ def ansm_variants(defence: Mapping[str, Any]) -> set[tuple[str, str]]:
     if defence.get("type") != "ansm" or not isinstance(params, Mapping):
         return set()
     depth, stage1, stage2 = (str(params.get(key, "")) for key in ("features", "stage1", "stage2"))
-    found = set()
+    variants = set()
     if (stage1, stage2) == ("ffa", "none"):
-        found.add(("IV", depth))
+        variants.add(("IV", depth))
     if depth == "middle" or stage1 != "ffa":
         if stage2 == "none" and stage1 in ("ffa", "pwr"):
-            found.add(("V", {"ffa": "FFA", "pwr": "PwR"}[stage1]))
+            variants.add(("V", {"ffa": "FFA", "pwr": "PwR"}[stage1]))
         for printed, mask in _STAGE2.items():
             if mask == stage2 and stage1 in ("ffa", "none") and (stage1, stage2) != ("none", "none"):
-                found.add(("VI", f"{'FFA' if stage1 == 'ffa' else 'no FFA'}, {printed}"))
-    return found
+                variants.add(("VI", f"{'FFA' if stage1 == 'ffa' else 'no FFA'}, {printed}"))
+    return variants
 
 
 def compare_with_paper(
-    undefended: Sequence[Mapping[Cell, Measured]],
-    defended: Sequence[tuple[Mapping[Cell, Measured], set[tuple[str, str]]]],
+    undefended: Sequence[Mapping[PaperCell, Measured]],
+    defended: Sequence[tuple[Mapping[PaperCell, Measured], set[tuple[str, str]]]],
 ) -> list[dict[str, Any]]:
     """One record per printed pair and measurement; ``measured`` is None where nobody measured.
 
@@ -148,17 +148,17 @@ def compare_with_paper(
     """
     records = []
     for row in paper_rows():
-        place = Cell(row.localizer, row.source, row.attack)
-        found: list[Measured | None]
+        cell = PaperCell(row.localizer, row.source, row.attack)
+        measurements: list[Measured | None]
         if not row.defended:
-            found = [figures[place] for figures in undefended if place in figures]
+            measurements = [figures[cell] for figures in undefended if cell in figures]
         else:
-            found = [
-                figures[place]
+            measurements = [
+                figures[cell]
                 for figures, variants in defended
-                if place in figures and (row.table == "III" or (row.table, row.variant) in variants)
+                if cell in figures and (row.table == "III" or (row.table, row.variant) in variants)
             ]
-        records += [_record(row, measured) for measured in found or [None]]
+        records += [_record(row, measured) for measured in measurements or [None]]
     return records
 
 

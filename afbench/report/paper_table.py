@@ -28,9 +28,9 @@ def paper_table(
         body = [_cells(record) for record in records if record["table"] == table]
         if not body:
             continue
-        where = "per source" if table == "III" else f"all images of {', '.join(POOLED)}"
-        title = fold_line(f"Table {table}: {where}, mean over intensities", width)
-        blocks.append(f"{title}\n{text_table(_HEAD, body, together=(3, 3, 1, 1, 1), width=width)}")
+        scope = "per source" if table == "III" else f"all images of {', '.join(POOLED)}"
+        title = fold_line(f"Table {table}: {scope}, mean over intensities", width)
+        blocks.append(f"{title}\n{text_table(_HEAD, body, column_groups=(3, 3, 1, 1, 1), width=width)}")
     if not blocks:
         blocks.append(_NOTHING)
     flagged = sum(record["contradictory"] for record in records)
@@ -67,9 +67,9 @@ def paper_latex(records: Sequence[Mapping[str, Any]], notes: Sequence[str] = ())
 def _latex_row(record: Mapping[str, Any], *, first: bool, several: bool) -> list[str]:
     measured, mark = record["measured"], "$^{!}$" * record["contradictory"]
     source = SOURCES.get(record["source"], "pooled")
-    place = [record["table"], LOCALIZERS[record["localizer"]], source] if first else ["", "", ""]
+    labels = [record["table"], LOCALIZERS[record["localizer"]], source] if first else ["", "", ""]
     return [
-        *map(escape, [*place, _defence_of(record), ATTACKS[record["attack"]]]),
+        *map(escape, [*labels, _defence_of(record), ATTACKS[record["attack"]]]),
         figure(record["f1"], 3) + mark,
         number(figure(measured["f1"], 3)),
         figure(record["rp"], 1) + mark,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 320, 230
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40, 12, 12, 42
+_LEFT_MARGIN, _RIGHT_MARGIN, _TOP_MARGIN, _BOTTOM_MARGIN = 40, 12, 12, 42
 _Y_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -22,7 +22,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Line:
+class PlotLine:
     """Points in order of x; ``style`` is the class a style sheet colours it by."""
 
     name: str
@@ -31,7 +31,13 @@ class Line:
 
 
 def f1_panel(
-    lines: Sequence[Line], *, ident: str, title: str, description: str, x_label: str, x_ticks: Sequence[float]
+    lines: Sequence[PlotLine],
+    *,
+    ident: str,
+    title: str,
+    description: str,
+    x_label: str,
+    x_ticks: Sequence[float],
 ) -> str:
     """Draw F1 (0 to 1) over an intensity; every text is escaped.
 
@@ -67,33 +73,35 @@ def interval_bar(value: float, low: float | None, high: float | None, *, end: fl
 
 
 def _axes(x_label: str, x_ticks: Sequence[float]) -> list[str]:
-    end, right, bottom = max(x_ticks), WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    end, right, bottom = max(x_ticks), WIDTH - _RIGHT_MARGIN, HEIGHT - _BOTTOM_MARGIN
     parts = []
     for tick in _Y_TICKS:
         y = _y(tick)
-        parts.append(f'<path class="grid" d="M{_LEFT} {y}H{right}"/>')
-        parts.append(f'<text class="tick" x="{_LEFT - 6}" y="{y}" dy="4" text-anchor="end">{tick:g}</text>')
+        parts.append(f'<path class="grid" d="M{_LEFT_MARGIN} {y}H{right}"/>')
+        parts.append(
+            f'<text class="tick" x="{_LEFT_MARGIN - 6}" y="{y}" dy="4" text-anchor="end">{tick:g}</text>'
+        )
     for tick in x_ticks:
         parts.append(f'<path class="mark" d="M{_x(tick, end)} {bottom}v4"/>')
         parts.append(
             f'<text class="tick" x="{_x(tick, end)}" y="{bottom + 17}" text-anchor="middle">{tick:g}</text>'
         )
-    parts.append(f'<path class="axis" d="M{_LEFT} {bottom}H{right}"/>')
-    middle = (_LEFT + right) / 2
+    parts.append(f'<path class="axis" d="M{_LEFT_MARGIN} {bottom}H{right}"/>')
+    middle = (_LEFT_MARGIN + right) / 2
     parts.append(
         f'<text class="label" x="{middle:g}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_label)}</text>'
     )
-    parts.append(f'<text class="label" x="{_LEFT + 5}" y="{_TOP + 12}">F1</text>')
+    parts.append(f'<text class="label" x="{_LEFT_MARGIN + 5}" y="{_TOP_MARGIN + 12}">F1</text>')
     return parts
 
 
-def _line(line: Line, end: float) -> list[str]:
+def _line(line: PlotLine, end: float) -> list[str]:
     style = escape(line.style, quote=True)
     parts = [f'<g class="{style}">']
-    places = [(_x(point.x, end), _y(point.y)) for point in line.points]
-    if len(places) > 1:
-        parts.append('<path class="run" d="M' + "L".join(f"{x} {y}" for x, y in places) + '"/>')
-    for point, (x, y) in zip(line.points, places, strict=True):
+    points = [(_x(point.x, end), _y(point.y)) for point in line.points]
+    if len(points) > 1:
+        parts.append('<path class="run" d="M' + "L".join(f"{x} {y}" for x, y in points) + '"/>')
+    for point, (x, y) in zip(line.points, points, strict=True):
         if point.low is not None and point.high is not None:
             low, high = _y(point.low), _y(point.high)
             x0, x1 = f"{float(x) - 3.5:.1f}", f"{float(x) + 3.5:.1f}"
@@ -103,8 +111,10 @@ def _line(line: Line, end: float) -> list[str]:
 
 
 def _x(value: float, end: float) -> str:
-    return f"{_LEFT + (WIDTH - _LEFT - _RIGHT) * value / end:.1f}"
+    return f"{_LEFT_MARGIN + (WIDTH - _LEFT_MARGIN - _RIGHT_MARGIN) * value / end:.1f}"
 
 
 def _y(value: float) -> str:
-    return f"{HEIGHT - _BOTTOM - (HEIGHT - _TOP - _BOTTOM) * min(max(value, 0.0), 1.0):.1f}"
+    return (
+        f"{HEIGHT - _BOTTOM_MARGIN - (HEIGHT - _TOP_MARGIN - _BOTTOM_MARGIN) * min(max(value, 0.0), 1.0):.1f}"
+    )

@@ -15,28 +15,28 @@ def score_table(score: Mapping[str, Any], width: int | None = None) -> str:
     """The aggregates of a score.json as an aligned table, and its warnings, folded to ``width``."""
     body = [
         _row(localizer, label, figures)
-        for localizer, found in score["aggregates"].items()
+        for localizer, aggregates in score["aggregates"].items()
         for label, figures in (
-            ("all attacks (micro)", found["micro"]),
-            ("mean of sources (macro)", found["macro"]),
-            ("worst attack per image", found["worst_case"]),
-            *found["per_attack"].items(),
+            ("all attacks (micro)", aggregates["micro"]),
+            ("mean of sources (macro)", aggregates["macro"]),
+            ("worst attack per image", aggregates["worst_case"]),
+            *aggregates["per_attack"].items(),
         )
     ]
     baselines = score.get("baselines", {})
     body += [
         _row(localizer, f"not ranked: {name}", figures)
-        for localizer, found in baselines.items()
-        for name, figures in found.items()
+        for localizer, baseline in baselines.items()
+        for name, figures in baseline.items()
         if name != "above_all_ones"
     ]
-    lines = [text_table(_HEAD, body, together=(1, 2, 2, 1), width=width)]
+    lines = [text_table(_HEAD, body, column_groups=(1, 2, 2, 1), width=width)]
     lines += [
-        f"{localizer}: not shown to beat a mask of ones in F1 ({figure(found['above_all_ones']['f1'], 3)} on attacked images)"
-        for localizer, found in baselines.items()
-        if found["all-ones"]["n"] and not found["above_all_ones"]["beaten"]
+        f"{localizer}: not shown to beat a mask of ones in F1 ({figure(baseline['above_all_ones']['f1'], 3)} on attacked images)"
+        for localizer, baseline in baselines.items()
+        if baseline["all-ones"]["n"] and not baseline["above_all_ones"]["beaten"]
     ]
-    lines += [f"warning {one}" for one in score["warnings"]]
+    lines += [f"warning {warning}" for warning in score["warnings"]]
     if added := score.get("not_covered"):
         lines.append(
             f"not covered: {len(added)} added to the benchmark after this was made, first {added[0]}; it ranks beside "

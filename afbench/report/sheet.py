@@ -24,8 +24,8 @@ class SheetRow:
     original: ByteImage
     attacked: ByteImage
     mask: ByteImage
-    before: ByteImage
-    after: ByteImage
+    original_prediction: ByteImage
+    attacked_prediction: ByteImage
 
 
 def contact_sheet(rows: Sequence[SheetRow], title: str) -> Image.Image:
@@ -50,9 +50,9 @@ def draw_sheet(
     sheet = Image.new("RGB", (width, top + sum(heights) + _GAP), (250, 250, 250))
     draw = ImageDraw.Draw(sheet)
 
-    def write(left: int, upper: int, lines: Sequence[str]) -> None:
+    def write(x: int, y: int, lines: Sequence[str]) -> None:
         for number, line in enumerate(lines):
-            draw.text((left, upper + number * _LINE), line, fill=(20, 20, 20), font=font)
+            draw.text((x, y + number * _LINE), line, fill=(20, 20, 20), font=font)
 
     write(_GAP, 4, titles)
     for column, lines in enumerate(heads):
@@ -84,8 +84,8 @@ def _cells(row: SheetRow) -> tuple[ByteImage, ...]:
         row.attacked,
         np.clip(noise, 0, 255).astype(np.uint8),
         row.mask,
-        row.before,
-        row.after,
+        row.original_prediction,
+        row.attacked_prediction,
     )
 
 

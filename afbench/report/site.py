@@ -18,7 +18,7 @@ from markupsafe import Markup
 from afbench.core import UsageError
 from afbench.storage.commit import commit_if_changed, json_bytes
 
-from .plots import Line, Point, f1_panel, interval_bar
+from .plots import PlotLine, Point, f1_panel, interval_bar
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _NAMES = {
@@ -42,13 +42,14 @@ def render_site(boards: Mapping[str, Any]) -> dict[str, bytes]:
     style, script = (_inline(name) for name in ("style.css", "table.js"))
     common = {"style": style, "script": script, "policy": _policy(style, script), "draws": boards["draws"]}
     files = {}
-    for one in boards["submissions"]:
-        page = environment.get_template("submission.html.j2").render(**common, one=_submission(one))
-        files[str(one["page"])] = page.encode()
+    for submission in boards["submissions"]:
+        template = environment.get_template("submission.html.j2")
+        page = template.render(**common, submission=_submission(submission))
+        files[str(submission["page"])] = page.encode()
     files["leaderboard.json"] = json_bytes(boards)
     index = environment.get_template("index.html.j2")
-    shown = [_board(board, number) for number, board in enumerate(boards["boards"])]
-    files["index.html"] = index.render(**common, boards=shown).encode()
+    board_pages = [_board(board, number) for number, board in enumerate(boards["boards"])]
+    files["index.html"] = index.render(**common, boards=board_pages).encode()
     return files
 
 
@@ -112,7 +113,10 @@ def is_https(url: str) -> bool:
     except ValueError:
         return False
     return (
-        url.startswith("https://") and bool(host) and user is None and all("!" <= one <= "~" for one in url)
+        url.startswith("https://")
+        and bool(host)
+        and user is None
+        and all("!" <= letter <= "~" for letter in url)
     )
 
 
@@ -145,9 +149,9 @@ def _people(names: Sequence[str]) -> str:
 def _board(board: Mapping[str, Any], number: int) -> dict[str, Any]:
     tables = []
     for count, table in enumerate(board["tables"]):
-        shown = [*table["ranked"], *table["baselines"]]
-        highest = [row["micro"]["rp"] or 0.0 for row in shown]
-        highest += [row["micro"]["rp_ci"][1] for row in shown if row["micro"]["rp_ci"]]
+        rows = [*table["ranked"], *table["baselines"]]
+        highest = [row["micro"]["rp"] or 0.0 for row in rows]
+        highest += [row["micro"]["rp_ci"][1] for row in rows if row["micro"]["rp_ci"]]
         end = max([100.0, *highest])
         tables.append(
             {
@@ -160,12 +164,12 @@ def _board(board: Mapping[str, Any], number: int) -> dict[str, Any]:
     return {**board, "ident": f"dataset-{number}", "tables": tables}
 
 
-def _row(row: Mapping[str, Any], ranked: Sequence[Mapping[str, Any]], end: float) -> dict[str, Any]:
+def _row(row: Mapping[str, Any], ranked_rows: Sequence[Mapping[str, Any]], end: float) -> dict[str, Any]:
     rank = row["rank"]
-    groups = sorted({other["rank"] for other in ranked})
+    groups = sorted({ranked_row["rank"] for ranked_row in ranked_rows})
     return {
         **row,
-        "tied": sum(other["rank"] == rank for other in ranked) > 1,
+        "tied": sum(ranked_row["rank"] == rank for ranked_row in ranked_rows) > 1,
         "band": groups.index(rank) % 2,
         "bar": _bar(row, end),
         "seen": [attack_name(attack) for attack in row["seen"]],
@@ -182,9 +186,9 @@ def _bar(row: Mapping[str, Any], end: float) -> Markup:
     return Markup(interval_bar(micro["rp"], *(micro["rp_ci"] or (None, None)), end=end))
 
 
-def _submission(one: Mapping[str, Any]) -> dict[str, Any]:
-    parts = [_part(part, f"part-{number}") for number, part in enumerate(one["localizers"])]
-    return {**one, "standing": " ".join(map(_standing, one["localizers"])), "localizers": parts}
+def _submission(submission: Mapping[str, Any]) -> dict[str, Any]:
+    parts = [_part(part, f"part-{number}") for number, part in enumerate(submission["localizers"])]
+    return {**submission, "standing": " ".join(map(_standing, submission["localizers"])), "localizers": parts}
 
 
 def _standing(part: Mapping[str, Any]) -> str:
@@ -192,23 +196,30 @@ def _standing(part: Mapping[str, Any]) -> str:
         return f"Not ranked for localizer {part['localizer']}: {part['why']}."
     rank, micro = part["rank"], part["aggregates"]["micro"]
     rp = "-" if micro["rp"] is None else f"{micro['rp']:.1f}"
-    told = f"Rank {rank} of {part['ranked']} for localizer {part['localizer']}, RP {rp} over all attacks."
+    sentence = f"Rank {rank} of {part['ranked']} for localizer {part['localizer']}, RP {rp} over all attacks."
     if part["chance"]["beaten"]:
-        return told
-    return f"{told} Its F1 under attack is not shown to be above that of a mask of ones ({_f1(part['chance']['f1'])})."
+        return sentence
+    return f"{sentence} Its F1 under attack is not shown to be above that of a mask of ones ({_f1(part['chance']['f1'])})."
 
 
 def _part(part: Mapping[str, Any], ident: str) -> dict[str, Any]:
-    found = part["aggregates"]
+    aggregates = part["aggregates"]
     attacks = [
         (attack_name(name), row, row["seen_in_training"])
-        for name, row in found["per_attack"].items()
+        for name, row in aggregates["per_attack"].items()
         if name != "clean"
     ]
-    if "clean" in found["per_attack"]:
-        attacks.insert(0, ("Originals", found["per_attack"]["clean"], False))
-    attacks += [("All attacks", found["micro"], False), ("Worst case per image", found["worst_case"], False)]
-    sources = {**found["per_source"], "All images": found["micro"], "Mean of sources": found["macro"]}
+    if "clean" in aggregates["per_attack"]:
+        attacks.insert(0, ("Originals", aggregates["per_attack"]["clean"], False))
+    attacks += [
+        ("All attacks", aggregates["micro"], False),
+        ("Worst case per image", aggregates["worst_case"], False),
+    ]
+    sources = {
+        **aggregates["per_source"],
+        "All images": aggregates["micro"],
+        "Mean of sources": aggregates["macro"],
+    }
     return {
         **part,
         "ident": ident,
@@ -222,31 +233,34 @@ def _plot(curve: Mapping[str, Any], ident: str) -> dict[str, Any]:
     """One attack: behind the defence with intervals, and undefended."""
     steps, points = curve["strength"] == "steps", curve["points"]
     scale = 1 if steps else 255
-    shown = [{**point, "x": scale * point["strength"]} for point in points]
-    bare = [Point(point["x"], point["undefended"]) for point in shown if point["undefended"] is not None]
-    ours = [
+    scaled_points = [{**point, "x": scale * point["strength"]} for point in points]
+    bare = [
+        Point(point["x"], point["undefended"]) for point in scaled_points if point["undefended"] is not None
+    ]
+    defended = [
         Point(point["x"], point["f1"], *(point["f1_ci"] or (None, None)))
-        for point in shown
+        for point in scaled_points
         if point["f1"] is not None
     ]
     title, x_label = attack_name(curve["attack"]), "steps" if steps else "phi in 255ths"
-    first, last = shown[0], shown[-1]
-    told = [
-        f"at {point['x']:.4g} {_f1(point['f1'])}, undefended {_f1(point['undefended'])}" for point in shown
+    first, last = scaled_points[0], scaled_points[-1]
+    figures = [
+        f"at {point['x']:.4g} {_f1(point['f1'])}, undefended {_f1(point['undefended'])}"
+        for point in scaled_points
     ]
     return {
         "ident": ident,
         "title": title,
         "x_label": x_label,
-        "points": shown,
+        "points": scaled_points,
         "svg": Markup(
             f1_panel(
-                [Line("undefended", "bare", bare), Line("defended", "defended", ours)],
+                [PlotLine("undefended", "bare", bare), PlotLine("defended", "defended", defended)],
                 ident=ident,
                 title=f"F1 under {title} against {x_label}",
-                description=f"F1 from {first['x']:.4g} to {last['x']:.4g}: {'; '.join(told)}.",
+                description=f"F1 from {first['x']:.4g} to {last['x']:.4g}: {'; '.join(figures)}.",
                 x_label=x_label,
-                x_ticks=[point["x"] for point in shown],
+                x_ticks=[point["x"] for point in scaled_points],
             )
         ),
     }

@@ -34,19 +34,19 @@ def stats_rows(configs: Mapping[str, ConfigManifest]) -> list[dict[str, Any]]:
     ]
 
 
-def _done(how: Mapping[str, Any]) -> dict[str, Any]:
-    localizer, phi = how["localizer"], how["phi"]
+def _done(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    localizer, phi = provenance["localizer"], provenance["phi"]
     return {
         "localizer": localizer["name"],
         "architecture": localizer["architecture"],
         "weights_sha256": localizer["weights_sha256"],
         "untrained": localizer["untrained"],
-        "defence": how["defence"]["name"] if "defence" in how else None,
-        "attack": how["attack"],
+        "defence": provenance["defence"]["name"] if "defence" in provenance else None,
+        "attack": provenance["attack"],
         "phi": phi,
         "phi_255": None if phi is None else float(255 * Fraction(phi)),
-        "steps": how["steps"],
-        "params": dict(how["params"]),
+        "steps": provenance["steps"],
+        "params": dict(provenance["params"]),
     }
 
 

@@ -16,7 +16,7 @@ def text_table(
     body: Sequence[Row],
     *,
     labels: int = 2,
-    together: Sequence[int] = (),
+    column_groups: Sequence[int] = (),
     width: int | None = None,
 ) -> str:
     """Align columns: labels to the left, numbers to the right.
@@ -28,21 +28,21 @@ def text_table(
         head: what stands above each column.
         body: the rows.
         labels: how many columns lead as labels.
-        together: sizes of the groups of columns behind the labels that are not torn apart; each for itself if omitted.
+        column_groups: sizes of the groups of columns behind the labels that are not torn apart; each for itself if omitted.
         width: most letters of a line; None for one table, however wide.
     """
-    groups = _groups(labels, len(head), together)
-    whole = _aligned(head, body, labels, [column for group in groups for column in group])
-    if width is None or max(map(len, whole)) <= width:
-        return "\n".join(whole)
+    groups = _groups(labels, len(head), column_groups)
+    lines = _aligned(head, body, labels, [column for group in groups for column in group])
+    if width is None or max(map(len, lines)) <= width:
+        return "\n".join(lines)
     constant = [column for column in range(len(head)) if _is_constant(head, body, column)]
     if set(range(labels)) <= set(constant):
         constant.remove(0)
     names = [column for column in range(labels) if column not in constant]
     groups = [[column for column in group if column not in constant] for group in groups]
     folded = _folded([list(head), *map(list, body)], names, [group for group in groups if group], width)
-    same = ", ".join(f"{head[column]} {body[0][column]}" for column in constant)
-    return "\n".join([*folded, *([fold_line(f"in every row: {same}", width)] if same else [])])
+    constants = ", ".join(f"{head[column]} {body[0][column]}" for column in constant)
+    return "\n".join([*folded, *([fold_line(f"in every row: {constants}", width)] if constants else [])])
 
 
 def fold_line(line: str, width: int | None, indent: str = "  ") -> str:
@@ -52,8 +52,8 @@ def fold_line(line: str, width: int | None, indent: str = "  ") -> str:
     return "\n".join(wrap(line, width, subsequent_indent=indent, break_on_hyphens=False))
 
 
-def _groups(labels: int, columns: int, together: Sequence[int]) -> list[list[int]]:
-    sizes = together or [1] * (columns - labels)
+def _groups(labels: int, columns: int, column_groups: Sequence[int]) -> list[list[int]]:
+    sizes = column_groups or [1] * (columns - labels)
     starts = [labels + sum(sizes[:number]) for number in range(len(sizes))]
     return [list(range(start, start + size)) for start, size in zip(starts, sizes, strict=True)]
 
@@ -64,13 +64,13 @@ def _is_constant(head: Row, body: Sequence[Row], column: int) -> bool:
 
 
 def _aligned(head: Row, body: Sequence[Row], labels: int, columns: Sequence[int]) -> list[str]:
-    shown = [*range(labels), *columns]
-    rows = [[row[column] for column in shown] for row in (head, *body)]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(shown))]
+    order = [*range(labels), *columns]
+    rows = [[row[column] for column in order] for row in (head, *body)]
+    widths = [max(len(row[position]) for row in rows) for position in range(len(order))]
     lines = [
         "  ".join(
-            cell.ljust(width) if place < labels else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(width) if position < labels else cell.rjust(width)
+            for position, (cell, width) in enumerate(zip(row, widths, strict=True))
         )
         for row in rows
     ]
@@ -80,15 +80,15 @@ def _aligned(head: Row, body: Sequence[Row], labels: int, columns: Sequence[int]
 def _folded(rows: list[list[str]], names: list[int], groups: list[list[int]], width: int) -> list[str]:
     """Tables one below the other; or, beside long labels, a line of labels above the numbers of every row."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    beside = sum(widths[column] + 2 for column in names)
+    label_width = sum(widths[column] + 2 for column in names)
     broadest = max((_breadth(group, widths) for group in groups), default=0)
-    if beside + broadest <= width:
-        panels = _panels(groups, widths, width - beside) or [[]]
+    if label_width + broadest <= width:
+        panels = _panels(groups, widths, width - label_width) or [[]]
         tables = []
         for panel in panels:
-            chosen = [[row[column] for column in (*names, *panel)] for row in rows]
+            cells = [[row[column] for column in (*names, *panel)] for row in rows]
             tables.append(
-                _aligned(chosen[0], chosen[1:], len(names), range(len(names), len(names) + len(panel)))
+                _aligned(cells[0], cells[1:], len(names), range(len(names), len(names) + len(panel)))
             )
         return [line for number, table in enumerate(tables) for line in ([""] * (number > 0) + table)]
     panels = _panels(groups, widths, width - 2)
@@ -101,11 +101,11 @@ def _folded(rows: list[list[str]], names: list[int], groups: list[list[int]], wi
     return [line for text in lines for line in text.split("\n")]
 
 
-def _panels(groups: list[list[int]], widths: list[int], room: int) -> list[list[int]]:
+def _panels(groups: list[list[int]], widths: list[int], width: int) -> list[list[int]]:
     """Put as many groups side by side as there is room for; one that is broader stands alone."""
     panels: list[list[int]] = []
     for group in groups:
-        if panels and _breadth([*panels[-1], *group], widths) <= room:
+        if panels and _breadth([*panels[-1], *group], widths) <= width:
             panels[-1] += group
         else:
             panels.append(list(group))
