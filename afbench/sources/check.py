@@ -66,17 +66,17 @@ def check_entries(
         AfbenchError: if a process dies.
     """
     examine = partial(examine_entry, root, options)
-    kept = [keep_pixels and position < DECODED_ENTRIES for position in range(len(entries))]
+    keep_flags = [keep_pixels and position < DECODED_ENTRIES for position in range(len(entries))]
     workers = min(workers or min(8, usable_cores()), -(-len(entries) // CHUNK))
     # a daemon, such as a worker of a data loader, may not start processes
     if len(entries) < MIN_POOLED or workers < 2 or multiprocessing.current_process().daemon:
-        yield from map(examine, entries, kept)
+        yield from map(examine, entries, keep_flags)
         return
     done = 0
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
     try:
         with _main_hidden():
-            results = pool.map(examine, entries, kept, chunksize=CHUNK)
+            results = pool.map(examine, entries, keep_flags, chunksize=CHUNK)
         for examined in results:
             done += 1
             yield examined
@@ -114,17 +114,17 @@ def examine_entry(
         raise_if_stopped()
         # what is broken by its name alone is not opened
         hashes = ("", "") if entry.problem else _hashes(root, entry)
-        excluded = make_record(
+        record = make_record(
             status="excluded",
             reason=problem.reason,
             detail=_ascii(problem.detail),
             image_sha256=hashes[0],
             mask_sha256=hashes[1],
         )
-        return CheckedEntry(excluded, None)
+        return CheckedEntry(record, None)
     sample = contents.sample
     height, width = sample.mask.shape
-    included = make_record(
+    record = make_record(
         status="included",
         width=width,
         height=height,
@@ -137,7 +137,7 @@ def examine_entry(
         mask_sha256=contents.mask_sha256,
     )
     keep = keep_pixels and sample.image.nbytes + sample.mask.nbytes <= DECODED_BYTES
-    return CheckedEntry(included, sample if keep else None)
+    return CheckedEntry(record, sample if keep else None)
 
 
 def _ascii(text: str) -> str:
