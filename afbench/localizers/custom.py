@@ -28,11 +28,11 @@ class CustomLocalizer:
     threshold: float = 0.5
 
     def logits(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` in [0, 1] to ``(N, 1, H, W)``."""
+        """Map ``(N, 3, H, W)`` in [0, 1] to logits ``(N, 1, H, W)``."""
         return self.network(image)  # type: ignore[no-any-return]
 
     def probability(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]."""
+        """Map ``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]."""
         return self.probability_and_logits(image)[0]
 
     def probability_and_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -107,12 +107,12 @@ class PublishedLocalizer:
         return self.recipe.antialias
 
     def logits(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)``, any finite values, to ``(N, 1, H, W)``: the network's own logits, resized to the image."""
+        """Map ``(N, 3, H, W)``, any finite values, to ``(N, 1, H, W)``: the network's own logits, resized to the image."""
         answer, size = self._answer(image)
         return self._sized_back(self.recipe.logits(answer, size), image)
 
     def probability(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]: the network's probability, resized to the image.
+        """Map ``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]: the network's probability, resized to the image.
 
         Differs: no 8-bit file in between, except where the authors merge 8-bit tiles.
         """

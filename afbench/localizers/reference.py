@@ -38,15 +38,15 @@ class ReferenceLocalizer:
     threshold: float = 0.5
 
     def logits(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)``, any finite values, to ``(N, 1, H, W)``."""
+        """Map ``(N, 3, H, W)``, any finite values, to ``(N, 1, H, W)``."""
         return self.network(image.contiguous(memory_format=torch.channels_last))  # type: ignore[no-any-return]
 
     def probability(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]."""
+        """Map ``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]."""
         return self.probability_and_logits(image)[0]
 
     def probability_and_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Both in one pass through the network."""
+        """Return both from one pass through the network."""
         logits = self.logits(image)
         return torch.sigmoid(logits), logits
 
@@ -58,7 +58,7 @@ class ReferenceLocalizer:
         )
 
     def features_and_logits(self, image: Tensor, third: str = "middle") -> tuple[list[Tensor], Tensor]:
-        """Both in one pass through the network."""
+        """Return both from one pass through the network."""
         logits: list[Tensor] = []
         return collect_outputs(
             self.network, THIRDS[third], lambda: logits.append(self.logits(image))

@@ -29,7 +29,8 @@ class Photograph:
 def load_photographs(split: Split) -> tuple[Photograph, ...]:
     """Load the photographs of one split, in the order of their index.
 
-    The reference localizer was trained on ``train``, the demo shows ``test``; no photograph is in both. Licences and authors: ``photographs/ATTRIBUTION.md``.
+    The reference localizer was trained on ``train``, the demo shows ``test``; no photograph is in both.
+    Licences and authors: ``photographs/ATTRIBUTION.md``.
     """
     folder = files("afbench.sources") / "photographs"
     index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
