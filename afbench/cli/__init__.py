@@ -91,6 +91,7 @@ def main() -> None:
     catch_signals()
     try:
         keep_freed_memory()
+        # before NumPy and torch are loaded, which read the environment once
         share_cores()
         result: Any = cli(prog_name="afbench", standalone_mode=False)
         code = result if isinstance(result, int) else 0
@@ -126,6 +127,7 @@ def _explain(problem: Exception) -> NoReturn:
     except click.ClickException as error:
         _fail(with_hint(error), 2)
     except BrokenPipeError:
+        # the reader of a pipe has seen enough, as `head` does; a closed stream prints no second error at exit
         sys.stderr.close()
         sys.exit(0)
     except MemoryError:

@@ -112,6 +112,7 @@ def command(
     files.check_targets(data, out, picture)
     if samples and picture is None:
         raise UsageError("--sample goes with --figure PATH.png")
+    # a figure shows the masks of one localizer
     if picture is not None and len(set(localizers)) > 1:
         raise UsageError("--figure goes with one --localizer")
     evaluations = open_evaluations(
@@ -150,4 +151,5 @@ def command(
     else:
         echo(evaluation_table(records, table_width(wide)))
         echo("\n" + gate_table(gates, table_width(wide)))
+    # without --gates a failed gate is printed, but does not change the exit code
     return int(sweep and any(gate["passed"] is False for gate in gates))

@@ -58,6 +58,7 @@ def command(
             start=bar.start,
             advance=bar.advance,
         )
+    # on stderr, so that --json stays alone on stdout
     for source, word in exported.restricted.items():
         pixels = "its originals are left out" if source in exported.withheld else f"{out} holds its pixels"
         echo(f"{source}: redistribution is {word}; {pixels}", err=True)

@@ -33,6 +33,7 @@ class NamingGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
+        # the shell completes with resilient_parsing, where an unfinished name is no mistake
         if self.get_command(ctx, name) is None and not name.startswith("-") and not ctx.resilient_parsing:
             suggestion = did_you_mean("command", name, self.list_commands(ctx)).strip()
             advice = suggestion or f"`{ctx.command_path} --help` lists what there is"

@@ -130,6 +130,7 @@ def _table(index: Index) -> str:
     summary = index.summary
     lines = [
         f"source    {index.source}",
+        # paths may hold characters that no terminal shows
         f"root      {ascii(index.root)[1:-1]}",
         f"included  {summary.included} forged"
         + (f", {summary.authentic} authentic" if index.options.authentic else ""),

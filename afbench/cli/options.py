@@ -110,6 +110,7 @@ _PARAM = re.compile(r"([A-Za-z_]+)=(\S+)")
 
 def plan_options(function: F) -> F:
     """Add the options that describe which images to make."""
+    # click lists the option that was added last first
     for option in reversed(_PLAN_OPTIONS):
         function = option(function)
     return function
@@ -162,6 +163,7 @@ def build_plan(
         )
     specs = tuple(parse_source(text) for text in sources or _default_sources())
     settings = _settings(attacks, phi, steps, _parse_params(params), large_phi)
+    # the name becomes a folder's, and a localizer may be MODULE:FUNCTION
     names = re.sub(r"[^A-Za-z0-9._-]", "_", "-".join([*localizers, *(source.name for source in specs)]))
     plan = RunPlan(names, (Block(tuple(localizers), specs, settings),), seed or 0, limit)
     return _checked(read_sources(plan, read, terms))

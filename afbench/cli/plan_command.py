@@ -54,6 +54,7 @@ def command(
     """Print what a run would make, cost and store, and what of it is done. Needs no data and no weights; touches nothing."""
     plan = build_plan(**plan_arguments)
     folder = out or default_out(plan)
+    # without --calibrate nothing here imports torch
     speeds = _calibrated(plan, folder, device, precision) if calibrate else None
     echo_plan(plan, json_wanted, folder, speeds, device)
 

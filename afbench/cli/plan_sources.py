@@ -26,6 +26,7 @@ def read_sources(plan: RunPlan, read: ReadOptions, terms: Sequence[str]) -> RunP
     """
     if read != ReadOptions():
         specs = _sources(plan)
+        # options on embedded sources alone are a mistake, which with_read_options then reports
         alone = all(spec.name in EMBEDDED for spec in specs)
         plan = map_sources(
             plan, lambda spec: with_read_options(spec, read) if alone or spec.name not in EMBEDDED else spec

@@ -107,6 +107,7 @@ def command(
         summary = {"folder": str(out), "images": predicted.images, "added": list(predicted.added)}
         echo(json.dumps(summary, indent=2))
         return
+    # only a benchmark that grew since an earlier run of this command has added configs
     if predicted.added:
         echo(f"{data} has grown since: {len(predicted.added)} added ({named(predicted.added)})")
     echo(f"{predicted.images} images localized into {out}")

@@ -59,6 +59,7 @@ def command(
     target = out or folder / "log" / "preview.png"
     if target.suffix.lower() != ".png":
         raise UsageError(f"--out must end in .png; found '{target}'")
+    # verify would report the picture as a file that does not belong there
     if folder.resolve() in target.resolve().parents and target.resolve().parent != (folder / "log").resolve():
         raise UsageError(
             f"--out '{target}' lies inside the benchmark, which is a closed list; use {folder}/log/"

@@ -51,6 +51,7 @@ def progress_bar(description: str, unit: str, total: int | None = None, *, quiet
         desc=description,
         unit=unit,
         total=total,
+        # a log keeps every redraw as a line
         mininterval=0.5 if watched else 30.0,
         dynamic_ncols=watched,
         **disabled,

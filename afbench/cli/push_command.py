@@ -53,6 +53,7 @@ def command(
     if is_quiet():
         from huggingface_hub.utils.tqdm import disable_progress_bars
 
+        # the Hub's library draws bars of its own
         disable_progress_bars()
     with ExitStack() as stack:
         bars: list[Any] = []

@@ -25,6 +25,7 @@ _OPTIONS = (
 
 def read_options(function: F) -> F:
     """Add the options ``mask_threshold``, ``mask_nonzero`` and ``ignore_alpha``."""
+    # click lists the option that was added last first
     for option in reversed(_OPTIONS):
         function = option(function)
     return function

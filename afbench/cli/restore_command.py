@@ -70,4 +70,5 @@ def command(
         echo(
             f"{restored.images} images in {out}; {restored.identical} of {restored.shards} shards are byte for byte the original's"
         )
+    # partial, like a run that was stopped: the same command goes on
     return 3 if restored.missing else 0

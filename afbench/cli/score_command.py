@@ -48,6 +48,7 @@ def command(
     from afbench.scoring.problems import InvalidSubmission
     from afbench.scoring.score import examine, score
 
+    # a score that is neither written nor waived is most likely a forgotten option
     if (out is None) != validate_only:
         raise UsageError("give either --out FOLDER or --validate-only")
     try:

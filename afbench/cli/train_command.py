@@ -159,7 +159,7 @@ def ansm(
         crop=crop,
         resize=resize,
         batch=batch_size,
-        augment=augment or None,
+        augment=augment or None,  # click gives () for an option left out; None keeps the preset
         **setting_options,
     )
     with ExitStack() as stack:

@@ -40,6 +40,7 @@ _SHARED = (
 
 
 def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
+    # click lists the option that was added last first
     for option in reversed(_SHARED):
         command = option(command)
     return command

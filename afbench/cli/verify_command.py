@@ -74,6 +74,7 @@ def command(
             folder, advancing(bar), level="fast" if fast else "deep" if deep else "default"
         )
     problems = checked.problems
+    # a damaged row would fail again, and hide what scoring alone can find
     if deep and not problems:
         from afbench.workflows.rerun.replay import Recipe
         from afbench.workflows.rerun.rescore import rescore

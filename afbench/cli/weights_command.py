@@ -99,6 +99,7 @@ def check_command(name: str, checkpoint: str | None, device: str, as_json: bool)
 
     findings = []
     for finding in check_localizer(load_localizer(name, checkpoint, device=device), device=device):
+        # print each check as it ends: a large network takes a while for some
         findings.append(finding)
         if not as_json:
             echo(f"{'ok    ' if finding.passed else 'BROKEN'}  {finding.name}: {finding.detail}")

@@ -35,6 +35,7 @@ def refusals(path: str, data: bytes) -> list[tuple[str, str]]:
 def _members(data: bytes) -> Iterator[bytes]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         remaining_bytes = LARGEST
+        # a few members are enough to say why the file is refused; an archive may list millions
         for info in archive.infolist()[:100]:
             if (
                 info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -58,6 +59,7 @@ def _judge(part: bytes) -> Iterator[tuple[str, str]]:
         yield "AF012", "holds Python objects, which only pickle can load; pickle can run code"
         return
     body = part[stream.tell() :]
+    # Python's integers, because the product of a stranger's shape may overflow NumPy's
     count = int(np.prod(shape, dtype=object))
     if count < 0 or count * dtype.itemsize != len(body):
         raise Refusal(

@@ -48,6 +48,7 @@ class BoardEntry:
 
     def parts(self, localizer: str) -> Parts:
         """Return the configs and sources it covers, with their hashes; empty if the score records none."""
+        # scores of earlier versions of afbench record no hashes
         parts: Parts = self.score.record.get("configs_sha256", {}).get(localizer, {})
         return parts
 
@@ -159,6 +160,7 @@ def _rebase_adaptive(entry: BoardEntry, entries: Sequence[BoardEntry]) -> BoardE
                 f"RP of {name} is over the F1 of the bare localizer on the originals, as beside it on the board; its score was "
                 "over another"
             )
+    # nothing was rebased, so the tables stay valid
     if rows["f1_original"].equals(entry.score.per_image["f1_original"]):
         return replace(entry, notes=tuple(notes))
     tables = build_tables(rows, seen_in_training=entry.score.seen)
@@ -176,5 +178,6 @@ def _ranked_counterparts(
         for localizer in candidate.tables["aggregates"]
         if stands_behind(name, localizer) and candidate.standing(localizer) == "ranked"
     ]
+    # where several names match, the longest is the localizer that was meant
     for localizer, candidate in sorted(counterparts, key=lambda pair: -len(pair[0])):
         yield candidate, images_of(candidate, localizer)

@@ -139,6 +139,7 @@ def _require_one_benchmark(
             rows[board_entry.page][["f1_original", "f1_undefended"]].to_numpy()
             for board_entry in (leader, entry)
         ]
+        # rows are sorted alike, so equal arrays mean equal figures of every image
         if baselines[0].shape != baselines[1].shape or not np.array_equal(*baselines):
             raise UsageError(
                 f"'{leader.score.folder}' and '{entry.score.folder}' disagree about the undefended localizer on the "

@@ -90,6 +90,7 @@ def constant_masks(per_image: pd.DataFrame, localizer: str) -> str | None:
     clean, attacked = rows["attack"] == "clean", ~rows["attack"].isin(CONTROLS)
     if not attacked.any():
         return None
+    # a white mask is right where the whole image is forged, and a black one nearly so where hardly a pixel is
     full = (share >= UNIFORM_SHARE) & (truth < UNIFORM_SHARE)
     empty = share <= np.minimum(1 - UNIFORM_SHARE, truth / 10)
     if full[attacked].mean() >= ALIKE_SHARE:
@@ -98,6 +99,7 @@ def constant_masks(per_image: pd.DataFrame, localizer: str) -> str | None:
         return "nearly every mask is empty" if empty[clean].mean() >= ALIKE_SHARE or not clean.any() else None
     spread = share[attacked].std(ddof=0)
     images = len(rows.loc[attacked, ["source", "sample_id"]].drop_duplicates())
+    # if all images are forged by the same share, good masks have the same share, too
     if images >= _IMAGES and spread < min(_ALIKE, truth[attacked].std(ddof=0) / 10):
         return "nearly the same share of every image is forged"
     return None

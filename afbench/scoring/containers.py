@@ -142,6 +142,7 @@ def open_tar(path: Path) -> Container:
         packed = path.stat().st_size
         if stream.read(2) == b"\x1f\x8b":
             stream.seek(0)
+            # a small archive may unfold further: tar pads every member to 512 bytes and the end to 10 kB
             bounded = _Bounded(gzip.GzipFile(fileobj=stream), max(_RATIO * packed, _SMALL))
         else:
             stream.seek(0)

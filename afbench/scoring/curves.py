@@ -17,6 +17,7 @@ def curves(per_image: pd.DataFrame, localizer: str) -> list[dict[str, Any]]:
     rows = per_image[(per_image["localizer"] == localizer) & per_image["defined"]]
     images = rows[["source", "sample_id"]].drop_duplicates().sort_values(["source", "sample_id"])
     settings = (
+        # NaN equals nothing, so attacks without phi get 0 to compare by
         rows[["attack", "phi", "steps"]].drop_duplicates().assign(phi=lambda table: table["phi"].fillna(0.0))
     )
     columns, points = [], []
@@ -27,6 +28,7 @@ def curves(per_image: pd.DataFrame, localizer: str) -> list[dict[str, Any]]:
         # a setting with two sets of parameters has two rows of one image
         mean = setting_rows.groupby(["source", "sample_id"])["f1"].mean()
         positions = pd.MultiIndex.from_frame(images).get_indexer(mean.index)
+        # the second column counts the image, so that draws divide by the images this setting has
         column = np.zeros((len(images), 2))
         column[positions] = np.stack([mean, np.ones(len(mean))], axis=1)
         columns.append(column)

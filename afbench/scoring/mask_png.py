@@ -36,9 +36,11 @@ def read_mask(data: bytes, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
         Refusal: AF006 to AF008 and AF011.
     """
     pixels = _decode(data, shape, (1, 8))
+    # Pillow decodes 1-bit PNG to bool
     if pixels.dtype == np.bool_:
         return np.asarray(pixels, np.bool_)
     mask: npt.NDArray[np.bool_] = pixels == 255
+    # np.unique sorts all pixels, so only refused masks pay for it
     if np.count_nonzero(mask) + np.count_nonzero(pixels == 0) != pixels.size:
         levels = np.unique(pixels)
         bad_level = int(levels[(levels > 0) & (levels < 255)][0])
@@ -101,6 +103,7 @@ def _picture_chunks(data: bytes) -> bytes:
         offset = end + 4
         if names[-1] == b"IEND":
             break
+    # with a second header the decoder could use another size than the one that was checked
     if not names or names[-1] != b"IEND" or offset != len(data) or names.count(b"IHDR") != 1:
         raise Refusal("AF008", "does not end where a PNG ends")
     return b"".join(chunks)

@@ -40,6 +40,7 @@ def check_score(record: Mapping[str, Any]) -> None:
         AfbenchError: if it breaks it.
     """
     schema = json.loads(resource_path("manifests/schema/score.schema.json").read_text(encoding="utf-8"))
+    # one error is enough: only a bug of afbench breaks its own schema
     for error in Draft202012Validator(schema).iter_errors(record):
         raise AfbenchError(f"the score breaks its own schema at {error.json_path}: {error.message[:200]}")
 
@@ -73,5 +74,6 @@ def write_score(out: Path, record: Mapping[str, Any], per_image: pd.DataFrame) -
     stream = io.BytesIO()
     columns = [pa.array(per_image[field.name], type=field.type, from_pandas=True) for field in _PER_IMAGE]
     pq.write_table(pa.Table.from_arrays(columns, schema=_PER_IMAGE), stream, compression="zstd")
+    # score.json comes last, because commands take a folder that has it for a complete score
     commit_bytes(out / PER_IMAGE, stream.getvalue())
     commit_bytes(out / SCORE, json_bytes(record))

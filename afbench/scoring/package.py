@@ -97,6 +97,7 @@ def open_package(
             "AF011", path.name, f"members claim {total} bytes together; this benchmark takes {max_bytes}"
         )
         return Package({}, frozenset(), frozenset(), lambda: iter(()))
+    # the container is opened again to read the members: a tar can only be read in order
     return Package(
         sizes, frozenset(names), frozenset(refused_names), lambda: _walk(container(path), sizes, prefix)
     )
@@ -129,6 +130,7 @@ def _reader(entry: ArchiveEntry) -> Callable[[int], bytes]:
             with entry.open() as stream:
                 while chunk := stream.read(_CHUNK):
                     content += chunk
+                    # checked on the way, so that a false size costs no memory
                     if len(content) > max(entry.size, 0):
                         raise Refusal("AF011", f"streams more than the {entry.size} bytes it claims")
         except Refusal:
@@ -162,6 +164,7 @@ def _open_folder(root: Path) -> Container:
         except OSError as error:
             raise Refusal("AF008", f"a folder in it cannot be listed: {error.strerror}") from None
         for child in children:
+            # a link may lead out of the submission
             status, path = child.stat(follow_symlinks=False), Path(child.path)
             kind = "file" if stat.S_ISREG(status.st_mode) else "link" if child.is_symlink() else "other"
             if stat.S_ISDIR(status.st_mode):
@@ -204,6 +207,7 @@ def _problem(entry: ArchiveEntry, name: str) -> Refusal | None:
         return Refusal("AF010", reason)
     if entry.kind not in ("file", "folder"):
         return Refusal("AF008", entry.kind)
+    # small texts may compress by more than RATIO without any intent
     if entry.size > SMALL and entry.size > RATIO * entry.packed:
         return Refusal("AF011", f"{entry.packed} bytes claim to unfold to {entry.size}")
     return None

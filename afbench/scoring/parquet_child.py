@@ -42,6 +42,7 @@ def main() -> None:
     except MemoryError:
         _report(out, "AF011", "takes too much memory to read")
     except Exception as error:  # a stranger's bytes make the library raise almost anything
+        # Arrow reports a failed allocation by its own error or only in the message
         lacks_memory = type(error).__name__ == "ArrowMemoryError" or "alloc" in str(error)
         message = (
             "takes too much memory to read"

@@ -41,6 +41,7 @@ def read_parquet(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
+    # the child limits its own processor time, but could also wait forever
     watch = threading.Timer(_WALL_SECONDS, child.kill)
     watch.start()
     assert child.stdin and child.stdout

@@ -121,6 +121,7 @@ def walk_predictions(
     except Refusal as refusal:
         problems.add(refusal.code, "the archive", refusal.message)
     if claims.files is not None:
+        # the manifest cannot hold its own hash
         absent = claims.files.keys() - package.names | claims.files.keys() & {MANIFEST}
         problems.extend("AF014", ((path, "is listed in files_sha256 but not there") for path in absent))
     return tally
@@ -264,6 +265,7 @@ def note_baselines(tally: PredictionTally, truth: Truth) -> None:
 
 
 def _is_baseline(counts: Counts, baseline: Baseline) -> bool:
+    # benchmarks store no counts of originals, so their F1 has to do
     if baseline.counts is not None:
         return counts == baseline.counts
     defended = f1(counts)

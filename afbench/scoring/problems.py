@@ -69,6 +69,7 @@ class Problems:
         self.counts[code] += 1
         problems = self.first_problems.setdefault(code, [])
         problems.append(SubmissionProblem(code, printable(location), printable(message)))
+        # sorting after each addition would take quadratic time
         if len(problems) > _SLACK:
             problems[:] = sorted(problems)[:MAX_NAMED]
 

@@ -106,6 +106,7 @@ def examine(
     submission, truth = Path(submission), open_truth(Path(data))
     ids_on_board = _content_on(Path(board)) if board is not None else {}
     problems = Problems()
+    # a mask and a map of every sample, and some extra files, which are then refused by name
     max_members = 2 * sum(map(len, truth.cells.values())) + 10_000
     package = open_package(
         submission,
@@ -114,6 +115,7 @@ def examine(
         max_members=max_members,
         max_bytes=_budget(truth, max_members),
     )
+    # nothing can be read, so there is nothing else to check
     if problems and not package.sizes:
         raise InvalidSubmission(submission.name, problems)
     claims = read_claims(package, 400 * max_members, truth, problems)
@@ -131,6 +133,7 @@ def examine(
         problems.add("AF016", "predictions", f"'{ids_on_board[content]}' has the very same files")
     if problems:
         raise InvalidSubmission(submission.name, problems)
+    # only now, since it may refuse the benchmark, and a submission's own problems come first
     if claims.manifest["attack_knowledge"] == "adaptive":
         for localizer in claims.localizers:
             truth = use_bare_baselines(truth, localizer)
@@ -182,6 +185,7 @@ def score(
         "not_covered": examined.not_covered,
         "rankable": not examined.missing and len(constant) < len(localizers),
         "missing": examined.missing,
+        # ``examine`` refuses untrained weights
         "untrained": False,
         "warnings": warnings + [f"AF015: {name} is not ranked: {why}" for name, why in constant.items()],
         "baselines": {name: _baselines(examined.per_image, name) for name in localizers},

@@ -114,6 +114,7 @@ def score_rows(per_image: pd.DataFrame) -> pd.DataFrame:
     rows = per_image.assign(**{name: math.nan for name in _OF_MAPS if name not in per_image.columns})
     order = {name: number for number, name in enumerate(["clean", *ATTACKS])}
     names = [*KEYS, "attack"]
+    # categories would sort in their own order, and missing combinations would appear in groups
     rows[names] = rows[names].astype(str)
     rows["_attack"] = rows["attack"].map(order).fillna(len(order))
     rows["_phi"] = rows["phi"].fillna(0.0)
@@ -176,6 +177,7 @@ def _draw(rows: pd.DataFrame, worst: pd.DataFrame, draws: int, seed: int) -> _Bo
         values.reshape(len(images), 3 * len(configs)), images["source"].tolist(), draws=draws, seed=seed
     )
     by_source = {source: sums.reshape(draws, len(configs), 3) for source, sums in sums_by_source.items()}
+    # a source that has only authentic images is not resampled
     nothing = np.zeros((draws, len(configs), 3))
     return _Bootstrap(
         {source: by_source.get(source, nothing) for source in sorted(set(rows["source"]))}, configs
@@ -222,6 +224,7 @@ def _micro(rows: pd.DataFrame, bootstrap: _Bootstrap) -> Figures:
     for source, group in defined_rows.groupby("source", sort=True):
         sums = sums + bootstrap.sums(str(source), group["config"].unique())
     has_interval = _several_images(defined_rows)
+    # authentic images have no F1; only their false positive rate is a figure
     means, authentic = _means(defined_rows), rows[~rows["forged"]]
     return {
         **_head(rows, defined_rows),

@@ -80,6 +80,7 @@ def find_scores(paths: Sequence[Path]) -> list[Path]:
             raise UsageError(
                 f"'{path}' holds no score: no {SCORE} there or one folder below; `afbench score` makes one"
             )
+        # two paths may lead to one folder
         for folder in score_folders:
             folders.setdefault(folder.resolve(), folder)
     return list(folders.values())
@@ -220,6 +221,7 @@ def _unlike(stated: Any, computed: Any, path: str) -> str | None:
         )
     else:
         is_equal = stated == computed
+        # True is 1 in Python, but no figure
         if isinstance(computed, float) and isinstance(stated, int | float) and not isinstance(stated, bool):
             is_equal = math.isclose(stated, computed, rel_tol=_CLOSE, abs_tol=_CLOSE)
         return None if is_equal else f"{path} is {stated}, the images say {computed}"

@@ -124,6 +124,7 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
+    # Python keeps the last of two equal keys, other readers may keep the first
     if len(mapping) != len(pairs):
         raise Refusal("AF001", "names a key twice")
     return mapping
@@ -154,6 +155,7 @@ def _faults(manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}: invisible or control characters"
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{path}: a number too large to keep"
+    # messages quote a stranger's values
     for error in Draft202012Validator(_schema()).iter_errors(manifest):
         yield f"{error.json_path}: {printable(error.message)}"
 

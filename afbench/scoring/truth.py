@@ -97,6 +97,7 @@ class Masks:
             raise AfbenchError(f"the benchmark's mask of {sample_id} is damaged ({problem})") from None
         self.decoded[key] = mask
         self.decoded_bytes += mask.size
+        # the mask just decoded stays, however large
         while self.decoded_bytes > CACHE_BYTES and len(self.decoded) > 1:
             self.decoded_bytes -= self.decoded.popitem(last=False)[1].size
         return mask

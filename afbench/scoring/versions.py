@@ -110,6 +110,7 @@ def earlier_parts(
         if config not in configs and manifest.splits:
             group = config if config in ORIGINALS else manifest.localizer_name
             groups.setdefault(group, []).append(config)
+    # every group doubles the number of earlier states to try
     if len(groups) > _MOST_GROUPS:
         return None
     for count in range(len(groups) + 1):
@@ -139,5 +140,6 @@ def _top_sha256(configs: Mapping[str, ConfigManifest], listing: Mapping[str, Any
     for manifest in configs.values():
         for shard in manifest.shards:
             files[shard.path] = {"bytes": shard.bytes, "sha256": shard.sha256}
+    # it does not follow from the manifests, so the present one has to do
     files["LICENSE.md"] = listing["files"]["LICENSE.md"]
     return hashlib.sha256(json_bytes({**listing, "files": files})).hexdigest()
