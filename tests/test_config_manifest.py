@@ -90,6 +90,7 @@ MANIFESTS = st.fixed_dictionaries(
 def test_a_manifest_that_is_read_and_written_again_has_the_same_bytes(stored: dict[str, Any]) -> None:
     manifest = ConfigManifest.from_json(json.loads(json_bytes(stored)))
     assert json_bytes(manifest.as_json()) == json_bytes(stored)
+    assert json.dumps(manifest.as_json()) == json.dumps(json.loads(json_bytes(stored)))  # the same order
     assert ConfigManifest.from_json(manifest.as_json()) == manifest
 
 

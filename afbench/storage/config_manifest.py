@@ -87,7 +87,7 @@ class ShardRecord:
             "software": self.software or None,
             "parquet": self.parquet,
         }
-        return {**self.unknown_keys, **stated, **_without_none(optional)}
+        return _in_file_order({**self.unknown_keys, **stated, **_without_none(optional)})
 
     @property
     def stored_format(self) -> ImageFormat:
@@ -164,7 +164,7 @@ class SplitManifest:
         # null, not absent, where nobody wrote down what made attacked images
         software = {} if self.software is None and self.summary is None else {"software": self.software}
         shards = [shard.as_json() for shard in self.shards]
-        return {**self.unknown_keys, **_without_none(optional), **software, "shards": shards}
+        return _in_file_order({**self.unknown_keys, **_without_none(optional), **software, "shards": shards})
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class ConfigManifest:
         optional = {"how": self.provenance or None, "config_hash": self.config_hash or None}
         splits = {split: part.as_json() for split, part in self.splits.items()}
         stated = {"schema_version": self.schema_version, "config": self.config, "splits": splits}
-        return {**self.unknown_keys, **_without_none(optional), **stated}
+        return _in_file_order({**self.unknown_keys, **_without_none(optional), **stated})
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> Self:
@@ -237,6 +237,11 @@ _CONFIG_KEYS = ("config", "splits", "how", "config_hash", "schema_version")
 def _unknown_keys(record: type[Any], value: Mapping[str, Any]) -> dict[str, Any]:
     names = {entry.name for entry in fields(record)} - {"unknown_keys"}
     return {key: value[key] for key in value if key not in names}
+
+
+def _in_file_order(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort the keys as they are stored, so that ``inspect`` shows what the file shows."""
+    return dict(sorted(values.items()))
 
 
 def _without_none(values: Mapping[str, Any]) -> dict[str, Any]:
