@@ -16,7 +16,7 @@ _HEAD = (
 
 
 def differences_table(comparison: Mapping[str, Any], width: int | None = None) -> str:
-    """What ``afbench.scoring.compare`` found, as an aligned table; a tie is where the interval holds 0."""
+    """Draw what ``afbench.scoring.compare`` found as an aligned table; a tie is where the interval holds 0."""
     body = [
         [
             row["localizer"],

@@ -38,7 +38,7 @@ class Column(NamedTuple):
 
 
 def columns_of(records: Sequence[Record]) -> list[Column]:
-    """The bare localizer, then each defence, oblivious and adaptive, as far as they were measured."""
+    """List the bare localizer, then each defence, oblivious and adaptive, as far as they were measured."""
     columns = list(dict.fromkeys(Column(record["defence"], record["knowledge"]) for record in records))
     defences = list(dict.fromkeys(column.defence for column in columns))
     return sorted(
@@ -52,7 +52,7 @@ def columns_of(records: Sequence[Record]) -> list[Column]:
 
 
 def evaluation_table(records: Sequence[Record], width: int | None = None) -> str:
-    """Aligned text, a table per localizer: F1, and RP in percent of the bare localizer's F1 on the originals.
+    """Draw a table of aligned text per localizer: F1, and RP in percent of the bare localizer's F1 on the originals.
 
     ``-`` where nothing was measured; behind RP ``!`` where F1 on the originals is below that of all-ones masks.
     """
@@ -77,7 +77,7 @@ def _table(records: Sequence[Record], width: int | None) -> str:
 
 
 def originals_of(records: Sequence[Record]) -> dict[str, Original]:
-    """F1 of one bare localizer on the originals of each source, and that of masks that call every pixel forged."""
+    """Return F1 of one bare localizer on the originals of each source, and that of masks that call every pixel forged."""
     f1 = {
         (record["source"], record["attack"]): record["f1"]
         for record in records
@@ -91,7 +91,7 @@ def originals_of(records: Sequence[Record]) -> dict[str, Original]:
 
 
 def _grouped(records: Sequence[Record], key: str) -> dict[str, list[Record]]:
-    """Records by the value of a key, in order."""
+    """Group records by the value of a key, in order."""
     groups: dict[str, list[Record]] = {}
     for record in records:
         groups.setdefault(record[key], []).append(record)
@@ -99,13 +99,13 @@ def _grouped(records: Sequence[Record], key: str) -> dict[str, list[Record]]:
 
 
 def _identity(record: Record) -> str:
-    """What a localizer is, and what the benchmark's configs call it."""
+    """Say what a localizer is, and what the benchmark's configs call it."""
     weights = str(record.get("weights_sha256", ""))[:12] or "unknown"
     return f"localizer '{record['localizer']}': network {record.get('architecture') or 'unknown'}, weights {weights}"
 
 
 def _printed(record: Record) -> str:
-    """A network as the paper prints it; with the label behind it where that is another name."""
+    """Name a network as the paper prints it, with its label where that is another name."""
     label, architecture = str(record["localizer"]), str(record.get("architecture") or "")
     if not architecture:
         return label
@@ -114,7 +114,7 @@ def _printed(record: Record) -> str:
 
 
 def evaluation_csv(records: Sequence[Record]) -> str:
-    """One row per source, attack and side, named as the paper names them; empty where undefined."""
+    """Write one row per source, attack and side, named as the paper names them; empty where undefined."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
@@ -142,7 +142,7 @@ def evaluation_csv(records: Sequence[Record]) -> str:
 
 
 def evaluation_latex(records: Sequence[Record], notes: Sequence[str] = ()) -> str:
-    """One booktabs ``tabular`` for all localizers: the rows of ``evaluation_table``, a pair of columns for each side."""
+    """Write one booktabs ``tabular`` for all localizers: the rows of ``evaluation_table``, a pair of columns for each side."""
     localizers = _grouped(records, "localizer")
     families = _families(localizers)
     renamed = [
@@ -178,7 +178,7 @@ def evaluation_latex(records: Sequence[Record], notes: Sequence[str] = ()) -> st
 
 
 def _families(localizers: Mapping[str, Sequence[Record]]) -> dict[str, str]:
-    """Trained defences by kind instead of by hash, where several localizers have one of each kind at most."""
+    """Name trained defences by kind instead of by hash, where several localizers have one of each kind at most."""
     kinds: dict[str, str] = {}
     for records in localizers.values() if len(localizers) > 1 else ():
         labels = {record["defence"]: record["defence"].partition("-")[0] for record in records}
@@ -220,7 +220,7 @@ def _cells(record: Record | None, attack: str, original: Original) -> list[str]:
 
 
 def _notes(records: Sequence[Record]) -> list[str]:
-    """Where two columns of a row are not means over the same settings, and what a training has seen."""
+    """Say where two columns of a row are not means over the same settings, and which attacks a training has seen."""
     notes = []
     for (source, attack), cells in _rows(records).items():
         settings = max(cell["settings"] for cell in cells.values())

@@ -11,7 +11,7 @@ _WORDS = {True: "pass", False: "FAIL", None: "-"}
 
 
 def gate_table(gates: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
-    """One line per gate: the verdict, the defence (of which localizer, where there are several), what was asked, the figures."""
+    """Write one line per gate: the verdict, the defence (of which localizer, where there are several), what was asked, the figures."""
     several = len({gate.get("localizer") for gate in gates}) > 1
     rows = [
         (

@@ -12,14 +12,14 @@ _SPECIAL = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
 
 
 def escape(text: str) -> str:
-    """Text as LaTeX prints it."""
+    """Escape text so that LaTeX prints it."""
     return "".join(_SPECIAL.get(letter, letter) for letter in text)
 
 
 def booktabs(
     spec: str, head: Sequence[str], blocks: Sequence[Sequence[Sequence[str]]], comments: Sequence[str]
 ) -> str:
-    """A ``tabular``: comments, lines of the head as they are, and blocks of rows, a rule above each.
+    """Write a ``tabular``: comments, lines of the head as they are, and blocks of rows, a rule above each.
 
     Args:
         spec: of the columns, e.g. ``llrr``.
@@ -36,7 +36,7 @@ def booktabs(
 
 
 def number(cell: str) -> str:
-    """A figure; what was not measured is a dash, as a sign is a minus."""
+    """Write a figure; what was not measured is a dash, as a sign is a minus."""
     if cell == "-":
         return "--"
     return f"${cell}$" if cell[:1] in "+-" else cell

@@ -76,7 +76,7 @@ def undefended_figures(measured_by: str, configs: Mapping[str, ConfigManifest]) 
 
 
 def defended_figures(score: DefendedScore) -> Comparable:
-    """Average the images of a score: per source, and those of POOLED together where all three are there."""
+    """Average the images of a score: per source, and those of POOLED as one where all three are there."""
     measured_by, left_out = score.submission_id, defaultdict[str, list[str]](list)
     figures, identities = [], {}
     for label, table in score.per_image.groupby("localizer", sort=True):
@@ -158,7 +158,7 @@ def _called(measured_by: str, identity: Mapping[str, Any]) -> str:
 
 
 def _why_not(identity: Mapping[str, Any]) -> str:
-    """Why figures of a network are none of the paper's; "" if they may be."""
+    """Say why figures of a network are none of the paper's; "" if they may be."""
     if identity["architecture"] not in LOCALIZERS:
         return f"the network is {identity['architecture']}, which the paper does not have"
     if identity["untrained"]:
@@ -195,7 +195,7 @@ def _networks(
 
 
 def _left_out(measured_by: str, reasons: Mapping[str, Sequence[str]]) -> list[str]:
-    """One line per reason, with the first of what it left out."""
+    """Write one line per reason, with the first of what it left out."""
     lines = []
     for reason, names in reasons.items():
         different = list(dict.fromkeys(names))

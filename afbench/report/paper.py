@@ -68,14 +68,14 @@ class PaperRow:
 
 
 def settings_of(attack: str) -> tuple[str, ...]:
-    """The paper's intensities of an attack, as configs name them; the originals have one, nameless."""
+    """Return the paper's intensities of an attack, as configs name them; the originals have one, nameless."""
     if attack == "clean":
         return ("",)
     return tuple(map(str, PAPER_STEPS)) if attack == "cw" else tuple(phi.split("/")[0] for phi in PAPER_PHI)
 
 
 def paper_rows() -> list[PaperRow]:
-    """Tables III to VI as printed, in the paper's order; those that contradict themselves are flagged."""
+    """Read Tables III to VI as printed, in the paper's order; flag those that contradict themselves."""
     flagged = {
         (row["model"], row["dataset"], row["attack"], defended)
         for row in _read("contradictions")
@@ -113,7 +113,7 @@ def _read(name: str) -> list[dict[str, str]]:
 
 
 def ansm_variants(defence: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """The (table, variant) of Tables IV to VI a defence stands for, by its parameters.
+    """Return the (table, variant) of Tables IV to VI a defence stands for, by its parameters.
 
     They are those of type ``ansm`` whose ``params`` hold ``features`` (shallow, middle, topmost), ``stage1``
     (ffa, pwr, none) and ``stage2`` (none, gt, original: the mask that guides the refinement).
@@ -138,7 +138,7 @@ def compare_with_paper(
     undefended: Sequence[Mapping[PaperCell, Measured]],
     defended: Sequence[tuple[Mapping[PaperCell, Measured], set[tuple[str, str]]]],
 ) -> list[dict[str, Any]]:
-    """One record per printed pair and measurement; ``measured`` is None where nobody measured.
+    """Make one record per printed pair and measurement; ``measured`` is None where nobody measured.
 
     ``difference`` is measured minus printed, None where either is missing or the paper contradicts itself.
 

@@ -15,14 +15,14 @@ _NOTHING = "nothing here was measured that the paper has printed"
 
 
 def measured_records(records: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The records of what somebody measured."""
+    """Return the records that hold a measurement."""
     return [record for record in records if record["measured"] is not None]
 
 
 def paper_table(
     records: Sequence[Mapping[str, Any]], notes: Sequence[str] = (), width: int | None = None
 ) -> str:
-    """The records as aligned text, one block per table of the paper that has any, then the notes."""
+    """Draw the records as aligned text, one block per table of the paper that has any, then the notes."""
     blocks = []
     for table in TABLES:
         body = [_cells(record) for record in records if record["table"] == table]
@@ -42,7 +42,7 @@ def paper_table(
 
 
 def paper_latex(records: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()) -> str:
-    """The measured records as one booktabs ``tabular``: printed and measured F1 and RP side by side."""
+    """Write the measured records as one booktabs ``tabular``: printed and measured F1 and RP side by side."""
     measured = measured_records(records)
     several = len({record["measured"]["by"] for record in measured}) > 1
     blocks: dict[tuple[str, str, str], list[list[str]]] = {}

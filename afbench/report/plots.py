@@ -60,7 +60,7 @@ def f1_panel(
 
 
 def interval_bar(value: float, low: float | None, high: float | None, *, end: float = 100.0) -> str:
-    """A value with its interval on a scale from 0 to ``end``; decoration beside the numbers, hidden from readers."""
+    """Draw a value with its interval on a scale from 0 to ``end``; it decorates the numbers and is hidden from screen readers."""
 
     def at(number: float) -> str:
         return f"{4 + 112 * min(max(number / end, 0.0), 1.0):.1f}"

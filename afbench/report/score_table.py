@@ -12,7 +12,7 @@ _HEAD = ["localizer", "images of", "images", "F1", "95 % of F1", "RP %", "95 % o
 
 
 def score_table(score: Mapping[str, Any], width: int | None = None) -> str:
-    """The aggregates of a score.json as an aligned table, and its warnings, folded to ``width``."""
+    """Draw the aggregates of a score.json as an aligned table, and its warnings, folded to ``width``."""
     body = [
         _row(localizer, label, figures)
         for localizer, aggregates in score["aggregates"].items()

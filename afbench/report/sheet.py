@@ -66,7 +66,7 @@ def draw_sheet(
 
 
 def _wrapped(text: str, width: int, font: _Font) -> list[str]:
-    """The lines of a text that are at most ``width`` pixels wide; broken behind a sign that parts words, if one is near."""
+    """Break a text into lines of at most ``width`` pixels, after a sign that separates words if one is near."""
     lines = []
     while font.getlength(text) > width and len(text) > 1:
         fits = next((n for n in range(len(text) - 1, 1, -1) if font.getlength(text[:n]) <= width), 1)

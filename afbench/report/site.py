@@ -89,7 +89,7 @@ def _environment() -> Environment:
 
 
 def _inline(name: str) -> Markup:
-    """A file of ours that stands in the page as it is; hashed by the policy, so nothing else can."""
+    """Read a file that stands in the page as it is; the policy holds its hash, so no other script or style is allowed."""
     return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
 
 
@@ -106,7 +106,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def is_https(url: str) -> bool:
-    """True for an address that may become a link: https, with a host, no user in it, nothing invisible."""
+    """Return whether an address may become a link: https, with a host, no user in it, nothing invisible."""
     try:
         parts = urlsplit(url)
         host, user = parts.hostname, parts.username
@@ -121,22 +121,22 @@ def is_https(url: str) -> bool:
 
 
 def attack_name(attack: str) -> str:
-    """What people call an attack."""
+    """Return what people call an attack."""
     return _NAMES.get(attack, attack)
 
 
 def extra_text(value: str | bool) -> str:
-    """Extra training data as text; empty for none."""
+    """Return extra training data as text; empty for none."""
     return {True: "yes", False: ""}[value] if isinstance(value, bool) else value
 
 
 def params_text(params: Mapping[str, Any]) -> str:
-    """Parameters in one line, in order of names."""
+    """Write parameters in one line, in order of names."""
     return ", ".join(f"{name} {value}" for name, value in sorted(params.items()))
 
 
 def undefended_f1(figures: Mapping[str, Any]) -> float | None:
-    """F1 of the undefended localizer on the same images."""
+    """Return F1 of the undefended localizer on the same images."""
     if figures["f1"] is None or figures["delta_f1"] is None:
         return None
     return float(figures["f1"] - figures["delta_f1"])
@@ -230,7 +230,7 @@ def _part(part: Mapping[str, Any], ident: str) -> dict[str, Any]:
 
 
 def _plot(curve: Mapping[str, Any], ident: str) -> dict[str, Any]:
-    """One attack: behind the defence with intervals, and undefended."""
+    """Plot one attack: behind the defence with intervals, and undefended."""
     steps, points = curve["strength"] == "steps", curve["points"]
     scale = 1 if steps else 255
     scaled_points = [{**point, "x": scale * point["strength"]} for point in points]

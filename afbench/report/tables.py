@@ -19,7 +19,7 @@ _DIGITS = {"f1_clean": 3, "f1_adv": 3, "rp": 1, "f1_all_ones": 3, "psnr": 1, "ss
 
 
 def stats_rows(configs: Mapping[str, ConfigManifest]) -> list[dict[str, Any]]:
-    """One row per attacked config and source: what was done, so that no name need be parsed, and the manifest's figures."""
+    """Make one row per attacked config and source: what was done, so that no name need be parsed, and the manifest's figures."""
     return [
         {
             "config": name,
@@ -51,7 +51,7 @@ def _done(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def stats_table(configs: Mapping[str, ConfigManifest], width: int | None = None) -> str:
-    """The same as an aligned text table, folded to ``width`` columns where it is given."""
+    """Draw the rows of ``stats_rows`` as an aligned text table, folded to ``width`` columns where it is given."""
     head = ["config", "source", *_HEADS]
     body = [
         [
@@ -71,11 +71,11 @@ def _figure(row: Mapping[str, Any], key: str) -> str:
 
 
 def rp_figure(rp: float | None, f1_original: float | None, f1_all_ones: float | None) -> str:
-    """RP for a table: ``-`` where it is a ratio to 0.000, with ``!`` where the originals are below all-ones masks."""
+    """Write RP for a table: ``-`` where it is a ratio to 0.000, with ``!`` where the originals are below all-ones masks."""
     mark = rp_mark(f1_original, f1_all_ones)
     return "-" if rp is None or mark == "-" else f"{rp:.1f}{mark}"
 
 
 def figure(value: float | None, digits: int) -> str:
-    """A number with fixed digits, ``-`` where it is undefined."""
+    """Write a number with fixed digits, ``-`` where it is undefined."""
     return "-" if value is None else f"{value:.{digits}f}"

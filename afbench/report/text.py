@@ -59,7 +59,7 @@ def _groups(labels: int, columns: int, column_groups: Sequence[int]) -> list[lis
 
 
 def _is_constant(head: Row, body: Sequence[Row], column: int) -> bool:
-    """Whether the column can be said in one line: the same in all rows, under a title that stands there once."""
+    """Return whether the column can be said in one line: the same in all rows, under a title that occurs once."""
     return len(body) > 1 and len({row[column] for row in body}) == 1 and head.count(head[column]) == 1
 
 
@@ -78,7 +78,7 @@ def _aligned(head: Row, body: Sequence[Row], labels: int, columns: Sequence[int]
 
 
 def _folded(rows: list[list[str]], names: list[int], groups: list[list[int]], width: int) -> list[str]:
-    """Tables one below the other; or, beside long labels, a line of labels above the numbers of every row."""
+    """Draw tables one below the other; or, where labels are long, a line of labels above the numbers of every row."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     label_width = sum(widths[column] + 2 for column in names)
     broadest = max((_breadth(group, widths) for group in groups), default=0)
@@ -102,7 +102,7 @@ def _folded(rows: list[list[str]], names: list[int], groups: list[list[int]], wi
 
 
 def _panels(groups: list[list[int]], widths: list[int], width: int) -> list[list[int]]:
-    """Put as many groups side by side as there is room for; one that is broader stands alone."""
+    """Put as many groups side by side as fit into ``width``; a broader one stands alone."""
     panels: list[list[int]] = []
     for group in groups:
         if panels and _breadth([*panels[-1], *group], widths) <= width:

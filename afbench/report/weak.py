@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def weak_configs(configs: Mapping[str, ConfigManifest]) -> list[str]:
-    """A line for each localizer of a benchmark and source in whose originals it finds nothing."""
+    """Write a line for each localizer of a benchmark and source in whose originals it finds nothing."""
     lines: dict[tuple[str, str], str] = {}
     for manifest in configs.values():
         for source, split in manifest.splits.items():
@@ -31,7 +31,7 @@ def weak_configs(configs: Mapping[str, ConfigManifest]) -> list[str]:
 
 
 def weak_images(per_image: pd.DataFrame) -> list[str]:
-    """The same of a score's or an evaluation's images; authentic ones hold nothing to find."""
+    """Write the same lines for the images of a score or an evaluation; authentic ones hold nothing to find."""
     return list(_weak_images(per_image))
 
 

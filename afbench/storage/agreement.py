@@ -44,7 +44,7 @@ class Disagreement(NamedTuple):
 
     @property
     def remedy(self) -> str:
-        """What to ask for instead, so that the config can join."""
+        """Say what to ask for instead, so that the config can join."""
         option = _OPTIONS.get(self.fact.key)
         if option == "--compile":
             option = "--compile" if self.first_value == "true" else "no --compile"
@@ -75,7 +75,7 @@ def disagreements(provenances: Mapping[str, Mapping[str, Any]]) -> Iterator[Disa
 
 
 def bare_name(provenance: Mapping[str, Any]) -> str:
-    """What configs call the localizer without its defence: of ``reference_jpeg_75``, ``reference``."""
+    """Return what configs call the localizer without its defence: of ``reference_jpeg_75``, ``reference``."""
     name = str(provenance["localizer"]["name"])
     defence = provenance.get("defence")
     if defence is None:

@@ -18,12 +18,12 @@ from .residual import add_residual, encode_residual, residual
 
 
 def is_archive(manifest: ConfigManifest) -> bool:
-    """True if a config's manifest is of an archive."""
+    """Return whether a config's manifest is of an archive."""
     return any(part.archive is not None for part in manifest.splits.values())
 
 
 def archive_path(parquet_path: str) -> str:
-    """Where an archive holds what a benchmark holds in a Parquet shard."""
+    """Return the path in an archive that stands for the path of a Parquet shard."""
     return parquet_path.removesuffix(".parquet") + SUFFIX
 
 
@@ -35,7 +35,7 @@ def pack_shard(
     *,
     content: Content,
 ) -> bytes:
-    """One HDF5 shard of a Parquet shard's rows.
+    """Build the HDF5 shard of a Parquet shard's rows.
 
     Args:
         config: the config.
@@ -86,7 +86,7 @@ def open_checked(folder: Path, path: str, config: str, split: str) -> ArchiveSha
 def read_archive_rows(
     folder: Path, path: str, columns: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a shard as Parquet would give them; pictures are put together only when asked for.
+    """Yield the rows of a shard as Parquet would give them; pictures are decoded only where their columns are among ``columns``.
 
     Raises:
         AfbenchError: if the shard is refused, or pictures are asked for and the archive has no originals.
@@ -135,7 +135,7 @@ def _encoded(shard: ArchiveShard, number: int, base: ArchiveShard, original_row:
 
 
 def attacked_image(shard: ArchiveShard, number: int, original: ByteImage) -> ByteImage:
-    """The image of a row of residuals, uint8 ``(H, W, 3)``.
+    """Rebuild the image of a row of residuals, uint8 ``(H, W, 3)``.
 
     Raises:
         AfbenchError: if the residual is damaged or does not fit its original.

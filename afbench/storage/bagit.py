@@ -24,7 +24,7 @@ _DECLARATION = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 
 
 def write_bag(folder: Path) -> list[str]:
-    """Write the BagIt files of a folder that has a MANIFEST.json; a croissant.json beside it is taken into the bag.
+    """Write the BagIt files of a folder that has a MANIFEST.json; a croissant.json in it becomes part of the bag.
 
     Returns:
         The names of the files.
@@ -40,7 +40,7 @@ def write_bag(folder: Path) -> list[str]:
 
 
 def bag_files(folder: Path, tag_files: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What ``write_bag`` writes, by name; ``tag_files`` are tag files that MANIFEST.json does not list.
+    """Return the files that ``write_bag`` writes, by name; ``tag_files`` are tag files that MANIFEST.json does not list.
 
     Raises:
         AfbenchError: if MANIFEST.json is damaged.
@@ -72,5 +72,5 @@ def _info(payload: Mapping[str, Mapping[str, Any]], top: bytes) -> bytes:
 
 
 def _lines(hashes: Mapping[str, str]) -> bytes:
-    """One line per file, in order of paths; these are plain names, in which nothing needs escaping."""
+    """Write one line per file, in order of paths; these are plain names, in which nothing needs escaping."""
     return "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(hashes.items())).encode()

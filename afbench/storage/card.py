@@ -43,7 +43,7 @@ def _default(configs: Mapping[str, ConfigManifest]) -> str:
 
 
 def _groups(configs: Mapping[str, ConfigManifest]) -> dict[str, list[str]]:
-    """Each config by itself, then ``<localizer>-<attack>`` for all its settings, and ``all``."""
+    """Group the configs: each by itself, then ``<localizer>-<attack>`` for all its settings, and ``all``."""
     groups = {name: [name] for name in configs}
     attacked = [name for name in configs if name not in ORIGINALS]
     families: dict[str, list[str]] = {}

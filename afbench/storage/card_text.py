@@ -65,7 +65,7 @@ def card_text(configs: Configs, default: str) -> str:
 
 
 def figures_table(configs: Configs) -> str:
-    """Markdown: one row per attacked config and source."""
+    """Draw a Markdown table with one row per attacked config and source."""
     rows = []
     for name, manifest in configs.items():
         for source, split in manifest.splits.items():
@@ -90,7 +90,7 @@ def _figure(value: float | None, digits: int) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) -> str:
-    """A Markdown table whose first columns hold words, and the others numbers, to the right."""
+    """Draw a Markdown table: the first columns hold words, the others numbers, aligned to the right."""
     rule = ["---"] * words + ["--:"] * (len(head) - words)
     lines = [f"| {' | '.join(head)} |", f"|{'|'.join(rule)}|"]
     # a bar in what others wrote would end its cell
@@ -98,7 +98,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, words: int) ->
 
 
 def _notice(configs: Configs) -> str:
-    """What must not be overlooked, above everything else."""
+    """Write the warnings that stand above everything else."""
     rights = pixel_rights(configs)
     notices = []
     if rights.forbidden:
@@ -127,7 +127,7 @@ def _contents(configs: Configs) -> str:
 
 
 def _made(configs: Configs) -> str:
-    """Two tables: what was attacked, and with what; and what holds for one who makes it again."""
+    """Draw two tables, of localizers and of attacks, and say what holds for whoever makes the images again."""
     promises: set[str] = set()
     localizers: dict[tuple[str, ...], None] = {}
     attacks: dict[tuple[str, str, str], int] = {}
@@ -186,7 +186,7 @@ def _sources(configs: Configs) -> str:
 
 
 def _excluded(configs: Configs) -> str:
-    """How many samples are missing for what reason; one that several configs lack counts once."""
+    """Count the missing samples by reason; a sample that several configs lack counts once."""
     missing = {
         (sample["sample_id"], sample["reason"])
         for manifest in configs.values()

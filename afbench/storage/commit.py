@@ -61,7 +61,7 @@ def commit_json(path: Path, value: Any) -> str:
 
 
 def json_bytes(value: Any) -> bytes:
-    """The one JSON form of everything stored: sorted keys, two spaces, a final newline."""
+    """Encode JSON as everything stored is: sorted keys, two spaces, a final newline."""
     return (json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 

@@ -68,7 +68,7 @@ class ShardRecord:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The record as its file says it."""
+        """Return the record as its file says it."""
         stated: dict[str, Any] = {
             "path": self.path,
             "rows": self.rows,
@@ -91,7 +91,7 @@ class ShardRecord:
 
     @property
     def stored_format(self) -> ImageFormat:
-        """The format of its images; WebP where nobody wrote it down."""
+        """Return the format of its images; WebP where nobody wrote it down."""
         return "png" if self.image_format == "png" else "webp"
 
 
@@ -146,7 +146,7 @@ class SplitManifest:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The split as its manifest says it."""
+        """Return the split as its manifest says it."""
         optional: dict[str, Any] = {
             "samples": self.samples or None,
             "shard_size": self.shard_size or None,
@@ -199,7 +199,7 @@ class ConfigManifest:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """The manifest as its file says it."""
+        """Return the manifest as its file says it."""
         optional = {"how": self.provenance or None, "config_hash": self.config_hash or None}
         splits = {split: part.as_json() for split, part in self.splits.items()}
         stated = {"schema_version": self.schema_version, "config": self.config, "splits": splits}
@@ -216,18 +216,18 @@ class ConfigManifest:
         return cls.from_json({**{key: header[key] for key in header if key != "software"}, **empty})
 
     def as_header(self, software: Mapping[str, Any] | None) -> dict[str, Any]:
-        """What is written before the first shard: how the config is made, and the versions that make it."""
+        """Return what is written before the first shard: how the config is made, and the versions that make it."""
         provenance = {"config_hash": self.config_hash, "how": self.provenance}
         return {"config": self.config, **provenance, "software": software}
 
     @property
     def shards(self) -> Iterator[ShardRecord]:
-        """The shards of all splits, in order."""
+        """Iterate over the shards of all splits, in order."""
         return (shard for part in self.splits.values() for shard in part.shards)
 
     @property
     def localizer_name(self) -> str:
-        """What the config calls the localizer it attacked."""
+        """Return what the config calls the localizer it attacked."""
         return str(self.provenance["localizer"]["name"])
 
 

@@ -61,7 +61,7 @@ def find_row(benchmark: Benchmark, name: str) -> StoredRow:
 
 
 def manifest_of(benchmark: Benchmark, config: str) -> ConfigManifest:
-    """The manifest of a config.
+    """Return the manifest of a config.
 
     Raises:
         UsageError: if there is none, with those there are.

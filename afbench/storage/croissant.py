@@ -88,7 +88,7 @@ def write_croissant(folder: Path) -> str:
 
 
 def croissant_bytes(folder: Path) -> bytes:
-    """What ``write_croissant`` writes; the same manifests give the same bytes.
+    """Return what ``write_croissant`` writes; the same manifests give the same bytes.
 
     Raises:
         AfbenchError: if a manifest is damaged.
@@ -159,7 +159,7 @@ def _file_set(config: str) -> dict[str, Any]:
 
 
 def _picture_sets(paths: Iterable[str]) -> list[dict[str, Any]]:
-    """One FileSet per folder and format of loose pictures."""
+    """Describe loose pictures as one FileSet per folder and format."""
     kinds = sorted({(str(PurePosixPath(path).parent), PurePosixPath(path).suffix) for path in paths})
     return [
         {

@@ -82,7 +82,7 @@ def delivering(folder: Path, request: Mapping[str, Any]) -> Iterator[Delivery]:
 
 
 def _check(folder: Path, request: Mapping[str, Any]) -> str | None:
-    """Which file says that this request was begun or finished here; None for a folder that may be taken."""
+    """Find the file that says that this request was begun or finished here; None for a folder that is free."""
     begun = (folder / WORK_FOLDER / _REQUEST).is_file()
     if begun or ((folder / DONE).is_file() and (folder / TOP).is_file()):
         request_path = f"{WORK_FOLDER}/{_REQUEST}" if begun else DONE
@@ -149,7 +149,7 @@ def _unit(name: str) -> str:
 
 
 def publish(delivery: Delivery, closing: Mapping[str, bytes]) -> None:
-    """Commit what describes the whole, and the closed list of files last."""
+    """Commit the files that describe all units, and the closed list of files last."""
     files = {path: entry for record in delivery.units.values() for path, entry in record["files"].items()}
     for path, data in closing.items():
         commit_if_changed(delivery.folder / safe_path(path), data)
@@ -159,7 +159,7 @@ def publish(delivery: Delivery, closing: Mapping[str, bytes]) -> None:
 
 
 def finish(delivery: Delivery) -> None:
-    """Remember what was delivered and forget how far it was."""
+    """Record that everything was delivered, and remove the request."""
     units = {name: dict(record) for name, record in delivery.units.items()}
     commit_json(delivery.folder / DONE, {"request": dict(delivery.request), "units": units})
     (delivery.folder / WORK_FOLDER / _REQUEST).unlink(missing_ok=True)

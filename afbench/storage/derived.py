@@ -25,7 +25,7 @@ def write_derived(folder: Path) -> list[str]:
 
 
 def derived_files(folder: Path) -> dict[str, bytes]:
-    """What ``write_derived`` writes, by name; writes nothing.
+    """Return what ``write_derived`` writes, by name; write nothing.
 
     Raises:
         AfbenchError: if a manifest is damaged.
@@ -35,12 +35,12 @@ def derived_files(folder: Path) -> dict[str, bytes]:
 
 
 def may_be_unlisted(path: str) -> bool:
-    """True for what may lie beside a benchmark unlisted: derived files, and what a download from the Hub puts there."""
+    """Return whether a path may lie in a benchmark unlisted: derived files, and files that a download from the Hub adds."""
     return path in DERIVED_FILES or path == ".gitattributes" or path.startswith(".cache/huggingface/")
 
 
 def stale_derived(folder: Path) -> Iterator[str]:
-    """Names of derived files that are there and do not hold what follows from MANIFEST.json.
+    """Yield the names of derived files that exist and do not hold what follows from MANIFEST.json.
 
     Raises:
         AfbenchError: if a manifest is damaged.

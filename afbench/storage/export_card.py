@@ -35,7 +35,7 @@ image = picture(attacked, 0) + original - np.uint8(128)  # wraps: residuals are 
 
 
 def export_card(form: str, configs: Mapping[str, ConfigManifest], withheld: Sequence[str] = ()) -> str:
-    """The card of an export in ``hdf5``, ``imagefolder`` or ``webdataset`` form; ``withheld``: sources without originals."""
+    """Write the card of an export in ``hdf5``, ``imagefolder`` or ``webdataset`` form; ``withheld``: sources without originals."""
     content = {
         "pretty_name": _TITLES[form],
         "license": "other",
@@ -118,7 +118,7 @@ def _what(form: str, configs: Mapping[str, ConfigManifest], withheld: Sequence[s
 
 
 def _source_option(configs: Mapping[str, ConfigManifest], name: str) -> str:
-    """What reads a source again, also one that its user has named."""
+    """Return the option that reads a source again, also one that its user has named."""
     layout = configs[CLEAN].splits.get(name, SplitManifest()).layout
     return f"--source {name}={layout}:ROOT" if layout else f"--source {name}:ROOT"
 

@@ -26,7 +26,7 @@ _reached: Counter[str] = Counter()
 
 
 def reach(site: str) -> None:
-    """Do what the environment asks for at this call of a site, which is nothing for users.
+    """Raise, kill or wait where the environment asks for it at this call of a site; do nothing for users.
 
     Raises:
         OSError: the fault asked for.

@@ -15,7 +15,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def read_listing(folder: Path) -> Mapping[str, Mapping[str, Any]]:
-    """Every file that MANIFEST.json lists, with its ``bytes`` and ``sha256``, by path.
+    """Read every file that MANIFEST.json lists, with its ``bytes`` and ``sha256``, by path.
 
     Raises:
         UsageError: if there is no MANIFEST.json.

@@ -32,12 +32,12 @@ NUMBERS: dict[str, str] = {"int32": "<i4", "int64": "<i8", "float64": "<f8"}
 
 
 def scalar_columns(config: str) -> dict[str, str]:
-    """Columns of a config that are no pictures, with their kinds."""
+    """Return the columns of a config that are no pictures, with their kinds."""
     return {name: kind for name, kind in columns_of(config).items() if kind not in ("image", "mask")}
 
 
 def pictures_of(content: str) -> tuple[str, ...]:
-    """The datasets of pictures that go with a ``content``: masks stand once, beside the originals."""
+    """Return the datasets of pictures that go with a ``content``: masks are stored once, with the originals."""
     return {"images": PICTURES, "residuals": PICTURES[:1]}.get(content, ())
 
 
@@ -99,7 +99,7 @@ def _array(values: Sequence[Any], kind: str) -> npt.NDArray[Any]:
 
 
 def format_of(images: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> str:
-    """Which ``image_format`` made a shard: PNG where WebP could have held the image tells."""
+    """Find the ``image_format`` of a shard: a PNG that WebP could have held shows that it is PNG."""
     is_png = [
         data.startswith(b"\x89PNG")
         for data, size in zip(images, sizes, strict=True)

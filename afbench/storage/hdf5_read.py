@@ -45,7 +45,7 @@ class ArchiveShard:
         self._file.close()
 
     def place(self, row: int, name: str = "data") -> tuple[int, int]:
-        """Where in the file one encoded picture lies, and its length; (0, 0) where there is none."""
+        """Return where in the file one encoded picture lies, and its length; (0, 0) where there is none."""
         if name not in self._ranges:
             return 0, 0
         offset, length = (int(part[row]) for part in self._ranges[name])
@@ -57,12 +57,12 @@ class ArchiveShard:
         return "mask_data" in self._ranges
 
     def scalars(self, row: int) -> dict[str, Any]:
-        """The columns of one row, null as None, as Parquet gives them."""
+        """Return the columns of one row, null as None, as Parquet gives them."""
         kinds = scalar_columns(self.config)
         return {name: _scalar(self.columns[name][row], kind) for name, kind in kinds.items()}
 
     def encoded(self, row: int, name: str = "data") -> bytes:
-        """One encoded picture: of ``data`` or ``mask_data``.
+        """Read one encoded picture of ``data`` or ``mask_data``.
 
         Raises:
             AfbenchError: if the shard holds none, or cannot be read.
@@ -76,7 +76,7 @@ class ArchiveShard:
             raise _refused(self.path, f"{name} cannot be read ({error})") from None
 
     def picture(self, row: int, name: str = "data") -> ByteImage:
-        """One decoded picture: uint8 ``(H, W, 3)``, or ``(H, W)`` of ``mask_data``.
+        """Decode one picture, uint8 ``(H, W, 3)``, or ``(H, W)`` of ``mask_data``.
 
         Raises:
             AfbenchError: if it is damaged, or not of the size its row says.
@@ -118,7 +118,7 @@ def open_shard(path: Path) -> ArchiveShard:
 
 @contextmanager
 def reading_shard(path: Path) -> Iterator[ArchiveShard]:
-    """``open_shard``, closed at the end."""
+    """Open a shard as ``open_shard`` does, and close it at the end."""
     shard = open_shard(path)
     try:
         yield shard
@@ -165,7 +165,7 @@ def _require_name(path: Path, label: str, value: str) -> None:
 
 
 def _names(path: Path, file: Any) -> set[str]:
-    """Names at the root, each a link that stays inside; none is followed."""
+    """Return the names at the root; refuse links that leave the file, and follow none."""
     if len(file.id) > 100:
         raise _refused(path, f"{len(file.id)} entries at its root")
     names = set()
@@ -214,7 +214,7 @@ def _dataset(path: Path, file: Any, name: str, kind: str) -> Any:
 
 
 def _dtype(path: Path, name: str, kind: Any) -> np.dtype[Any]:
-    """The NumPy type; those that hold pointers into the file are refused before one is followed."""
+    """Return the NumPy type; refuse types that hold pointers into the file before one is followed."""
     if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING) or (
         kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
     ):

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def identity_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """The network a config attacked and how, as its manifest records them.
+    """Return the network a config attacked and how, as its manifest records them.
 
     Raises:
         KeyError, TypeError: if the manifest is damaged.
@@ -25,7 +25,7 @@ def identity_of(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_identity(identity: Mapping[str, Any]) -> str:
-    """``network mvss, weights 0123456789ab``, and what is unusual about it."""
+    """Describe a network as ``network mvss, weights 0123456789ab``, with what is unusual about it."""
     parts = [f"network {identity['architecture']}", f"weights {identity['weights_sha256'][:12]}"]
     if identity["untrained"]:
         parts.append("untrained")

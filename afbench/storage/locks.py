@@ -97,7 +97,7 @@ def at_work(folder: Path, plan: str, *, loose: bool = False) -> Iterator[None]:
 
 @contextmanager
 def unit(folder: Path, name: str, *, loose: bool = False) -> Iterator[bool]:
-    """Try to take one unit of work: True inside if it is ours, False if another process has it."""
+    """Try to lock one unit of work: yield True if this process has it, False if another one does."""
     lock = FileLock(folder / WORK / UNITS / f"{name}.lock")
     try:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def unit(folder: Path, name: str, *, loose: bool = False) -> Iterator[bool]:
 
 
 def other_workers(folder: Path) -> list[str]:
-    """Processes that make shards in a folder now, but for this one; those of killed ones are forgotten."""
+    """List the other processes that make shards in a folder now; forget those that were killed."""
     return [worker.owner for worker in _workers(folder) if worker.owner != _this_process().strip()]
 
 

@@ -80,7 +80,7 @@ def require_benchmark(folder: Path) -> None:
 
 
 def holds_rows(folder: Path) -> bool:
-    """False for what was exported as plain pictures, whose manifests tell where they come from and of no shard."""
+    """Return whether a folder holds shards; an export as plain pictures has none."""
     return (folder / "manifests").is_dir() or not (folder / "provenance").is_dir()
 
 
@@ -110,12 +110,12 @@ def read_configs(folder: Path) -> dict[str, ConfigManifest]:
 
 
 def splits_of(configs: Mapping[str, ConfigManifest], name: str) -> Mapping[str, SplitManifest]:
-    """The splits of a config; none where there is no such config."""
+    """Return the splits of a config; none where there is no such config."""
     return configs[name].splits if name in configs else {}
 
 
 def check_names(manifest: ConfigManifest) -> None:
-    """Refuse a config's manifest in which something that becomes a path or a line is no name.
+    """Refuse a manifest in which a config, localizer, split or sample has a name that cannot become a path or a line.
 
     Raises:
         AfbenchError: with the first of it.
@@ -149,7 +149,7 @@ def check_shard(shard: ShardRecord) -> None:
 
 
 def config_order(manifest: ConfigManifest) -> tuple[Any, ...]:
-    """Where a config stands among others: ``clean``, ``authentic``, then by localizer, attack, phi and steps."""
+    """Return the sort key of a config: ``clean``, ``authentic``, then by localizer, attack, phi and steps."""
     if manifest.config in ORIGINALS:
         return 0, ORIGINALS.index(manifest.config)
     provenance = manifest.provenance
@@ -196,28 +196,28 @@ def ids_sha256(ids: Sequence[str]) -> str:
 
 
 def shard_paths(manifest: ConfigManifest, split: str | None = None) -> list[str]:
-    """Paths of a config's shards, in order; of one split when named."""
+    """List the paths of a config's shards, in order; of one split where it is named."""
     parts = (part for name, part in manifest.splits.items() if split in (None, name))
     return [shard.path for part in parts for shard in part.shards]
 
 
 def file_patterns(manifest: ConfigManifest, config: str, split: str) -> list[str]:
-    """What finds the Parquet files of one split: a pattern for its first shards, and one for each time that it grew."""
+    """Return the patterns that find the Parquet files of one split: one for its first shards, and one for each time that it grew."""
     paths = [path for path in shard_paths(manifest, split) if path.endswith(".parquet")]
     patterns = (re.sub(r"-[0-9]{5}-of-[0-9]{5}\.parquet$", "-*.parquet", path) for path in paths)
     return list(dict.fromkeys(patterns)) or [f"data/{config}/{split}-*.parquet"]
 
 
 def count_rows(manifest: ConfigManifest) -> int:
-    """Images in a config."""
+    """Count the images of a config."""
     return sum(shard.rows for shard in manifest.shards)
 
 
 def promised_levels(manifest: ConfigManifest) -> list[str]:
-    """The levels of determinism of a config's shards, each once; empty for originals and where nobody wrote them down."""
+    """Return the levels of determinism of a config's shards, each once; empty for originals and where nobody wrote them down."""
     return sorted({shard.determinism for shard in manifest.shards if shard.determinism})
 
 
 def excluded_samples(manifest: ConfigManifest) -> list[Mapping[str, str]]:
-    """Samples a config does not hold, each with ``sample_id``, ``reason`` and ``detail``."""
+    """List the samples a config does not hold, each with ``sample_id``, ``reason`` and ``detail``."""
     return [sample for shard in manifest.shards for sample in shard.excluded]

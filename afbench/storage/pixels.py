@@ -132,7 +132,7 @@ def _check_config(
 
 
 def _check_provenance(row: Mapping[str, Any], provenance: Mapping[str, Any], split: str) -> Iterator[str]:
-    """A row carries its provenance itself: it must be that of its manifest."""
+    """Compare the provenance that a row carries with that of its manifest."""
     phi = None if provenance["phi"] is None else float(Fraction(provenance["phi"]))
     expected = (provenance["localizer"]["name"], provenance["attack"], phi, provenance["steps"], split)
     actual = tuple(row[key] for key in ("localizer", "attack", "phi", "steps", "source"))
@@ -167,7 +167,7 @@ def _check_distance(stored: _Stored, original: _StoredOriginal, bound: int | Non
 
 
 def _same(stored: Any, computed: Any) -> bool:
-    """Equal up to rounding; what is not finite is stored as nothing."""
+    """Return whether two figures are equal up to rounding; what is not finite is stored as nothing."""
     if computed is None or not math.isfinite(computed):
         return stored is None
     return stored is not None and math.isclose(stored, computed, rel_tol=_SLACK, abs_tol=_SLACK)

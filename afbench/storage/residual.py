@@ -12,7 +12,7 @@ from afbench.images import WEBP_SIDE, encode_image
 
 
 def residual(adversarial: ByteImage, original: ByteImage) -> ByteImage:
-    """(adversarial - original + 128) mod 256, uint8 ``(H, W, 3)``: 128 where nothing changed.
+    """Return (adversarial - original + 128) mod 256, uint8 ``(H, W, 3)``: 128 where nothing changed.
 
     Raises:
         ValueError: if the two are not of one size.
@@ -23,7 +23,7 @@ def residual(adversarial: ByteImage, original: ByteImage) -> ByteImage:
 
 
 def add_residual(difference: ByteImage, original: ByteImage) -> ByteImage:
-    """The attacked image: the inverse of ``residual``, for any change.
+    """Rebuild the attacked image: the inverse of ``residual``, for any change.
 
     Raises:
         ValueError: if the two are not of one size.

@@ -42,7 +42,7 @@ def revealing(folder: Path, configs: Mapping[str, ConfigManifest], sources: Iter
 
 
 def hidden_sources(configs: Mapping[str, ConfigManifest]) -> dict[str, str]:
-    """Sources of an archive that do not plainly allow sharing and whose originals it lacks, each with its word."""
+    """Find the sources of an archive that do not plainly allow sharing and whose originals it lacks, each with its word."""
     return {
         source: (split.redistribution or UNCLEAR)
         for name in ORIGINALS
@@ -59,7 +59,7 @@ class Rights(NamedTuple):
 
 
 def pixel_rights(configs: Mapping[str, ConfigManifest]) -> Rights:
-    """Find the restricted sources of a folder's configs; what says nothing of itself is unclear.
+    """Find the restricted sources of a folder's configs; a source without a word on sharing is unclear.
 
     An archive of residuals without originals holds nobody's pixels, and therefore has none.
     """
@@ -86,5 +86,5 @@ def _without_pixels(configs: Mapping[str, ConfigManifest], originals: str, sourc
 
 
 def _content(split: SplitManifest) -> str | None:
-    """What the shards of an archive hold; None of a benchmark, whose shards hold images."""
+    """Return what the shards of an archive hold; None for a benchmark, whose shards hold images."""
     return None if split.archive is None else str(split.archive.get("content"))

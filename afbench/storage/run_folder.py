@@ -43,12 +43,12 @@ def check_folder(folder: Path) -> None:
 
 
 def is_pattern(folder: Path) -> bool:
-    """True if ``datasets.load_dataset`` takes the path of a folder for a pattern, or for two."""
+    """Return whether ``datasets.load_dataset`` takes the path of a folder for a pattern, or for two."""
     return bool(re.search(r"[*?\[\]]|::", str(folder.absolute())))
 
 
 def free_bytes(folder: Path) -> int:
-    """What is free on the disk that a folder lies on, or will once it is made."""
+    """Return the free bytes of the disk that a folder lies on, or will lie on once it is made."""
     nearest = folder.absolute()
     while not nearest.exists():
         nearest = nearest.parent
@@ -56,7 +56,7 @@ def free_bytes(folder: Path) -> int:
 
 
 def _is_benchmark(folder: Path) -> bool:
-    """A benchmark, or one in the making; another tool's MANIFEST.json does not make a folder ours."""
+    """Return whether a folder is a benchmark, finished or not; a MANIFEST.json of another tool does not make it one."""
     if not (folder / TOP).is_file():
         return (folder / WORK).is_dir()
     try:
@@ -76,7 +76,7 @@ def commit_record(folder: Path, config: str, split: str, number: int, record: Sh
 
 
 def read_record(folder: Path, config: str, split: str, number: int) -> ShardRecord | None:
-    """The record of a committed shard, or None if it is to be done (again): its file must be there, whole."""
+    """Read the record of a committed shard; None if the shard is to be made, since its file is missing or not complete."""
     path = _record_path(folder, config, split, number)
     if not path.is_file():
         return None
@@ -106,7 +106,7 @@ def commit_header(folder: Path, config: str, header: Mapping[str, Any]) -> None:
 
 
 def read_header(folder: Path, config: str) -> dict[str, Any] | None:
-    """How an unfinished config is made, or None."""
+    """Read how an unfinished config is made, or None."""
     path = folder / WORK / config / "header.json"
     return read_json(path) if path.is_file() else None
 
@@ -125,12 +125,12 @@ def read_split_header(folder: Path, name: str) -> SplitManifest | None:
 
 
 def has_records(folder: Path, *, config: str = "*", split: str = "*") -> bool:
-    """True if any shard of a config or split is committed; a header without one does not bind."""
+    """Return whether any shard of a config or split is committed; a header without one does not bind."""
     return any((folder / WORK).glob(f"{config}/{split}-[0-9][0-9][0-9][0-9][0-9].json"))
 
 
 def failed_records(folder: Path, splits: Collection[tuple[str, str]], reasons: Collection[str]) -> list[Path]:
-    """Records of shards that lack a sample for one of these reasons, of the configs and splits that are asked for."""
+    """Find the records of shards of these configs and splits that lack a sample for one of these reasons."""
     return [
         path
         for config, split in sorted(splits)

@@ -75,12 +75,12 @@ DICTIONARY_COLUMNS = ["localizer", "attack", "source", "kind", "group"]
 
 
 def columns_of(config: str) -> dict[str, str]:
-    """Column names and kinds of a config."""
+    """Return the column names and kinds of a config."""
     return CLEAN_COLUMNS if config in ("clean", "authentic") else ATTACKED_COLUMNS
 
 
 def arrow_schema(columns: dict[str, str]) -> pa.Schema:
-    """Arrow schema with the features in its metadata, as ``datasets`` writes them."""
+    """Build the Arrow schema with the features in its metadata, as ``datasets`` writes them."""
     fields = [pa.field(name, _TYPES[kind]) for name, kind in columns.items()]
     features = {name: _feature(kind) for name, kind in columns.items()}
     metadata = {"huggingface": json.dumps({"info": {"features": features}}, separators=(",", ":"))}
@@ -96,7 +96,7 @@ def _feature(kind: str) -> dict[str, Any]:
 
 
 def yaml_features(columns: dict[str, str]) -> list[dict[str, Any]]:
-    """The features as a dataset card's YAML lists them."""
+    """Return the features as a dataset card's YAML lists them."""
     return [
         {"name": name, "dtype": {"image": {"mode": "L"}} if kind == "mask" else kind}
         for name, kind in columns.items()

@@ -29,7 +29,7 @@ _BYTES_PER_PIXEL = 4
 
 
 def shard_path(config: str, split: str, number: int, count: int) -> str:
-    """``data/<config>/<split>-00000-of-00004.parquet``."""
+    """Return ``data/<config>/<split>-00000-of-00004.parquet``."""
     return f"data/{config}/{split}-{number:05d}-of-{count:05d}.parquet"
 
 
@@ -50,7 +50,7 @@ def cut_ids(ids: Sequence[str], shard_size: int, pixels: Mapping[str, int]) -> l
 
 
 def group_rows(sizes: Sequence[int]) -> list[int]:
-    """Rows of each row group: equal parts of at most 100 rows, cut again where one would pass 100 MB.
+    """Count the rows of each row group: equal parts of at most 100 rows, cut again where one would pass 100 MB.
 
     Equal, so that the last is no smaller than a reader likes (32 rows). ``sizes`` are the encoded bytes of each row; a
     row above 100 MB by itself is a group by itself.

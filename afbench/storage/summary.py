@@ -24,12 +24,12 @@ _ZERO = 0.0005
 
 
 def finds_nothing(f1_original: float | None, f1_all_ones: float | None) -> bool:
-    """True if F1 on the originals is 0.000, or below that of masks that call every pixel forged."""
+    """Return whether F1 on the originals is 0.000, or below that of masks that call every pixel forged."""
     return f1_original is not None and f1_original < max(_ZERO, f1_all_ones or 0.0)
 
 
 def rp_mark(f1_original: float | None, f1_all_ones: float | None) -> str:
-    """How a table shows RP: ``-`` is instead of a ratio to 0.000, ``!`` behind one to less than all-ones masks score."""
+    """Return how a table marks RP: ``-`` in place of a ratio to 0.000, ``!`` after a ratio to less than all-ones masks score."""
     if f1_original is not None and f1_original < _ZERO:
         return "-"
     return "!" if finds_nothing(f1_original, f1_all_ones) else ""

@@ -148,7 +148,7 @@ def check_files(
     hashed: bool = True,
     advance: Callable[[str], None] = lambda path: None,
 ) -> Iterator[Problem]:
-    """Compare the files of a folder with the closed list: by size, and by sha256 if ``hashed``; ``advance`` of each.
+    """Compare the files of a folder with the closed list: by size, and by sha256 if ``hashed``; call ``advance`` with each path.
 
     Raises:
         AfbenchError: if the list names a path outside of the folder.
@@ -210,7 +210,7 @@ def _parquet(rows: Mapping[str, int]) -> dict[str, int]:
 
 
 def _archive_problems(folder: Path, paths: Iterable[str]) -> Iterator[Problem]:
-    """What opening the HDF5 shards of an archive refuses; no picture is read."""
+    """Open the HDF5 shards of an archive and yield what is refused; read no picture."""
     for path in paths:
         from .hdf5_read import reading_shard
 
@@ -237,7 +237,7 @@ def _rows_if_readable(folder: Path) -> dict[str, int]:
 
 
 def rows_to_check(folder: Path) -> int:
-    """How many rows ``verify`` will look at; how many files, where there are no rows."""
+    """Count the rows that ``verify`` will look at, or the files where there are no rows."""
     require_benchmark(folder)
     try:
         if not holds_rows(folder):
