@@ -150,11 +150,20 @@ _FIND_WRITE: Mapping[str, Any] = {
     "validation": 0.03,
 }
 _SHIPPED: Mapping[str, Any] = {
-    **_FIND_WRITE,
+    "encoder": "small",
+    "encoder_weights": "none",
     "fit": "crop",
     "side": 128,
-    "first_side": 96,
-    "steps": (5_000, 200),
+    "dice": "plain",
+    "ffa_mask": 0.01,
+    "epochs": (4, 1),
+    "lr": (1e-3, 5e-5),
+    "batch": 8,
+    "schedule": "cosine",
+    "average": 0.999,
+    "clip": 1.0,
+    "augment": ("flip",),
+    "validation": 0.03,
 }
 _FIND_WRITE_STEPS: Mapping[str, tuple[int, int]] = {"paper": (52_000, 400), "short": (5_000, 200)}
 """Of the two parts; the paper has no such recipe."""
@@ -176,8 +185,10 @@ def preset(name: str, localizer: str, recipe: str | None = None) -> Settings:
             raise UsageError(
                 f"preset 'shipped' is for localizer 'reference', not for '{localizer}'; use paper or short"
             )
-        if recipe == PAPER:
-            raise UsageError("preset 'shipped' is of recipe find-write; give --preset paper or short")
+        if recipe == FIND_WRITE:
+            raise UsageError(
+                "preset 'shipped' is of recipe paper; give --preset paper or short with find-write"
+            )
         return Settings(**_SHIPPED)
     if recipe == FIND_WRITE:
         sides = (128, 96) if localizer == "reference" else (256, 192)

@@ -145,7 +145,7 @@ def test_steps_end_a_stage_in_the_middle_of_a_pass(tiny):
 
 
 def test_the_presets_settings_are_checked():
-    settings = preset("shipped", "reference")
+    settings = preset("short", "reference", "find-write")
     assert settings.recipe == "find-write" and [stage.loss for stage in settings.stages] == ["find", "write"]
     with pytest.raises(Exception, match="noisy"):
         changed(settings, {"originals": 0.8, "noisy": 0.8})
