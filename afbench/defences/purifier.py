@@ -38,8 +38,8 @@ class Purifier:
         name: of the kind, e.g. ``jpeg``.
         label: name and setting as configs and submissions show them, e.g. ``jpeg-75``.
         params: everything that decides its output, by name.
-        apply: ``(N, 3, H, W)`` in [0, 1] to the same shape and range, or to the size of ``resize``; what is evaluated. The same image gives the same
-            result in any batch: a random defence draws from the image's own pixels and ``seed``.
+        apply: ``(N, 3, H, W)`` in [0, 1] to the same shape and range, or to the size of ``resize``; what is evaluated. The
+            same image gives the same result in any batch: a random defence draws from the image's own pixels and ``seed``.
         gradient: ``exact``; ``bpda``: in the backward pass of ``through`` it counts as the identity; or ``surrogate``:
             the module takes hard decisions, and its own backward pass lets them count as the probabilities behind them.
         draw: of a random defence, image and number of a draw to its result under that draw, alike for every image;
@@ -50,7 +50,8 @@ class Purifier:
         trained_on: attacks or configs that training saw.
         network: what was trained, if anything was.
         owner_sha256: weights of the localizer it was trained before; empty where it belongs to none.
-        resize: of a module that was trained on resized images; None where images keep their size. ``apply`` begins with it.
+        resize: what ``apply`` begins with, of a module that was trained on resized images; None where images keep
+            their size.
     """
 
     name: str
