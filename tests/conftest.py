@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from afbench import cli
@@ -20,6 +21,13 @@ from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
 torch.set_num_threads(1)
+settings.register_profile("short", deadline=None, max_examples=30)
+settings.register_profile("long", deadline=None, max_examples=300)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Try few examples of each property, and many where slow tests are asked for; how long one takes is no test."""
+    settings.load_profile("long" if config.option.markexpr == "slow" else "short")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

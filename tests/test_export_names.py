@@ -64,7 +64,7 @@ def test_a_tar_of_which_a_sample_is_not_read_ends_the_export(hidden_names, tmp_p
     assert not (tmp_path / "tars" / "MANIFEST.json").exists()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.from_regex(r"[A-Za-z0-9._-]{1,12}", fullmatch=True), unique=True))
 def test_keys_of_members_differ_where_names_do_and_are_read(names):
     keys = [member_key(name) for name in names]

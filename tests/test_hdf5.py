@@ -48,7 +48,7 @@ def shard(tmp_path, rows) -> Path:
     return path
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.booleans())
 def test_any_change_comes_back_from_its_residual(seed, height, width, small):
     draw = np.random.default_rng(seed)

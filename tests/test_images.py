@@ -254,7 +254,7 @@ _SEEDS = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_only_bad_sample_escapes_from_mutated_bytes(picture, save, data):
     name, options, mode = data.draw(st.sampled_from(_SEEDS))
@@ -279,7 +279,7 @@ def test_only_bad_sample_escapes_from_mutated_bytes(picture, save, data):
             assert found.dtype == np.uint8 and found.ndim == (3 if read is decode_image else 2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 99), st.sampled_from(["webp", "png"]))
 def test_stored_pixels_come_back_exactly(picture, height, width, seed, image_format):
     image = picture(height, width, seed=seed)
@@ -341,7 +341,7 @@ def test_float32_and_float64_round_alike_at_every_level_and_half_level():
         assert torch.equal(exact, expected.clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(st.integers(0, 255), st.floats(0, 1, width=32)), min_size=1, max_size=30),
     st.integers(0, 12),

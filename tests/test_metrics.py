@@ -82,7 +82,7 @@ def masks(seed, share_predicted, share_true, shape=(13, 17)):
 shares = st.sampled_from([0.0, 0.05, 0.5, 0.97, 1.0])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 99), shares, shares)
 def test_scores_equal_those_of_scikit_learn(seed, share_predicted, share_true):
     sklearn = pytest.importorskip("sklearn.metrics")
@@ -104,7 +104,7 @@ def test_scores_equal_those_of_scikit_learn(seed, share_predicted, share_true):
         assert fpr(counts) == pytest.approx(1 - recalled, abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 99), shares, st.sampled_from([1, 2, 4, 255, 10**6]))
 def test_areas_and_best_cuts_equal_those_of_scikit_learn(seed, share_true, levels):
     sklearn = pytest.importorskip("sklearn.metrics")
@@ -126,7 +126,7 @@ def test_areas_and_best_cuts_equal_those_of_scikit_learn(seed, share_true, level
     assert f1_best(probability, truth) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 99), st.sampled_from([0.05, 0.5, 0.97]))
 def test_levels_of_a_map_score_as_the_same_numbers_in_floats(seed, share_true):
     rng = np.random.default_rng(seed)
@@ -136,7 +136,7 @@ def test_levels_of_a_map_score_as_the_same_numbers_in_floats(seed, share_true):
         assert score(levels, truth) == score(levels / 255, truth)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 99))
 def test_turning_a_map_or_its_truth_turns_the_area(seed):
     rng = np.random.default_rng(seed)
@@ -197,7 +197,7 @@ def test_remaining_performance_takes_both_means_over_the_same_images():
     assert math.isnan(rp(now, np.zeros(4))) and math.isnan(rp(now[:0], now[:0]))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 99), shares, shares)
 def test_counts_add_up_and_f1_follows_from_iou(seed, share_predicted, share_true):
     counts = count_pixels(*masks(seed, share_predicted, share_true))

@@ -69,7 +69,7 @@ def test_phi_is_exact_in_every_spelling():
     assert max_levels(parse_phi(1 / 255)) == 1  # the float lies below the fraction
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 255), st.integers(0, 998))
 def test_the_bound_in_levels_never_exceeds_phi(whole, thousandth):
     assert max_levels(Fraction(whole * 1000 + thousandth, 255_000)) == whole

@@ -44,7 +44,7 @@ def test_cw_equals_torch_optim(optimizer: str, lr: float, c: float) -> None:
         assert torch.allclose(attacked, expected, rtol=0, atol=1e-12)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(lr=st.floats(1e-5, 0.4), c=st.floats(0, 0.1), steps=st.integers(1, 30))
 def test_gradient_descent_on_a_linear_objective_has_a_closed_form(lr: float, c: float, steps: int) -> None:
     lab = problem(2, size=4)

@@ -42,7 +42,7 @@ def correlation(first: Tensor, second: Tensor) -> float:
     return torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].item()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(keys=some_keys, draw=some_draw)
 def test_tensors_hold_what_plain_integers_say(keys: list[int], draw: int) -> None:
     numbers, coins = (f(torch.tensor(keys), (2, 3, 5), draw) for f in (uniform, signs))
@@ -60,7 +60,7 @@ def test_golden_values() -> None:
     assert signs(keys, (1, 1, 6), 7).int().flatten(1).tolist() == GOLDEN_SIGNS
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(keys=some_keys, draw=some_draw, data=st.data())
 def test_an_image_does_not_depend_on_batch_and_order(keys: list[int], draw: int, data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(keys))))

@@ -58,7 +58,7 @@ def test_it_stays_in_the_ball_in_whole_levels(bounded: Attack, lab: Problem, lev
     assert torch.equal(in_levels(attacked, lab.image, levels), free)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(levels=st.floats(0.5, 30), seed=st.integers(0, 2**20), single=st.booleans())
 def test_it_stays_in_any_ball_around_any_image(levels: float, seed: int, single: bool) -> None:
     image = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(seed)) * 1.2 - 0.1

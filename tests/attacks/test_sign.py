@@ -11,7 +11,7 @@ from torch import Tensor
 
 from attacks import bim, fgsm, input_gradient, mifgsm, noise, pgd, pgn, signs, uniform
 
-few = settings(max_examples=15, deadline=None)
+few = settings(max_examples=15)
 
 
 def slopes(image: Tensor) -> Tensor:

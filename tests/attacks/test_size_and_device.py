@@ -19,7 +19,7 @@ def away_from(target: Tensor) -> LossFn:
     return lambda x: (x - target.repeat(len(x) // len(target), 1, 1, 1)).square().sum((1, 2, 3))
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(size=st.integers(1, 9), each=st.integers(0, 3))
 def test_an_image_of_any_size_does_not_depend_on_its_batch(attack: Attack, size: int, each: int) -> None:
     lab, target = problem(4, size=size), problem(4, size=size, seed=1).image

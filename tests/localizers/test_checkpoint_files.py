@@ -42,7 +42,7 @@ NESTS = st.lists(
 WRAPPERS = st.lists(st.sampled_from(["module.", "model.", "_orig_mod."]), max_size=3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(nests=NESTS, wrappers=WRAPPERS, zipped=st.booleans())
 def test_every_nesting_and_prefix_of_training_scripts_is_opened(tmp_path_factory, nests, wrappers, zipped):
     content = {"".join(wrappers) + key: value for key, value in STATE.items()}

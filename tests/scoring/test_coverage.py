@@ -186,7 +186,7 @@ def check_noticed(path, bench, spoiled_masks):
         assert examine(path, bench, partial=True).missing == spoiled_masks
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 @pytest.mark.parametrize("kind", WRITERS)
 def test_no_mask_is_left_out_emptied_doubled_linked_or_replaced_in_silence(
@@ -217,7 +217,7 @@ ROWS = {
 }
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_no_row_of_a_table_is_left_out_emptied_doubled_or_replaced_in_silence(
     bench, whole, tmp_path_factory, data

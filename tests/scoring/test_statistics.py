@@ -134,7 +134,7 @@ def test_pairing_makes_remaining_performance_more_certain():
     assert (unpaired.high - unpaired.low) > 3 * (paired.high - paired.low)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 99))
 def test_the_order_of_rows_changes_no_bit(seed):
     sources, samples, f1, original = images({"b": 17, "a": 30, "c": 1}, seed)
@@ -159,7 +159,7 @@ def test_draws_are_these_on_every_machine():
     assert drawn.tolist() == [53.0, 49.0, 62.0, 52.0, 58.0, 47.0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 999), st.sampled_from([1e-6, 1.0, 24.0, 1e9]))
 def test_sums_on_the_grid_are_exact_in_any_order(seed, scale):
     values = np.random.default_rng(seed).normal(0, scale, 2000)

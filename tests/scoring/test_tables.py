@@ -299,7 +299,7 @@ def per_image(draw):
     return frame(*rows)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(per_image(), st.randoms(use_true_random=False))
 def test_the_order_of_rows_changes_no_byte(table, random):
     order = list(range(len(table)))
@@ -318,7 +318,7 @@ def every_figure(value):
         yield from every_figure(part)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(per_image())
 def test_figures_stay_in_their_ranges(table):
     tables = figures_of(table)
@@ -343,7 +343,7 @@ def test_figures_stay_in_their_ranges(table):
             )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(per_image())
 def test_predictions_like_the_undefended_lose_nothing(table):
     below = 2 * table["tp"] + table["fp"] + table["fn"]

@@ -119,7 +119,7 @@ def test_a_photograph_that_comes_twice_is_excluded_once_and_joins_both_groups(tm
     assert again.group == found["Au_ani_10140"].group
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=60))
 def test_no_photograph_is_in_two_groups(pairs):
     names = [

@@ -107,7 +107,7 @@ def test_only_the_two_folders_count_and_another_root_gives_nothing():
     ) == {"a": ""}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.dictionaries(
         st.tuples(st.lists(NAME, max_size=2).map(tuple), NAME),

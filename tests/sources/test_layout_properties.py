@@ -164,7 +164,7 @@ RELEASES = {
 
 
 @pytest.mark.parametrize(("layout", "releases"), RELEASES.values(), ids=RELEASES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_every_image_is_listed_once_with_its_own_mask_whatever_the_order(layout, releases, data):
     release = data.draw(releases)
@@ -182,7 +182,7 @@ def test_every_image_is_listed_once_with_its_own_mask_whatever_the_order(layout,
 
 
 @pytest.mark.parametrize(("layout", "releases"), RELEASES.values(), ids=RELEASES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_lost_mask_excludes_its_images_and_gives_them_no_other(layout, releases, data):
     release = data.draw(releases.filter(lambda one: one.masks))
@@ -195,7 +195,7 @@ def test_a_lost_mask_excludes_its_images_and_gives_them_no_other(layout, release
 
 
 @pytest.mark.parametrize("layout", [module for module, _ in RELEASES.values()], ids=RELEASES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(paths=st.lists(st.builds("/".join, st.lists(STEMS, min_size=1, max_size=4)).map(lambda p: p + ".png")))
 def test_pictures_of_no_release_are_no_entries(layout, paths):
     assert layout.entries(sorted(set(paths)), str) == []

@@ -373,7 +373,7 @@ def test_a_text_list_may_begin_with_a_bracket():
     }
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text('ab1 ,\t\r\n[]"\\\udc80\0./N', max_size=60), st.sampled_from(["l.txt", "l.json"]))
 def test_any_text_is_a_list_or_refused(text, name):
     with suppress(UsageError):

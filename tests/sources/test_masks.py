@@ -203,7 +203,7 @@ def test_an_archive_packed_in_an_uncommon_way_is_not_unpacked():
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_only_bad_sample_escapes_from_mutated_archives(data):
     content = bytearray(npz(np.arange(30).reshape(5, 6) % 3))
