@@ -9,7 +9,7 @@ import pytest
 
 from afbench.images import pixel_sha256
 from afbench.storage.croissant import croissant_bytes, write_croissant
-from afbench.storage.manifests import shard_paths
+from afbench.storage.manifests import read_configs, shard_paths
 from afbench.storage.shards import read_rows
 
 mlc = pytest.importorskip("mlcroissant", reason="of the extra `croissant`")
@@ -30,8 +30,7 @@ def test_the_validator_finds_no_error_and_misses_nothing_but_a_date(dataset: Any
 
 @pytest.mark.parametrize("config", ["clean", "reference-fgsm-2"])
 def test_records_are_the_rows_of_a_config(dataset: Any, folder: Path, config: str) -> None:
-    manifest = json.loads((folder / "manifests" / f"{config}.json").read_text())
-    rows = list(read_rows(folder, shard_paths(manifest)))
+    rows = list(read_rows(folder, shard_paths(read_configs(folder)[config])))
     records = list(dataset.records(config))
     assert len(records) == len(rows) == 3
     for record, row in zip(records, rows, strict=True):
