@@ -19,7 +19,7 @@ from .module import pad_to
 from .settings import ANTIALIASED, CROP, Settings
 
 SMALLER_SHARE = 0.75
-"""Of a finder's epochs, the first ones, have the smaller crops."""
+"""Of a finder's steps, the first ones, have the smaller crops."""
 GRID = 8
 """Crops start at multiples of this many pixels."""
 
@@ -110,9 +110,14 @@ def training_batches(
     order = np.random.default_rng([settings.seed, 2, stage, epoch]).permutation(np.asarray(indices))
     size = min(settings.batch, len(indices))
     count = steps_of(len(indices), settings, stage, epoch)
-    lists = [order[size * number : size * (number + 1)].tolist() for number in range(first, count)]
-    cut = _Cut(dataset, settings, side_of(settings, len(indices), stage, epoch), stage, epoch)
-    yield from _loaded(cut, [one[share.rank :: share.of] for one in lists], workers)
+    by_side: dict[int, list[list[int]]] = {}  # in the order of steps: a side changes once
+    for number in range(first, count):
+        batch = order[size * number : size * (number + 1)].tolist()
+        step = epoch * _steps_of_a_pass(len(indices), settings) + number
+        side = side_of(settings, len(indices), stage, step)
+        by_side.setdefault(side, []).append(batch[share.rank :: share.of])
+    for side, lists in by_side.items():
+        yield from _loaded(_Cut(dataset, settings, side, stage, epoch), lists, workers)
 
 
 def validation_batches(
@@ -125,12 +130,12 @@ def validation_batches(
     yield from _loaded(_Cut(dataset, settings, side, stage), lists, workers)
 
 
-def side_of(settings: Settings, images: int, stage: int, epoch: int | None) -> int:
-    """Side of the squares that an epoch of a stage is trained on; None for the epoch: of those it is judged on."""
+def side_of(settings: Settings, images: int, stage: int, step: int | None) -> int:
+    """Side of the squares that a step of a stage is trained on; None for the step: of those it is judged on."""
     loss = settings.stages[stage].loss
     if loss == "mgr" and settings.mgr_side:
         return settings.mgr_side
-    early = epoch is not None and epoch < SMALLER_SHARE * epochs_of(images, settings, stage)
+    early = step is not None and step < SMALLER_SHARE * steps_of_stage(images, settings, stage)
     return settings.first_side if loss == "find" and early and settings.first_side else settings.side
 
 

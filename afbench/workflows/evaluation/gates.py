@@ -218,7 +218,8 @@ def _slope(localizer: Localizer, purifier: Purifier, sample: Sample, device: str
     """
     name = "gradients agree with finite differences"
     if purifier.gradient != "exact":
-        return Gate(purifier.label, name, None, f"{purifier.gradient}: its gradient is a stand-in by design")
+        kind = "BPDA" if purifier.gradient == "bpda" else "hard decisions"
+        return Gate(purifier.label, name, None, f"{kind}: its gradient is a stand-in by design")
     network = getattr(localizer, "network", None)
     if not isinstance(network, torch.nn.Module) or not is_dataclass(localizer):
         return Gate(purifier.label, name, None, "the localizer shows no network that could run in float64")

@@ -163,3 +163,18 @@ def test_a_trained_module_purifies_as_it_was_judged_in_training(run, tmp_path):
     assert network.params == {"features": "none", "stage1": "find", "stage2": "write"}
     (gradient,) = torch.autograd.grad(network(image := picture(1, 3, 32, 32).requires_grad_()).sum(), image)
     assert gradient.abs().sum() > 0
+
+
+def test_three_quarters_of_the_finders_steps_see_smaller_crops_and_all_of_the_writers_whole_ones(pairs, tiny):
+    settings = tiny(**FIND_WRITE | {"steps": (8, 3)}, side=40, first_side=32)
+    sides = {
+        stage: [
+            batch.mask.shape[-1]
+            for epoch in range(3)
+            for batch in training_batches(
+                pairs, range(6), settings, stage=stage, epoch=epoch, share=Share(), first=0, workers=0
+            )
+        ]
+        for stage in (0, 1)
+    }
+    assert sides == {0: 6 * [32] + 2 * [40], 1: 3 * [40]}
