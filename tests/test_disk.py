@@ -10,8 +10,8 @@ import pytest
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import WORK, open_benchmark
 from afbench.storage.run_folder import free_bytes
-from afbench.workflows.executors.executor_spec import Crew
-from afbench.workflows.executors.scale_out import generate_by
+from afbench.workflows.executors.executor_spec import ExecutorSpec
+from afbench.workflows.executors.scale_out import generate_with_executor
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.generation.prepare import list_units, prepare
 from afbench.workflows.request import Hooks, Options
@@ -68,7 +68,7 @@ def test_only_what_is_missing_counts(afbench: Any, tmp_path: Path, free: Any) ->
     ) == pytest.approx(3 * 128 * 128 * 3 * 0.45, rel=0.01)
 
 
-def test_a_crew_is_refused_before_a_worker_starts(tmp_path: Path, free: Any) -> None:
+def test_an_executor_is_refused_before_a_worker_starts(tmp_path: Path, free: Any) -> None:
     from afbench.core import UsageError
 
     free(1000)
@@ -76,7 +76,7 @@ def test_a_crew_is_refused_before_a_worker_starts(tmp_path: Path, free: Any) -> 
         "test", (Block(("reference",), (SourceSpec("demo"),), (*expand_attack("fgsm"),)),), limit=3
     )
     with pytest.raises(UsageError, match=r"needs at least 0\.3 MB more, and 0\.0 MB are free"):
-        generate_by(Crew("local", 2), plan, tmp_path / "out", Options())
+        generate_with_executor(ExecutorSpec("local", 2), plan, tmp_path / "out", Options())
     assert not (tmp_path / "out" / WORK).exists()
 
 

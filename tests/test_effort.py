@@ -13,8 +13,8 @@ from afbench.plan.cost import SHARD_SIZE, localizer_cost
 from afbench.plan.effort import MOST_SHARDS, STAKE_SECONDS, effort_of, shard_size
 from afbench.storage.manifests import read_configs
 from afbench.storage.run_folder import commit_header, read_header
-from afbench.workflows.executors.executor_spec import Crew
-from afbench.workflows.executors.scale_out import generate_by
+from afbench.workflows.executors.executor_spec import ExecutorSpec
+from afbench.workflows.executors.scale_out import generate_with_executor
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.generation.run_progress import Headway, Piece
 from afbench.workflows.generation.splits import open_splits
@@ -83,7 +83,7 @@ def test_workers_cut_their_shards_as_the_one_who_starts_them(
     monkeypatch.setattr(module, "shard_size", lambda seconds, samples: 2)
     monkeypatch.setenv("GIT_DIR", "/nowhere")
     plan = RunPlan("test", (Block(("reference",), (SourceSpec("folder", str(photographs)),), tuple(FGSM)),))
-    generate_by(Crew("local", 1), plan, tmp_path, Options(checkpoint="random"))
+    generate_with_executor(ExecutorSpec("local", 1), plan, tmp_path, Options(checkpoint="random"))
     configs = read_configs(tmp_path)
     assert configs["clean"].splits["folder"].shard_size == 2
     assert [len(one.splits["folder"].shards) for one in configs.values()] == [2, 2, 2]

@@ -17,10 +17,10 @@ import pytest
 from afbench.core import UsageError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.failpoints import VARIABLE
-from afbench.workflows.executors import ray_executor as ray_hands
-from afbench.workflows.executors.executor_spec import Crew
-from afbench.workflows.executors.job import Job, job_as_text
-from afbench.workflows.executors.scale_out import generate_by
+from afbench.workflows.executors import ray_executor
+from afbench.workflows.executors.executor_spec import ExecutorSpec
+from afbench.workflows.executors.job import WorkerJob, job_as_text
+from afbench.workflows.executors.scale_out import generate_with_executor
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Hooks, Options
 
@@ -73,11 +73,11 @@ def first(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Give the first job that is started a fault."""
     faults: list[str] = []
 
-    def told(job: Job) -> str:
+    def told(job: WorkerJob) -> str:
         fault = {VARIABLE: faults.pop()} if faults else {}
         return job_as_text(replace(job, environment={**job.environment, **fault}))
 
-    monkeypatch.setattr(ray_hands, "job_as_text", told)
+    monkeypatch.setattr(ray_executor, "job_as_text", told)
     return faults.append
 
 
@@ -86,8 +86,8 @@ def _tree(out: Path) -> Tree:
     return {str(path.relative_to(out)): path.read_bytes() for path in files if path.parent.name != "log"}
 
 
-def _crew(cluster: Any, workers: int, **params: Any) -> Crew:
-    return Crew("ray", workers, (), {"address": cluster.address, **params})
+def _spec(cluster: Any, workers: int, **params: Any) -> ExecutorSpec:
+    return ExecutorSpec("ray", workers, (), {"address": cluster.address, **params})
 
 
 def _parent(process: int) -> int:
@@ -110,7 +110,7 @@ def test_tasks_one_of_which_is_killed_make_the_bytes_of_one_process(
     said: list[str] = []
     before = signal.getsignal(signal.SIGTERM)
     first("commit.done=6:kill")
-    done = generate_by(_crew(cluster, 1), plan, tmp_path, OPTIONS, Hooks(say=said.append))
+    done = generate_with_executor(_spec(cluster, 1), plan, tmp_path, OPTIONS, Hooks(say=said.append))
     assert len(said) == 1 and "part 0 of 3 died (WorkerCrashedError" in said[0] and "starting it" in said[0]
     assert _tree(tmp_path) == whole and done.gradients == 3
     assert signal.getsignal(signal.SIGTERM) is before
@@ -120,9 +120,9 @@ def test_what_a_cluster_does_not_have_is_said_and_nothing_waits_for_it(
     cluster: Any, plan: RunPlan, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=r"needs 1 GPU .*and the Ray cluster has 0"):
-        generate_by(_crew(cluster, 1, num_gpus=1), plan, tmp_path, OPTIONS)
+        generate_with_executor(_spec(cluster, 1, num_gpus=1), plan, tmp_path, OPTIONS)
     with pytest.raises(UsageError, match="no Ray cluster at 'elsewhere'"):
-        generate_by(Crew("ray", 1, (), {"address": "elsewhere"}), plan, tmp_path, OPTIONS)
+        generate_with_executor(ExecutorSpec("ray", 1, (), {"address": "elsewhere"}), plan, tmp_path, OPTIONS)
 
 
 @pytest.mark.reliability("R1")
@@ -144,7 +144,7 @@ def test_a_node_that_is_gone_changes_no_byte(
     said: list[str] = []
     other = threading.Thread(target=remove)
     other.start()
-    done = generate_by(_crew(cluster, 2), plan, tmp_path, OPTIONS, Hooks(say=said.append))
+    done = generate_with_executor(_spec(cluster, 2), plan, tmp_path, OPTIONS, Hooks(say=said.append))
     other.join()
     assert removed and any("died" in line for line in said)
     assert _tree(tmp_path) == whole and done.gradients <= 3
@@ -170,7 +170,7 @@ def test_a_killed_driver_takes_its_tasks_along_and_the_same_command_goes_on(
         held = _wait_for(lambda: _stuck(out, 0))
         driver.kill()
     _wait_for(lambda: not Path(f"/proc/{held}").exists())
-    generate_by(_crew(cluster, 1), plan, out, OPTIONS)
+    generate_with_executor(_spec(cluster, 1), plan, out, OPTIONS)
     assert _tree(out) == whole
 
 

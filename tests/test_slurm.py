@@ -14,11 +14,10 @@ import torch
 from afbench.core import UsageError
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.failpoints import VARIABLE
-from afbench.workflows.executors import scale_out
-from afbench.workflows.executors import slurm_executor as slurm_hands
-from afbench.workflows.executors.executor_spec import Crew
-from afbench.workflows.executors.job import Job, job_as_text
-from afbench.workflows.executors.scale_out import generate_by
+from afbench.workflows.executors import scale_out, slurm_executor
+from afbench.workflows.executors.executor_spec import ExecutorSpec
+from afbench.workflows.executors.job import WorkerJob, job_as_text
+from afbench.workflows.executors.scale_out import generate_with_executor
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Hooks, Options
 
@@ -26,7 +25,7 @@ submitit = pytest.importorskip("submitit")
 
 OPTIONS = Options(checkpoint="random", shard_size=1)
 SETTINGS = tuple(expand_attack("fgsm", phi=["1/255", "3/255"]))
-HERE = Crew("slurm", 1, (), {"cluster": "local", "timeout_min": 5})
+HERE = ExecutorSpec("slurm", 1, (), {"cluster": "local", "timeout_min": 5})
 
 
 @pytest.fixture
@@ -53,12 +52,12 @@ def test_jobs_one_of_which_is_killed_make_the_bytes_of_one_process(
     monkeypatch.setattr(submitit.core.core.Job, "_results_timeout_s", 0)
     faults = [{VARIABLE: "commit.done=6:kill"}]
 
-    def told(job: Job) -> str:
+    def told(job: WorkerJob) -> str:
         return job_as_text(replace(job, environment=faults.pop() if faults else {}))
 
-    monkeypatch.setattr(slurm_hands, "job_as_text", told)
+    monkeypatch.setattr(slurm_executor, "job_as_text", told)
     said: list[str] = []
-    done = generate_by(HERE, plan, tmp_path / "jobs", OPTIONS, Hooks(say=said.append))
+    done = generate_with_executor(HERE, plan, tmp_path / "jobs", OPTIONS, Hooks(say=said.append))
     generate(plan, tmp_path / "serial", OPTIONS)
     assert said[0].startswith("part 0 of 1 died (job ") and said[0].endswith("; starting it again")
     assert _tree(tmp_path / "jobs") == _tree(tmp_path / "serial") and done.gradients == 3
@@ -70,8 +69,8 @@ def test_jobs_one_of_which_is_killed_make_the_bytes_of_one_process(
 def test_whoever_stops_the_command_stops_its_jobs(
     plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(slurm_hands, "Resumable", lambda: _asleep)
-    monkeypatch.setattr(slurm_hands, "job_as_text", lambda job: str(tmp_path / "process"))
+    monkeypatch.setattr(slurm_executor, "Resumable", lambda: _asleep)
+    monkeypatch.setattr(slurm_executor, "job_as_text", lambda job: str(tmp_path / "process"))
 
     def interrupted(path: Path, hooks: Hooks) -> Callable[[], None]:
         def watch() -> None:
@@ -82,7 +81,7 @@ def test_whoever_stops_the_command_stops_its_jobs(
 
     monkeypatch.setattr(scale_out, "_follow_log", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        generate_by(HERE, plan, tmp_path / "out", OPTIONS)
+        generate_with_executor(HERE, plan, tmp_path / "out", OPTIONS)
     left = Path("/proc") / (tmp_path / "process").read_text() / "stat"
     until = time.monotonic() + 60
     # a zombie waits for the first process of the machine to notice, and does nothing
@@ -99,8 +98,8 @@ def _asleep(place: str) -> None:
 
 
 def test_a_preempted_job_is_queued_again_as_it_was() -> None:
-    again = slurm_hands.Resumable().checkpoint("the job")
-    assert (again.function, again.args) == (slurm_hands.Resumable(), ("the job",))
+    again = slurm_executor.Resumable().checkpoint("the job")
+    assert (again.function, again.args) == (slurm_executor.Resumable(), ("the job",))
 
 
 @pytest.mark.parametrize(("cluster", "folder"), [("slurm", "%j"), ("local", "."), ("debug", ".")])
@@ -115,10 +114,10 @@ def test_only_slurm_is_given_a_folder_for_each_job(
         raise RuntimeError("stop here")
 
     monkeypatch.setattr(submitit, "AutoExecutor", executor)
-    crew = Crew("slurm", 1, (), {"cluster": cluster})
+    spec = ExecutorSpec("slurm", 1, (), {"cluster": cluster})
     with (
         pytest.raises(UsageError, match="stop here"),
-        slurm_hands.slurm_hands(crew, "cpu", tmp_path, 1),
+        slurm_executor.open_slurm_executor(spec, "cpu", tmp_path, 1),
     ):
         pass
     assert asked == [tmp_path / folder]
@@ -136,9 +135,9 @@ def test_what_submitit_cannot_do_is_one_line(
     plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params: dict[str, Any], told: str
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    crew = Crew("slurm", 1, (), {"timeout_min": 5, **params})
+    spec = ExecutorSpec("slurm", 1, (), {"timeout_min": 5, **params})
     with pytest.raises(UsageError, match=told) as caught:
-        generate_by(crew, plan, tmp_path, OPTIONS)
+        generate_with_executor(spec, plan, tmp_path, OPTIONS)
     assert "\n" not in str(caught.value)
 
 
@@ -150,7 +149,7 @@ def test_an_sbatch_that_breaks_is_one_line(
 
     monkeypatch.setattr(submitit.AutoExecutor, "submit", broken)
     with pytest.raises(UsageError, match=r"Slurm took no jobs \(FileNotFoundError: .*sbatch") as caught:
-        generate_by(HERE, plan, tmp_path, OPTIONS)
+        generate_with_executor(HERE, plan, tmp_path, OPTIONS)
     assert "\n" not in str(caught.value)
 
 
@@ -165,10 +164,10 @@ def test_what_slurm_is_asked_for_and_refuses_is_told(
         (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    crew = Crew("slurm", 2, (), {"timeout_min": 90, "slurm_partition": "gpu"})
+    spec = ExecutorSpec("slurm", 2, (), {"timeout_min": 90, "slurm_partition": "gpu"})
     options = replace(OPTIONS, device="cuda")
     with pytest.raises(UsageError, match=r"Slurm took no jobs \(.*no such partition"):
-        generate_by(crew, plan, tmp_path / "out", options)
+        generate_with_executor(spec, plan, tmp_path / "out", options)
     asked = (tmp_path / "asked").read_text()
     for line in ("--array=0-1%2", "--gpus-per-node=1", "--partition=gpu", "--time=90", "--job-name=afbench"):
         assert f"#SBATCH {line}\n" in asked, asked

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from afbench.workflows.executors.executor_spec import EXECUTORS, read_crew, read_part
+from afbench.workflows.executors.executor_spec import EXECUTORS, read_executor_spec, read_part
 from afbench.workflows.request import Hooks, Options, check_request
 
 from .echo import echo
@@ -174,28 +174,28 @@ def command(
         return
     folder = out or default_out(plan)
     options = Options(
-        checkpoint,
-        localizer_name,
-        device,
-        precision,
-        batch_size,
-        shard_size,
-        image_format,  # type: ignore[arg-type]
-        attack_at,  # type: ignore[arg-type]
-        authentic,
-        through_defence,
-        retry_failed,
-        image_threads,
-        deterministic,
-        compiled,
-        ignore_disk,
+        checkpoint=checkpoint,
+        localizer_name=localizer_name,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        shard_size=shard_size,
+        image_format=image_format,  # type: ignore[arg-type]
+        attack_at=attack_at,  # type: ignore[arg-type]
+        authentic=authentic,
+        through_defence=through_defence,
+        retry_failed=retry_failed,
+        image_threads=image_threads,
+        deterministic=deterministic,
+        compile=compiled,
+        ignore_disk=ignore_disk,
     )
     # report mistakes before torch is imported, which takes seconds
-    executor_spec = read_crew(executor, workers, devices, executor_params)
+    executor_spec = read_executor_spec(executor, workers, devices, executor_params)
     part = read_part(shard_index, num_shards, executor_spec, options)
     check_request(plan, folder, options)
     from afbench.storage.run_folder import is_pattern
-    from afbench.workflows.executors.scale_out import generate_as
+    from afbench.workflows.executors.scale_out import dispatch_generate
 
     with ExitStack() as stack:
 
@@ -203,7 +203,7 @@ def command(
             echo(f"afbench: warning: {line}", err=True)
 
         hooks = Hooks(*deferred_bar(stack, plan.name, "grad"), counted_bar(stack, "index", "image"), warn)
-        outcome = generate_as(executor_spec or part, plan, folder, options, hooks)
+        outcome = dispatch_generate(executor_spec or part, plan, folder, options, hooks)
     for source, terms in outcome.restricted.items():
         echo(
             f"{source}: {terms}. {folder} holds its pixels, also in the attacked images: keep it to yourself",

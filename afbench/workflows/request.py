@@ -19,7 +19,7 @@ AttackAt = Literal["native", "model"]
 """Whether originals keep their size, or take the one the localizer resizes to."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Options:
     """How to run, as opposed to what: only ``precision``, ``checkpoint``, ``attack_at``, ``through_defence`` (a defence
     as ``load_defence`` reads it) and ``compile`` decide the pixels.

@@ -1,4 +1,4 @@
-"""Who makes the shards of a plan: this process, a part of several, or a crew of workers. No torch here."""
+"""Read who makes the shards of a plan: this process, one of several parts, or an executor's workers. No torch here."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Value = str | int | float
 
 
 @dataclass(frozen=True)
-class Crew:
-    """Workers that one command starts, watches and stops.
+class ExecutorSpec:
+    """Which executor runs the workers of a command, how many workers, and where.
 
-    ``workers`` None leaves their number to the devices; ``devices`` are for ``local`` alone, where workers take them in turn.
-    ``params`` are those of Ray (``address``, ``num_cpus``, ``num_gpus`` of a worker) or submitit.
+    If ``workers`` is None, there are as many as devices. Only ``local`` uses ``devices``; its workers take them in turn.
+    ``params`` are settings of Ray (``address``, ``num_cpus``, ``num_gpus`` of a worker) or of submitit.
     """
 
     executor: str
@@ -31,13 +31,13 @@ class Crew:
     params: Mapping[str, Value] = field(default_factory=dict)
 
 
-def read_crew(
+def read_executor_spec(
     executor: str | None, workers: int | None, devices: str | None, params: Sequence[str]
-) -> Crew | None:
-    """Read ``--executor`` and what goes with it; None without it.
+) -> ExecutorSpec | None:
+    """Read ``--executor`` and the options that go with it; return None if it is not given.
 
     Raises:
-        UsageError: for what does not go together, a number of workers below 1, or an extra that is not installed.
+        UsageError: for options that do not go together, fewer than one worker, or an extra that is not installed.
     """
     if executor is None:
         if workers is not None or devices is not None or params:
@@ -54,22 +54,24 @@ def read_crew(
         raise UsageError(
             f"--devices goes with --executor local; {executor} gives each worker a device of its own: --device cuda"
         )
-    found = Crew(executor, workers, _parse_devices(devices), dict(map(_parse_param, params)))
-    _check_params(found)
-    return found
+    spec = ExecutorSpec(executor, workers, _parse_devices(devices), dict(map(_parse_param, params)))
+    _check_params(spec)
+    return spec
 
 
-def read_part(index: int | None, count: int | None, crew: Crew | None, options: Options) -> Part | None:
-    """Read ``--shard-index`` and ``--num-shards``; None without them.
+def read_part(
+    index: int | None, count: int | None, executor_spec: ExecutorSpec | None, options: Options
+) -> Part | None:
+    """Read ``--shard-index`` and ``--num-shards``; return None if neither is given.
 
     Raises:
-        UsageError: if one is missing or out of range, or they meet what they do not go with.
+        UsageError: if one is missing or out of range, or another option does not go with them.
     """
     if index is None and count is None:
         return None
     if index is None or count is None:
         raise UsageError("--shard-index and --num-shards go together: --shard-index 0 --num-shards 4")
-    if crew:
+    if executor_spec:
         raise UsageError("--executor hands out the shards itself; leave out --shard-index and --num-shards")
     if options.retry_failed:
         raise UsageError("--retry-failed is for all shards at once; leave out --shard-index and --num-shards")
@@ -88,28 +90,28 @@ def _parse_param(text: str) -> tuple[str, Value]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise UsageError(f"--executor-param must be name=value; found '{text}'")
-    for kind in (int, float):
+    for number_type in (int, float):
         try:
-            return name, kind(value)
+            return name, number_type(value)
         except ValueError:
             continue
     return name, value
 
 
-def _check_params(crew: Crew) -> None:
-    if crew.executor == "local" and crew.params:
+def _check_params(spec: ExecutorSpec) -> None:
+    if spec.executor == "local" and spec.params:
         raise UsageError("--executor local takes no --executor-param")
-    unknown = [name for name in crew.params if crew.executor == "ray" and name not in _RAY_PARAMS]
+    unknown = [name for name in spec.params if spec.executor == "ray" and name not in _RAY_PARAMS]
     if unknown:
         raise UsageError(
             f"--executor ray has no parameter '{unknown[0]}'; its parameters: {', '.join(_RAY_PARAMS)}"
         )
     for name in ("num_cpus", "num_gpus"):
-        if crew.executor == "ray" and isinstance(crew.params.get(name), str):
-            raise UsageError(f"--executor-param {name} must be a number; found '{crew.params[name]}'")
-    if crew.executor == "slurm" and crew.workers is None:
+        if spec.executor == "ray" and isinstance(spec.params.get(name), str):
+            raise UsageError(f"--executor-param {name} must be a number; found '{spec.params[name]}'")
+    if spec.executor == "slurm" and spec.workers is None:
         raise UsageError("--executor slurm needs --workers N, the number of jobs")
-    if crew.executor == "slurm" and not isinstance(crew.params.get("timeout_min"), int):
+    if spec.executor == "slurm" and not isinstance(spec.params.get("timeout_min"), int):
         raise UsageError(
             "--executor slurm needs the time limit of a job: --executor-param timeout_min=MINUTES; "
             "a job that meets it is queued again"

@@ -1,4 +1,4 @@
-"""What a worker is told, as one line of JSON: the whole of a run, and which part of it. No torch here."""
+"""Everything a worker needs to know for its part of a run, as one line of JSON. No torch here."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from afbench.plan import RunPlan, plan_as_json, plan_from_json
 from ..request import Options, Part
 
 
-@dataclass(frozen=True)
-class Job:
-    """One worker's run.
+@dataclass(frozen=True, kw_only=True)
+class WorkerJob:
+    """What one worker runs.
 
-    ``folder`` is the working folder of the command, which its relative paths and a user's own modules start from; ``environment``
-    are the variables that afbench reads; ``threads`` are those of one process, and ``libraries`` their versions: both decide
-    bytes, so all workers have the same.
+    ``folder`` is the working folder of the command: relative paths and a user's own modules start there. ``environment`` holds
+    the variables that afbench reads. ``threads`` of torch and the versions in ``libraries`` decide the stored bytes, so they
+    are the same for all workers.
     """
 
     name: str
@@ -31,16 +31,16 @@ class Job:
     libraries: Mapping[str, str]
 
 
-def job_as_text(job: Job) -> str:
-    """One line."""
-    told = {**asdict(replace(job, plan=None)), "plan": plan_as_json(job.plan)}  # type: ignore[arg-type]
-    return json.dumps(told)
+def job_as_text(job: WorkerJob) -> str:
+    """Write a job as one line of JSON."""
+    fields = {**asdict(replace(job, plan=None)), "plan": plan_as_json(job.plan)}  # type: ignore[arg-type]
+    return json.dumps(fields)
 
 
-def job_from_text(text: str) -> Job:
-    """The job that ``job_as_text`` was given."""
-    told = json.loads(text)
-    told["plan"] = plan_from_json(told["plan"])
-    told["options"] = Options(**told["options"])
-    told["part"] = Part(**told["part"]) if told["part"] else None
-    return Job(**told)
+def job_from_text(text: str) -> WorkerJob:
+    """Read the job that ``job_as_text`` wrote."""
+    fields = json.loads(text)
+    fields["plan"] = plan_from_json(fields["plan"])
+    fields["options"] = Options(**fields["options"])
+    fields["part"] = Part(**fields["part"]) if fields["part"] else None
+    return WorkerJob(**fields)

@@ -1,4 +1,4 @@
-"""Executor ``local``: processes on this machine."""
+"""Run jobs as processes on this machine: executor ``local``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import IO
 
 from afbench.core import AfbenchError
 
-from .executor import Ended, Hands, last_line, one_line
-from .job import Job, job_as_text
+from .executor import Executor, JobEnd, errors_as_one_line, last_line
+from .job import WorkerJob, job_as_text
 
 _COMMAND = (sys.executable, "-P", "-c", "from afbench.workflows.executors.worker_process import main; main()")
 _STOP_SECONDS = 10
@@ -30,23 +30,23 @@ class _Process:
 
 
 @contextmanager
-def local_hands() -> Iterator[Hands]:
-    """Start jobs as processes; all are stopped at the end, and by themselves if this process is killed."""
-    started: list[_Process] = []
+def open_local_executor() -> Iterator[Executor]:
+    """Start jobs as processes; stop them when the block ends. If this process is killed, they stop by themselves."""
+    processes: list[_Process] = []
 
-    def start(jobs: Sequence[Job]) -> list[_Process]:
+    def start(jobs: Sequence[WorkerJob]) -> list[_Process]:
         for job in jobs:
-            started.append(_start(job))
-        return started[len(started) - len(jobs) :]
+            processes.append(_start(job))
+        return processes[len(processes) - len(jobs) :]
 
     try:
-        yield Hands(start, _ended)
+        yield Executor(start, _poll)
     finally:
-        _stop(started)
+        _stop(processes)
 
 
-def _start(job: Job) -> _Process:
-    with one_line(f"{job.name} does not start; fewer --workers may", AfbenchError):
+def _start(job: WorkerJob) -> _Process:
+    with errors_as_one_line(f"{job.name} does not start; fewer --workers may", AfbenchError):
         answer, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         popen = subprocess.Popen(
             _COMMAND,
@@ -63,15 +63,15 @@ def _start(job: Job) -> _Process:
     return _Process(popen, answer, errors)
 
 
-def _ended(process: _Process) -> Ended | None:
+def _poll(process: _Process) -> JobEnd | None:
     code = process.popen.poll()
     if code is None:
         return None
     if code == 0 and (answer := _read(process.answer)):
-        return Ended(json.loads(answer))
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    said = last_line(_read(process.errors))
-    return Ended(None, f"{how}: {said}" if said else how)
+        return JobEnd(json.loads(answer))
+    exit_text = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    last_message = last_line(_read(process.errors))
+    return JobEnd(None, f"{exit_text}: {last_message}" if last_message else exit_text)
 
 
 def _read(stream: IO[bytes]) -> str:
@@ -80,17 +80,17 @@ def _read(stream: IO[bytes]) -> str:
     return os.pread(number, os.fstat(number).st_size, 0).decode(errors="replace")
 
 
-def _stop(started: Sequence[_Process]) -> None:
-    for one in started:
-        if one.popen.poll() is None:
-            one.popen.terminate()
-    for one in started:
+def _stop(processes: Sequence[_Process]) -> None:
+    for process in processes:
+        if process.popen.poll() is None:
+            process.popen.terminate()
+    for process in processes:
         try:
-            one.popen.wait(_STOP_SECONDS)
+            process.popen.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            one.popen.kill()
-            one.popen.wait()
-        for stream in (one.popen.stdin, one.answer, one.errors):
+            process.popen.kill()
+            process.popen.wait()
+        for stream in (process.popen.stdin, process.answer, process.errors):
             if stream:
                 with suppress(BrokenPipeError):
                     stream.close()

@@ -1,4 +1,4 @@
-"""Executor ``ray``: tasks of Ray Core, on whatever cluster it finds or starts. Needs the extra ``ray``."""
+"""Run jobs as tasks of Ray Core, on a cluster it finds or starts: executor ``ray``. Needs the extra ``ray``."""
 
 from __future__ import annotations
 
@@ -13,74 +13,75 @@ from typing import Any, NamedTuple
 from afbench.core import AfbenchError, UsageError
 from afbench.cores import share_cores
 
-from .executor import Ended, Hands, last_line, one_line
-from .executor_spec import Crew
-from .job import Job, job_as_text
+from .executor import Executor, JobEnd, errors_as_one_line, last_line
+from .executor_spec import ExecutorSpec
+from .job import WorkerJob, job_as_text
 
 
-class RayHands(NamedTuple):
-    """The executor, and how many workers the cluster has room for."""
+class RayExecutor(NamedTuple):
+    """The executor, and the number of workers the cluster has resources for."""
 
-    hands: Hands
-    room: int
+    executor: Executor
+    workers: int
 
 
 @contextmanager
-def ray_hands(crew: Crew, device: str) -> Iterator[RayHands]:
-    """Connect to a cluster (``address``, else ``RAY_ADDRESS``, else one on this machine, else a new one here) and start jobs as
-    tasks; all are stopped at the end. If this process is killed, Ray stops them.
+def open_ray_executor(spec: ExecutorSpec, device: str) -> Iterator[RayExecutor]:
+    """Start jobs as tasks of a Ray cluster; stop them when the block ends. If this process is killed, Ray stops them.
+
+    The cluster is the one at ``address``, else at ``RAY_ADDRESS``, else the one running on this machine, else a new one here.
 
     Raises:
-        UsageError: if there is no such cluster, it does not start, or it has not what a worker needs.
-        AfbenchError: if it is gone while jobs run.
+        UsageError: if there is no such cluster, it does not start, or it lacks the resources of a worker.
+        AfbenchError: if the cluster goes away while jobs run.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    with one_line("--executor ray cannot import ray"):
+    with errors_as_one_line("--executor ray cannot import ray"):
         import ray
 
     needs = {
-        "num_cpus": float(crew.params.get("num_cpus", 1)),
-        "num_gpus": float(crew.params.get("num_gpus", device.startswith("cuda"))),
+        "num_cpus": float(spec.params.get("num_cpus", 1)),
+        "num_gpus": float(spec.params.get("num_gpus", device.startswith("cuda"))),
     }
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(ray, crew.params.get("address"))
-    started: list[Any] = []
+    owns_cluster = not ray.is_initialized()
+    if owns_cluster:
+        _connect(ray, spec.params.get("address"))
+    references: list[Any] = []
     try:
-        with one_line("the Ray cluster cannot be used"):
-            room = _room(ray.cluster_resources(), needs)
-            # a worker that died is started again by whoever counts how often, and says so
+        with errors_as_one_line("the Ray cluster cannot be used"):
+            workers = _count_workers(ray.cluster_resources(), needs)
+            # run_jobs starts a job again itself, since it counts the starts and tells the user
             task = ray.remote(max_retries=0, **needs)(_run)
 
-        def start(jobs: Sequence[Job]) -> list[Any]:
+        def start(jobs: Sequence[WorkerJob]) -> list[Any]:
             for job in jobs:
-                with one_line("the Ray cluster takes no task"):
-                    started.append(task.options(name=job.name).remote(job_as_text(job)))
-            return started[len(started) - len(jobs) :]
+                with errors_as_one_line("the Ray cluster takes no task"):
+                    references.append(task.options(name=job.name).remote(job_as_text(job)))
+            return references[len(references) - len(jobs) :]
 
-        def ended(reference: Any) -> Ended | None:
-            with one_line("the Ray cluster is gone", AfbenchError):
+        def poll(reference: Any) -> JobEnd | None:
+            with errors_as_one_line("the Ray cluster is gone", AfbenchError):
                 if not ray.wait([reference], timeout=0)[0]:
                     return None
             try:
-                return Ended(json.loads(ray.get(reference)))
+                return JobEnd(json.loads(ray.get(reference)))
             except ray.exceptions.RayTaskError as error:
-                return Ended(None, last_line(str(error)))
+                return JobEnd(None, last_line(str(error)))
             except ray.exceptions.RayError as error:
-                return Ended(None, f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
+                return JobEnd(None, f"{type(error).__name__}: {str(error).splitlines()[0][:200]}")
 
-        yield RayHands(Hands(start, ended), room)
+        yield RayExecutor(Executor(start, poll), workers)
     finally:
-        with suppress(Exception):  # of a cluster that is gone, which has no tasks left either
-            for reference in started:
+        with suppress(Exception):  # a cluster that is gone has no tasks left to cancel
+            for reference in references:
                 ray.cancel(reference, force=True)
-        if ours:
+        if owns_cluster:
             with suppress(Exception):
                 ray.shutdown()
 
 
 def _run(text: str) -> str:
-    """The task; what it needs is imported where it runs."""
+    """Run one job inside a Ray worker, which imports torch only then."""
     share_cores()
     from .worker import run_job
 
@@ -88,22 +89,24 @@ def _run(text: str) -> str:
 
 
 def _connect(ray: Any, address: Any) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    previous_handler = signal.getsignal(signal.SIGTERM)
     try:
-        with one_line(f"no Ray cluster at '{address or 'auto'}'"):
+        with errors_as_one_line(f"no Ray cluster at '{address or 'auto'}'"):
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     finally:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray's own would end this process with another exit code
+            signal.signal(
+                signal.SIGTERM, previous_handler
+            )  # Ray's handler would end this process with another exit code
 
 
-def _room(has: dict[str, float], needs: dict[str, float]) -> int:
-    rooms = []
+def _count_workers(cluster_resources: dict[str, float], needs: dict[str, float]) -> int:
+    worker_counts = []
     for name, unit in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
-        if needs[name] > has.get(unit, 0):
+        if needs[name] > cluster_resources.get(unit, 0):
             raise UsageError(
-                f"a worker needs {needs[name]:g} {unit} (--executor-param {name}), and the Ray cluster has {has.get(unit, 0):g}"
+                f"a worker needs {needs[name]:g} {unit} (--executor-param {name}), and the Ray cluster has {cluster_resources.get(unit, 0):g}"
             )
         if needs[name]:
-            rooms.append(int(has[unit] / needs[name]))
-    return max(1, min(rooms, default=1))
+            worker_counts.append(int(cluster_resources[unit] / needs[name]))
+    return max(1, min(worker_counts, default=1))

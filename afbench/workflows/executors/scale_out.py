@@ -1,4 +1,4 @@
-"""Generate by a crew: one process that prepares, watches and publishes, and workers that make shards."""
+"""Generate with an executor: this process prepares, follows and publishes; workers make the shards."""
 
 from __future__ import annotations
 
@@ -23,149 +23,171 @@ from ..generation.outcome import Outcome, outcome
 from ..generation.prepare import check_disk, commit_headers, fingerprint, is_finished, list_units, prepare
 from ..generation.shard_jobs import Unit
 from ..request import Hooks, Options, Part, check_request
-from .executor import Done, Hands, run_jobs
-from .executor_spec import Crew
-from .job import Job
-from .worker import libraries
+from .executor import Executor, JobReports, run_jobs
+from .executor_spec import ExecutorSpec
+from .job import WorkerJob
+from .worker import library_versions
 
 PARTS_PER_WORKER = 4
-"""A Ray cluster is given more parts than it has workers, so that a slow one or a lost one takes little with it."""
+"""A Ray cluster gets more parts than it has workers, so that a slow or lost worker delays only a small part."""
 
 
 @dataclass(frozen=True)
-class _At:
-    """An executor that is ready: how many jobs at once, of how many parts (0: whoever is free takes the next shard)."""
+class _OpenExecutor:
+    """An executor that accepts jobs: how many at once, and into how many parts the shards are dealt.
 
-    hands: Hands
+    With 0 parts, workers on this machine share all shards: whoever is free locks the next one.
+    """
+
+    executor: Executor
     at_once: int
     parts: int
     devices: Sequence[str]
 
 
-def generate_as(
-    who: Crew | Part | None, plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None
+def dispatch_generate(
+    target: ExecutorSpec | Part | None, plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None
 ) -> Outcome:
-    """``generate`` by this process, as a part of several, or by a crew."""
-    if isinstance(who, Crew):
-        return generate_by(who, plan, out, options, hooks)
-    return generate(plan, out, options, hooks, who)
+    """Generate in this process, as one of several parts, or with an executor's workers."""
+    if isinstance(target, ExecutorSpec):
+        return generate_with_executor(target, plan, out, options, hooks)
+    return generate(plan, out, options, hooks, target)
 
 
-def generate_by(
-    crew: Crew, plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None
+def generate_with_executor(
+    spec: ExecutorSpec, plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None
 ) -> Outcome:
-    """As ``generate``, with the shards made by workers; the same bytes.
+    """Generate the same bytes as ``generate``, with the shards made by workers.
 
-    Sources are indexed, and everything a user can mend is said, before a worker starts. The bar and what workers say comes from
-    the log in the folder.
+    Sources are indexed and the user's mistakes are reported before a worker starts. Progress and the lines of workers reach
+    ``hooks`` through the log in the folder.
 
     Raises:
         UsageError: as ``generate``, and for devices that do not exist or an executor that cannot be reached.
-        PartialError: if workers died again and again and left shards unmade.
-        AfbenchError: if a worker ends with an error; the others are stopped.
+        PartialError: if workers died too often and left shards unmade.
+        AfbenchError: if a worker ends with an error; the other workers are stopped.
     """
     hooks = hooks or Hooks()
     check_request(plan, out, options)
-    devices = _devices(crew, options.device)
-    # on the CPU: the GPUs are for the workers, whose slowest decides where shards are cut
-    made_on = min(devices, default=options.device)
-    ready = prepare(plan, out, replace(options, device="cpu"), hooks, made_on)
+    devices = _worker_devices(spec, options.device)
+    # this process stays on the CPU and leaves the GPUs to the workers, of whom the slowest decides where shards are cut
+    shard_device = min(devices, default=options.device)
+    ready = prepare(plan, out, replace(options, device="cpu"), hooks, shard_device)
     if not options.ignore_disk:
         check_disk(out, ready)
-    done = Done([], [])
+    job_reports = JobReports([], [])
     if options.retry_failed:
         retry(out, ready)
     if not is_finished(out, ready):
-        # workers of a cluster may have no locks in common with this machine
-        loose, same_plan = crew.executor != "local", fingerprint(ready, options)
+        # the workers of a cluster may share no file locks with this machine
+        loose, same_plan = spec.executor != "local", fingerprint(ready, options)
         with locked(out, same_plan, loose=loose):
-            commit_headers(out, ready)  # the workers cut their shards as these say
+            commit_headers(out, ready)  # workers read from these where to cut shards
             units = list_units(out, ready)
-        if _left(out, units):
+        if _count_unmade(out, units):
             try:
-                with _at_work(crew, options.device, devices, out, units) as at:
-                    jobs = _jobs(at, plan, out, replace(options, retry_failed=False, ignore_disk=True), units)
+                with _open_executor(spec, options.device, devices, out, units) as open_executor:
+                    jobs = _worker_jobs(
+                        open_executor,
+                        plan,
+                        out,
+                        replace(options, retry_failed=False, ignore_disk=True),
+                        units,
+                    )
                     hooks.start(work_left(out, ready, units))
-                    _tell_of_idle(crew.workers or len(devices), len(jobs), hooks)
+                    _report_idle_workers(spec.workers or len(devices), len(jobs), hooks)
                     watch = _follow_log(out / LOG / "run.jsonl", hooks)
-                    done = run_jobs(at.hands, jobs, at_once=at.at_once, say=hooks.say, watch=watch)
+                    job_reports = run_jobs(
+                        open_executor.executor,
+                        jobs,
+                        at_once=open_executor.at_once,
+                        say=hooks.say,
+                        watch=watch,
+                    )
                     watch()
-            except KeyboardInterrupt:  # by now the workers have committed what they could
+            except KeyboardInterrupt:  # the executor has closed: workers have committed what they could
                 lost = "what workers had begun of the others is lost"
                 raise Stopped(f"{files_kept(out, units)}, {lost}; {GOES_ON}") from None
         if not is_finished(out, ready):
-            left = _left(out, list_units(out, ready))
-            if left:
-                why = "; ".join(done.lost) or "workers ended early"
-                raise PartialError(f"{left} shards are not made: {why}; the same command goes on from there")
+            unmade = _count_unmade(out, list_units(out, ready))
+            if unmade:
+                reason = "; ".join(job_reports.lost) or "workers ended early"
+                raise PartialError(
+                    f"{unmade} shards are not made: {reason}; the same command goes on from there"
+                )
             with locked(out, same_plan, loose=loose):
                 finalise(out)
     return outcome(
         out,
         ready,
-        shards=sum(one["shards"] for one in done.reports),
-        gradients=sum(one["gradients"] for one in done.reports),
+        shards=sum(report["shards"] for report in job_reports.reports),
+        gradients=sum(report["gradients"] for report in job_reports.reports),
     )
 
 
-def _devices(crew: Crew, device: str) -> Sequence[str]:
-    """The devices of local workers, one each.
+def _worker_devices(spec: ExecutorSpec, device: str) -> Sequence[str]:
+    """Return one device for each local worker.
 
     Raises:
-        UsageError: if one does not exist, or nothing says how many workers there are to be.
+        UsageError: if a device does not exist, or neither workers nor devices are given.
     """
-    if crew.executor != "local":
+    if spec.executor != "local":
         return ()
     count = torch.cuda.device_count()
-    found = crew.devices
-    if not found and crew.workers is None and device == "cuda":
-        found = tuple(f"cuda:{number}" for number in range(count))
-    if not found and crew.workers is None:
+    devices = spec.devices
+    if not devices and spec.workers is None and device == "cuda":
+        devices = tuple(f"cuda:{number}" for number in range(count))
+    if not devices and spec.workers is None:
         raise UsageError("--executor local needs --workers N, or --devices such as cuda:0,cuda:1")
-    found = found or (device,)
-    for name in found:
+    devices = devices or (device,)
+    for name in devices:
         if name.startswith("cuda") and int(name.partition(":")[2] or 0) >= count:
             raise UsageError(f"device '{name}' does not exist; this machine shows {count} GPUs to torch")
-    return [found[number % len(found)] for number in range(crew.workers or len(found))]
+    return [devices[number % len(devices)] for number in range(spec.workers or len(devices))]
 
 
-def _tell_of_idle(workers: int, jobs: int, hooks: Hooks) -> None:
+def _report_idle_workers(workers: int, jobs: int, hooks: Hooks) -> None:
     if jobs < workers:
         hooks.say(
             f"{jobs} of {workers} workers have work: there are as many shards left; a smaller --shard-size makes more"
         )
 
 
-def _left(out: Path, units: Sequence[Unit]) -> int:
-    return sum(not one.is_made(out) for one in units)
+def _count_unmade(out: Path, units: Sequence[Unit]) -> int:
+    return sum(not unit.is_made(out) for unit in units)
 
 
 @contextmanager
-def _at_work(
-    crew: Crew, device: str, devices: Sequence[str], out: Path, units: Sequence[Unit]
-) -> Iterator[_At]:
-    if crew.executor == "local":
-        from .local_executor import local_hands
+def _open_executor(
+    spec: ExecutorSpec, device: str, devices: Sequence[str], out: Path, units: Sequence[Unit]
+) -> Iterator[_OpenExecutor]:
+    """Open the executor that the specification names; its jobs end with the block."""
+    if spec.executor == "local":
+        from .local_executor import open_local_executor
 
-        used = devices[: _left(out, units)]
-        with local_hands() as hands:
-            yield _At(hands, len(used), 0, used)
-    elif crew.executor == "ray":
-        from .ray_executor import ray_hands
+        used_devices = devices[: _count_unmade(out, units)]
+        with open_local_executor() as executor:
+            yield _OpenExecutor(executor, len(used_devices), 0, used_devices)
+    elif spec.executor == "ray":
+        from .ray_executor import open_ray_executor
 
-        with ray_hands(crew, device) as (hands, room):
-            workers = crew.workers or room
-            yield _At(hands, workers, min(len(units), PARTS_PER_WORKER * workers), ())
+        with open_ray_executor(spec, device) as (executor, workers_on_cluster):
+            workers = spec.workers or workers_on_cluster
+            yield _OpenExecutor(executor, workers, min(len(units), PARTS_PER_WORKER * workers), ())
     else:
-        from .slurm_executor import slurm_hands
+        from .slurm_executor import open_slurm_executor
 
-        workers = crew.workers or 1
-        with slurm_hands(crew, device, out.absolute() / LOG / "slurm", torch.get_num_threads()) as hands:
-            yield _At(hands, workers, min(len(units), workers), ())
+        workers = spec.workers or 1
+        with open_slurm_executor(
+            spec, device, out.absolute() / LOG / "slurm", torch.get_num_threads()
+        ) as executor:
+            yield _OpenExecutor(executor, workers, min(len(units), workers), ())
 
 
-def _jobs(at: _At, plan: RunPlan, out: Path, options: Options, units: Sequence[Unit]) -> list[Job]:
-    whole = Job(
+def _worker_jobs(
+    open_executor: _OpenExecutor, plan: RunPlan, out: Path, options: Options, units: Sequence[Unit]
+) -> list[WorkerJob]:
+    job = WorkerJob(
         name="",
         plan=plan,
         options=options,
@@ -174,41 +196,41 @@ def _jobs(at: _At, plan: RunPlan, out: Path, options: Options, units: Sequence[U
         folder=str(Path.cwd()),
         environment={name: value for name, value in os.environ.items() if name.startswith("AFBENCH_")},
         threads=torch.get_num_threads(),
-        libraries=libraries(),
+        libraries=library_versions(),
     )
-    if not at.parts:
+    if not open_executor.parts:
         return [
-            replace(whole, name=f"worker {number} on {device}", options=replace(options, device=device))
-            for number, device in enumerate(at.devices)
+            replace(job, name=f"worker {number} on {device}", options=replace(options, device=device))
+            for number, device in enumerate(open_executor.devices)
         ]
     return [
-        replace(whole, name=f"part {number} of {at.parts}", part=Part(number, at.parts))
-        for number in range(at.parts)
-        if _left(out, units[number :: at.parts])
+        replace(job, name=f"part {number} of {open_executor.parts}", part=Part(number, open_executor.parts))
+        for number in range(open_executor.parts)
+        if _count_unmade(out, units[number :: open_executor.parts])
     ]
 
 
 def _follow_log(path: Path, hooks: Hooks) -> Callable[[], None]:
-    """A call that tells what was logged since the last one: work done, and lines said."""
-    seen = path.stat().st_size if path.exists() else 0
+    """Return a function that passes on to ``hooks`` what the log has gained since its last call: work done and lines."""
+    position = path.stat().st_size if path.exists() else 0
 
     def watch() -> None:
-        nonlocal seen
+        nonlocal position
         if not path.exists():
             return
         with path.open("rb") as stream:
-            stream.seek(seen)
-            fresh = stream.read()
-        whole = fresh[: fresh.rfind(b"\n") + 1]
-        seen += len(whole)
-        for line in whole.splitlines():
-            with suppress(ValueError, KeyError, TypeError):  # two machines may have written at once
-                _tell(json.loads(line), hooks)
+            stream.seek(position)
+            data = stream.read()
+        complete_lines = data[: data.rfind(b"\n") + 1]
+        position += len(complete_lines)
+        for line in complete_lines.splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # two machines may have written over each other
+                _forward_entry(json.loads(line), hooks)
 
     return watch
 
 
-def _tell(entry: dict[str, Any], hooks: Hooks) -> None:
+def _forward_entry(entry: dict[str, Any], hooks: Hooks) -> None:
     if entry["event"] == "group":
         hooks.advance(int(entry["work"]))
     elif entry["event"] == "said":

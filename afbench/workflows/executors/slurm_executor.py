@@ -1,4 +1,4 @@
-"""Executor ``slurm``: an array of jobs by submitit. Needs the extra ``slurm``."""
+"""Run jobs as a Slurm array through submitit: executor ``slurm``. Needs the extra ``slurm``."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 
 from afbench.cores import share_cores
 
-from .executor import Ended, Hands, last_line, one_line
-from .executor_spec import Crew
-from .job import Job, job_as_text
+from .executor import Executor, JobEnd, errors_as_one_line, last_line
+from .executor_spec import ExecutorSpec
+from .job import WorkerJob, job_as_text
 
 _TIMEOUTS = 100
-"""How often submitit queues a job again that met its time limit; each life goes on where the last one ended."""
+"""How many times submitit queues a job again that met its time limit; a job resumes from the committed shards."""
 _STOP_SECONDS = 10
 
 
 @dataclass(frozen=True)
 class Resumable:
-    """A job as submitit wants it: called in the job, and asked for what to queue when the job is preempted."""
+    """The callable that submitit runs in a Slurm job; ``checkpoint`` says what to queue again after a preemption."""
 
     def __call__(self, text: str) -> dict[str, Any]:
         share_cores()
@@ -37,57 +37,59 @@ class Resumable:
 
 
 @contextmanager
-def slurm_hands(crew: Crew, device: str, logs: Path, threads: int) -> Iterator[Hands]:
-    """Submit jobs; those that have not ended at the end of the block are cancelled.
+def open_slurm_executor(spec: ExecutorSpec, device: str, logs: Path, threads: int) -> Iterator[Executor]:
+    """Submit jobs to Slurm; cancel those that still run when the block ends.
 
     Args:
-        crew: ``params`` are submitit's; ``cluster=local`` runs the jobs on this machine, to try things out.
-        device: ``cuda`` asks for one GPU a job.
-        logs: where submitit keeps its scripts and what jobs print, on a folder that all machines share.
-        threads: CPUs a job asks for.
+        spec: its ``params`` are submitit's; ``cluster=local`` runs the jobs on this machine, to try things out.
+        device: ``cuda`` requests one GPU per job.
+        logs: where submitit keeps its scripts and the output of jobs; a folder that all machines share.
+        threads: CPUs requested per job.
     Raises:
-        UsageError: if there is no Slurm here, or a parameter is unknown.
+        UsageError: if Slurm is not installed here, or a parameter is unknown.
     """
-    with one_line("--executor slurm cannot import submitit"):
+    with errors_as_one_line("--executor slurm cannot import submitit"):
         import submitit
 
-    params = {"name": "afbench", "cpus_per_task": threads, **crew.params}
+    params = {"name": "afbench", "cpus_per_task": threads, **spec.params}
     if device.startswith("cuda"):
         params.setdefault("gpus_per_node", 1)
     cluster = str(params.pop("cluster", "slurm"))
     timeouts = params.pop("slurm_max_num_timeout", _TIMEOUTS)
-    # elsewhere submitit also makes a folder that is really called %j
+    # on other clusters submitit also makes a folder that is literally called %j
     folder = logs / "%j" if cluster == "slurm" else logs
-    with one_line("--executor slurm cannot submit jobs"):
-        executor = submitit.AutoExecutor(folder=folder, cluster=cluster, slurm_max_num_timeout=timeouts)
-        executor.update_parameters(slurm_array_parallelism=crew.workers, **params)
-    started: list[Any] = []
+    with errors_as_one_line("--executor slurm cannot submit jobs"):
+        submitit_executor = submitit.AutoExecutor(
+            folder=folder, cluster=cluster, slurm_max_num_timeout=timeouts
+        )
+        submitit_executor.update_parameters(slurm_array_parallelism=spec.workers, **params)
+    all_jobs: list[Any] = []
 
-    def start(jobs: Sequence[Job]) -> list[Any]:
-        # of any class: an `sbatch` that is not there is an OSError
-        with one_line("Slurm took no jobs"), executor.batch():
-            submitted = [executor.submit(Resumable(), job_as_text(job)) for job in jobs]
-        started.extend(submitted)
+    def start(jobs: Sequence[WorkerJob]) -> list[Any]:
+        # submitit raises errors of many classes here: an OSError if there is no `sbatch`
+        with errors_as_one_line("Slurm took no jobs"), submitit_executor.batch():
+            submitted = [submitit_executor.submit(Resumable(), job_as_text(job)) for job in jobs]
+        all_jobs.extend(submitted)
         return submitted
 
-    def ended(job: Any) -> Ended | None:
+    def poll(job: Any) -> JobEnd | None:
         if not job.done():
             return None
         try:
-            return Ended(job.result())
+            return JobEnd(job.result())
         except (submitit.core.utils.UncompletedJobError, submitit.core.utils.FailedJobError) as error:
-            said = last_line(job.stderr() or "") or last_line(str(error))
-            return Ended(None, f"job {job.job_id}, {job.state}: {said}")
+            last_message = last_line(job.stderr() or "") or last_line(str(error))
+            return JobEnd(None, f"job {job.job_id}, {job.state}: {last_message}")
 
     try:
-        yield Hands(start, ended)
+        yield Executor(start, poll)
     finally:
-        _cancel([job for job in started if not job.done()])
+        _cancel([job for job in all_jobs if not job.done()])
 
 
 def _cancel(jobs: Sequence[Any]) -> None:
     for job in jobs:
         job.cancel(check=False)
-    until = time.monotonic() + _STOP_SECONDS
-    while time.monotonic() < until and not all(job.done() for job in jobs):
+    deadline = time.monotonic() + _STOP_SECONDS
+    while time.monotonic() < deadline and not all(job.done() for job in jobs):
         time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""A worker does one job, wherever it is, and says how it ended."""
+"""Run one job in a worker, whichever executor started it, and report how it ended."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from afbench.storage.run_folder import log_event
 from ..generation.generate import generate
 from ..provenance import difference, software
 from ..request import Hooks
-from .job import Job, job_from_text
+from .job import WorkerJob, job_from_text
 
 
 def run_job(text: str) -> dict[str, Any]:
-    """Do a job; what a user can mend is told, anything else is raised.
+    """Run a job; report errors that a user can mend, and raise all others.
 
     Returns:
         ``shards``, ``gradients`` and ``shards_left``, or ``error`` and its ``exit_code``.
@@ -31,38 +31,42 @@ def run_job(text: str) -> dict[str, Any]:
         log_event(Path(job.out), event="said", process=os.getpid(), line=line)
 
     try:
-        _enter(job)
+        _reproduce_environment(job)
         keep_freed_memory()
         torch.set_num_threads(job.threads)
-        done = generate(job.plan, Path(job.out), job.options, Hooks(say=say), job.part)
+        outcome = generate(job.plan, Path(job.out), job.options, Hooks(say=say), job.part)
     except AfbenchError as error:
         return {"error": str(error), "exit_code": error.exit_code}
-    return {"shards": done.shards_written, "gradients": done.gradients, "shards_left": done.shards_left}
+    return {
+        "shards": outcome.shards_written,
+        "gradients": outcome.gradients,
+        "shards_left": outcome.shards_left,
+    }
 
 
-def _enter(job: Job) -> None:
-    """Stand where the command stood.
+def _reproduce_environment(job: WorkerJob) -> None:
+    """Take over the working folder and the environment of the command that made the job.
 
     Raises:
-        UsageError: if its folder is not there, or other versions are installed here.
+        UsageError: if the folder does not exist here, or other versions are installed here.
     """
-    node = os.uname().nodename
+    machine = os.uname().nodename
     try:
         os.chdir(job.folder)
     except OSError as error:
         raise UsageError(
-            f"machine {node} has no '{job.folder}' ({error.strerror}); share the working folder of the command with the "
+            f"machine {machine} has no '{job.folder}' ({error.strerror}); share the working folder of the command with the "
             "workers"
         ) from None
     os.environ.update(job.environment)
-    differs = difference(job.libraries, libraries())
-    if differs:
+    differences = difference(job.libraries, library_versions())
+    if differences:
         raise UsageError(
-            f"machine {node} has other versions ({'; '.join(differs)}), which may make other bytes; install the same"
+            f"machine {machine} has other versions ({'; '.join(differences)}), which may make other bytes; install the same"
         )
 
 
-def libraries() -> Mapping[str, str]:
-    """The versions that decide bytes."""
-    told = software()
-    return {"afbench": told["afbench"], **told["libraries"]}
+def library_versions() -> Mapping[str, str]:
+    """Return the versions that decide the stored bytes."""
+    versions = software()
+    return {"afbench": versions["afbench"], **versions["libraries"]}

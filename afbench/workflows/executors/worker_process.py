@@ -1,4 +1,4 @@
-"""A worker as a process of its own, that does not outlive the one that started it."""
+"""A worker as a process of its own; it does not outlive the process that started it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _GRACE_SECONDS = 30
 
 
 def main() -> None:
-    """A job from stdin, its end to stdout; stops when the process that holds the other end of stdin is gone."""
+    """Read a job from stdin, run it, and write its report to stdout; stop when the parent process is gone."""
     catch_signals()
     answer = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a user's own localizer prints is no answer
+    os.dup2(2, 1)  # stdout carries the report alone; what a user's own localizer prints goes to stderr
     try:
         text = sys.stdin.readline()
-        threading.Thread(target=_follow, daemon=True).start()
+        threading.Thread(target=_stop_with_parent, daemon=True).start()
         share_cores()
         from .worker import run_job  # seconds of imports, during which it can be stopped
 
-        told = run_job(text)
-        if "error" in told:
+        report = run_job(text)
+        if "error" in report:
             raise_if_stopped()
     except KeyboardInterrupt:
         sys.exit(STOPPED)
@@ -37,13 +37,14 @@ def main() -> None:
         if was_stopped():
             sys.exit(STOPPED)
         traceback.print_exc()
-        sys.exit(crash_line(error))  # the last line is what the command that started it shows
-    answer.write(json.dumps(told))
+        sys.exit(crash_line(error))  # the parent shows the last line
+    answer.write(json.dumps(report))
     answer.close()
 
 
-def _follow() -> None:
-    # not sys.stdin, whose lock a daemon thread must not hold when the interpreter ends
+def _stop_with_parent() -> None:
+    # the read returns nothing once the parent closes its end or dies; sys.stdin would not do, since a daemon thread must not
+    # hold its lock when the interpreter ends
     while os.read(0, 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""Crews of workers: what they are told, who is started again, what is stopped; and local processes."""
+"""Executors: what workers are told, who is started again, what is stopped; and local processes."""
 
 import json
 import os
@@ -19,13 +19,12 @@ from afbench.core import AfbenchError, PartialError, UsageError
 from afbench.plan import ATTACKS, Block, RunPlan, SourceSpec, expand_attack, plan_as_json, plan_from_json
 from afbench.storage.failpoints import VARIABLE
 from afbench.storage.manifests import TOP
-from afbench.workflows.executors import local_executor as local_hands
-from afbench.workflows.executors import scale_out
-from afbench.workflows.executors.executor import RESTARTS, Ended, Hands, run_jobs
-from afbench.workflows.executors.executor_spec import Crew, read_crew, read_part
-from afbench.workflows.executors.job import Job, job_as_text, job_from_text
-from afbench.workflows.executors.scale_out import generate_by
-from afbench.workflows.executors.worker import libraries, run_job
+from afbench.workflows.executors import local_executor, scale_out
+from afbench.workflows.executors.executor import RESTARTS, Executor, JobEnd, run_jobs
+from afbench.workflows.executors.executor_spec import ExecutorSpec, read_executor_spec, read_part
+from afbench.workflows.executors.job import WorkerJob, job_as_text, job_from_text
+from afbench.workflows.executors.scale_out import generate_with_executor
+from afbench.workflows.executors.worker import library_versions, run_job
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Hooks, Options, Part
 
@@ -43,8 +42,18 @@ def plan(photographs: Path) -> RunPlan:
 
 
 @pytest.fixture
-def job(plan: RunPlan, tmp_path: Path) -> Job:
-    return Job("worker 0", plan, OPTIONS, str(tmp_path / "out"), None, str(tmp_path), {}, 1, libraries())
+def job(plan: RunPlan, tmp_path: Path) -> WorkerJob:
+    return WorkerJob(
+        name="worker 0",
+        plan=plan,
+        options=OPTIONS,
+        out=str(tmp_path / "out"),
+        part=None,
+        folder=str(tmp_path),
+        environment={},
+        threads=1,
+        libraries=library_versions(),
+    )
 
 
 def _tree(out: Path) -> Tree:
@@ -56,17 +65,17 @@ def _tree(out: Path) -> Tree:
     }
 
 
-def _hands(ends: Mapping[str, list[Ended]], started: list[str]) -> Hands:
+def _executor(ends: Mapping[str, list[JobEnd]], started: list[str]) -> Executor:
     """An executor whose jobs end at once, each time as the list for its name says next."""
 
-    def start(jobs: Sequence[Job]) -> list[str]:
+    def start(jobs: Sequence[WorkerJob]) -> list[str]:
         started.extend(job.name for job in jobs)
         return [job.name for job in jobs]
 
-    return Hands(start, lambda name: ends[name].pop(0))
+    return Executor(start, lambda name: ends[name].pop(0))
 
 
-def test_a_job_survives_its_way_to_a_worker(job: Job) -> None:
+def test_a_job_survives_its_way_to_a_worker(job: WorkerJob) -> None:
     settings = tuple(one for name in ATTACKS for one in expand_attack(name))
     blocks = (
         Block(("a", "b"), (SourceSpec("demo"), SourceSpec("folder", "x", "ab")), settings),
@@ -84,11 +93,12 @@ def test_a_job_survives_its_way_to_a_worker(job: Job) -> None:
     assert kinds[0] == kinds[1]
 
 
-def test_a_job_whose_worker_died_is_started_again_but_not_for_ever(job: Job) -> None:
-    dead, good, said, started = Ended(None, "signal SIGKILL"), Ended({"shards": 1}), list[str](), list[str]()
+def test_a_job_whose_worker_died_is_started_again_but_not_for_ever(job: WorkerJob) -> None:
+    dead, good = JobEnd(None, "signal SIGKILL"), JobEnd({"shards": 1})
+    said, started = list[str](), list[str]()
     ends = {"a": [dead, good], "b": [dead] * (RESTARTS + 1), "c": [good]}
     jobs = [replace(job, name=name) for name in "abc"]
-    done = run_jobs(_hands(ends, started), jobs, at_once=2, say=said.append, watch=lambda: None)
+    done = run_jobs(_executor(ends, started), jobs, at_once=2, say=said.append, watch=lambda: None)
     assert done.reports == [{"shards": 1}, {"shards": 1}]
     assert done.lost == ["b died 4 times (the last: signal SIGKILL)"] and said[-1] == done.lost[0]
     assert said[0] == "a died (signal SIGKILL); starting it again"
@@ -97,15 +107,15 @@ def test_a_job_whose_worker_died_is_started_again_but_not_for_ever(job: Job) -> 
 
 @pytest.mark.parametrize(("code", "kind"), [(1, AfbenchError), (2, UsageError), (3, PartialError)])
 def test_the_error_of_a_worker_ends_the_run_with_its_exit_code(
-    job: Job, code: int, kind: type[AfbenchError]
+    job: WorkerJob, code: int, kind: type[AfbenchError]
 ) -> None:
-    ends = {"worker 0": [Ended({"error": "the disk is full", "exit_code": code})]}
+    ends = {"worker 0": [JobEnd({"error": "the disk is full", "exit_code": code})]}
     with pytest.raises(AfbenchError, match="worker 0: the disk is full") as caught:
-        run_jobs(_hands(ends, []), [job], at_once=1, say=print, watch=lambda: None)
+        run_jobs(_executor(ends, []), [job], at_once=1, say=print, watch=lambda: None)
     assert type(caught.value) is kind
 
 
-def test_a_worker_refuses_other_versions_and_a_machine_without_the_folder(job: Job) -> None:
+def test_a_worker_refuses_other_versions_and_a_machine_without_the_folder(job: WorkerJob) -> None:
     report = run_job(job_as_text(replace(job, libraries={**job.libraries, "torch": "1.0"})))
     assert report["exit_code"] == 2 and "other versions (torch: 1.0 ->" in report["error"]
     report = run_job(job_as_text(replace(job, folder="/nowhere/at/all")))
@@ -141,7 +151,7 @@ def test_a_worker_refuses_other_versions_and_a_machine_without_the_folder(job: J
         ),
     ],
 )
-def test_a_crew_that_cannot_be_is_refused_in_one_line_and_nothing_is_written(
+def test_an_executor_that_cannot_be_used_is_refused_in_one_line_and_nothing_is_written(
     afbench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], told: str
 ) -> None:
     monkeypatch.setattr("afbench.workflows.executors.executor_spec.find_spec", lambda name: name)
@@ -207,15 +217,15 @@ def test_a_package_that_cannot_be_imported_is_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=rf"--executor {executor} cannot import {package} \(.*Error: "):
-        generate_by(Crew(executor, 1, (), {"timeout_min": 5}), plan, tmp_path, OPTIONS)
+        generate_with_executor(ExecutorSpec(executor, 1, (), {"timeout_min": 5}), plan, tmp_path, OPTIONS)
 
 
 def test_a_worker_process_that_cannot_be_started_is_one_line(
     plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_hands, "_COMMAND", ("/nowhere/python",))
+    monkeypatch.setattr(local_executor, "_COMMAND", ("/nowhere/python",))
     with pytest.raises(AfbenchError, match=r"worker 0 on cpu does not start.*FileNotFoundError") as caught:
-        generate_by(Crew("local", 1), plan, tmp_path, OPTIONS)
+        generate_with_executor(ExecutorSpec("local", 1), plan, tmp_path, OPTIONS)
     assert caught.value.exit_code == 1 and "\n" not in str(caught.value)
 
 
@@ -225,24 +235,24 @@ def test_a_missing_extra_says_how_to_install_it(
 ) -> None:
     monkeypatch.setattr("afbench.workflows.executors.executor_spec.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=rf"needs {package}: pip install 'afbench\[{executor}\]'"):
-        read_crew(executor, 2, None, ())
+        read_executor_spec(executor, 2, None, ())
 
 
 def test_local_workers_take_the_devices_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    named = Crew("local", 3, ("cuda:0", "cuda:1"))
-    assert scale_out._devices(named, "cpu") == ["cuda:0", "cuda:1", "cuda:0"]
-    assert scale_out._devices(Crew("local"), "cuda") == ["cuda:0", "cuda:1"]
-    assert scale_out._devices(Crew("local", 2), "cuda:1") == ["cuda:1", "cuda:1"]
+    named = ExecutorSpec("local", 3, ("cuda:0", "cuda:1"))
+    assert scale_out._worker_devices(named, "cpu") == ["cuda:0", "cuda:1", "cuda:0"]
+    assert scale_out._worker_devices(ExecutorSpec("local"), "cuda") == ["cuda:0", "cuda:1"]
+    assert scale_out._worker_devices(ExecutorSpec("local", 2), "cuda:1") == ["cuda:1", "cuda:1"]
     with pytest.raises(UsageError, match="'cuda:2' does not exist; this machine shows 2 GPUs"):
-        scale_out._devices(Crew("local", None, ("cuda:0", "cuda:2")), "cpu")
+        scale_out._worker_devices(ExecutorSpec("local", None, ("cuda:0", "cuda:2")), "cpu")
 
 
 def test_a_finished_run_starts_nobody(plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generate(plan, tmp_path, OPTIONS)
-    monkeypatch.setattr(local_hands, "_start", None)
+    monkeypatch.setattr(local_executor, "_start", None)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    done = generate_by(Crew("local", 2), plan, tmp_path, OPTIONS)
+    done = generate_with_executor(ExecutorSpec("local", 2), plan, tmp_path, OPTIONS)
     assert done.shards_written == 0 and done.configs == ["reference-fgsm-1", "reference-fgsm-3"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
@@ -265,9 +275,9 @@ def test_two_local_workers_one_of_which_dies_make_the_bytes_of_one_process(
     plan = replace(plan, blocks=(Block(("mine:build",), sources, SETTINGS),))
     options, starts = replace(OPTIONS, checkpoint=None), []
     generate(plan, Path("serial"), options)
-    really = local_hands._start
+    really = local_executor._start
 
-    def start(job: Job) -> Any:
+    def start(job: WorkerJob) -> Any:
         """The first worker dies at its fifth file, before the second starts."""
         with monkeypatch.context() as patch:
             if not starts:
@@ -278,44 +288,46 @@ def test_two_local_workers_one_of_which_dies_make_the_bytes_of_one_process(
         starts.append(job.name)
         return process
 
-    monkeypatch.setattr(local_hands, "_start", start)
+    monkeypatch.setattr(local_executor, "_start", start)
     said: list[str] = []
     total: list[int] = []
     passes: list[int] = []
     hooks = Hooks(start=total.append, advance=passes.append, say=said.append)
-    done = generate_by(Crew("local", 2), plan, Path("crew"), options, hooks)
+    done = generate_with_executor(ExecutorSpec("local", 2), plan, Path("local"), options, hooks)
     assert starts == ["worker 0 on cpu", "worker 1 on cpu", "worker 0 on cpu"]
     assert "worker 0 on cpu died (signal SIGKILL: hello); starting it again" in said
     # work that a killed worker had done is done again
     assert total[0] - 2 <= sum(passes) <= total[0] + 2 and total[0] > 3 and done.gradients == 3
-    assert _tree(Path("crew")) == _tree(Path("serial"))
+    assert _tree(Path("local")) == _tree(Path("serial"))
 
 
 @pytest.mark.reliability("R1")
 def test_whoever_stops_the_command_stops_its_workers(
     plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_hands, "_COMMAND", (sys.executable, "-c", SLEEPER))
+    monkeypatch.setattr(local_executor, "_COMMAND", (sys.executable, "-c", SLEEPER))
     processes: list[Any] = []
-    really = local_hands._start
-    monkeypatch.setattr(local_hands, "_start", lambda job: processes.append(really(job)) or processes[-1])
+    really = local_executor._start
+    monkeypatch.setattr(local_executor, "_start", lambda job: processes.append(really(job)) or processes[-1])
 
     def interrupted(path: Path, hooks: Hooks) -> Callable[[], None]:
         def watch() -> None:
-            if all("ready" in local_hands._read(one.errors) for one in processes):
+            if all("ready" in local_executor._read(one.errors) for one in processes):
                 raise KeyboardInterrupt
 
         return watch
 
     monkeypatch.setattr(scale_out, "_follow_log", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        generate_by(Crew("local", 2), plan, tmp_path, OPTIONS)
+        generate_with_executor(ExecutorSpec("local", 2), plan, tmp_path, OPTIONS)
     assert len(processes) == 2 and {one.popen.returncode for one in processes} == {-15}
     assert not (tmp_path / TOP).exists()
 
 
 @pytest.mark.reliability("R1")
-def test_a_worker_ends_with_the_process_that_started_it(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_ends_with_the_process_that_started_it(
+    job: WorkerJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
     held = (
         "import sys, time, types\n"
         "worker = types.ModuleType('afbench.workflows.executors.worker')\n"
@@ -327,12 +339,12 @@ def test_a_worker_ends_with_the_process_that_started_it(job: Job, monkeypatch: p
         "from afbench.workflows.executors.worker_process import main\n"
         "main()\n"
     )
-    monkeypatch.setattr(local_hands, "_COMMAND", (sys.executable, "-P", "-c", held))
-    process = local_hands._start(job)
-    while "ready" not in local_hands._read(process.errors):
+    monkeypatch.setattr(local_executor, "_COMMAND", (sys.executable, "-P", "-c", held))
+    process = local_executor._start(job)
+    while "ready" not in local_executor._read(process.errors):
         assert process.popen.poll() is None
     process.popen.stdin.close()
-    assert process.popen.wait(30) == 3 and local_hands._read(process.answer) == ""
+    assert process.popen.wait(30) == 3 and local_executor._read(process.answer) == ""
     process.answer.close()
     process.errors.close()
 
@@ -341,18 +353,18 @@ def test_reading_what_a_worker_says_does_not_move_where_it_writes() -> None:
     with tempfile.TemporaryFile() as said:
         os.write(said.fileno(), b"ready")
         os.lseek(said.fileno(), 3, os.SEEK_SET)
-        assert local_hands._read(said) == "ready" and os.lseek(said.fileno(), 0, os.SEEK_CUR) == 3
+        assert local_executor._read(said) == "ready" and os.lseek(said.fileno(), 0, os.SEEK_CUR) == 3
 
 
 def test_workers_that_always_die_leave_a_partial_run_with_their_last_words(
     plan: RunPlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail = "import sys; sys.stdin.readline(); sys.exit('CUDA error: no luck')"
-    monkeypatch.setattr(local_hands, "_COMMAND", (sys.executable, "-c", fail))
+    monkeypatch.setattr(local_executor, "_COMMAND", (sys.executable, "-c", fail))
     with pytest.raises(
         PartialError, match=r"3 shards are not made: worker 0 on cpu died 4 times \(the last:.*no luck"
     ):
-        generate_by(Crew("local", 1), plan, tmp_path, OPTIONS)
+        generate_with_executor(ExecutorSpec("local", 1), plan, tmp_path, OPTIONS)
     generate(plan, tmp_path, OPTIONS)
     assert (tmp_path / TOP).exists()
 
@@ -380,6 +392,8 @@ def test_every_command_in_the_document_is_one(monkeypatch: pytest.MonkeyPatch) -
     for line in commands:
         words = shlex.split(line.replace("$SLURM_ARRAY_TASK_ID", "3"))[2:]
         given = command.make_context("generate", words).params
-        crew = read_crew(given["executor"], given["workers"], given["devices"], given["executor_params"])
-        assert bool(crew) != bool(read_part(given["shard_index"], given["num_shards"], crew, OPTIONS))
+        spec = read_executor_spec(
+            given["executor"], given["workers"], given["devices"], given["executor_params"]
+        )
+        assert bool(spec) != bool(read_part(given["shard_index"], given["num_shards"], spec, OPTIONS))
     assert len(commands) == 8
