@@ -1,11 +1,9 @@
 """Attacks that know the defence: one network to them, named and recorded, and RP still of the bare localizer."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from afbench.core import UsageError
 from afbench.defences import load_defence
@@ -17,7 +15,7 @@ from afbench.scoring.truth import Cell, open_truth
 from afbench.storage.manifests import open_benchmark, read_json, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import verify
-from afbench.workflows.adaptive import DefendedLocalizer, adaptive_configs, as_recorded, oblivious_configs
+from afbench.workflows.adaptive import adaptive_configs, oblivious_configs, put_behind_recorded_defence
 from afbench.workflows.evaluation.predict import predict
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.reporting.preview import preview
@@ -46,42 +44,8 @@ def bare():
     return load_localizer("reference")
 
 
-@pytest.fixture
-def image():
-    return torch.rand(2, 3, 48, 32, generator=torch.Generator().manual_seed(0))
-
-
 def rows(folder, config):
     return list(read_rows(folder, shard_paths(open_benchmark(folder).configs[config])))
-
-
-def test_a_defended_localizer_is_the_localizer_of_the_purified_image(bare, image):
-    defence = load_defence("jpeg")
-    both = DefendedLocalizer(bare, defence)
-    assert torch.equal(both.logits(image), bare.logits(defence.apply(image)))
-    assert torch.equal(both.probability(image), bare.probability(defence.apply(image)))
-    probability, logits = both.probability_and_logits(image)
-    assert torch.equal(probability, both.probability(image)) and torch.equal(logits, both.logits(image))
-    assert (both.name, both.threshold, both.weights_sha256) == ("reference", 0.5, bare.weights_sha256)
-    assert both.untrained is False and not hasattr(both, "side") and not hasattr(both, "resize")
-
-
-def test_bpda_hands_the_localizers_gradient_at_the_purified_image_back(bare, image):
-    defence = load_defence("bit-depth:3")
-    through, purified = image.clone().requires_grad_(), defence.apply(image).requires_grad_()
-    (found,) = torch.autograd.grad(DefendedLocalizer(bare, defence).logits(through).sum(), through)
-    (wanted,) = torch.autograd.grad(bare.logits(purified).sum(), purified)
-    assert torch.equal(found, wanted) and found.abs().max() > 0
-
-
-def test_eot_averages_the_logits_of_its_fixed_draws(bare, image):
-    defence = replace(load_defence("gaussian-noise:8/255"), draws=3)
-    drawn = [bare.logits(defence.through(image, number)) for number in range(3)]
-    both = DefendedLocalizer(bare, defence)
-    torch.testing.assert_close(both.logits(image), torch.stack(drawn).mean(dim=0))
-    assert not torch.equal(drawn[0], drawn[1])
-    # what is scored is behind a draw no attack has seen
-    assert not any(torch.allclose(bare.logits(defence.apply(image)), one, atol=1e-3) for one in drawn)
 
 
 def test_configs_through_a_defence_are_named_after_it_and_grow_a_benchmark(benchmark):
@@ -222,9 +186,9 @@ def test_a_preview_looks_through_the_recorded_defence(benchmark, bare):
     sheet = preview(benchmark, configs=[JPEG])
     assert sheet.width > 900
     how = open_benchmark(benchmark).configs[JPEG].provenance
-    assert as_recorded(bare, how).defence.label == "jpeg-75"
+    assert put_behind_recorded_defence(bare, how).defence.label == "jpeg-75"
     elsewhere = {**how, "defence": {**how["defence"], "name": "ansm", "weights_sha256": "0" * 64}}
-    assert as_recorded(bare, elsewhere) is None
+    assert put_behind_recorded_defence(bare, elsewhere) is None
 
 
 def test_the_command_makes_them(afbench, tmp_path):

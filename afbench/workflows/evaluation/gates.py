@@ -20,6 +20,7 @@ from torch import Tensor
 
 from afbench.core import Localizer, Sample
 from afbench.defences import Purifier
+from afbench.defences.defended_localizer import DefendedLocalizer
 from afbench.engine import AttackedRow, judge, run_settings
 from afbench.images import decode_stored, masks_to_tensor, to_tensor
 from afbench.losses import binary_cross_entropy
@@ -30,7 +31,6 @@ from afbench.scoring.statistics import difference_interval
 from afbench.storage.manifests import CLEAN, shard_paths
 from afbench.storage.shards import read_rows
 
-from ..adaptive import DefendedLocalizer
 from .evaluate import ADAPTIVE, Evaluation, Opened, Side
 
 MARGIN = 0.005

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from afbench.core import UsageError
+from afbench.defences.defended_localizer import defence_of
 from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
@@ -19,7 +20,7 @@ from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, TOP, WORK, read_configs
 from afbench.storage.run_folder import commit_header, free_bytes, has_records, read_header
 
-from ..adaptive import behind, called, defence_of
+from ..adaptive import name_in_configs, put_behind_defence
 from ..provenance import config_hash, describe_config, difference
 from ..request import Hooks, Options, config_localizer, localizer_names
 from .shard_jobs import Unit
@@ -54,7 +55,7 @@ def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks, made_on: s
     for bare in localizers.values() if options.compile else ():
         compile_forward(bare)
     attacked = {
-        name: behind(bare, name, options.through_defence, device=options.device, seed=plan.seed)
+        name: put_behind_defence(bare, name, options.through_defence, device=options.device, seed=plan.seed)
         for name, bare in localizers.items()
     }
     here = made_on is None  # else workers read the samples
@@ -63,7 +64,7 @@ def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks, made_on: s
     tasks = [
         Task(
             attacked[name],
-            called(options.localizer_name or config_localizer(name), attacked[name]),
+            name_in_configs(options.localizer_name or config_localizer(name), attacked[name]),
             splits[source.name],
             block.settings,
             effort_of(localizer_cost(name), splits[source.name].pixels, made_on),

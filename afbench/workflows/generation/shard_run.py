@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from afbench.core import AfbenchError, BadSample, Sample, Setting, Source
+from afbench.defences.defended_localizer import undefended
 from afbench.engine import (
     OUT_OF_MEMORY,
     AttackedRow,
@@ -35,7 +36,6 @@ from afbench.storage.manifests import TOP, ids_sha256
 from afbench.storage.run_folder import commit_record, log_event
 from afbench.storage.shards import write_shard
 
-from ..adaptive import undefended
 from .batch_log import logged_launches
 from .run_progress import Headway, Piece
 from .splits import Split

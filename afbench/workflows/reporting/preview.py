@@ -17,7 +17,7 @@ from afbench.report.sheet import SheetRow, contact_sheet
 from afbench.report.tables import UNTRAINED, figure
 from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark
 
-from ..adaptive import as_recorded
+from ..adaptive import put_behind_recorded_defence
 from ..sample_choice import Shown, choose_samples, rows_of
 
 
@@ -87,7 +87,10 @@ _Load = Callable[[_Attacked], Localizer | None]
 
 def _at_hand(benchmark: Benchmark, name: str, load: _Load) -> bool:
     localizer = load(_attacked(benchmark, name))
-    return localizer is not None and as_recorded(localizer, benchmark.configs[name].provenance) is not None
+    return (
+        localizer is not None
+        and put_behind_recorded_defence(localizer, benchmark.configs[name].provenance) is not None
+    )
 
 
 def _attacked(benchmark: Benchmark, name: str) -> _Attacked:
@@ -121,7 +124,7 @@ def _rows(
             f"config {name} was made with weights that are not at hand ({weights[:12]}); give --checkpoint, or --localizer "
             "for your own"
         )
-    attacked_one = as_recorded(localizer, manifest.provenance)
+    attacked_one = put_behind_recorded_defence(localizer, manifest.provenance)
     if attacked_one is None:
         raise UsageError(f"config {name} was attacked through a defence whose weights are not at hand")
     found = []

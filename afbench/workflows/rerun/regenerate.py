@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from afbench.core import AfbenchError, BadSample, ReadOptions, Sample
+from afbench.defences.defended_localizer import undefended
 from afbench.engine import judge, run_settings
 from afbench.engine.block import AttackedRow
 from afbench.sources import SourceOptions, open_source
@@ -18,7 +19,6 @@ from afbench.storage.commit import commit_bytes
 from afbench.storage.manifests import AUTHENTIC, Benchmark, ids_sha256
 from afbench.storage.shards import write_shard
 
-from ..adaptive import undefended
 from ..generation.cuts import stages_of
 from ..generation.model_size import fit_source
 from ..generation.splits import Split

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from afbench.core import AfbenchError, Localizer, Sample, Setting, UsageError
+from afbench.defences.defended_localizer import defence_of
 from afbench.engine import compute_precision
 from afbench.engine.grid import SEED_RULE
 from afbench.images import decode_stored
@@ -22,7 +23,7 @@ from afbench.storage.config_manifest import ShardRecord, SplitManifest
 from afbench.storage.manifests import CLEAN, Benchmark
 from afbench.storage.shards import read_rows
 
-from ..adaptive import as_recorded, defence_of
+from ..adaptive import put_behind_recorded_defence
 from ..generation.batch_log import logged_groups, sizes
 from ..provenance import describe_config, difference, software
 
@@ -97,7 +98,7 @@ def localizers_of(recipe: Recipe) -> Loader:
             )
             if how.get("compile"):
                 compile_forward(bare)
-            behind = as_recorded(bare, how, device=device)
+            behind = put_behind_recorded_defence(bare, how, device=device)
             if behind is None:
                 raise UsageError(
                     f"config {config} was made through a defence that is not at hand: {how['defence']}"

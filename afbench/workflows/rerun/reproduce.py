@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from afbench.core import AfbenchError, Localizer, Sample, Setting, UsageError
+from afbench.defences.defended_localizer import undefended
 from afbench.engine import judge, run_settings
 from afbench.engine.block import AttackedRow
 from afbench.engine.grid import images_at_once
@@ -18,7 +19,6 @@ from afbench.images import decode_stored, pixel_sha256
 from afbench.storage.contents import find_row
 from afbench.storage.manifests import ORIGINALS, open_benchmark
 
-from ..adaptive import undefended
 from .replay import (
     Launch,
     Recipe,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from afbench.core import AfbenchError, Localizer, UsageError
+from afbench.defences.defended_localizer import undefended
 from afbench.engine import judge
 from afbench.images import decode_stored
 from afbench.metrics import Counts, f1, iou
@@ -17,7 +18,6 @@ from afbench.storage.manifests import Benchmark, open_benchmark
 from afbench.storage.problem import Problem
 from afbench.storage.shards import read_rows
 
-from ..adaptive import undefended
 from .replay import (
     Recipe,
     computing_like,

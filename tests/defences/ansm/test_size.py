@@ -15,11 +15,11 @@ from afbench.defences import load_defence
 from afbench.defences.ansm.batches import Share, training_batches, validation_batches
 from afbench.defences.ansm.checkpoint import read_tensors
 from afbench.defences.ansm.settings import changed, preset
+from afbench.defences.defended_localizer import DefendedLocalizer
 from afbench.defences.hardening.settings import Schedule
 from afbench.defences.purifier import Resize, require_owner
 from afbench.engine import localize
 from afbench.localizers.published import NetworkRecipe, PublishedLocalizer, as_is, call, sigmoid
-from afbench.workflows.adaptive import DefendedLocalizer
 from afbench.workflows.training.train_ansm import sized_for
 
 SIDE = 48
