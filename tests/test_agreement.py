@@ -175,5 +175,5 @@ def test_the_bare_localizer_of_a_composite_name_is_found(text: str) -> None:
 
 def test_the_first_value_stands_and_each_other_is_named_once() -> None:
     hows = {f"c{number}": {"localizer": {"name": "a"}, "seed": seed} for number, seed in enumerate("00121")}
-    found = [(one.fact, one.config, one.value, one.other) for one in disagreements(hows)]
+    found = [(one.fact, one.config, one.value, one.first_config) for one in disagreements(hows)]
     assert found == [(Fact("", "seed"), "c2", "1", "c0"), (Fact("", "seed"), "c3", "2", "c0")]
