@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -28,6 +29,8 @@ def end_at_once() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is _stop:
             signal.signal(number, _exit)
+    # Python gives signals their default back before it is gone, and one that comes then would kill a command that is done
+    atexit.register(_ignore_signals)
 
 
 def was_stopped() -> bool:
@@ -52,6 +55,12 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _exit(number: int, frame: FrameType | None) -> None:
     os._exit(STOPPED)
+
+
+def _ignore_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is _exit:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _ignore_interrupts(unraisable: Any) -> None:

@@ -245,6 +245,22 @@ def commands(root, bench, submission):
     }
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_python_itself_ends_does_no_harm(number):
+    late = (
+        "import os\n"
+        "from afbench import interrupts\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, pid=os.getpid()):\n"
+        f"        kill(pid, {int(number)})\n"
+        "interrupts.catch_signals()\n"
+        "interrupts.kept_to_the_end = Late()\n"
+        "interrupts.end_at_once()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.reliability("R1")
 @pytest.mark.parametrize("command", ["index", "verify", "score", "generate"])
 def test_an_interrupt_at_a_random_time_ends_the_command(
