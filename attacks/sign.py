@@ -181,7 +181,8 @@ def stepped(image: Tensor, gradient: Tensor, alpha: Tensor, allowed: Ball) -> Te
 
     Works in one tensor: a new one for each operation took 3 % of an attack's time on a CPU.
     """
-    way = gradient.sign().add_(0 * gradient)  # sign alone turns NaN into 0, and infinite values into 1
+    # sign alone turns NaN into 0, and infinite values into 1; zero times them is NaN
+    way = gradient.sign().add_(gradient, alpha=0)
     return way.mul_(alpha).add_(image).clamp_(*allowed)
 
 
