@@ -24,8 +24,10 @@ from afbench.storage.contents import inspect
 from afbench.storage.manifests import PROMISES, open_benchmark
 from afbench.storage.verify import verify
 from afbench.workflows.generation import shard_run as work
-from afbench.workflows.generation.batch_log import logged_launches
+from afbench.workflows.generation.batch_log import logged_batch_sizes
 from afbench.workflows.generation.generate import generate
+from afbench.workflows.generation.run_context import RunContext
+from afbench.workflows.generation.run_progress import RunProgress
 from afbench.workflows.request import Options
 from afbench.workflows.rerun.replay import read_launch
 from afbench.workflows.rerun.reproduce import reproduce
@@ -132,26 +134,37 @@ def test_measured_launches_are_logged_taken_again_on_resume_and_by_reproduce(
     """As on a GPU: sizes are measured where the device is none that computes here."""
     measured: list[tuple[int, int]] = []
 
-    def launches(given: Any, task: Any, samples: Any) -> Any:
+    def batch_sizes(run: Any, task: Any, samples: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(given, "device", "cuda")
-            return real(given, task, samples)
+            patch.setattr(run, "device", "cuda")
+            return real(run, task, samples)
 
-    real = work._launches
-    monkeypatch.setattr(work, "_launches", launches)
+    real = work._measured_batch_sizes
+    monkeypatch.setattr(work, "_measured_batch_sizes", batch_sizes)
     monkeypatch.setattr(work, "probe_max_batch", lambda one, size, device: measured.append(size) or 1)
     run(tmp_path)
     assert sorted(measured) == [(32, 32), (32, 48)]  # once a size, not once a shard
-    assert logged_launches(tmp_path, "reference") == {(32, 32): 1, (32, 48): 1}
-    assert logged_launches(tmp_path, "another") == {}
+    assert logged_batch_sizes(tmp_path, "reference") == {(32, 32): 1, (32, 48): 1}
+    assert logged_batch_sizes(tmp_path, "another") == {}
     assert read_launch(tmp_path, CONFIG, "folder", 0).launches == {(32, 32): 1, (32, 48): 1}
     assert verify(tmp_path, level="deep") == [] and reproduce(tmp_path, f"{CONFIG}/folder/photo0").identical
     (tmp_path / "data" / CONFIG / "folder-00001-of-00002.parquet").unlink()
     monkeypatch.setattr(work, "probe_max_batch", lambda *asked: pytest.fail("measured again"))
-    plan = work.Run(tmp_path, 0, "cuda", None, "webp", print, print, 0, True, False)
+    context = RunContext(
+        out=tmp_path,
+        seed=0,
+        device="cuda",
+        batch_size=None,
+        image_format="webp",
+        progress=RunProgress(1.0, print),
+        say=print,
+        image_threads=0,
+        deterministic=True,
+        compiled=False,
+    )
     samples = [SampleOf((32, 48)), SampleOf((32, 32))]
-    assert real(plan, TaskOf("reference"), samples) == {(32, 48): 1, (32, 32): 1}
-    assert real(replace(plan, batch_size=3), TaskOf("reference"), samples) == {}
+    assert real(context, TaskOf("reference"), samples) == {(32, 48): 1, (32, 32): 1}
+    assert real(replace(context, batch_size=3), TaskOf("reference"), samples) == {}
 
 
 def test_a_damaged_log_says_nothing_of_launches(tmp_path: Path) -> None:
@@ -160,8 +173,8 @@ def test_a_damaged_log_says_nothing_of_launches(tmp_path: Path) -> None:
     lines.append(json.dumps({"event": "group", "localizer": "a", "launches": [[8, 9, 4], [9, 9, 0]]}))
     lines.append(json.dumps({"event": "group", "localizer": "a", "launches": [[8, 9, 2]]}))
     (tmp_path / "log" / "run.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    assert logged_launches(tmp_path, "a") == {(8, 9): 4}
-    assert logged_launches(tmp_path / "none", "a") == {}
+    assert logged_batch_sizes(tmp_path, "a") == {(8, 9): 4}
+    assert logged_batch_sizes(tmp_path / "none", "a") == {}
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from afbench.storage.run_folder import free_bytes
 from afbench.workflows.executors.executor_spec import ExecutorSpec
 from afbench.workflows.executors.scale_out import generate_with_executor
 from afbench.workflows.generation.generate import generate
-from afbench.workflows.generation.prepare import list_units, prepare
-from afbench.workflows.request import Hooks, Options
+from afbench.workflows.generation.prepare import list_shard_jobs, prepare
+from afbench.workflows.request import GenerateHooks, Options
 
 PLAN = ("--localizer", "reference", "--attack", "fgsm", "--phi", "1/255", "--source", "demo", "--limit", "3")
 
@@ -62,9 +62,9 @@ def test_only_what_is_missing_counts(afbench: Any, tmp_path: Path, free: Any) ->
     plan = RunPlan(
         "test", (Block(("reference",), (SourceSpec("demo"),), (*expand_attack("fgsm"),)),), limit=3
     )
-    ready = prepare(plan, tmp_path / "B", Options(), Hooks())
+    ready = prepare(plan, tmp_path / "B", Options(), GenerateHooks())
     assert sum(
-        unit.bytes_left(tmp_path / "B") for unit in list_units(tmp_path / "B", ready)
+        unit.bytes_left(tmp_path / "B") for unit in list_shard_jobs(tmp_path / "B", ready)
     ) == pytest.approx(3 * 128 * 128 * 3 * 0.45, rel=0.01)
 
 
@@ -94,8 +94,8 @@ def test_a_run_is_never_refused_where_it_would_have_fitted(tmp_path: Path, sourc
     plan = RunPlan(
         "test", (Block(("reference",), (SourceSpec(source),), (*expand_attack("fgsm"),)),), limit=4
     )
-    ready = prepare(plan, tmp_path, Options(), Hooks())
-    least = sum(unit.bytes_left(tmp_path) for unit in list_units(tmp_path, ready))
+    ready = prepare(plan, tmp_path, Options(), GenerateHooks())
+    least = sum(unit.bytes_left(tmp_path) for unit in list_shard_jobs(tmp_path, ready))
     generate(plan, tmp_path, Options())
     took = sum(
         shard.bytes

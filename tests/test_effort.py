@@ -16,9 +16,9 @@ from afbench.storage.run_folder import commit_header, read_header
 from afbench.workflows.executors.executor_spec import ExecutorSpec
 from afbench.workflows.executors.scale_out import generate_with_executor
 from afbench.workflows.generation.generate import generate
-from afbench.workflows.generation.run_progress import Headway, Piece
+from afbench.workflows.generation.run_progress import RunProgress, WorkPiece
 from afbench.workflows.generation.splits import open_splits
-from afbench.workflows.request import Hooks, Options, Part
+from afbench.workflows.request import GenerateHooks, Options, Part
 
 MVSS, CW = localizer_cost("mvss"), expand_attack("cw", steps=[50, 250])
 FGSM = expand_attack("fgsm", phi=["1/255", "3/255"])
@@ -55,7 +55,7 @@ def test_shards_are_cut_by_the_group_that_takes_longest_unless_somebody_says_oth
     tmp_path: Path,
 ) -> None:
     def size(settings: Any, device: str = "cpu", **given: Any) -> int:
-        hooks = Hooks()
+        hooks = GenerateHooks()
         return open_splits(_plan(settings), tmp_path, Options(**given), {}, hooks.index, device)[
             "demo"
         ].shard_size
@@ -67,7 +67,7 @@ def test_shards_are_cut_by_the_group_that_takes_longest_unless_somebody_says_oth
     assert size(long) == size([*FGSM, *long]) == 20 and 20 * seconds <= STAKE_SECONDS < 40 * seconds
     assert size(long, shard_size=7) == 7
     # whoever comes second cuts as the first, whatever it runs on
-    (split,) = open_splits(_plan(long), tmp_path, Options(), {}, Hooks().index, "cpu").values()
+    (split,) = open_splits(_plan(long), tmp_path, Options(), {}, GenerateHooks().index, "cpu").values()
     commit_header(tmp_path, "clean.demo", split.identity())
     assert size(FGSM, "cuda") == 20 and size(FGSM, shard_size=7) == 7
     commit_header(tmp_path, "clean.demo", {**split.identity(), "ids_sha256": "of other samples"})
@@ -106,12 +106,12 @@ def test_a_part_that_cuts_elsewhere_is_refused_before_it_mixes_samples(
 
 def test_work_is_told_in_whole_gradients_and_all_of_it_once() -> None:
     steps: list[int] = []
-    headway = Headway(2.0, steps.append)
-    piece = Piece(headway.did, 7.0)
+    progress = RunProgress(2.0, steps.append)
+    piece = WorkPiece(progress.add, 7.0)
     for seconds in (1.0, 1.0, 3.5, 4.0, 9.0):  # more than there is: a launch was done twice
         piece.add(seconds)
     piece.finish()
-    assert steps == [0, 1, 1, 1, 0, 0] and headway.unlogged() == 3 and headway.unlogged() == 0
+    assert steps == [0, 1, 1, 1, 0, 0] and progress.unlogged() == 3 and progress.unlogged() == 0
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -123,7 +123,7 @@ def test_a_bar_counts_scoring_and_keeping_beside_gradients_and_ends_full(
     steps: list[int] = []
     first: list[int] = []
     on_gradients(lambda images: first or first.append(sum(steps)))
-    hooks = Hooks(start=total.append, advance=steps.append)
+    hooks = GenerateHooks(start=total.append, advance=steps.append)
     settings = [*expand_attack("square", params={"queries": 3}), *FGSM]
     options = Options(checkpoint="random", image_threads=workers)
     done = generate(_plan(settings, limit=8), tmp_path, options, hooks)

@@ -26,7 +26,7 @@ from afbench.workflows.executors.job import WorkerJob, job_as_text, job_from_tex
 from afbench.workflows.executors.scale_out import generate_with_executor
 from afbench.workflows.executors.worker import library_versions, run_job
 from afbench.workflows.generation.generate import generate
-from afbench.workflows.request import Hooks, Options, Part
+from afbench.workflows.request import GenerateHooks, Options, Part
 
 OPTIONS = Options(checkpoint="random", shard_size=1)
 SETTINGS = tuple(expand_attack("fgsm", phi=["1/255", "3/255"]))
@@ -292,7 +292,7 @@ def test_two_local_workers_one_of_which_dies_make_the_bytes_of_one_process(
     said: list[str] = []
     total: list[int] = []
     passes: list[int] = []
-    hooks = Hooks(start=total.append, advance=passes.append, say=said.append)
+    hooks = GenerateHooks(start=total.append, advance=passes.append, say=said.append)
     done = generate_with_executor(ExecutorSpec("local", 2), plan, Path("local"), options, hooks)
     assert starts == ["worker 0 on cpu", "worker 1 on cpu", "worker 0 on cpu"]
     assert "worker 0 on cpu died (signal SIGKILL: hello); starting it again" in said
@@ -310,7 +310,7 @@ def test_whoever_stops_the_command_stops_its_workers(
     really = local_executor._start
     monkeypatch.setattr(local_executor, "_start", lambda job: processes.append(really(job)) or processes[-1])
 
-    def interrupted(path: Path, hooks: Hooks) -> Callable[[], None]:
+    def interrupted(path: Path, hooks: GenerateHooks) -> Callable[[], None]:
         def watch() -> None:
             if all("ready" in local_executor._read(one.errors) for one in processes):
                 raise KeyboardInterrupt
@@ -372,7 +372,7 @@ def test_workers_that_always_die_leave_a_partial_run_with_their_last_words(
 def test_the_log_of_two_machines_is_followed_even_where_a_line_is_broken(tmp_path: Path) -> None:
     path, said, passes = tmp_path / "run.jsonl", list[str](), list[int]()
     path.write_text('{"event": "group", "work": 99}\n')
-    watch = scale_out._follow_log(path, Hooks(advance=passes.append, say=said.append))
+    watch = scale_out._follow_log(path, GenerateHooks(advance=passes.append, say=said.append))
     with path.open("a") as stream:
         stream.write('{"event": "group", "work": 2}\n{"event": "gr{"event": "group"}\n[]\n')
         stream.write('{"event": "said", "line": "excluded x"}\n{"event": "group", "wo')

@@ -26,7 +26,7 @@ from afbench.storage.shards import read_rows
 from afbench.storage.verify import verify
 from afbench.workflows.generation import generate as generate_module
 from afbench.workflows.generation.generate import generate
-from afbench.workflows.request import Hooks, Options
+from afbench.workflows.request import GenerateHooks, Options
 
 RANDOM = Options(checkpoint="random", shard_size=2)
 FGSM = expand_attack("fgsm", phi=["1/255", "3/255"])
@@ -64,7 +64,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def made(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made") / "deep" / "out"
     outcome = generate(_plan(root, [*FGSM, *NOISE, *CW]), out, RANDOM)
-    assert outcome.gradients == 3 * (1 + 4) and outcome.shards_written == 2 * 6 and not outcome.excluded
+    assert (
+        outcome.gradients == 3 * (1 + 4) and outcome.shards_written == 2 * 6 and not outcome.excluded_counts
+    )
     return out
 
 
@@ -147,7 +149,7 @@ def test_a_finished_run_takes_no_gradient_and_touches_no_file(root: Path, made: 
 
     before = state()
     taken: list[int] = []
-    outcome = generate(_plan(root, [*FGSM, *CW]), made, RANDOM, Hooks(advance=taken.append))
+    outcome = generate(_plan(root, [*FGSM, *CW]), made, RANDOM, GenerateHooks(advance=taken.append))
     assert (outcome.gradients, outcome.shards_written, taken) == (0, 0, [])
     assert state() == before
 
@@ -233,16 +235,16 @@ def test_unusable_samples_are_left_out_by_reason_and_the_rest_goes_on(tmp_path: 
     root, out = _photographs(tmp_path / "photographs"), tmp_path / "out"
     reasons = _spoil(root)
     said: list[str] = []
-    outcome = generate(_plan(root, FGSM), out, RANDOM, Hooks(say=said.append))
+    outcome = generate(_plan(root, FGSM), out, RANDOM, GenerateHooks(say=said.append))
     counts = {reason: list(reasons.values()).count(reason) for reason in reasons.values()}
-    assert outcome.excluded == counts and len(said) == len(reasons)
+    assert outcome.excluded_counts == counts and len(said) == len(reasons)
     for manifest in open_benchmark(out).configs.values():
         shards = manifest.splits["folder"].shards
         assert {one["sample_id"]: one["reason"] for shard in shards for one in shard.excluded} == reasons
         assert sum(shard.rows for shard in shards) == 3
     card = (out / "README.md").read_text(encoding="utf-8")
     assert all(f"- {reason}: {count}\n" in card for reason, count in counts.items())
-    assert verify(out) == [] and generate(_plan(root, FGSM), out, RANDOM).excluded == counts
+    assert verify(out) == [] and generate(_plan(root, FGSM), out, RANDOM).excluded_counts == counts
 
 
 def test_a_source_without_one_usable_sample_fails_and_says_why(tmp_path: Path) -> None:
@@ -278,7 +280,7 @@ def test_a_run_that_stored_no_shard_does_not_bind_the_next(root: Path, tmp_path:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate(_plan(root, FGSM, seed=1), tmp_path, RANDOM, Hooks(start=stop))
+        generate(_plan(root, FGSM, seed=1), tmp_path, RANDOM, GenerateHooks(start=stop))
     generate(_plan(root, FGSM, limit=2), tmp_path, RANDOM)
     how = open_benchmark(tmp_path).configs["reference-fgsm-1"].provenance
     assert how["seed"] == 0 and verify(tmp_path) == []

@@ -21,7 +21,7 @@ from afbench.storage.failpoints import VARIABLE
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json
 from afbench.storage.verify import verify
 from afbench.workflows.generation import generate as generate_module
-from afbench.workflows.generation.cuts import Stage, cut_path, cut_stages, stages_of
+from afbench.workflows.generation.cuts import GrowthStage, cut_path, cut_stages, stages_of
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.generation.outcome import Outcome
 from afbench.workflows.planning.forecast import look_ahead
@@ -63,9 +63,9 @@ def _shards(tree: dict[str, bytes]) -> dict[str, bytes]:
 def test_stages_keep_the_cuts_of_those_before_and_hold_every_sample_once(
     steps: list[tuple[int, int]],
 ) -> None:
-    stages: list[Stage] = []
+    stages: list[GrowthStage] = []
     for more, size in steps:
-        stages.append(Stage((stages[-1].samples if stages else 0) + more, size))
+        stages.append(GrowthStage((stages[-1].samples if stages else 0) + more, size))
     ids = [f"s{number}" for number in range(stages[-1].samples)]
     cuts = cut_stages(ids, stages, {})
     assert [one for cut in cuts for one in cut.ids] == ids

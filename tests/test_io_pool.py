@@ -21,7 +21,7 @@ from afbench.storage.manifests import TOP
 from afbench.storage.verify import verify
 from afbench.workflows.generation import shard_run as work
 from afbench.workflows.generation.generate import generate
-from afbench.workflows.request import Hooks, Options
+from afbench.workflows.request import GenerateHooks, Options
 
 SETTINGS = (
     *expand_attack("fgsm", phi=["1/255", "2/255"]),
@@ -52,7 +52,7 @@ def run(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Generate in a folder with a number of workers."""
     monkeypatch.setattr("afbench.workflows.generation.generate.software", dict)
 
-    def run(out: Path, workers: int, hooks: Hooks | None = None) -> Any:
+    def run(out: Path, workers: int, hooks: GenerateHooks | None = None) -> Any:
         plan = RunPlan("test", (Block(("reference",), (SourceSpec("folder", str(root)),), SETTINGS),))
         return generate(plan, out, Options(checkpoint="random", shard_size=2, image_threads=workers), hooks)
 
@@ -73,7 +73,7 @@ def test_the_number_of_workers_changes_no_byte(run: Any, tmp_path: Path) -> None
     assert {(one.gradients, one.shards_written) for one in outcomes} == {
         (outcomes[0].gradients, SHARDS * (1 + len(SETTINGS)))
     }
-    assert outcomes[2].excluded == {"unreadable": 1}
+    assert outcomes[2].excluded_counts == {"unreadable": 1}
 
 
 @pytest.mark.reliability("R3")

@@ -18,7 +18,7 @@ from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import TOP, open_benchmark
 from afbench.storage.verify import verify
 from afbench.workflows.generation.generate import generate
-from afbench.workflows.request import Hooks, Options
+from afbench.workflows.request import GenerateHooks, Options
 
 pytestmark = pytest.mark.reliability("R9")
 SETTINGS = expand_attack("pgd", params={"steps": 2})
@@ -140,7 +140,7 @@ def make(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
             (Block(("reference",), (SourceSpec("folder", str(photographs)),), tuple(expand_attack(attack))),),
         )
         return generate(
-            plan, out, Options(checkpoint="random", shard_size=2, **options), Hooks(say=said.append)
+            plan, out, Options(checkpoint="random", shard_size=2, **options), GenerateHooks(say=said.append)
         )
 
     said: list[str] = []
@@ -175,13 +175,13 @@ def test_failed_samples_are_tried_again_when_asked_and_other_shards_are_not_touc
     def state() -> dict[str, tuple[int, int]]:
         return {str(path): (path.stat().st_mtime_ns, path.stat().st_ino) for path in tmp_path.rglob("*")}
 
-    assert make(tmp_path, Small(most_pixels=32 * 32)).excluded == {"out_of_memory": 1}
+    assert make(tmp_path, Small(most_pixels=32 * 32)).excluded_counts == {"out_of_memory": 1}
     assert set(map(tuple, _failed(tmp_path).values())) == {("photo1",)}
     before = state()
     make(tmp_path, Small())
     assert state() == before
     outcome = make(tmp_path, Small(), retry_failed=True)
-    assert outcome.excluded == {} and outcome.shards_written == 3
+    assert outcome.excluded_counts == {} and outcome.shards_written == 3
     assert not any(_failed(tmp_path).values()) and verify(tmp_path, level="deep") == []
     after = state()
     for path in tmp_path.glob("data/*/*.parquet"):

@@ -148,14 +148,14 @@ def test_two_parts_that_publish_at_once_without_locks_agree(
     from afbench.workflows.generation import generate as generating
 
     generate(plan, tmp_path, OPTIONS, part=Part(0, 2))
-    finalise, complete, split = generating.finalise, finalising._complete, finalising._split
+    finalise, complete, split = generating.finalise, finalising._complete_splits, finalising._split_manifest
     published = []
 
     def publish() -> None:
         if not published:
             published.append(True)
-            monkeypatch.setattr(finalising, "_complete", complete)
-            monkeypatch.setattr(finalising, "_split", split)
+            monkeypatch.setattr(finalising, "_complete_splits", complete)
+            monkeypatch.setattr(finalising, "_split_manifest", split)
             finalise(tmp_path)
             assert not (tmp_path / WORK).exists()
 
@@ -174,8 +174,8 @@ def test_two_parts_that_publish_at_once_without_locks_agree(
     if when == "before it reads the records":
         monkeypatch.setattr(generating, "finalise", overtaken_finalise)
     elif when == "while it reads them":
-        monkeypatch.setattr(finalising, "_complete", overtaken_complete)
+        monkeypatch.setattr(finalising, "_complete_splits", overtaken_complete)
     else:
-        monkeypatch.setattr(finalising, "_split", overtaken_split)
+        monkeypatch.setattr(finalising, "_split_manifest", overtaken_split)
     assert generate(plan, tmp_path, OPTIONS, part=Part(1, 2)).shards_left == 0
     assert published and _tree(tmp_path) == whole

@@ -19,7 +19,7 @@ from afbench.workflows.executors.executor_spec import ExecutorSpec
 from afbench.workflows.executors.job import WorkerJob, job_as_text
 from afbench.workflows.executors.scale_out import generate_with_executor
 from afbench.workflows.generation.generate import generate
-from afbench.workflows.request import Hooks, Options
+from afbench.workflows.request import GenerateHooks, Options
 
 submitit = pytest.importorskip("submitit")
 
@@ -57,7 +57,7 @@ def test_jobs_one_of_which_is_killed_make_the_bytes_of_one_process(
 
     monkeypatch.setattr(slurm_executor, "job_as_text", told)
     said: list[str] = []
-    done = generate_with_executor(HERE, plan, tmp_path / "jobs", OPTIONS, Hooks(say=said.append))
+    done = generate_with_executor(HERE, plan, tmp_path / "jobs", OPTIONS, GenerateHooks(say=said.append))
     generate(plan, tmp_path / "serial", OPTIONS)
     assert said[0].startswith("part 0 of 1 died (job ") and said[0].endswith("; starting it again")
     assert _tree(tmp_path / "jobs") == _tree(tmp_path / "serial") and done.gradients == 3
@@ -72,7 +72,7 @@ def test_whoever_stops_the_command_stops_its_jobs(
     monkeypatch.setattr(slurm_executor, "Resumable", lambda: _asleep)
     monkeypatch.setattr(slurm_executor, "job_as_text", lambda job: str(tmp_path / "process"))
 
-    def interrupted(path: Path, hooks: Hooks) -> Callable[[], None]:
+    def interrupted(path: Path, hooks: GenerateHooks) -> Callable[[], None]:
         def watch() -> None:
             if (tmp_path / "process").exists():
                 raise KeyboardInterrupt

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from afbench.workflows.executors.executor_spec import EXECUTORS, read_executor_spec, read_part
-from afbench.workflows.request import Hooks, Options, check_request
+from afbench.workflows.request import GenerateHooks, Options, check_request
 
 from .echo import echo
 from .name_types import DEFENCE
@@ -202,7 +202,9 @@ def command(
         def warn(line: str) -> None:
             echo(f"afbench: warning: {line}", err=True)
 
-        hooks = Hooks(*deferred_bar(stack, plan.name, "grad"), counted_bar(stack, "index", "image"), warn)
+        start, advance, say = deferred_bar(stack, plan.name, "grad")
+        index = counted_bar(stack, "index", "image")
+        hooks = GenerateHooks(start=start, advance=advance, say=say, index=index, warn=warn)
         outcome = dispatch_generate(executor_spec or part, plan, folder, options, hooks)
     for source, terms in outcome.restricted.items():
         echo(
@@ -223,7 +225,7 @@ def command(
             "configs": list(outcome.configs),
             "shards_written": outcome.shards_written,
             "gradients": outcome.gradients,
-            "excluded": dict(outcome.excluded),
+            "excluded": dict(outcome.excluded_counts),
             "restricted": dict(outcome.restricted),
             "shards_left": outcome.shards_left,
             "warnings": list(outcome.warnings),
@@ -239,7 +241,7 @@ def command(
             f"part {part.index} of {part.count} is done; {outcome.shards_left} shards of other parts are missing, and the last part publishes {folder}"
         )
         return
-    for reason, number in outcome.excluded.items():
+    for reason, number in outcome.excluded_counts.items():
         echo(f"excluded: {number} {reason}")
     reader = "afbench.load" if is_pattern(folder) else "datasets.load_dataset"
     echo(f'next: afbench stats {folder}; {reader}("{folder}", "{outcome.configs[0]}")')

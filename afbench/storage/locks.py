@@ -27,7 +27,7 @@ from .manifests import LOG, WORK
 
 WAIT_SECONDS = 60.0
 """How long a process waits for another one to set up or publish before it gives up with exit code 3."""
-UNITS = "locks"
+SHARD_LOCKS = "locks"
 _POLL_SECONDS = 0.05
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 """What file systems without ``flock`` answer."""
@@ -96,9 +96,9 @@ def at_work(folder: Path, plan: str, *, loose: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def unit(folder: Path, name: str, *, loose: bool = False) -> Iterator[bool]:
-    """Try to lock one unit of work: yield True if this process has it, False if another one does."""
-    lock = FileLock(folder / WORK / UNITS / f"{name}.lock")
+def shard_lock(folder: Path, name: str, *, loose: bool = False) -> Iterator[bool]:
+    """Try to lock one shard: yield True if this process has it, False if another one does."""
+    lock = FileLock(folder / WORK / SHARD_LOCKS / f"{name}.lock")
     try:
         Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
         _take(lock, 0, loose=loose)

@@ -1,4 +1,4 @@
-"""How a config is made, as data: what is hashed, and what is only told."""
+"""Describe how a config is made, as data: what its hash covers, and the software that made it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def describe_config(
     defence: Purifier | None = None,
     compiled: bool = False,
 ) -> dict[str, Any]:
-    """Everything that decides the pixels of a config; ``config_hash`` is its hash."""
+    """Describe everything that decides the pixels of a config; ``config_hash`` hashes it."""
     return {
         "attack": setting.attack,
         "phi": None if setting.phi is None else str(setting.phi),
@@ -50,31 +50,31 @@ def describe_config(
         "rounding": ROUNDING,
         "seed": seed,
         "seed_rule": seed_rule,
-        # absent, not null, where there is none: so the hashes of all other configs stay what they were
+        # the keys are absent rather than null without a defence, so that the hashes of older configs stay the same
         **({} if defence is None else {"defence": defence.describe()}),
         **({"compile": True} if compiled else {}),
     }
 
 
 def config_hash(description: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON of a description."""
+    """Return the sha256 of the canonical JSON of a description."""
     return hashlib.sha256(canonical_json(description).encode()).hexdigest()
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The entries in which two descriptions differ: ``name: old -> new``."""
-    found = []
+    """List the entries in which two descriptions differ: ``name: old -> new``."""
+    differences = []
     for key in sorted({*old, *new}):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            found += difference(before, after, f"{prefix}{key}.")
-        elif before != after:
-            found.append(f"{prefix}{key}: {before} -> {after}")
-    return found
+        old_value, new_value = old.get(key), new.get(key)
+        if isinstance(old_value, Mapping) and isinstance(new_value, Mapping):
+            differences += difference(old_value, new_value, f"{prefix}{key}.")
+        elif old_value != new_value:
+            differences.append(f"{prefix}{key}: {old_value} -> {new_value}")
+    return differences
 
 
 def software() -> dict[str, Any]:
-    """Versions that made the bytes, and the commit when run from a checkout."""
+    """Return the versions that made the bytes, and the commit if run from a checkout."""
     libraries = {}
     for name in _LIBRARIES:
         try:
@@ -90,14 +90,14 @@ def _commit() -> dict[str, Any] | None:
         return None
     try:
         head = _git(root, "rev-parse", "HEAD")
-        # what is not tracked (an output folder, say) does not change the code
+        # untracked files, such as an output folder, do not change the code
         return {"sha": head, "dirty": bool(_git(root, "status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
+    completed = subprocess.run(
         ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=20
     )
-    return done.stdout.strip()
+    return completed.stdout.strip()

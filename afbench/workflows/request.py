@@ -1,4 +1,4 @@
-"""What is asked of a run, checked before any work. No torch here."""
+"""The options of a run, and their check before any work. No torch here."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from afbench.storage.run_folder import check_folder
 
 OnIndex = Callable[[int, int], None]
 AttackAt = Literal["native", "model"]
-"""Whether originals keep their size, or take the one the localizer resizes to."""
+"""Whether originals keep their size or are resized to the localizer's input."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How to run, as opposed to what: only ``precision``, ``checkpoint``, ``attack_at``, ``through_defence`` (a defence
-    as ``load_defence`` reads it) and ``compile`` decide the pixels.
+    """How to run a plan. Of these options, ``precision``, ``checkpoint``, ``attack_at``, ``through_defence`` (a defence as
+    ``load_defence`` reads it) and ``compile`` decide the pixels.
 
-    ``deterministic`` has a GPU give the same bytes again; every shard's record says which level of that was promised.
-
-    ``image_threads`` decode and encode beside the attack: None for one a processor, 0 to do it in between.
-    ``batch_size`` is in images per launch, None to follow their size; another one may move single levels in
-    float32, and so may adding phi to a finished benchmark.
+    ``deterministic`` makes a GPU give the same bytes again; every shard's record states which level of that was promised.
+    ``image_threads`` decode and encode images during the attack: None for one per processor, 0 to do it between attacks.
+    ``batch_size`` is in images; None follows their size. Another batch size may change single pixel levels in float32, and so
+    may adding phi to a finished benchmark.
     """
 
     checkpoint: str | None = None
@@ -50,7 +49,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Part:
-    """Every ``count``-th shard of a plan from ``index`` on, for processes that nothing but the folder connects.
+    """Every ``count``-th shard of a plan, beginning with ``index``, for processes that share only the folder.
 
     Raises:
         UsageError: if it is out of range.
@@ -66,33 +65,33 @@ class Part:
             raise UsageError(f"--shard-index must be from 0 to {self.count - 1}; found {self.index}")
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """Where a caller listens: ``start(work)``, ``advance(work)``, ``say(line)``, ``index(files, of)``.
+@dataclass(frozen=True, kw_only=True)
+class GenerateHooks:
+    """What a run calls to report progress: ``start(work)``, ``advance(work)``, ``say(line)``, ``index(files, total)``.
 
-    Work is in gradients; looks without one and the keeping of images count as their share, by the cost model of ``afbench plan``.
-    ``warn(line)`` hears of what looks wrong with a source before the work begins.
+    Work is in gradients; forward passes and the encoding of images count as fractions, by the cost model of ``afbench plan``.
+    ``warn(line)`` gets what looks wrong with a source before the work begins.
     """
 
     start: Callable[[int], None] = lambda total: None
     advance: Callable[[int], None] = lambda done: None
     say: Callable[[str], None] = lambda line: None
-    index: OnIndex = lambda files, of: None
+    index: OnIndex = lambda files, total: None
     warn: Callable[[str], None] = lambda line: None
 
 
 def localizer_names(plan: RunPlan) -> list[str]:
-    """Every localizer of a plan, once."""
+    """List the localizers of a plan, each once."""
     return list(dict.fromkeys(name for block in plan.blocks for name in block.localizers))
 
 
 def config_localizer(name: str) -> str:
-    """What configs call a localizer unless told otherwise: its name, or that of a user's function, made legal."""
+    """Return a localizer's default name in configs: its own, or that of a user's function, with other characters as ``_``."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
 
 
 def check_request(plan: RunPlan, out: Path, options: Options) -> None:
-    """Refuse what can be refused without torch, data or weights.
+    """Refuse a request that can be seen to fail without torch, data or weights.
 
     Raises:
         UsageError: for an output folder, a localizer, a checkpoint or an option that cannot be used.
@@ -101,10 +100,10 @@ def check_request(plan: RunPlan, out: Path, options: Options) -> None:
     names = localizer_names(plan)
     if len(names) > 1 and (options.checkpoint or options.localizer_name):
         raise UsageError("--checkpoint and --localizer-name go with one localizer; found " + ", ".join(names))
-    # no dot: '.' and '..' are folders, and temporary files and headers of originals are told by theirs
+    # no dot: '.' and '..' are folders, and a dot marks temporary files and headers of originals
     if options.localizer_name is not None and not re.fullmatch(r"[a-z0-9_]+", options.localizer_name):
         raise UsageError(f"--localizer-name must match [a-z0-9_]+; found '{options.localizer_name}'")
-    if any(one is not None and one < 1 for one in (options.batch_size, options.shard_size)):
+    if any(count is not None and count < 1 for count in (options.batch_size, options.shard_size)):
         raise UsageError("--batch-size and --shard-size must be at least 1")
     if options.image_threads is not None and options.image_threads < 0:
         raise UsageError(f"--image-threads must be at least 0; found {options.image_threads}")

@@ -18,11 +18,18 @@ from afbench.storage.locks import locked
 from afbench.storage.manifests import LOG
 
 from ..generation.finalise import finalise
-from ..generation.generate import GOES_ON, files_kept, generate, retry, work_left
-from ..generation.outcome import Outcome, outcome
-from ..generation.prepare import check_disk, commit_headers, fingerprint, is_finished, list_units, prepare
-from ..generation.shard_jobs import Unit
-from ..request import Hooks, Options, Part, check_request
+from ..generation.generate import GOES_ON, describe_committed, generate, remaining_work, retry_failed
+from ..generation.outcome import Outcome, summarise_run
+from ..generation.prepare import (
+    check_disk,
+    commit_headers,
+    fingerprint,
+    is_finished,
+    list_shard_jobs,
+    prepare,
+)
+from ..generation.shard_jobs import ShardJob
+from ..request import GenerateHooks, Options, Part, check_request
 from .executor import Executor, JobReports, run_jobs
 from .executor_spec import ExecutorSpec
 from .job import WorkerJob
@@ -46,7 +53,11 @@ class _OpenExecutor:
 
 
 def dispatch_generate(
-    target: ExecutorSpec | Part | None, plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None
+    target: ExecutorSpec | Part | None,
+    plan: RunPlan,
+    out: Path,
+    options: Options,
+    hooks: GenerateHooks | None = None,
 ) -> Outcome:
     """Generate in this process, as one of several parts, or with an executor's workers."""
     if isinstance(target, ExecutorSpec):
@@ -55,7 +66,7 @@ def dispatch_generate(
 
 
 def generate_with_executor(
-    spec: ExecutorSpec, plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None
+    spec: ExecutorSpec, plan: RunPlan, out: Path, options: Options, hooks: GenerateHooks | None = None
 ) -> Outcome:
     """Generate the same bytes as ``generate``, with the shards made by workers.
 
@@ -67,34 +78,34 @@ def generate_with_executor(
         PartialError: if workers died too often and left shards unmade.
         AfbenchError: if a worker ends with an error; the other workers are stopped.
     """
-    hooks = hooks or Hooks()
+    hooks = hooks or GenerateHooks()
     check_request(plan, out, options)
     devices = _worker_devices(spec, options.device)
     # this process stays on the CPU and leaves the GPUs to the workers, of whom the slowest decides where shards are cut
     shard_device = min(devices, default=options.device)
-    ready = prepare(plan, out, replace(options, device="cpu"), hooks, shard_device)
+    prepared = prepare(plan, out, replace(options, device="cpu"), hooks, shard_device)
     if not options.ignore_disk:
-        check_disk(out, ready)
+        check_disk(out, prepared)
     job_reports = JobReports([], [])
     if options.retry_failed:
-        retry(out, ready)
-    if not is_finished(out, ready):
+        retry_failed(out, prepared)
+    if not is_finished(out, prepared):
         # the workers of a cluster may share no file locks with this machine
-        loose, same_plan = spec.executor != "local", fingerprint(ready, options)
+        loose, same_plan = spec.executor != "local", fingerprint(prepared, options)
         with locked(out, same_plan, loose=loose):
-            commit_headers(out, ready)  # workers read from these where to cut shards
-            units = list_units(out, ready)
-        if _count_unmade(out, units):
+            commit_headers(out, prepared)  # workers read from these where to cut shards
+            shard_jobs = list_shard_jobs(out, prepared)
+        if _count_unmade(out, shard_jobs):
             try:
-                with _open_executor(spec, options.device, devices, out, units) as open_executor:
+                with _open_executor(spec, options.device, devices, out, shard_jobs) as open_executor:
                     jobs = _worker_jobs(
                         open_executor,
                         plan,
                         out,
                         replace(options, retry_failed=False, ignore_disk=True),
-                        units,
+                        shard_jobs,
                     )
-                    hooks.start(work_left(out, ready, units))
+                    hooks.start(remaining_work(out, prepared, shard_jobs))
                     _report_idle_workers(spec.workers or len(devices), len(jobs), hooks)
                     watch = _follow_log(out / LOG / "run.jsonl", hooks)
                     job_reports = run_jobs(
@@ -107,9 +118,9 @@ def generate_with_executor(
                     watch()
             except KeyboardInterrupt:  # the executor has closed: workers have committed what they could
                 lost = "what workers had begun of the others is lost"
-                raise Stopped(f"{files_kept(out, units)}, {lost}; {GOES_ON}") from None
-        if not is_finished(out, ready):
-            unmade = _count_unmade(out, list_units(out, ready))
+                raise Stopped(f"{describe_committed(out, shard_jobs)}, {lost}; {GOES_ON}") from None
+        if not is_finished(out, prepared):
+            unmade = _count_unmade(out, list_shard_jobs(out, prepared))
             if unmade:
                 reason = "; ".join(job_reports.lost) or "workers ended early"
                 raise PartialError(
@@ -117,9 +128,9 @@ def generate_with_executor(
                 )
             with locked(out, same_plan, loose=loose):
                 finalise(out)
-    return outcome(
+    return summarise_run(
         out,
-        ready,
+        prepared,
         shards=sum(report["shards"] for report in job_reports.reports),
         gradients=sum(report["gradients"] for report in job_reports.reports),
     )
@@ -146,26 +157,26 @@ def _worker_devices(spec: ExecutorSpec, device: str) -> Sequence[str]:
     return [devices[number % len(devices)] for number in range(spec.workers or len(devices))]
 
 
-def _report_idle_workers(workers: int, jobs: int, hooks: Hooks) -> None:
+def _report_idle_workers(workers: int, jobs: int, hooks: GenerateHooks) -> None:
     if jobs < workers:
         hooks.say(
             f"{jobs} of {workers} workers have work: there are as many shards left; a smaller --shard-size makes more"
         )
 
 
-def _count_unmade(out: Path, units: Sequence[Unit]) -> int:
-    return sum(not unit.is_made(out) for unit in units)
+def _count_unmade(out: Path, shard_jobs: Sequence[ShardJob]) -> int:
+    return sum(not shard_job.is_made(out) for shard_job in shard_jobs)
 
 
 @contextmanager
 def _open_executor(
-    spec: ExecutorSpec, device: str, devices: Sequence[str], out: Path, units: Sequence[Unit]
+    spec: ExecutorSpec, device: str, devices: Sequence[str], out: Path, shard_jobs: Sequence[ShardJob]
 ) -> Iterator[_OpenExecutor]:
     """Open the executor that the specification names; its jobs end with the block."""
     if spec.executor == "local":
         from .local_executor import open_local_executor
 
-        used_devices = devices[: _count_unmade(out, units)]
+        used_devices = devices[: _count_unmade(out, shard_jobs)]
         with open_local_executor() as executor:
             yield _OpenExecutor(executor, len(used_devices), 0, used_devices)
     elif spec.executor == "ray":
@@ -173,7 +184,7 @@ def _open_executor(
 
         with open_ray_executor(spec, device) as (executor, workers_on_cluster):
             workers = spec.workers or workers_on_cluster
-            yield _OpenExecutor(executor, workers, min(len(units), PARTS_PER_WORKER * workers), ())
+            yield _OpenExecutor(executor, workers, min(len(shard_jobs), PARTS_PER_WORKER * workers), ())
     else:
         from .slurm_executor import open_slurm_executor
 
@@ -181,11 +192,11 @@ def _open_executor(
         with open_slurm_executor(
             spec, device, out.absolute() / LOG / "slurm", torch.get_num_threads()
         ) as executor:
-            yield _OpenExecutor(executor, workers, min(len(units), workers), ())
+            yield _OpenExecutor(executor, workers, min(len(shard_jobs), workers), ())
 
 
 def _worker_jobs(
-    open_executor: _OpenExecutor, plan: RunPlan, out: Path, options: Options, units: Sequence[Unit]
+    open_executor: _OpenExecutor, plan: RunPlan, out: Path, options: Options, shard_jobs: Sequence[ShardJob]
 ) -> list[WorkerJob]:
     job = WorkerJob(
         name="",
@@ -206,11 +217,11 @@ def _worker_jobs(
     return [
         replace(job, name=f"part {number} of {open_executor.parts}", part=Part(number, open_executor.parts))
         for number in range(open_executor.parts)
-        if _count_unmade(out, units[number :: open_executor.parts])
+        if _count_unmade(out, shard_jobs[number :: open_executor.parts])
     ]
 
 
-def _follow_log(path: Path, hooks: Hooks) -> Callable[[], None]:
+def _follow_log(path: Path, hooks: GenerateHooks) -> Callable[[], None]:
     """Return a function that passes on to ``hooks`` what the log has gained since its last call: work done and lines."""
     position = path.stat().st_size if path.exists() else 0
 
@@ -230,7 +241,7 @@ def _follow_log(path: Path, hooks: Hooks) -> Callable[[], None]:
     return watch
 
 
-def _forward_entry(entry: dict[str, Any], hooks: Hooks) -> None:
+def _forward_entry(entry: dict[str, Any], hooks: GenerateHooks) -> None:
     if entry["event"] == "group":
         hooks.advance(int(entry["work"]))
     elif entry["event"] == "said":

@@ -15,7 +15,7 @@ from afbench.storage.run_folder import log_event
 
 from ..generation.generate import generate
 from ..provenance import difference, software
-from ..request import Hooks
+from ..request import GenerateHooks
 from .job import WorkerJob, job_from_text
 
 
@@ -34,7 +34,7 @@ def run_job(text: str) -> dict[str, Any]:
         _reproduce_environment(job)
         keep_freed_memory()
         torch.set_num_threads(job.threads)
-        outcome = generate(job.plan, Path(job.out), job.options, Hooks(say=say), job.part)
+        outcome = generate(job.plan, Path(job.out), job.options, GenerateHooks(say=say), job.part)
     except AfbenchError as error:
         return {"error": str(error), "exit_code": error.exit_code}
     return {

@@ -1,1 +1,1 @@
-"""Attack the samples of a plan, store what comes out shard by shard, resume, and finish the manifests."""
+"""Attack the samples of a plan, store the results shard by shard, resume, and finish the manifests."""

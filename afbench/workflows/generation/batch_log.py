@@ -1,4 +1,4 @@
-"""What the log of a folder says of launches."""
+"""Read from a folder's log which batches its runs made."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from afbench.storage.manifests import LOG
 
 
 def logged_groups(folder: Path) -> Iterator[dict[str, Any]]:
-    """The ``group`` lines of a log, the oldest first; lines that are damaged are passed over."""
+    """Yield the ``group`` entries of a log, the oldest first; skip lines that are damaged."""
     path = folder / LOG / "run.jsonl"
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
-        with suppress(ValueError):  # nobody vouches for the log
+        with suppress(ValueError):  # the log is not checked by hash, and a kill may cut a line
             entry = json.loads(line)
             if isinstance(entry, dict) and entry.get("event") == "group":
                 yield entry
 
 
-def logged_launches(folder: Path, localizer: str) -> dict[tuple[int, int], int]:
-    """Images per launch by size (height, width) that runs measured for a localizer, the first of each."""
-    found: dict[tuple[int, int], int] = {}
+def logged_batch_sizes(folder: Path, localizer: str) -> dict[tuple[int, int], int]:
+    """Return the batch size that the first run measured for a localizer, by image size (height, width)."""
+    batch_sizes: dict[tuple[int, int], int] = {}
     for entry in logged_groups(folder):
         with suppress(ValueError, KeyError, TypeError, IndexError):
             if entry["localizer"] == localizer:
-                found = sizes(entry["launches"]) | found
-    return {size: images for size, images in found.items() if images > 0}
+                batch_sizes = parse_batch_sizes(entry["launches"]) | batch_sizes
+    return {size: images for size, images in batch_sizes.items() if images > 0}
 
 
-def sizes(told: Sequence[Sequence[Any]]) -> dict[tuple[int, int], int]:
-    """``[height, width, images]`` by size."""
-    return {(int(one[0]), int(one[1])): int(one[2]) for one in told}
+def parse_batch_sizes(entries: Sequence[Sequence[Any]]) -> dict[tuple[int, int], int]:
+    """Turn entries ``[height, width, images]`` into batch sizes by image size (height, width)."""
+    return {(int(entry[0]), int(entry[1])): int(entry[2]) for entry in entries}

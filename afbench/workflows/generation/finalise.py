@@ -14,7 +14,7 @@ from afbench.sources.synthesis import attribution
 from afbench.storage.card import dataset_card
 from afbench.storage.commit import commit_if_changed, json_bytes
 from afbench.storage.config_manifest import SCHEMA_VERSION, ConfigManifest, ShardRecord, SplitManifest
-from afbench.storage.locks import UNITS
+from afbench.storage.locks import SHARD_LOCKS
 from afbench.storage.manifests import (
     CLEAN,
     ORIGINALS,
@@ -31,19 +31,20 @@ from afbench.untrusted import require_name
 
 
 def finalise(out: Path, overtaken: Callable[[], bool] = lambda: False) -> dict[str, ConfigManifest]:
-    """Publish every config and split whose shards are all there; leave the others for a later run.
+    """Publish every config and split whose shards are all committed; leave the others for a later run.
 
-    Idempotent: the same records give the same bytes, and files that hold them already are not touched.
-    Where no lock keeps others from publishing too, ``overtaken`` says that one has: records are removed only after that,
-    so whoever has read them before has read all, and would write the same bytes.
+    Idempotent: the same records give the same bytes, and a file with these bytes already is not touched.
 
+    Args:
+        overtaken: asked where no lock prevents a second publisher; True if another process has published. Records are
+            removed only after publishing, so a process that was not overtaken has read all of them.
     Returns:
-        The manifests now in the folder, by config name.
+        The manifests of the folder, by config name.
     """
     configs = read_configs(out)
-    for config, split, records in _complete(out, configs):
-        manifest = configs.get(config) or _manifest(out, config)
-        part = _split(out, config, split, records, manifest.splits.get(split))
+    for config, split, records in _complete_splits(out, configs):
+        manifest = configs.get(config) or _config_manifest(out, config)
+        part = _split_manifest(out, config, split, records, manifest.splits.get(split))
         configs[config] = replace(manifest, splits={**manifest.splits, split: part})
     if CLEAN not in configs or overtaken():
         return configs
@@ -53,35 +54,37 @@ def finalise(out: Path, overtaken: Callable[[], bool] = lambda: False) -> dict[s
     }
     files: dict[str, dict[str, Any]] = {}
     for name, manifest in configs.items():
-        _publish(out, f"manifests/{name}.json", json_bytes(manifest.as_json()), files)
+        _commit_file(out, f"manifests/{name}.json", json_bytes(manifest.as_json()), files)
         for shard in manifest.shards:
             files[shard.path] = {"bytes": shard.bytes, "sha256": shard.sha256}
-    _publish(out, "README.md", dataset_card(configs).encode(), files)
-    _publish(out, "LICENSE.md", _terms(configs[CLEAN].splits).encode(), files)
+    _commit_file(out, "README.md", dataset_card(configs).encode(), files)
+    _commit_file(out, "LICENSE.md", _license_text(configs[CLEAN].splits).encode(), files)
     listing = {"schema_version": SCHEMA_VERSION, "files": dict(sorted(files.items()))}
     commit_if_changed(out / TOP, json_bytes(listing))
-    _forget(out, configs)
+    _remove_published_records(out, configs)
     return configs
 
 
-def _complete(out: Path, configs: Mapping[str, ConfigManifest]) -> list[tuple[str, str, list[ShardRecord]]]:
-    """(config, split, records in order) of everything that lacks no shard, with those that are published already."""
-    found = []
+def _complete_splits(
+    out: Path, configs: Mapping[str, ConfigManifest]
+) -> list[tuple[str, str, list[ShardRecord]]]:
+    """List (config, split, records in order) of every split that has all its shards, the published ones included."""
+    complete_splits = []
     for folder in sorted(path for path in (out / WORK).glob("*") if path.is_dir()):
-        fresh: dict[str, list[ShardRecord]] = {}
-        for path, split, number in _records(folder):
+        new_records: dict[str, list[ShardRecord]] = {}
+        for path, split, number in _record_paths(folder):
             if number >= len(_published(configs, folder.name, split)):
-                fresh.setdefault(split, []).append(parse_record(path))
-        for split, records in fresh.items():
-            whole = [
+                new_records.setdefault(split, []).append(parse_record(path))
+        for split, records in new_records.items():
+            all_records = [
                 *_published(configs, folder.name, split),
                 *_with_software(out, folder.name, split, configs, records),
             ]
-            if len(whole) == _wanted(out, folder.name, split, whole):
+            if len(all_records) == _expected_shards(out, folder.name, split, all_records):
                 require_name("config", folder.name)
                 require_name("split", split)
-                found.append((folder.name, split, whole))
-    return found
+                complete_splits.append((folder.name, split, all_records))
+    return complete_splits
 
 
 def _published(configs: Mapping[str, ConfigManifest], config: str, split: str) -> Sequence[ShardRecord]:
@@ -89,11 +92,11 @@ def _published(configs: Mapping[str, ConfigManifest], config: str, split: str) -
     return part.shards if part else ()
 
 
-def _wanted(out: Path, config: str, split: str, records: Sequence[ShardRecord]) -> int:
-    """How many shards a split has."""
+def _expected_shards(out: Path, config: str, split: str, records: Sequence[ShardRecord]) -> int:
+    """Return how many shards a split is to have."""
     originals = config if config in ORIGINALS else CLEAN
     header = read_header(out, f"{originals}.{split}") or {}
-    # a folder that an earlier version began: there the names tell
+    # headers of folders that an earlier version began lack the number; the file names have it
     return int(header.get("shards") or records[-1].path.rsplit("-of-", 1)[1].split(".")[0])
 
 
@@ -104,17 +107,21 @@ def _with_software(
     configs: Mapping[str, ConfigManifest],
     records: Sequence[ShardRecord],
 ) -> Sequence[ShardRecord]:
-    """Records of shards that came when a config grew say which versions made them, where these are others by now."""
+    """Note in the records of added shards which versions made them, if these are not those of the published shards."""
     part = splits_of(configs, config).get(split)
-    before = part.software if part else None
-    now = (read_header(out, config) or {}).get("software")
-    return records if before in (None, now) else [replace(record, software=now) for record in records]
+    previous_versions = part.software if part else None
+    current_versions = (read_header(out, config) or {}).get("software")
+    return (
+        records
+        if previous_versions in (None, current_versions)
+        else [replace(record, software=current_versions) for record in records]
+    )
 
 
-def _records(folder: Path) -> list[tuple[Path, str, int]]:
-    """The records in a config's folder, in order of shards, each with its split and number."""
-    found = sorted(folder.glob("*-[0-9][0-9][0-9][0-9][0-9].json"))
-    return [(path, *_split_and_number(path)) for path in found]
+def _record_paths(folder: Path) -> list[tuple[Path, str, int]]:
+    """List the record files in a config's folder in the order of shards, each with its split and shard number."""
+    paths = sorted(folder.glob("*-[0-9][0-9][0-9][0-9][0-9].json"))
+    return [(path, *_split_and_number(path)) for path in paths]
 
 
 def _split_and_number(path: Path) -> tuple[str, int]:
@@ -122,46 +129,46 @@ def _split_and_number(path: Path) -> tuple[str, int]:
     return split, int(number)
 
 
-def _manifest(out: Path, config: str) -> ConfigManifest:
+def _config_manifest(out: Path, config: str) -> ConfigManifest:
     header = {"config": config} if config in ORIGINALS else (read_header(out, config) or {"config": config})
     return ConfigManifest.from_header(header)
 
 
-def _split(
-    out: Path, config: str, split: str, records: list[ShardRecord], before: SplitManifest | None
+def _split_manifest(
+    out: Path, config: str, split: str, records: list[ShardRecord], previous: SplitManifest | None
 ) -> SplitManifest:
-    """What a manifest says of a split; ``before`` is what it said, where it has grown."""
+    """Build the manifest of a split; ``previous`` is its published one, if the split has grown."""
     if config in ORIGINALS:
         header = read_split_header(out, f"{config}.{split}") or SplitManifest()
         return replace(header, shards=records)
-    software = (before.software if before else None) or (read_header(out, config) or {}).get("software")
+    software = (previous.software if previous else None) or (read_header(out, config) or {}).get("software")
     summary = summarise(read_rows(out, [record.path for record in records], SUMMARY_COLUMNS))
     return SplitManifest(shards=records, software=software, summary=summary)
 
 
-def _terms(splits: Mapping[str, Any]) -> str:
-    """Whose the images are; a benchmark that shows the shipped photographs names their authors itself."""
+def _license_text(splits: Mapping[str, Any]) -> str:
+    """Return the licence text; it names the authors of the shipped photographs if the benchmark has any."""
     text = resource_path("manifests/LICENSE_OF_BENCHMARKS.md").read_text(encoding="utf-8")
     return f"{text}\n{attribution()}" if {"demo", "synthetic"} & splits.keys() else text
 
 
-def _publish(out: Path, path: str, data: bytes, files: dict[str, dict[str, Any]]) -> None:
+def _commit_file(out: Path, path: str, data: bytes, files: dict[str, dict[str, Any]]) -> None:
     commit_if_changed(out / path, data)
     files[path] = {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def _forget(out: Path, configs: Mapping[str, ConfigManifest]) -> None:
-    """Drop the records of what is published, also what a kill in here left; what is unfinished keeps its own."""
+def _remove_published_records(out: Path, configs: Mapping[str, ConfigManifest]) -> None:
+    """Remove the records of published shards, also those that a kill in here left; unfinished splits keep theirs."""
     work = out / WORK
     for name in configs:
         unfinished = False
-        for path, split, number in _records(work / name):
+        for path, split, number in _record_paths(work / name):
             if number < len(_published(configs, name, split)):
                 path.unlink(missing_ok=True)
             else:
                 unfinished = True
         if not unfinished:
             shutil.rmtree(work / name, ignore_errors=True)
-    left = (path.name for path in work.glob("*") if path.name != UNITS)
-    if all(name.partition(".")[0] in ORIGINALS and "." in name for name in left):
+    remaining_names = (path.name for path in work.glob("*") if path.name != SHARD_LOCKS)
+    if all(name.partition(".")[0] in ORIGINALS and "." in name for name in remaining_names):
         shutil.rmtree(work, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The main job: attack, store, resume, finalise."""
+"""Generate a benchmark: attack, store, resume, publish."""
 
 from __future__ import annotations
 
@@ -19,140 +19,148 @@ from afbench.storage.locks import at_work, locked
 from afbench.storage.run_folder import commit_header, has_records, log_event
 
 from ..provenance import software
-from ..request import Hooks, Options, Part, check_request
+from ..request import GenerateHooks, Options, Part, check_request
 from .finalise import finalise
-from .outcome import Outcome, outcome
+from .outcome import Outcome, summarise_run
 from .prepare import (
-    Ready,
+    PreparedPlan,
     check_disk,
     check_folder,
     commit_headers,
     fingerprint,
     is_finished,
-    list_units,
+    list_shard_jobs,
     prepare,
     published_shards,
 )
 from .retry import reopen_failed
-from .run_progress import Headway
-from .shard_jobs import Unit, run_units
-from .shard_run import Run, stamp
+from .run_context import RunContext, list_stamp
+from .run_progress import RunProgress
+from .shard_jobs import ShardJob, run_shard_jobs
 
 GOES_ON = "the same command goes on from there"
 
 
 def generate(
-    plan: RunPlan, out: Path, options: Options, hooks: Hooks | None = None, part: Part | None = None
+    plan: RunPlan, out: Path, options: Options, hooks: GenerateHooks | None = None, part: Part | None = None
 ) -> Outcome:
-    """Make the configs of a plan in a folder, or the part of them that is missing.
+    """Make the configs of a plan in a folder, or what is missing of them.
 
-    Every shard is committed by itself; a run that was interrupted goes on where it stopped and ends with the
-    same bytes. Other configs may be there already, and other processes may make shards of the same plan at the same time.
-    Of a ``part`` only its own shards are made, and no lock is relied on; whoever ends last publishes.
+    Every shard is committed by itself, so an interrupted run resumes where it stopped and ends with the same bytes.
+    The folder may hold other configs, and other processes may make shards of the same plan at the same time.
 
+    Args:
+        part: make only the shards of this part, and rely on no lock; the part that ends last publishes.
     Raises:
-        UsageError: before anything is written, if the folder, a localizer or a source cannot be used, or a
-            config exists that was made differently.
+        UsageError: before anything is written, if the folder, a localizer or a source cannot be used, or the
+            folder holds a config that was made differently.
         PartialError: if another process writes to the folder.
         AfbenchError: if a shard cannot be written.
     """
-    hooks = hooks or Hooks()
+    hooks = hooks or GenerateHooks()
     check_request(plan, out, options)
-    ready = prepare(plan, out, options, hooks)
-    run = Run(
-        out,
-        plan.seed,
-        options.device,
-        options.batch_size,
-        options.image_format,
-        headway(ready, hooks),
-        hooks.say,
-        default_threads() if options.image_threads is None else options.image_threads,
-        options.deterministic,
-        options.compile,
+    prepared = prepare(plan, out, options, hooks)
+    run = RunContext(
+        out=out,
+        seed=plan.seed,
+        device=options.device,
+        batch_size=options.batch_size,
+        image_format=options.image_format,
+        progress=start_progress(prepared, hooks),
+        say=hooks.say,
+        image_threads=default_threads() if options.image_threads is None else options.image_threads,
+        deterministic=options.deterministic,
+        compiled=options.compile,
     )
     if options.retry_failed:
-        retry(out, ready)
+        retry_failed(out, prepared)
     if not options.ignore_disk:
-        check_disk(out, ready)
-    left, loose = 0, part is not None
-    if not is_finished(out, ready):
-        same_plan = fingerprint(ready, options)
+        check_disk(out, prepared)
+    unmade_shards, loose = 0, part is not None
+    if not is_finished(out, prepared):
+        same_plan = fingerprint(prepared, options)
         with ExitStack() as stack:
             with locked(out, same_plan, loose=loose):
-                # again: another process may have written while this one waited
-                check_folder(out, ready)
-                units = _begin(run, ready)
-                ours = units[part.index :: part.count] if part else units
-                hooks.start(work_left(out, ready, ours))
+                # check again: another process may have written while this one waited for the lock
+                check_folder(out, prepared)
+                shard_jobs = _begin_run(run, prepared)
+                own_shard_jobs = shard_jobs[part.index :: part.count] if part else shard_jobs
+                hooks.start(remaining_work(out, prepared, own_shard_jobs))
                 stack.enter_context(at_work(out, same_plan, loose=loose))
             try:
                 with compute_precision(
                     options.precision, options.device, deterministic=options.deterministic
                 ):
-                    run_units(run, ours, loose=loose)
+                    run_shard_jobs(run, own_shard_jobs, loose=loose)
             except KeyboardInterrupt:
-                lost = f"{run.gradients - run.kept} gradients of unfinished ones are lost"
-                raise Stopped(f"{files_kept(out, ours)}, {lost}; {GOES_ON}") from None
+                lost_work = f"{run.gradients - run.committed_gradients} gradients of unfinished ones are lost"
+                raise Stopped(f"{describe_committed(out, own_shard_jobs)}, {lost_work}; {GOES_ON}") from None
             log_event(out, event="end", process=os.getpid(), gradients=run.gradients, shards=run.shards)
-            # by each that was at work: what the first has published is not touched
+            # every process publishes at its end; the later ones find the same bytes and touch nothing
             with locked(out, same_plan, loose=loose):
-                left = _publish(run, units, part)
-    return outcome(out, ready, shards=run.shards, gradients=run.gradients, left=left)
+                unmade_shards = _publish_if_complete(run, shard_jobs, part)
+    return summarise_run(out, prepared, shards=run.shards, gradients=run.gradients, unmade=unmade_shards)
 
 
-def headway(ready: Ready, hooks: Hooks) -> Headway:
-    """Counts work in gradients of the first localizer on the first source."""
-    return Headway(ready.tasks[0].effort.gradient, hooks.advance)
+def start_progress(prepared: PreparedPlan, hooks: GenerateHooks) -> RunProgress:
+    """Start counting work, in gradients of the first localizer on the first source."""
+    return RunProgress(prepared.tasks[0].effort.gradient, hooks.advance)
 
 
-def work_left(out: Path, ready: Ready, units: Sequence[Unit]) -> int:
-    """What units still take, as ``headway`` counts it."""
-    return int(sum(unit.seconds_left(out) for unit in units) / ready.tasks[0].effort.gradient)
-
-
-def files_kept(out: Path, units: Sequence[Unit]) -> str:
-    """How many shards of a run that was stopped are there, in words."""
-    made, wanted = sum(unit.files_made(out) for unit in units), sum(unit.files for unit in units)
-    return f"{made} of {wanted} shards are committed and kept"
-
-
-def retry(out: Path, ready: Ready) -> None:
-    """Make samples whose attack failed missing again."""
-    reopen_failed(
-        out, {(config, task.split.name) for task in ready.tasks for config in task.configs().values()}
+def remaining_work(out: Path, prepared: PreparedPlan, shard_jobs: Sequence[ShardJob]) -> int:
+    """Return the work that shards still need, in the gradients of ``start_progress``."""
+    return int(
+        sum(shard_job.seconds_left(out) for shard_job in shard_jobs) / prepared.tasks[0].effort.gradient
     )
 
 
-def _publish(run: Run, units: Sequence[Unit], part: Part | None) -> int:
-    """Publish, but of parts only all together; returns how many shards other parts have yet to make."""
+def describe_committed(out: Path, shard_jobs: Sequence[ShardJob]) -> str:
+    """Say how many shard files of a stopped run are committed."""
+    committed, expected = (
+        sum(shard_job.files_made(out) for shard_job in shard_jobs),
+        sum(shard_job.files for shard_job in shard_jobs),
+    )
+    return f"{committed} of {expected} shards are committed and kept"
+
+
+def retry_failed(out: Path, prepared: PreparedPlan) -> None:
+    """Reopen the shards of the plan that lack samples whose attack failed."""
+    reopen_failed(
+        out, {(config, task.split.name) for task in prepared.tasks for config in task.configs().values()}
+    )
+
+
+def _publish_if_complete(run: RunContext, shard_jobs: Sequence[ShardJob], part: Part | None) -> int:
+    """Publish, for a part only if all parts are complete; return how many shards other parts have yet to make."""
     if part is None:
         finalise(run.out)
         return 0
-    left = 0 if run.is_published() else sum(not one.is_made(run.out) for one in units)
-    # asked again: while these looked at records another part may have published, and removed them
+    unmade_shards = (
+        0 if run.is_published() else sum(not shard_job.is_made(run.out) for shard_job in shard_jobs)
+    )
+    # ask again: another part may have published and removed the records that were just counted
     if run.is_published():
         return 0
-    if not left:
+    if not unmade_shards:
         try:
             finalise(run.out, overtaken=run.is_published)
         except AfbenchError:
             if not run.is_published():
                 raise
         sweep(run.out)
-    return left
+    return unmade_shards
 
 
-def _begin(run: Run, ready: Ready) -> list[Unit]:
-    """Fix how everything is made, and list the shards to look at, split by split."""
-    run.published_at = stamp(run.out)
-    told = software()
-    commit_headers(run.out, ready)
+def _begin_run(run: RunContext, prepared: PreparedPlan) -> list[ShardJob]:
+    """Commit how everything is made, log the start, and list the shards to look at, split by split."""
+    run.published_at = list_stamp(run.out)
+    versions = software()
+    commit_headers(run.out, prepared)
     published = published_shards(run.out)
-    for task in ready.tasks:
+    for task in prepared.tasks:
         for config in task.without(published, len(task.split.cuts) - 1).configs().values():
             if not has_records(run.out, config=config):
-                commit_header(run.out, config, ready.headers[config].as_header(told))
+                commit_header(run.out, config, prepared.headers[config].as_header(versions))
     log_event(
         run.out,
         event="start",
@@ -162,4 +170,4 @@ def _begin(run: Run, ready: Ready) -> list[Unit]:
         batch_size=run.batch_size,
         threads=torch.get_num_threads(),
     )
-    return list_units(run.out, ready)
+    return list_shard_jobs(run.out, prepared)

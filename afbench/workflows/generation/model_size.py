@@ -1,4 +1,4 @@
-"""``--attack-at model``: the originals themselves are resized to what the localizer sees, as the ANSM paper does."""
+"""Resize the originals to what the localizer sees, as the ANSM paper does: ``--attack-at model``."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ NATIVE, MODEL = "native", "model"
 
 
 def fit_source(source: Source, localizers: Sequence[Localizer]) -> Source:
-    """A source whose samples have the size the localizers resize to; as it is where they resize nothing.
+    """Return the source with its samples resized to the input size of the localizers; unchanged if they resize nothing.
 
-    The mask is resized like the image and is forged above 127, so that both are what the network is given.
+    The mask is resized like the image and is forged above 127, so that both are as the network sees them.
 
     Raises:
         UsageError: if the localizers resize to different sizes, since a benchmark has one set of originals.
     """
     rules = {_rule(localizer): localizer for localizer in localizers}
     if len(rules) > 1:
-        told = ", ".join(f"{one.name} at {rule}" for rule, one in rules.items())
+        input_sizes = ", ".join(f"{localizer.name} at {rule}" for rule, localizer in rules.items())
         raise UsageError(
-            f"--attack-at {MODEL} needs localizers of one input size ({told}); make one benchmark of each"
+            f"--attack-at {MODEL} needs localizers of one input size ({input_sizes}); make one benchmark of each"
         )
     rule, localizer = next(iter(rules.items()))
 
-    def fitted(sha256: str) -> str:
+    def fitted_sha256(sha256: str) -> str:
         return hashlib.sha256(f"{sha256} at {rule}".encode()).hexdigest()
 
-    first, first_authentic = source.sha256_of, source.authentic_sha256_of
+    sha256_of, authentic_sha256_of = source.sha256_of, source.authentic_sha256_of
     return replace(
         source,
         read=partial(_read, source, localizer),
-        sha256=fitted(source.sha256),
-        authentic_sha256=fitted(source.authentic_sha256),
-        sha256_of=None if first is None else lambda count: fitted(first(count)),
-        authentic_sha256_of=None if first_authentic is None else lambda count: fitted(first_authentic(count)),
+        sha256=fitted_sha256(source.sha256),
+        authentic_sha256=fitted_sha256(source.authentic_sha256),
+        sha256_of=None if sha256_of is None else lambda count: fitted_sha256(sha256_of(count)),
+        authentic_sha256_of=None
+        if authentic_sha256_of is None
+        else lambda count: fitted_sha256(authentic_sha256_of(count)),
     )
 
 

@@ -1,4 +1,4 @@
-"""What to tell of a run that ended."""
+"""Summarise a run that has ended."""
 
 from __future__ import annotations
 
@@ -12,85 +12,97 @@ from afbench.core import AfbenchError
 from afbench.report.weak import weak_configs
 from afbench.storage.manifests import CLEAN, ORIGINALS, excluded_samples, read_configs
 
-from .prepare import Ready, published_shards
+from .prepare import PreparedPlan, published_shards
 from .splits import Split
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did: configs asked for, shards it wrote, gradients it took, excluded samples by reason.
+    """What a run did: the configs of its plan, shards it wrote, gradients it took, and how many samples were excluded, by reason.
 
-    ``restricted`` are the terms of sources that forbid sharing their pixels, which the folder holds. ``warnings`` say where
-    a localizer finds nothing in the originals. ``shorter`` are configs that a benchmark held before it grew and nobody asked
-    for since: they cover the first samples only. ``shards_left`` is not zero where other parts have not made theirs: then
-    nothing is published yet, and nothing known of ``excluded``, ``warnings`` or ``shorter``.
+    ``restricted`` holds the terms of sources whose pixels may not be shared. ``warnings`` say where a localizer finds
+    nothing in the originals. ``shorter`` lists the configs that cover only the first samples, since the benchmark has grown
+    without them. If ``shards_left`` is not zero, other parts are unfinished and nothing is published yet; then
+    ``excluded_counts``, ``warnings`` and ``shorter`` are empty.
     """
 
     folder: Path
     configs: Sequence[str]
     shards_written: int
     gradients: int
-    excluded: Mapping[str, int]
+    excluded_counts: Mapping[str, int]
     restricted: Mapping[str, str]
     shards_left: int = 0
     warnings: Sequence[str] = ()
     shorter: Sequence[str] = ()
 
 
-def outcome(out: Path, ready: Ready, *, shards: int, gradients: int, left: int = 0) -> Outcome:
-    """What to tell of a run.
+def summarise_run(
+    out: Path, prepared: PreparedPlan, *, shards: int, gradients: int, unmade: int = 0
+) -> Outcome:
+    """Collect the outcome of a run from its folder; ``unmade`` is how many shards other parts have yet to make.
 
     Raises:
         AfbenchError: if a source or config was published without a single sample.
     """
-    if not left:
-        _refuse_empty(out, ready.splits, ready.headers)
+    if not unmade:
+        _refuse_empty(out, prepared.splits, prepared.headers)
     restricted = {
         name: split.source.terms
-        for name, split in ready.splits.items()
+        for name, split in prepared.splits.items()
         if split.source.redistribution == "forbidden"
     }
-    excluded = {} if left else _excluded(out, ready.headers)
-    asked = (
-        {} if left else {name: config for name, config in read_configs(out).items() if name in ready.headers}
+    excluded_counts = {} if unmade else _count_excluded(out, prepared.headers)
+    requested_manifests = (
+        {}
+        if unmade
+        else {name: config for name, config in read_configs(out).items() if name in prepared.headers}
     )
-    shorter = [] if left else _shorter(out, ready)
+    shorter = [] if unmade else _shorter_configs(out, prepared)
     return Outcome(
-        out, list(ready.headers), shards, gradients, excluded, restricted, left, weak_configs(asked), shorter
+        out,
+        list(prepared.headers),
+        shards,
+        gradients,
+        excluded_counts,
+        restricted,
+        unmade,
+        weak_configs(requested_manifests),
+        shorter,
     )
 
 
-def _shorter(out: Path, ready: Ready) -> list[str]:
+def _shorter_configs(out: Path, prepared: PreparedPlan) -> list[str]:
     shards = published_shards(out)
     return sorted(
         config
         for (config, split), count in shards.items()
-        if config not in ORIGINALS and split in ready.splits and count < shards[CLEAN, split]
+        if config not in ORIGINALS and split in prepared.splits and count < shards[CLEAN, split]
     )
 
 
 def _refuse_empty(out: Path, splits: Mapping[str, Split], configs: Iterable[str]) -> None:
-    """Fail where nothing is left: of a source, or of it under an attack."""
+    """Fail if every sample of a source was excluded, from the originals or from an attacked config."""
     manifests = read_configs(out)
     for config in (CLEAN, *configs):
         for name in splits.keys() & manifests[config].splits.keys():
             shards = manifests[config].splits[name].shards
             if not any(shard.rows for shard in shards):
-                reasons = Counter(one["reason"] for shard in shards for one in shard.excluded)
-                told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-                where = "" if config == CLEAN else f" in config {config}"
+                reasons = Counter(sample["reason"] for shard in shards for sample in shard.excluded)
+                counts_text = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+                in_config = "" if config == CLEAN else f" in config {config}"
                 raise AfbenchError(
-                    f"source '{name}' has no usable sample{where} ({told}); '{out}/README.md' says why"
+                    f"source '{name}' has no usable sample{in_config} ({counts_text}); '{out}/README.md' says why"
                 )
 
 
-def _excluded(out: Path, configs: Mapping[str, Any]) -> dict[str, int]:
-    """Samples left out of any of the configs, each counted once per reason."""
+def _count_excluded(out: Path, configs: Mapping[str, Any]) -> dict[str, int]:
+    """Count the samples excluded from any of the configs, each once per reason."""
     manifests = read_configs(out)
     reasons = {
-        (one["sample_id"], one["reason"])
+        (sample["sample_id"], sample["reason"])
         for name in (CLEAN, *configs)
-        for one in excluded_samples(manifests[name])
+        for sample in excluded_samples(manifests[name])
     }
     counts: dict[str, int] = {}
     for _, reason in sorted(reasons):

@@ -1,4 +1,4 @@
-"""A plan whose localizers and sources are open: what it makes, what of it is there, and whether the folder can take it."""
+"""Open the localizers and sources of a plan; say what it makes, what the folder has of it, and whether both agree."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from afbench.storage.run_folder import commit_header, free_bytes, has_records, r
 
 from ..adaptive import name_in_configs, put_behind_defence
 from ..provenance import config_hash, describe_config, difference
-from ..request import Hooks, Options, config_localizer, localizer_names
-from .shard_jobs import Unit
+from ..request import GenerateHooks, Options, config_localizer, localizer_names
+from .shard_jobs import ShardJob
 from .splits import Split, authentic_splits, check_splits, open_splits
 from .tasks import Task
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A plan whose localizers and sources are open, and which the folder has room for."""
+class PreparedPlan:
+    """A plan whose localizers and sources are open, and which agrees with what the folder holds."""
 
     tasks: Sequence[Task]
     splits: Mapping[str, Split]
@@ -38,47 +38,51 @@ class Ready:
     headers: Mapping[str, ConfigManifest]
 
     @property
-    def every_split(self) -> list[Split]:
+    def all_splits(self) -> list[Split]:
         return [*self.splits.values(), *self.authentic.values()]
 
 
-def prepare(plan: RunPlan, out: Path, options: Options, hooks: Hooks, made_on: str | None = None) -> Ready:
-    """Open the localizers and sources of a plan that ``check_request`` let pass; nothing is written into the folder.
+def prepare(
+    plan: RunPlan, out: Path, options: Options, hooks: GenerateHooks, shard_device: str | None = None
+) -> PreparedPlan:
+    """Open the localizers and sources of a plan that passed ``check_request``; write nothing into the folder.
 
-    ``made_on`` is the device that shards are cut for, where it is not the one of the options.
-
+    Args:
+        shard_device: the device whose speed decides the size of shards, if workers make them; else that of the options.
     Raises:
         UsageError: as ``generate`` does.
     """
     names = localizer_names(plan)
     localizers = {name: load_localizer(name, options.checkpoint, device=options.device) for name in names}
-    for bare in localizers.values() if options.compile else ():
-        compile_forward(bare)
+    for localizer in localizers.values() if options.compile else ():
+        compile_forward(localizer)
     attacked = {
-        name: put_behind_defence(bare, name, options.through_defence, device=options.device, seed=plan.seed)
-        for name, bare in localizers.items()
+        name: put_behind_defence(
+            localizer, name, options.through_defence, device=options.device, seed=plan.seed
+        )
+        for name, localizer in localizers.items()
     }
-    here = made_on is None  # else workers read the samples
-    made_on = made_on or options.device
-    splits = open_splits(plan, out, options, localizers, hooks.index, made_on, keep_pixels=here)
+    reads_samples = shard_device is None  # with a device for workers given, they read the samples
+    shard_device = shard_device or options.device
+    splits = open_splits(plan, out, options, localizers, hooks.index, shard_device, keep_pixels=reads_samples)
     tasks = [
         Task(
             attacked[name],
             name_in_configs(options.localizer_name or config_localizer(name), attacked[name]),
             splits[source.name],
             block.settings,
-            effort_of(localizer_cost(name), splits[source.name].pixels, made_on),
+            effort_of(localizer_cost(name), splits[source.name].pixels, shard_device),
         )
         for block in plan.blocks
         for name in block.localizers
         for source in block.sources
     ]
-    ready = Ready(tasks, splits, authentic_splits(out, splits), _headers(tasks, plan.seed, options))
-    check_folder(out, ready)
+    prepared = PreparedPlan(tasks, splits, authentic_splits(out, splits), _headers(tasks, plan.seed, options))
+    check_folder(out, prepared)
     for split in splits.values():
         for note in split.source.notes:
             hooks.warn(f"source {split.name}: {note}")
-    return ready
+    return prepared
 
 
 def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, ConfigManifest]:
@@ -98,38 +102,48 @@ def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, Co
             )
             header = ConfigManifest(config, {}, provenance, config_hash(provenance))
             if headers.setdefault(config, header) != header:
-                changed = "; ".join(difference(headers[config].provenance, provenance))
-                raise UsageError(f"the plan makes config {config} in two ways ({changed}); keep one of them")
+                differences = "; ".join(difference(headers[config].provenance, provenance))
+                raise UsageError(
+                    f"the plan makes config {config} in two ways ({differences}); keep one of them"
+                )
     return headers
 
 
-def check_folder(out: Path, ready: Ready) -> None:
-    check_splits(out, ready.splits)
-    check_splits(out, ready.authentic)
-    _check_configs(out, ready.headers)
+def check_folder(out: Path, prepared: PreparedPlan) -> None:
+    """Refuse a plan whose originals or configs differ from what the folder holds."""
+    check_splits(out, prepared.splits)
+    check_splits(out, prepared.authentic)
+    _check_configs(out, prepared.headers)
 
 
 def _check_configs(out: Path, headers: Mapping[str, ConfigManifest]) -> None:
-    """Refuse configs that the folder holds made differently, and those that do not fit beside what it holds."""
-    present = _begun_configs(out) | {
+    """Refuse configs that the folder holds made differently, or that disagree with its other configs."""
+    existing_configs = _begun_configs(out) | {
         name: manifest for name, manifest in read_configs(out).items() if name not in ORIGINALS
     }
     for config, header in headers.items():
-        before = present.get(config)
-        if before and before.config_hash != header.config_hash:
-            changed = "; ".join(difference(before.provenance, header.provenance))
+        existing = existing_configs.get(config)
+        if existing and existing.config_hash != header.config_hash:
+            differences = "; ".join(difference(existing.provenance, header.provenance))
             raise UsageError(
-                f"'{out}' holds config {config} made differently ({changed}); give another --out or --localizer-name"
+                f"'{out}' holds config {config} made differently ({differences}); give another --out or --localizer-name"
             )
-    hows = {name: header.provenance for name, header in (present | dict(headers)).items()}
-    # what is there already stays usable, whatever it disagrees on
-    unfit = next((each for each in disagreements(hows) if each.config not in present), None)
+    provenances = {name: header.provenance for name, header in (existing_configs | dict(headers)).items()}
+    # configs of the folder stay usable even if they disagree among themselves
+    unfit = next(
+        (
+            disagreement
+            for disagreement in disagreements(provenances)
+            if disagreement.config not in existing_configs
+        ),
+        None,
+    )
     if unfit:
         raise UsageError(f"'{out}' cannot hold config {unfit.config}: {unfit}; {unfit.remedy}")
 
 
 def _begun_configs(out: Path) -> dict[str, ConfigManifest]:
-    """Headers of configs of which a shard is committed and which are not published."""
+    """Return the headers of configs that have committed shards and are not published yet."""
     names = sorted(path.parent.name for path in (out / WORK).glob("*/header.json"))
     headers = {name: read_header(out, name) for name in names if has_records(out, config=name)}
     return {
@@ -139,13 +153,13 @@ def _begun_configs(out: Path) -> dict[str, ConfigManifest]:
     }
 
 
-def check_disk(out: Path, ready: Ready) -> None:
-    """Refuse a run of which not even the least that such images take fits on the disk.
+def check_disk(out: Path, prepared: PreparedPlan) -> None:
+    """Refuse a run if even a low estimate of its missing shards exceeds the free disk space.
 
     Raises:
         UsageError: with both figures.
     """
-    missing = sum(unit.bytes_left(out) for unit in list_units(out, ready))
+    missing = sum(shard_job.bytes_left(out) for shard_job in list_shard_jobs(out, prepared))
     free = free_bytes(out)
     if missing > free:
         raise UsageError(
@@ -154,22 +168,22 @@ def check_disk(out: Path, ready: Ready) -> None:
         )
 
 
-def is_finished(out: Path, ready: Ready) -> bool:
-    """True if everything asked for is published and nothing is half-way: then no file is touched."""
+def is_finished(out: Path, prepared: PreparedPlan) -> bool:
+    """Say whether all of the plan is published and no work is under way; then no file is touched."""
     if (out / WORK).exists() or not (out / TOP).exists():
         return False
     finished = published_shards(out)
     return all(
         finished.get((config, task.split.name), 0) >= len(task.split.cuts)
-        for task in ready.tasks
+        for task in prepared.tasks
         for config in (CLEAN, *task.configs().values())
     ) and all(
-        finished.get((AUTHENTIC, name), 0) >= len(split.cuts) for name, split in ready.authentic.items()
+        finished.get((AUTHENTIC, name), 0) >= len(split.cuts) for name, split in prepared.authentic.items()
     )
 
 
 def published_shards(out: Path) -> dict[tuple[str, str], int]:
-    """How many shards of each config and split the manifests list."""
+    """Return how many shards the manifests list, by config and split."""
     return {
         (name, split): len(part.shards)
         for name, manifest in read_configs(out).items()
@@ -177,34 +191,34 @@ def published_shards(out: Path) -> dict[tuple[str, str], int]:
     }
 
 
-def list_units(out: Path, ready: Ready) -> list[Unit]:
-    """Every shard of a plan, split by split, with what is not published of it; the same list in every process."""
+def list_shard_jobs(out: Path, prepared: PreparedPlan) -> list[ShardJob]:
+    """List every shard of a plan, split by split, with the tasks not yet published; every process gets the same list."""
     published = published_shards(out)
     return [
-        Unit(
+        ShardJob(
             split,
             number,
-            [task.without(published, number) for task in ready.tasks if task.split is split],
+            [task.without(published, number) for task in prepared.tasks if task.split is split],
             published.get((split.originals, split.name), 0) > number,
         )
-        for split in ready.every_split
+        for split in prepared.all_splits
         for number in range(len(split.cuts))
     ]
 
 
-def commit_headers(out: Path, ready: Ready) -> None:
-    """Fix what the splits are, and where their shards are cut."""
-    for split in ready.every_split:
+def commit_headers(out: Path, prepared: PreparedPlan) -> None:
+    """Commit what the splits hold and where their shards are cut."""
+    for split in prepared.all_splits:
         header = {**split.identity(), "shards": len(split.cuts)}
         commit_header(out, f"{split.originals}.{split.name}", header)
 
 
-def fingerprint(ready: Ready, options: Options) -> str:
-    """Tells processes that may share a folder: the same configs of the same samples, in the same batches."""
-    asked = {
-        "configs": {config: header.config_hash for config, header in ready.headers.items()},
-        "splits": {f"{split.originals}.{split.name}": split.identity() for split in ready.every_split},
+def fingerprint(prepared: PreparedPlan, options: Options) -> str:
+    """Hash what processes must have in common to share a folder: configs, samples and batches."""
+    identity = {
+        "configs": {config: header.config_hash for config, header in prepared.headers.items()},
+        "splits": {f"{split.originals}.{split.name}": split.identity() for split in prepared.all_splits},
         "batch_size": options.batch_size,
         "image_format": options.image_format,
     }
-    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(identity).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""``generate --retry-failed``: give samples whose attack failed another try."""
+"""Try samples again whose attack failed: ``generate --retry-failed``."""
 
 from __future__ import annotations
 
@@ -14,55 +14,55 @@ from afbench.storage.manifests import read_configs
 from afbench.storage.run_folder import commit_header, commit_record, failed_records
 
 
-def reopen_failed(out: Path, wanted: Collection[tuple[str, str]]) -> int:
-    """Make unfinished again the (config, split) pairs that lack failed samples; only the shards that lack them are redone.
+def reopen_failed(out: Path, config_splits: Collection[tuple[str, str]]) -> int:
+    """Reopen the shards with failed samples among the given (config, split) pairs, so that a run makes them again.
 
-    Nothing is touched where nothing failed. A kill in here leaves what the next run completes.
+    Other shards stay as they are. If this is killed, the next run completes what it began.
 
     Returns:
-        How many shards will be made anew.
+        How many shards will be made again.
     Raises:
         PartialError: if another process writes to the folder.
     """
-    if not _published(out, wanted) and not failed_records(out, wanted, FAILURES):
+    if not _published(out, config_splits) and not failed_records(out, config_splits, FAILURES):
         return 0
     with locked(out):
-        records = failed_records(out, wanted, FAILURES)
+        records = failed_records(out, config_splits, FAILURES)
         for path in records:
             path.unlink()
         return len(records) + sum(
-            _reopen(out, *pair, failed) for pair, failed in _published(out, wanted).items()
+            _reopen(out, *pair, numbers) for pair, numbers in _published(out, config_splits).items()
         )
 
 
-def _published(out: Path, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
-    """The numbers of published shards that lack failed samples, by config and split."""
-    found: dict[tuple[str, str], list[int]] = {}
+def _published(out: Path, config_splits: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
+    """Return the numbers of the published shards with failed samples, by config and split."""
+    numbers_by_split: dict[tuple[str, str], list[int]] = {}
     for config, manifest in read_configs(out).items():
         for split, part in manifest.splits.items():
-            if (config, split) in wanted:
-                failed = [number for number, shard in enumerate(part.shards) if _has_failed(shard)]
-                if failed:
-                    found[config, split] = failed
-    return found
+            if (config, split) in config_splits:
+                numbers = [number for number, shard in enumerate(part.shards) if _has_failed(shard)]
+                if numbers:
+                    numbers_by_split[config, split] = numbers
+    return numbers_by_split
 
 
 def _has_failed(shard: ShardRecord) -> bool:
     return any(sample["reason"] in FAILURES for sample in shard.excluded)
 
 
-def _reopen(out: Path, config: str, split: str, failed: list[int]) -> int:
+def _reopen(out: Path, config: str, split: str, failed_numbers: list[int]) -> int:
     manifest = read_configs(out)[config]
     part = manifest.splits[split]
     commit_header(out, config, manifest.as_header(part.software))
     for number, shard in enumerate(part.shards):
-        if number not in failed:
+        if number not in failed_numbers:
             commit_record(out, config, split, number, shard)
     # last: as long as a split is published, its records do not count
     path = out / "manifests" / f"{config}.json"
-    remaining = {name: one for name, one in manifest.splits.items() if name != split}
+    remaining = {name: split_manifest for name, split_manifest in manifest.splits.items() if name != split}
     if remaining:
         commit_json(path, replace(manifest, splits=remaining).as_json())
     else:
         path.unlink()
-    return len(failed)
+    return len(failed_numbers)

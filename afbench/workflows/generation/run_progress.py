@@ -1,4 +1,4 @@
-"""How far a run is: work in gradients, in which looks without one and the keeping of images count as their share."""
+"""Count the progress of a run in gradients; forward passes and the encoding of images count as fractions of one."""
 
 from __future__ import annotations
 
@@ -6,51 +6,51 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-Did = Callable[[float], None]
-"""Told of work that was just done, in seconds of the cost model."""
+AddSeconds = Callable[[float], None]
+"""Takes work that was just done, in seconds of the cost model."""
 
 
 @dataclass
-class Headway:
-    """Turns seconds of the cost model into whole gradients of ``seconds`` each, and tells ``advance`` of them; from any thread."""
+class RunProgress:
+    """Turns seconds of the cost model into whole gradients of ``seconds`` each and passes them to ``advance``; thread-safe."""
 
     seconds: float
     advance: Callable[[int], None]
     done: float = 0.0
-    told: int = 0
+    reported: int = 0
     logged: int = 0
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
-    def did(self, seconds: float) -> None:
-        """Add work that was done."""
+    def add(self, seconds: float) -> None:
+        """Add work that was done, and report the gradients it completes."""
         with self._lock:
             self.done += seconds / self.seconds
-            step = int(self.done + 1e-6) - self.told
-            self.told += step
+            step = int(self.done + 1e-6) - self.reported
+            self.reported += step
             self.advance(step)
 
     def unlogged(self) -> int:
-        """Whole gradients since the last call: what a log tells those who follow it."""
+        """Return the whole gradients since the last call, for the log that a parent process follows."""
         with self._lock:
-            step = self.told - self.logged
-            self.logged = self.told
+            step = self.reported - self.logged
+            self.logged = self.reported
             return step
 
 
 @dataclass
-class Piece:
-    """A piece of work of a known size, so that what is done twice (a launch that was halved) or never (a sample that
-    cannot be read) counts once."""
+class WorkPiece:
+    """A piece of work that counts with its planned size, also if parts of it are done twice (a batch that was halved) or
+    never (a sample that cannot be read)."""
 
-    did: Did
-    left: float
+    add_seconds: AddSeconds
+    remaining: float
 
     def add(self, seconds: float) -> None:
-        """Count some of it."""
-        step = min(seconds, self.left)
-        self.left -= step
-        self.did(step)
+        """Count part of the piece as done."""
+        step = min(seconds, self.remaining)
+        self.remaining -= step
+        self.add_seconds(step)
 
     def finish(self) -> None:
-        """Count the rest."""
-        self.add(self.left)
+        """Count the rest of the piece as done."""
+        self.add(self.remaining)

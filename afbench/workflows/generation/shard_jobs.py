@@ -1,4 +1,4 @@
-"""The shards of a plan, one by one, beside other processes that make them too."""
+"""Make the shards of a plan one by one, while other processes may make them too."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from pathlib import Path
 from afbench.core import BadSample, Sample
 from afbench.engine.io_pool import threads, writing
 from afbench.plan.estimate import LEAST_SHARE
-from afbench.storage.locks import other_workers, poll, unit
+from afbench.storage.locks import other_workers, poll, shard_lock
 
-from .shard_run import Beside, Run, run_shard, start_reading
+from .run_context import IoThreads, RunContext
+from .shard_run import run_shard, start_reading
 from .splits import Split
 from .tasks import Task, files_made, is_made, seconds_left
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One shard of a split's samples: its originals, and all that attacks make of them."""
+class ShardJob:
+    """One shard of a split's samples: the originals and every attacked config of them."""
 
     split: Split
     number: int
@@ -33,92 +34,97 @@ class Unit:
         return f"{self.split.originals}.{self.split.name}-{self.number:05d}"
 
     def is_made(self, out: Path) -> bool:
-        """True if nothing of it is missing."""
+        """Say whether every file of the shard is committed."""
         return is_made(out, self.split, self.number, self.tasks, originals_published=self.originals_published)
 
     def seconds_left(self, out: Path) -> float:
-        """What is missing of it takes, by the cost model."""
+        """Return how long the missing files will take, by the cost model."""
         return seconds_left(
             out, self.split, self.number, self.tasks, originals_published=self.originals_published
         )
 
     @property
     def files(self) -> int:
-        """How many files it is to have: of each config one."""
+        """How many files the shard consists of: one for each config."""
         return (not self.originals_published) + sum(len(task.settings) for task in self.tasks)
 
     def files_made(self, out: Path) -> int:
-        """How many of them are committed."""
+        """Count the files that are committed."""
         return files_made(
             out, self.split, self.number, self.tasks, originals_published=self.originals_published
         )
 
     def bytes_left(self, out: Path) -> int:
-        """What is missing of it will take at least on the disk."""
+        """Return a lower bound of the disk space that the missing files will take."""
         raw = 3 * self.split.pixels * len(self.split.shards[self.number])
         return int(raw * LEAST_SHARE * (self.files - self.files_made(out)))
 
 
-def run_units(run: Run, units: Sequence[Unit], *, loose: bool = False) -> None:
-    """Make every shard that is missing, each under a lock of its own; wait for those that others are making.
+def run_shard_jobs(run: RunContext, shard_jobs: Sequence[ShardJob], *, loose: bool = False) -> None:
+    """Make every missing shard, each under its own lock; wait for those that other processes are making.
 
-    Whoever dies leaves its lock free, and its shard to the others. ``loose`` is for shards nobody else was told to make:
-    they are made also where the file system has no locks.
+    The lock of a process that dies is free again, and another process makes its shard.
 
+    Args:
+        loose: go on where the file system has no locks, since no other process has these shards.
     Raises:
         AfbenchError: if a shard cannot be written.
     """
-    told = False
-    while units and not run.is_published():
-        left = _pass(run, units, loose=loose)
-        if len(left) == len(units):
-            if not told:
-                who = ", ".join(other_workers(run.out)) or "another process"
-                run.say(f"waiting for {who} to end {len(left)} shards")
-            told = True
+    has_reported = False
+    while shard_jobs and not run.is_published():
+        remaining = _make_unlocked(run, shard_jobs, loose=loose)
+        if len(remaining) == len(shard_jobs):
+            if not has_reported:
+                workers = ", ".join(other_workers(run.out)) or "another process"
+                run.say(f"waiting for {workers} to end {len(remaining)} shards")
+            has_reported = True
             poll(run.is_published)
-        units = left
+        shard_jobs = remaining
 
 
-def _pass(run: Run, units: Sequence[Unit], *, loose: bool) -> list[Unit]:
-    """Make what nobody else is making; returns the rest.
+def _make_unlocked(run: RunContext, shard_jobs: Sequence[ShardJob], *, loose: bool) -> list[ShardJob]:
+    """Make the shards that no other process is making; return the rest.
 
-    While one is attacked, the samples of the next are read, and the end of the one before is written, under its lock.
+    While a shard is attacked, the samples of the next are read, and the end of the previous is written, under its lock.
     """
-    left = []
-    with ExitStack() as before, threads(run.image_threads) as submit, writing(run.image_threads) as writer:
-        beside = Beside(submit, writer)
-        ahead: dict[str, list[Future[Sample | BadSample]]] = {}
-        for one, following in zip_longest(units, units[1:]):
-            reading = ahead.pop(one.name, None)
-            with ExitStack() as ours:
-                if not ours.enter_context(unit(run.out, one.name, loose=loose)):
-                    left.append(one)
+    remaining = []
+    with (
+        ExitStack() as previous_locks,
+        threads(run.image_threads) as submit,
+        writing(run.image_threads) as writer,
+    ):
+        io_threads = IoThreads(submit, writer)
+        readings_ahead: dict[str, list[Future[Sample | BadSample]]] = {}
+        for shard_job, next_job in zip_longest(shard_jobs, shard_jobs[1:]):
+            reading = readings_ahead.pop(shard_job.name, None)
+            with ExitStack() as own_locks:
+                if not own_locks.enter_context(shard_lock(run.out, shard_job.name, loose=loose)):
+                    remaining.append(shard_job)
                     continue
-                # nobody else shall begin what is still being written here
-                ours.push(lambda failed, *told: writer.settle() if failed else None)
-                if not _is_missing(run, one):
+                # after an error, end the writing before the lock is free, or another process begins the same shard
+                own_locks.push(lambda error_class, *details: writer.settle() if error_class else None)
+                if not _is_missing(run, shard_job):
                     continue
                 if reading is None:
-                    reading = start_reading(one.split, one.number, submit)
-                if run.image_threads and following and _is_missing(run, following):
-                    ahead[following.name] = start_reading(following.split, following.number, submit)
-                pieces = writer.pieces
+                    reading = start_reading(shard_job.split, shard_job.number, submit)
+                if run.image_threads and next_job and _is_missing(run, next_job):
+                    readings_ahead[next_job.name] = start_reading(next_job.split, next_job.number, submit)
+                pieces_before = writer.pieces
                 run_shard(
                     run,
-                    one.split,
-                    one.number,
-                    one.tasks,
+                    shard_job.split,
+                    shard_job.number,
+                    shard_job.tasks,
                     reading,
-                    beside,
-                    originals_published=one.originals_published,
+                    io_threads,
+                    originals_published=shard_job.originals_published,
                 )
-                if writer.pieces > pieces:  # then all before is written
-                    before.close()
-                    before.push(ours.pop_all())
-    return left
+                if writer.pieces > pieces_before:  # then the previous shard is written
+                    previous_locks.close()
+                    previous_locks.push(own_locks.pop_all())
+    return remaining
 
 
-def _is_missing(run: Run, one: Unit) -> bool:
-    # in this order: the list of files is written before the records are removed
-    return not one.is_made(run.out) and not run.is_published()
+def _is_missing(run: RunContext, shard_job: ShardJob) -> bool:
+    # in this order: a publisher writes the list of files before it removes the records
+    return not shard_job.is_made(run.out) and not run.is_published()

@@ -1,4 +1,4 @@
-"""The fixed list of samples of every source, cut into shards."""
+"""Fix the list of samples of every source, and cut it into shards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from afbench.storage.run_folder import has_records, read_split_header
 
 from ..provenance import difference
 from ..request import AttackAt, OnIndex, Options
-from .cuts import Cut, Stage, cut_path, cut_stages, stages_of
+from .cuts import Cut, GrowthStage, cut_path, cut_stages, stages_of
 from .model_size import fit_source
 
 
@@ -28,9 +28,9 @@ from .model_size import fit_source
 class Split:
     """A source's samples, cut into shards of at most ``shard_size`` ids and at most 500 MB.
 
-    ``originals`` is the config that holds them as they are: ``clean``, or ``authentic`` for those nobody forged. ``side`` is
-    that of the square they are resized to before they are attacked, if they are. ``grown_from`` are the stages in which the folder
-    came to hold as many samples.
+    ``originals`` is the config of the unattacked images: ``clean``, or ``authentic`` for those without a forgery. ``side`` is
+    the side of the square that images are resized to before the attack, if they are. ``grown_from`` lists the earlier sizes of
+    a split that has grown.
     """
 
     source: Source
@@ -38,7 +38,7 @@ class Split:
     attack_at: AttackAt
     originals: str = CLEAN
     side: int | None = None
-    grown_from: tuple[Stage, ...] = ()
+    grown_from: tuple[GrowthStage, ...] = ()
 
     @property
     def name(self) -> str:
@@ -46,7 +46,7 @@ class Split:
 
     @cached_property
     def cuts(self) -> list[Cut]:
-        stages = [*self.grown_from, Stage(len(self.source.ids), self.shard_size)]
+        stages = [*self.grown_from, GrowthStage(len(self.source.ids), self.shard_size)]
         return cut_stages(self.source.ids, stages, self.source.pixels)
 
     @property
@@ -54,26 +54,30 @@ class Split:
         return [cut.ids for cut in self.cuts]
 
     def path(self, config: str, number: int) -> str:
-        """Where a shard of a config lies."""
+        """Return the path of a shard of a config."""
         return cut_path(config, self.name, self.cuts[number])
 
     @cached_property
     def pixels(self) -> int:
-        """Of an image, on average; what is published or usual where nobody looked."""
+        """Average pixels per image; if no file was read, the published or usual number."""
         if self.side:
             return self.side**2
-        known = [self.source.pixels[one] for one in self.source.ids if self.source.pixels.get(one)]
-        if known:
-            return sum(known) // len(known)
+        known_pixels = [
+            self.source.pixels[sample_id]
+            for sample_id in self.source.ids
+            if self.source.pixels.get(sample_id)
+        ]
+        if known_pixels:
+            return sum(known_pixels) // len(known_pixels)
         return (expected_source(SourceSpec(self.name), None, {}) or (0, 512 * 512))[1]
 
     @property
     def keep_seconds(self) -> float:
-        """What it takes to encode one image and decode it again, by the cost model."""
+        """How long it takes to encode one image and decode it again, by the cost model."""
         return self.pixels * KEEP_SECONDS / CORES
 
     def identity(self) -> dict[str, Any]:
-        """What must not change as long as a folder holds this split."""
+        """Return what must not change while a folder holds this split."""
         return {
             "source_sha256": self.source.sha256,
             "ids_sha256": ids_sha256(self.source.ids),
@@ -83,7 +87,7 @@ class Split:
             **({"grown_from": [stage._asdict() for stage in self.grown_from]} if self.grown_from else {}),
             "terms": self.source.terms,
             "redistribution": self.source.redistribution,
-            # absent, not empty, where there is none: so what was recorded before there was one stays as it was
+            # the key is absent if there is no layout, as in folders made before layouts were recorded
             **({"layout": self.source.layout} if self.source.layout else {}),
             **({"read": read} if (read := self.source.read_options.as_json()) else {}),
         }
@@ -95,21 +99,21 @@ def open_splits(
     options: Options,
     localizers: Mapping[str, Localizer],
     on_index: OnIndex,
-    made_on: str,
+    shard_device: str,
     *,
     keep_pixels: bool = False,
 ) -> dict[str, Split]:
-    """Open every source of a plan, cut as the folder has it already where it does.
+    """Open every source of a plan, and cut it into shards as the folder has it, if it has.
 
-    Else shards are cut so that about two minutes are at stake where they are ``made_on``: "cpu", "cuda" or such.
-    ``on_index`` is told how many files of a source have been read for the first time, of how many. ``keep_pixels`` is for a
-    process that reads the samples itself.
-
+    Args:
+        on_index: called with how many files of a source have been indexed, and how many there are.
+        shard_device: "cpu", "cuda" or the like; new shards are sized to take about two minutes there, which is what a kill costs.
+        keep_pixels: keep the pixels that indexing decodes, for a process that reads the samples itself.
     Raises:
         UsageError: if a source cannot be opened, or cannot be brought to one size for all localizers.
     """
     specs = {source.name: source for block in plan.blocks for source in block.sources}
-    found = {}
+    splits = {}
     for name, spec in specs.items():
         source = open_source(
             name,
@@ -126,28 +130,28 @@ def open_splits(
         side = None
         if options.attack_at == "model":
             source = fit_source(source, list(localizers.values()))
-            side = next((getattr(one, "side", None) for one in localizers.values()), None)
+            side = next((getattr(localizer, "side", None) for localizer in localizers.values()), None)
         split = Split(source, options.shard_size or 1, options.attack_at, side=side)
-        found[name] = _cut_as_in_folder(out, plan, split, options, made_on)
-    return found
+        splits[name] = _cut_as_in_folder(out, plan, split, options, shard_device)
+    return splits
 
 
-def _cut_as_in_folder(out: Path, plan: RunPlan, split: Split, options: Options, made_on: str) -> Split:
-    """Cut as the folder does, or is about to: whoever comes second must do as the first. What it lacks is a stage of its own."""
-    fixed = _announced(out, split.source, CLEAN)
+def _cut_as_in_folder(out: Path, plan: RunPlan, split: Split, options: Options, shard_device: str) -> Split:
+    """Cut a split as the folder does or is about to, as all processes must agree; samples it lacks are a growth stage."""
+    fixed = _fixed_or_announced(out, split.source, CLEAN)
     stages = stages_of(fixed) if fixed else []
     if stages and stages[-1].samples >= len(split.source.ids):
         size = options.shard_size or stages[-1].shard_size
         return replace(split, shard_size=size, grown_from=tuple(stages[:-1]))
-    fresh = len(split.source.ids) - (stages[-1].samples if stages else 0)
-    size = options.shard_size or _size_of(plan, split, fresh, made_on)
+    new_samples = len(split.source.ids) - (stages[-1].samples if stages else 0)
+    size = options.shard_size or _size_of(plan, split, new_samples, shard_device)
     return replace(split, shard_size=size, grown_from=tuple(stages))
 
 
-def _size_of(plan: RunPlan, split: Split, samples: int, made_on: str) -> int:
-    """By the sharing group that takes longest: each is committed by itself."""
+def _size_of(plan: RunPlan, split: Split, samples: int, shard_device: str) -> int:
+    """Choose a shard size for the sharing group that takes longest, since each group is committed by itself."""
     seconds = [
-        effort_of(localizer_cost(name), split.pixels, made_on).of_group(group)
+        effort_of(localizer_cost(name), split.pixels, shard_device).of_group(group)
         for block in plan.blocks
         if split.name in [source.name for source in block.sources]
         for name in block.localizers
@@ -157,7 +161,7 @@ def _size_of(plan: RunPlan, split: Split, samples: int, made_on: str) -> int:
 
 
 def authentic_splits(out: Path, splits: Mapping[str, Split]) -> dict[str, Split]:
-    """The images nobody forged, of the sources that have any."""
+    """Return the splits of authentic images, for the sources that have any."""
     return {name: _authentic(out, split) for name, split in splits.items() if split.source.authentic}
 
 
@@ -168,50 +172,50 @@ def _authentic(out: Path, split: Split) -> Split:
         sha256=split.source.authentic_sha256,
         sha256_of=split.source.authentic_sha256_of,
     )
-    fixed = _announced(out, source, AUTHENTIC)
+    fixed = _fixed_or_announced(out, source, AUTHENTIC)
     stages = stages_of(fixed) if fixed else []
     size = split.shard_size
     if stages and stages[-1].samples >= len(source.ids):
-        size = stages.pop().shard_size  # they need not have grown where the forged ones did
+        size = stages.pop().shard_size  # authentic images may have grown at other times than forged ones
     return replace(split, source=source, shard_size=size, originals=AUTHENTIC, grown_from=tuple(stages))
 
 
 def check_splits(out: Path, splits: Mapping[str, Split]) -> None:
-    """Refuse originals that differ from what the folder holds; more of the same are none.
+    """Refuse originals that differ from those of the folder; additional samples are no difference.
 
     Raises:
         UsageError: with the difference.
     """
     for split in splits.values():
-        before = _held(out, split.source, split.originals)
-        if before is not None:
-            _refuse_fewer(out, split, before)
-            wanted = _identity_of_first(split, before)
-            stated = before.as_json()
-            keys = {*wanted, "layout", "read"} & {*wanted, *stated}
-            changed = difference({key: stated.get(key) for key in keys}, wanted)
-            if changed:
+        fixed = _fixed_in_folder(out, split.source, split.originals)
+        if fixed is not None:
+            _refuse_fewer(out, split, fixed)
+            expected = _identity_of_first(split, fixed)
+            recorded = fixed.as_json()
+            keys = {*expected, "layout", "read"} & {*expected, *recorded}
+            differences = difference({key: recorded.get(key) for key in keys}, expected)
+            if differences:
                 raise UsageError(
-                    f"'{out}' holds other originals of '{split.name}' ({'; '.join(changed)}); "
+                    f"'{out}' holds other originals of '{split.name}' ({'; '.join(differences)}); "
                     "use the same --seed, --shard-size, --attack-at, --terms, --mask-... options and files, or another --out"
                 )
 
 
-def _refuse_fewer(out: Path, split: Split, before: SplitManifest) -> None:
-    asked, there = len(split.source.ids), before.samples
-    if asked < there:
+def _refuse_fewer(out: Path, split: Split, fixed: SplitManifest) -> None:
+    requested, existing = len(split.source.ids), fixed.samples
+    if requested < existing:
         raise UsageError(
-            f"'{out}' holds {there} samples of '{split.name}', and {asked} are asked for; a benchmark can grow and not "
+            f"'{out}' holds {existing} samples of '{split.name}', and {requested} are asked for; a benchmark can grow and not "
             "shrink: give no lower --limit than before and the same files, or another --out"
         )
 
 
-def _identity_of_first(split: Split, before: SplitManifest) -> dict[str, Any]:
-    """What a split would be if it had only the samples that the folder holds; itself where it has no more."""
-    count, source = before.samples, split.source
+def _identity_of_first(split: Split, fixed: SplitManifest) -> dict[str, Any]:
+    """Return the identity of the first samples of a split, as many as the folder holds."""
+    count, source = fixed.samples, split.source
     if count == len(source.ids):
         return split.identity()
-    stages = stages_of(before)
+    stages = stages_of(fixed)
     first = replace(
         split,
         source=replace(
@@ -225,22 +229,25 @@ def _identity_of_first(split: Split, before: SplitManifest) -> dict[str, Any]:
     return first.identity()
 
 
-def _held(out: Path, source: Source, originals: str) -> SplitManifest | None:
-    """What the folder has fixed of a split: begun, which may be to grow, or published."""
+def _fixed_in_folder(out: Path, source: Source, originals: str) -> SplitManifest | None:
+    """Return the folder's manifest of a split: of the run that began it or began to grow it, else the published one."""
     published = splits_of(read_configs(out), originals).get(source.name)
-    # of forged images an attack's shard may be there before that of the originals
+    # a shard of an attack may be committed before that of its forged originals
     begun = has_records(out, split=source.name, config=AUTHENTIC if originals == AUTHENTIC else "*")
     header = read_split_header(out, f"{originals}.{source.name}") if begun else None
     return header if _has_grown(header, published) else published
 
 
-def _announced(out: Path, source: Source, originals: str) -> SplitManifest | None:
-    """The same, or what another process is about to make of these very samples."""
-    held, header = _held(out, source, originals), read_split_header(out, f"{originals}.{source.name}")
-    same = header is not None and header.ids_sha256 == ids_sha256(source.ids)
-    return header if same and _has_grown(header, held) else held
+def _fixed_or_announced(out: Path, source: Source, originals: str) -> SplitManifest | None:
+    """Return the folder's manifest of a split, or that of another process about to make the very same samples."""
+    fixed, header = (
+        _fixed_in_folder(out, source, originals),
+        read_split_header(out, f"{originals}.{source.name}"),
+    )
+    is_same = header is not None and header.ids_sha256 == ids_sha256(source.ids)
+    return header if is_same and _has_grown(header, fixed) else fixed
 
 
-def _has_grown(header: SplitManifest | None, before: SplitManifest | None) -> bool:
-    """Whether a header is of as many samples as there were before, or more."""
-    return header is not None and (before is None or header.samples >= before.samples)
+def _has_grown(header: SplitManifest | None, previous: SplitManifest | None) -> bool:
+    """Say whether a header covers at least as many samples as the previous manifest."""
+    return header is not None and (previous is None or header.samples >= previous.samples)

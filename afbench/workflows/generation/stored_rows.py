@@ -1,4 +1,4 @@
-"""Rows as they are stored."""
+"""Build the rows of a benchmark as they are stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from afbench.metrics import f1, iou
 
 
 class PixelHashes(NamedTuple):
-    """sha256 of the decoded original and of its mask; and the mask as it is stored, in every row of a sample."""
+    """The sha256 of a decoded original and of its mask, and the encoded mask that every row of the sample stores."""
 
     image: str
     mask: str
@@ -27,7 +27,7 @@ def hash_sample(sample: Sample) -> PixelHashes:
 def clean_row(
     sample: Sample, source: str, image_format: ImageFormat, hashes: PixelHashes | None = None
 ) -> dict[str, Any]:
-    """A row of config ``clean``."""
+    """Build a row of config ``clean``."""
     hashes = hashes or hash_sample(sample)
     return {
         **_common(sample, source, hashes),
@@ -45,8 +45,8 @@ def attacked_row(
     source: str,
     hashes: Mapping[str, PixelHashes],
 ) -> dict[str, Any]:
-    """A row of an attacked config; ``name`` is what it calls the localizer."""
-    before, after = row.original_result, row.attacked_result
+    """Build a row of an attacked config; ``name`` is the localizer's name in the config."""
+    original_result, attacked_result = row.original_result, row.attacked_result
     original = hashes[row.sample.sample_id]
     return {
         **_common(row.sample, source, original),
@@ -55,13 +55,13 @@ def attacked_row(
         "attack": setting.attack,
         "phi": None if setting.phi is None else float(setting.phi),
         "steps": setting.steps,
-        "f1_clean": f1(before.counts),
-        "f1_adv": f1(after.counts),
-        "iou_clean": iou(before.counts),
-        "iou_adv": iou(after.counts),
-        "loss_clean": before.loss,
-        "loss_adv": after.loss,
-        **after.counts._asdict(),
+        "f1_clean": f1(original_result.counts),
+        "f1_adv": f1(attacked_result.counts),
+        "iou_clean": iou(original_result.counts),
+        "iou_adv": iou(attacked_result.counts),
+        "loss_clean": original_result.loss,
+        "loss_adv": attacked_result.loss,
+        **attacked_result.counts._asdict(),
         **row.distance._asdict(),
         "zero_gradient_pixels": row.zero_gradient_pixels,
         "unread_pixels": unread_pixels(localizer, *row.image.shape[:2]),
@@ -72,7 +72,7 @@ def attacked_row(
 
 
 def unread_pixels(localizer: Localizer, height: int, width: int) -> int:
-    """Pixels of an image the localizer never reads, because it resizes without antialiasing."""
+    """Count the pixels of an image that the localizer never reads, because it resizes without antialiasing."""
     count = getattr(localizer, "unread_pixels", None)
     return int(count(height, width)) if count else 0
 

@@ -1,4 +1,4 @@
-"""The settings of one localizer on one split, and what of them is made, shard by shard."""
+"""Say what is to be made of each shard, and what of it is committed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .splits import Split
 
 @dataclass(frozen=True)
 class Task:
-    """Settings of one localizer on one split; ``name`` is what configs call the localizer, ``effort`` what an image takes."""
+    """The settings of one localizer on one split; ``name`` is its name in configs, ``effort`` the time one image takes."""
 
     localizer: Localizer
     name: str
@@ -27,23 +27,24 @@ class Task:
     effort: Effort
 
     def configs(self) -> dict[Setting, str]:
+        """Return the config name of each setting."""
         return {setting: config_name(self.name, setting) for setting in self.settings}
 
     def without(self, published: Mapping[tuple[str, str], int], number: int) -> Task:
-        """What is left of a shard, where so many shards of a config and split are published."""
-        left = [
+        """Return the task of shard ``number`` without published configs; ``published`` counts shards by config and split."""
+        remaining = [
             setting
             for setting, config in self.configs().items()
             if published.get((config, self.split.name), 0) <= number
         ]
-        return replace(self, settings=left)
+        return replace(self, settings=remaining)
 
 
 def stored_record(out: Path, config: str, split: Split, number: int) -> ShardRecord | None:
-    """The record of a committed shard, or None if it is to be made.
+    """Return the record of a committed shard, or None if the shard is missing.
 
     Raises:
-        UsageError: if it holds other samples, since a process that no lock reaches cuts the split elsewhere.
+        UsageError: if it holds other samples, because a process that shares no lock cuts the split elsewhere.
     """
     record = read_record(out, config, split.name, number)
     if record and record.ids_sha256 != ids_sha256(split.shards[number]):
@@ -57,19 +58,21 @@ def stored_record(out: Path, config: str, split: Split, number: int) -> ShardRec
 def seconds_left(
     out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
 ) -> float:
-    """What is missing of a shard takes, by the cost model."""
+    """Return how long the missing files of a shard will take, by the cost model."""
     groups = [(task, group) for task in tasks for group in missing_groups(out, task, number)]
-    judged = {task.name: task.effort.forward for task, _ in groups}
-    each = sum(judged.values()) + sum(task.effort.of_group(group) for task, group in groups)
+    forward_seconds = {task.name: task.effort.forward for task, _ in groups}
+    seconds_per_image = sum(forward_seconds.values()) + sum(
+        task.effort.of_group(group) for task, group in groups
+    )
     if not originals_published and stored_record(out, split.originals, split, number) is None:
-        each += split.keep_seconds
-    return len(split.shards[number]) * each
+        seconds_per_image += split.keep_seconds
+    return len(split.shards[number]) * seconds_per_image
 
 
 def is_made(
     out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
 ) -> bool:
-    """True if ``run_shard`` would find nothing to do."""
+    """Say whether ``run_shard`` would find nothing to do."""
     stored = originals_published or stored_record(out, split.originals, split, number) is not None
     return stored and not any(missing_groups(out, task, number) for task in tasks)
 
@@ -77,14 +80,14 @@ def is_made(
 def files_made(
     out: Path, split: Split, number: int, tasks: Sequence[Task], *, originals_published: bool
 ) -> int:
-    """How many of the files of a shard are committed."""
+    """Count the committed files of a shard."""
     configs = [config for task in tasks for config in task.configs().values()]
-    wanted = [*configs, *([] if originals_published else [split.originals])]
-    return sum(stored_record(out, config, split, number) is not None for config in wanted)
+    expected_configs = [*configs, *([] if originals_published else [split.originals])]
+    return sum(stored_record(out, config, split, number) is not None for config in expected_configs)
 
 
 def missing_groups(out: Path, task: Task, number: int) -> list[list[Setting]]:
-    """Sharing groups with a shard to write. A group runs whole, so that a resumed run launches the same batches."""
+    """List the sharing groups with a file to write. A group runs as a whole, so that a resumed run makes the same batches."""
     configs = task.configs()
     return [
         group

@@ -24,7 +24,7 @@ from afbench.storage.manifests import CLEAN, Benchmark
 from afbench.storage.shards import read_rows
 
 from ..adaptive import put_behind_recorded_defence
-from ..generation.batch_log import logged_groups, sizes
+from ..generation.batch_log import logged_groups, parse_batch_sizes
 from ..provenance import describe_config, difference, software
 
 Loader = Callable[[str, Mapping[str, Any], str], Localizer]
@@ -58,7 +58,7 @@ def read_launch(folder: Path, config: str, split: str, number: int) -> Launch:
     for entry in logged_groups(folder):
         with suppress(ValueError, KeyError, TypeError, AttributeError):  # nobody vouches for the log
             if (entry["split"], entry["shard"]) == (split, number) and config in entry["wrote"]:
-                launches = sizes(entry.get("launches", [])) | sizes(entry["halved"])
+                launches = parse_batch_sizes(entry.get("launches", [])) | parse_batch_sizes(entry["halved"])
                 batch_size = None if entry["batch_size"] is None else int(entry["batch_size"])
                 found = Launch(
                     str(entry["device"]),
