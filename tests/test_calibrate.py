@@ -30,7 +30,7 @@ from afbench.plan.cost import GPU_KIB_AT_ONCE as PLANNED_KIB
 from afbench.storage.shards import MAX_SHARD_BYTES
 from afbench.workflows.planning import calibrate as module
 from afbench.workflows.planning.calibrate import calibrate
-from afbench.workflows.planning.forecast import look_ahead, open_loads
+from afbench.workflows.planning.forecast import forecast_plan, remaining_workloads
 
 MEASURED_PEAKS = [
     (128 * 128, 64, 1.13e9),
@@ -116,9 +116,13 @@ def test_a_network_that_resizes_costs_the_same_for_any_image():
 
 def test_nothing_is_made_up_for_a_localizer_of_ones_own(tmp_path):
     plan = small(*expand_attack("fgsm"), localizer="mine:build")
-    seen = look_ahead(plan, tmp_path / "out")
-    assert seen.gigaflops is None and seen.gpu_hours is None and set(seen.limited_by.values()) == {None}
-    assert seen.blocks[0].gradients_total == 2
+    forecast = forecast_plan(plan, tmp_path / "out")
+    assert (
+        forecast.gigaflops is None
+        and forecast.gpu_hours is None
+        and set(forecast.limited_by.values()) == {None}
+    )
+    assert forecast.blocks[0].gradients_total == 2
 
 
 def test_what_is_published_is_not_counted_again(made, tmp_path):
@@ -126,15 +130,15 @@ def test_what_is_published_is_not_counted_again(made, tmp_path):
     spec = SourceSpec("folder", str(made.root))
     plan = RunPlan("again", (Block(("reference",), (spec,), settings),))
     before = sorted(made.folder.rglob("*"))
-    seen = look_ahead(plan, made.folder)
-    assert (seen.done.configs_done, seen.done.configs_left, seen.done.gradients_left) == (3, 1, 5)
-    (load,) = seen.loads
+    forecast = forecast_plan(plan, made.folder)
+    assert (forecast.done.configs_done, forecast.done.configs_left, forecast.done.gradients_left) == (3, 1, 5)
+    (load,) = forecast.workloads
     assert (load.images, load.settings, load.gradients_shared) == (5, 1, 1)
-    assert seen.blocks[0].gradients_total == 15  # the whole plan, as before
+    assert forecast.blocks[0].gradients_total == 15  # the whole plan, as before
     assert sorted(made.folder.rglob("*")) == before
-    assert look_ahead(plan, tmp_path / "new").done is None and not list(tmp_path.iterdir())
+    assert forecast_plan(plan, tmp_path / "new").done is None and not list(tmp_path.iterdir())
     finished = RunPlan("again", (Block(("reference",), (spec,), settings[::2]),))
-    assert look_ahead(finished, made.folder).gigaflops == 0
+    assert forecast_plan(finished, made.folder).gigaflops == 0
 
 
 def test_the_size_of_images_is_read_from_the_headers_of_a_copy(tmp_path):
@@ -143,42 +147,42 @@ def test_the_size_of_images_is_read_from_the_headers_of_a_copy(tmp_path):
         for name in "abc":
             Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / folder / f"{name}.png")
     spec = SourceSpec("folder", str(tmp_path))
-    (load,) = look_ahead(
+    (load,) = forecast_plan(
         RunPlan("sizes", (Block(("reference",), (spec,), expand_attack("fgsm")),)), tmp_path / "out"
-    ).loads
+    ).workloads
     assert (load.images, load.pixels) == (3, 60 * 90)
 
 
 def test_a_disk_that_is_too_small_is_what_limits(tmp_path, monkeypatch):
-    assert look_ahead(PLAN, tmp_path).limited_by == {"cpu": "gradients", "cuda": "encoding"}
+    assert forecast_plan(PLAN, tmp_path).limited_by == {"cpu": "gradients", "cuda": "encoding"}
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000})())
-    assert set(look_ahead(PLAN, tmp_path).limited_by.values()) == {"disk"}
+    assert set(forecast_plan(PLAN, tmp_path).limited_by.values()) == {"disk"}
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UsageError, match="no benchmark"):
-        look_ahead(PLAN, tmp_path)
+        forecast_plan(PLAN, tmp_path)
 
 
 def test_a_calibration_times_every_localizer_and_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     said = []
-    speeds = calibrate(PLAN, open_loads(PLAN, tmp_path / "out"), seconds=0.3, say=said.append)
+    speeds = calibrate(PLAN, remaining_workloads(PLAN, tmp_path / "out"), seconds=0.3, say=said.append)
     (speed,) = speeds.values()
     assert speed.localizer == "reference" and speed.pixels == 128 * 128 and not speed.untrained
     assert min(speed.gradient_seconds, speed.score_seconds, speed.keep_seconds) > 0
     assert speed.gradients_timed >= 1 and "measuring reference on 128x128 images" in said[0]
-    seen = look_ahead(PLAN, tmp_path / "out", speeds=speeds)
-    seconds = measured_seconds(seen.loads[0], speed).total + speed.start_seconds
-    assert seen.hours == pytest.approx(seconds / 3600) and not list(tmp_path.iterdir())
+    forecast = forecast_plan(PLAN, tmp_path / "out", speeds=speeds)
+    seconds = measured_seconds(forecast.workloads[0], speed).total + speed.start_seconds
+    assert forecast.hours == pytest.approx(seconds / 3600) and not list(tmp_path.iterdir())
 
 
 def test_a_plan_without_gradients_can_be_calibrated(tmp_path):
     plan = small(*expand_attack("noise"))
-    (speed,) = calibrate(plan, open_loads(plan, tmp_path / "out"), seconds=0.1).values()
+    (speed,) = calibrate(plan, remaining_workloads(plan, tmp_path / "out"), seconds=0.1).values()
     assert speed.gradient_seconds == 0 and speed.gradients_timed == 0
-    assert look_ahead(plan, tmp_path / "out", speeds={"reference": speed}).hours > 0
+    assert forecast_plan(plan, tmp_path / "out", speeds={"reference": speed}).hours > 0
 
 
 def test_random_weights_stand_in_and_are_said_aloud(tmp_path, monkeypatch):
@@ -192,14 +196,14 @@ def test_random_weights_stand_in_and_are_said_aloud(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "load_localizer", load)
     plan = small(*expand_attack("fgsm", phi=["1/255"]), localizer="mvss")
     said = []
-    calibrate(plan, open_loads(plan, tmp_path / "out"), seconds=0.05, say=said.append)
+    calibrate(plan, remaining_workloads(plan, tmp_path / "out"), seconds=0.05, say=said.append)
     assert said[0] == "no weights of mvss here: measuring with random ones, which cost the same"
 
 
 def test_what_is_done_is_not_measured(made):
     spec = SourceSpec("folder", str(made.root))
     plan = RunPlan("again", (Block(("reference",), (spec,), expand_attack("cw", steps=[2])),))
-    assert calibrate(plan, open_loads(plan, made.folder)) == {}
+    assert calibrate(plan, remaining_workloads(plan, made.folder)) == {}
 
 
 def test_main_memory_grows_with_the_images_held_and_the_settings_made_of_them():
@@ -278,8 +282,8 @@ def test_a_calibrated_plan_comes_close_to_the_truth(tmp_path):
     plan = small(*expand_attack("pgd"), *expand_attack("cw", steps=[50]), limit=6)
     estimates = []
     for _ in range(2):  # around the run, so that a busy machine is busy for both
-        speeds = calibrate(plan, open_loads(plan, tmp_path / "none"), seconds=10)
-        estimates.append(3600 * look_ahead(plan, tmp_path / "none", speeds=speeds).hours)
+        speeds = calibrate(plan, remaining_workloads(plan, tmp_path / "none"), seconds=10)
+        estimates.append(3600 * forecast_plan(plan, tmp_path / "none", speeds=speeds).hours)
         if len(estimates) == 1:
             started = time.perf_counter()
             generate(plan, tmp_path / "out", Options())

@@ -29,7 +29,7 @@ from afbench.workflows.generation.generate import generate
 from afbench.workflows.generation.run_context import RunContext
 from afbench.workflows.generation.run_progress import RunProgress
 from afbench.workflows.request import Options
-from afbench.workflows.rerun.replay import read_launch
+from afbench.workflows.rerun.recorded_run import read_recorded_run
 from afbench.workflows.rerun.reproduce import reproduce
 
 FGSM = tuple(expand_attack("fgsm", phi=["1/255"]))
@@ -146,7 +146,7 @@ def test_measured_launches_are_logged_taken_again_on_resume_and_by_reproduce(
     assert sorted(measured) == [(32, 32), (32, 48)]  # once a size, not once a shard
     assert logged_batch_sizes(tmp_path, "reference") == {(32, 32): 1, (32, 48): 1}
     assert logged_batch_sizes(tmp_path, "another") == {}
-    assert read_launch(tmp_path, CONFIG, "folder", 0).launches == {(32, 32): 1, (32, 48): 1}
+    assert read_recorded_run(tmp_path, CONFIG, "folder", 0).batch_sizes == {(32, 32): 1, (32, 48): 1}
     assert verify(tmp_path, level="deep") == [] and reproduce(tmp_path, f"{CONFIG}/folder/photo0").identical
     (tmp_path / "data" / CONFIG / "folder-00001-of-00002.parquet").unlink()
     monkeypatch.setattr(work, "probe_max_batch", lambda *asked: pytest.fail("measured again"))

@@ -24,7 +24,7 @@ from afbench.workflows.generation import generate as generate_module
 from afbench.workflows.generation.cuts import GrowthStage, cut_path, cut_stages, stages_of
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.generation.outcome import Outcome
-from afbench.workflows.planning.forecast import look_ahead
+from afbench.workflows.planning.forecast import forecast_plan
 from afbench.workflows.request import Options, Part
 from afbench.workflows.rerun.repair import repair
 from afbench.workflows.rerun.rescore import rescore
@@ -293,11 +293,11 @@ def test_shards_that_came_later_are_repaired_and_say_which_versions_made_them(
     held = _tree(tmp_path)
     for path in damaged:
         (tmp_path / path).write_bytes(b"damaged")
-    assert sorted(repair(tmp_path).made) == sorted(damaged) and _tree(tmp_path) == held
+    assert sorted(repair(tmp_path).repaired) == sorted(damaged) and _tree(tmp_path) == held
 
 
 def test_a_plan_counts_what_a_growth_still_takes(tmp_path: Path) -> None:
     _run(tmp_path, 2)
-    same, more = (look_ahead(_plan(FGSM, limit), tmp_path).done for limit in (2, 4))
+    same, more = (forecast_plan(_plan(FGSM, limit), tmp_path).done for limit in (2, 4))
     assert same and (same.configs_done, same.gradients_left) == (2, 0)
     assert more and (more.configs_done, more.configs_left) == (0, 2)

@@ -22,7 +22,7 @@ from afbench.storage.shards import read_rows
 from afbench.workflows import sample_choice as shown
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.reporting import preview as workflow
-from afbench.workflows.reporting.preview import preview, strongest
+from afbench.workflows.reporting.preview import preview, strongest_configs
 from afbench.workflows.request import Options
 from afbench.workflows.sample_choice import choose_samples
 
@@ -51,7 +51,7 @@ def _rows_drawn(sheet: Image.Image) -> int:
 
 
 def test_the_strongest_setting_of_every_attack_is_shown_by_default(made: Path) -> None:
-    assert sorted(strongest(open_benchmark(made))) == ["reference-cw-3", "reference-fgsm-2"]
+    assert sorted(strongest_configs(open_benchmark(made))) == ["reference-cw-3", "reference-fgsm-2"]
     sheet = preview(made, checkpoint="random")
     assert sheet.mode == "RGB" and _rows_drawn(sheet) == 2
     assert sheet.width == contact_sheet([], "").width

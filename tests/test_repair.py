@@ -18,8 +18,8 @@ from afbench.storage.shards import read_rows, write_shard
 from afbench.storage.verify import verify
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
+from afbench.workflows.rerun.recorded_run import LocalizerSource
 from afbench.workflows.rerun.repair import repair
-from afbench.workflows.rerun.replay import Recipe
 from afbench.workflows.rerun.rescore import rescore
 
 SETTINGS = (
@@ -112,7 +112,7 @@ def test_what_is_damaged_is_made_again_byte_for_byte_and_nothing_else_is_touched
     before = {path: path.stat().st_ino for path in bench.rglob("*")}
     damaged = damage(bench)
     done = repair(bench, sources={"folder": str(photographs)})
-    assert (done.made, done.refused) == (damaged, {})
+    assert (done.repaired, done.not_repaired) == (damaged, {})
     assert _tree(bench) == _tree(made) and verify(bench, level="deep") == [] and not (bench / WORK).exists()
     touched = {
         str(path.relative_to(bench)) for path in bench.rglob("*") if path.stat().st_ino != before.get(path)
@@ -122,14 +122,14 @@ def test_what_is_damaged_is_made_again_byte_for_byte_and_nothing_else_is_touched
 
 def test_a_sound_benchmark_is_not_touched(bench: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in bench.rglob("*") if "log" not in path.parts}
-    assert repair(bench).made == []
+    assert repair(bench).repaired == []
     after = {path: path.stat().st_mtime_ns for path in bench.rglob("*") if "log" not in path.parts}
     assert {path for path in before if before[path] != after.get(path)} <= {bench}
 
 
 def test_files_that_do_not_belong_are_left_and_still_found(bench: Path) -> None:
     (bench / "thesis.tex").write_text("mine")
-    assert repair(bench).made == []
+    assert repair(bench).repaired == []
     assert [problem.path for problem in verify(bench)] == ["thesis.tex"]
 
 
@@ -138,14 +138,14 @@ def test_a_damaged_config_manifest_is_refused_and_nothing_is_made_from_it(bench:
     path = bench / "manifests" / "reference-fgsm-1.json"
     path.write_bytes(path.read_bytes().replace(b'"seed": 0', b'"seed": 1'))
     done = repair(bench)
-    assert list(done.refused) == ["manifests/reference-fgsm-1.json"] and not (bench / FGSM).exists()
+    assert list(done.not_repaired) == ["manifests/reference-fgsm-1.json"] and not (bench / FGSM).exists()
 
 
 def test_originals_without_their_source_are_refused_and_so_is_what_was_made_of_them(bench: Path) -> None:
     for path in (CLEAN, FGSM):
         (bench / path).unlink()
     (bench / CW).unlink()
-    refused = repair(bench).refused
+    refused = repair(bench).not_repaired
     assert "needs its root" in refused[CLEAN] and {refused[FGSM], refused[CW]} == {
         "its originals are damaged, and were not made again"
     }
@@ -155,7 +155,7 @@ def test_originals_from_other_files_are_refused(bench: Path, photographs: Path, 
     (bench / CLEAN).unlink()
     other = Path(shutil.copytree(photographs, tmp_path / "other"))
     shutil.copy(other / "images" / "photo2.png", other / "images" / "photo0.png")
-    refused = repair(bench, sources={"folder": str(other)}).refused
+    refused = repair(bench, sources={"folder": str(other)}).not_repaired
     assert "came out with other bytes than recorded" in refused[CLEAN] and not (bench / CLEAN).exists()
 
 
@@ -164,9 +164,9 @@ def test_a_shard_that_comes_out_differently_is_not_stored_and_the_difference_is_
 ) -> None:
     (bench / FGSM).unlink()
     newer = {"afbench": "9.9", "commit": None, "libraries": {"torch": "9.9"}}
-    monkeypatch.setattr("afbench.workflows.rerun.replay.software", lambda: newer)
+    monkeypatch.setattr("afbench.workflows.rerun.recorded_run.software", lambda: newer)
     monkeypatch.setattr("afbench.workflows.rerun.regenerate.judge", _judged_otherwise)
-    (why,) = repair(bench).refused.values()
+    (why,) = repair(bench).not_repaired.values()
     assert "other bytes than recorded" in why and "-> 9.9" in why and "libraries.torch" in why
     assert not (bench / FGSM).exists()
 
@@ -180,7 +180,7 @@ def _judged_otherwise(*asked: Any, **given: Any) -> Any:
 def test_other_weights_are_refused_by_name(bench: Path) -> None:
     path = SHARDS.format("trained-noise-2", 0)
     (bench / path).unlink()
-    (why,) = repair(bench, recipe=Recipe(checkpoint="random")).refused.values()
+    (why,) = repair(bench, localizer_source=LocalizerSource(checkpoint="random")).not_repaired.values()
     assert "localizer.weights_sha256" in why
 
 

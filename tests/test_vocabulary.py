@@ -29,7 +29,7 @@ SHARED_CLASSES = """
     Found Hooks Opened Shard _Run
 """
 SHARED_FILES = """
-    losses.py paper.py settings.py train.py
+    losses.py settings.py train.py
 """
 
 

@@ -12,7 +12,7 @@ import click
 from afbench.plan import RunPlan
 from afbench.plan.cost import localizer_cost, suggested_batch
 from afbench.report.text import fold_line
-from afbench.workflows.planning.forecast import Outlook, as_json, look_ahead, open_loads
+from afbench.workflows.planning.forecast import Forecast, as_json, forecast_plan, remaining_workloads
 
 from .echo import echo
 from .options import build_plan, default_out, plan_options
@@ -67,7 +67,7 @@ def echo_plan(
     device: str = "cpu",
 ) -> None:
     """Print a plan's figures; touches nothing but the listings of roots."""
-    forecast = look_ahead(plan, out or default_out(plan), speeds=speeds, device=device)
+    forecast = forecast_plan(plan, out or default_out(plan), speeds=speeds, device=device)
     if json_wanted:
         echo(json.dumps(as_json(plan, forecast), indent=2))
         return
@@ -111,14 +111,14 @@ def _calibrated(plan: RunPlan, out: Path, device: str, precision: str) -> dict[s
 
     return calibrate(
         plan,
-        open_loads(plan, out),
+        remaining_workloads(plan, out),
         device=device,
         precision=precision,
         say=lambda line: echo(line, err=True),
     )
 
 
-def _totals(forecast: Outlook, device: str) -> list[tuple[str, str]]:
+def _totals(forecast: Forecast, device: str) -> list[tuple[str, str]]:
     ranges = ", ".join(
         f"{precision} {_hours(low)} to {_hours(high)}" if high >= 1 / 60 else f"{precision} under a minute"
         for precision, (low, high) in (forecast.gpu_hours or {}).items()
@@ -130,7 +130,7 @@ def _totals(forecast: Outlook, device: str) -> list[tuple[str, str]]:
                 suggested_batch(localizer_cost(load.localizer), load.pixels, device_type),
                 device_type,
             )
-            for load in forecast.loads
+            for load in forecast.workloads
             for device_type in ("cpu", "cuda")
         }
     )
@@ -140,7 +140,7 @@ def _totals(forecast: Outlook, device: str) -> list[tuple[str, str]]:
             f"{name} {_range([b for n, b, o in images if (n, o) == (name, device_type)])}" for name in names
         )
         for device_type in ("cpu", "cuda")
-        for names in [dict.fromkeys(load.localizer for load in forecast.loads)]
+        for names in [dict.fromkeys(load.localizer for load in forecast.workloads)]
     )
     rows = [
         ("arithmetic", _flop(forecast.gigaflops)),

@@ -36,9 +36,9 @@ def command(
     if latex and (as_json or everything):
         raise UsageError("--latex prints what was measured; leave out --json and --all")
     from afbench.report.paper_table import measured_records, paper_latex, paper_table
-    from afbench.workflows.reporting.paper import beside_the_paper
+    from afbench.workflows.reporting.paper_comparison import compare_folders_with_paper
 
-    report = beside_the_paper(folders)
+    report = compare_folders_with_paper(folders)
     records = report.records if everything else measured_records(report.records)
     if latex:
         echo(paper_latex(records, report.notes))

@@ -46,12 +46,16 @@ def command(
 
     Exit code 0 if every value is the same, 1 if one is not.
     """
-    from afbench.workflows.rerun.replay import Recipe
+    from afbench.workflows.rerun.recorded_run import LocalizerSource
     from afbench.workflows.rerun.reproduce import reproduce
 
     with progress_bar("reproduce", "grad") as bar:
         reproduction = reproduce(
-            folder, row, alone=alone, recipe=Recipe(localizer, checkpoint, device), advance=bar.update
+            folder,
+            row,
+            alone=alone,
+            localizer_source=LocalizerSource(localizer, checkpoint, device),
+            advance=bar.update,
         )
     if as_json:
         echo(json.dumps(asdict(reproduction), indent=2))

@@ -59,15 +59,18 @@ def command(
     extra_results: dict[str, object] = {}
     if repair:
         from afbench.plan import parse_source
+        from afbench.workflows.rerun.recorded_run import LocalizerSource
         from afbench.workflows.rerun.repair import repair as repair_folder
-        from afbench.workflows.rerun.replay import Recipe
 
         roots = {source.name: source.root for source in map(parse_source, sources)}
         with progress_bar("repair", "file") as bar:
             repaired = repair_folder(
-                folder, sources=roots, recipe=Recipe(localizer, checkpoint, device), advance=bar.update
+                folder,
+                sources=roots,
+                localizer_source=LocalizerSource(localizer, checkpoint, device),
+                advance=bar.update,
             )
-        extra_results = {"repaired": list(repaired.made), "not_repaired": dict(repaired.refused)}
+        extra_results = {"repaired": list(repaired.repaired), "not_repaired": dict(repaired.not_repaired)}
     unit = "row" if holds_rows(folder) else "file"
     with progress_bar("verify", unit, rows_to_check(folder)) as bar:
         checked = check_benchmark(
@@ -76,11 +79,13 @@ def command(
     problems = checked.problems
     # a damaged row would fail again, and hide what scoring alone can find
     if deep and not problems:
-        from afbench.workflows.rerun.replay import Recipe
+        from afbench.workflows.rerun.recorded_run import LocalizerSource
         from afbench.workflows.rerun.rescore import rescore
 
         with progress_bar("score again", "row") as bar:
-            rescored = rescore(folder, recipe=Recipe(localizer, checkpoint, device), advance=bar.update)
+            rescored = rescore(
+                folder, localizer_source=LocalizerSource(localizer, checkpoint, device), advance=bar.update
+            )
         problems = list(rescored.problems)
         extra_results |= {"rescored": rescored.rows, "not_rescored": dict(rescored.left_out)}
     if as_json:

@@ -1,4 +1,4 @@
-"""Is a localizer the one that a benchmark attacked? What configs call it is a label and decides nothing."""
+"""Refuse a localizer that is not the one a benchmark attacked; the name that configs give it is a label and decides nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from afbench.localizers import known_localizers
 
 
 def require_architecture(localizer: str, attacked: Mapping[str, Any], data: Path) -> None:
-    """Refuse, before weights are looked for, a network by name that is not the one attacked.
+    """Refuse a registered network that is not the one attacked, before its weights are looked for.
 
     Raises:
-        UsageError: that names both, and what to ask for.
+        UsageError: with both names, and the options to give.
     """
     architecture, label = attacked.get("architecture", localizer), attacked["name"]
     if localizer in known_localizers() and architecture != localizer:
@@ -25,12 +25,12 @@ def require_architecture(localizer: str, attacked: Mapping[str, Any], data: Path
 
 
 def require_attacked(network: Localizer, attacked: Mapping[str, Any], data: Path) -> None:
-    """Refuse another network, other weights or another threshold than a config attacked.
+    """Refuse a network that differs from the attacked one in its architecture, weights or threshold.
 
     Args:
-        network: what was loaded.
-        attacked: ``localizer`` of the config's manifest.
-        data: the benchmark.
+        network: the loaded localizer.
+        attacked: ``localizer`` in the provenance of the config.
+        data: folder of the benchmark, for the message.
     Raises:
         UsageError: with both values.
     """

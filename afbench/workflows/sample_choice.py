@@ -1,4 +1,4 @@
-"""Which samples a picture of a benchmark shows, and their rows."""
+"""Choose the samples that a picture of a benchmark shows, and read their rows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from afbench.storage.manifests import CLEAN, Benchmark, shard_paths
 from afbench.storage.shards import read_rows
 
 
-class Shown(NamedTuple):
-    """Samples of one split, in the order they are drawn."""
+class SampleChoice(NamedTuple):
+    """Samples of one split, in the order the picture shows them."""
 
     split: str
     ids: Sequence[str]
@@ -25,17 +25,17 @@ def choose_samples(
     names: Sequence[str] = (),
     split: str | None = None,
     count: int = 1,
-) -> Shown:
-    """Take the samples that were named, else ``count`` that are spread over the F1 of the originals, lowest first.
+) -> SampleChoice:
+    """Choose the named samples, or ``count`` samples spread over the F1 of the originals, lowest first.
 
     Args:
         benchmark: a finished one.
-        configs: attacked ones that are drawn; the first that has the split says what F1 its originals have.
+        configs: attacked configs that the picture shows; the first one's rows have the F1 of the originals.
         names: sample ids; all of one split.
         split: a source id; None for the one that has the samples, or the first.
-        count: samples to take where none is named; one is the median.
+        count: samples to choose if none is named; 1 chooses the median.
     Raises:
-        UsageError: if a split or sample is not there.
+        UsageError: if the benchmark doesn't have the split or a sample.
     """
     splits = list(benchmark.configs[CLEAN].splits)
     if split is not None and split not in splits:
@@ -47,58 +47,64 @@ def choose_samples(
         row
         for name in configs[:1]
         if split in benchmark.configs[name].splits
-        for row in _facts(benchmark, name, split, ("sample_id", "f1_clean"))
-    ] or [{**row, "f1_clean": None} for row in _facts(benchmark, CLEAN, split, ("sample_id",))]
+        for row in _read_columns(benchmark, name, split, ("sample_id", "f1_clean"))
+    ] or [{**row, "f1_clean": None} for row in _read_columns(benchmark, CLEAN, split, ("sample_id",))]
     rows = [row for row in rows if row["f1_clean"] is not None] or rows
-    ranked = [
+    sorted_ids = [
         row["sample_id"] for row in sorted(rows, key=lambda row: (row["f1_clean"] or 0, row["sample_id"]))
     ]
-    return Shown(split, _spread(ranked, count))
+    return SampleChoice(split, _spread(sorted_ids, count))
 
 
-def _named(benchmark: Benchmark, names: Sequence[str], splits: Sequence[str]) -> Shown:
+def _named(benchmark: Benchmark, names: Sequence[str], splits: Sequence[str]) -> SampleChoice:
     ids = {
-        split: [row["sample_id"] for row in _facts(benchmark, CLEAN, split, ("sample_id",))]
+        split: [row["sample_id"] for row in _read_columns(benchmark, CLEAN, split, ("sample_id",))]
         for split in splits
     }
-    for split, names_there in ids.items():
-        if {*names} <= {*names_there}:
-            return Shown(split, names)
-    everything = [name for names_there in ids.values() for name in names_there]
-    if missing := [name for name in names if name not in everything]:
-        meant = did_you_mean("sample", missing[0], everything)
-        where = f"split '{splits[0]}' of " if len(splits) == 1 else ""
+    for split, split_ids in ids.items():
+        if {*names} <= {*split_ids}:
+            return SampleChoice(split, names)
+    all_ids = [name for split_ids in ids.values() for name in split_ids]
+    if missing := [name for name in names if name not in all_ids]:
+        suggestion = did_you_mean("sample", missing[0], all_ids)
+        scope = f"split '{splits[0]}' of " if len(splits) == 1 else ""
         raise UsageError(
-            f"--sample '{missing[0]}' is not in {where}'{benchmark.folder}'; {meant}"
-            f"it begins with {', '.join(everything[:3])}"
+            f"--sample '{missing[0]}' is not in {scope}'{benchmark.folder}'; {suggestion}"
+            f"it begins with {', '.join(all_ids[:3])}"
         )
-    homes = [f"'{name}' is of {next(split for split in splits if name in ids[split])}" for name in names]
-    raise UsageError(f"--sample takes samples of one split; {', '.join(homes[:4])}")
+    name_splits = [
+        f"'{name}' is of {next(split for split in splits if name in ids[split])}" for name in names
+    ]
+    raise UsageError(f"--sample takes samples of one split; {', '.join(name_splits[:4])}")
 
 
-def _spread(ranked: Sequence[str], count: int) -> list[str]:
-    """``count`` of a list at even distances, both ends among them; the middle one for one."""
+def _spread(sorted_ids: Sequence[str], count: int) -> list[str]:
+    """Take ``count`` ids at even distances, from the first to the last; if ``count`` is 1, the middle one."""
     if count == 1:
-        return list(ranked[len(ranked) // 2 :][:1])
-    last = len(ranked) - 1
+        return list(sorted_ids[len(sorted_ids) // 2 :][:1])
+    last = len(sorted_ids) - 1
     return [
-        ranked[place] for place in sorted({round(number * last / (count - 1)) for number in range(count)})
+        sorted_ids[index] for index in sorted({round(number * last / (count - 1)) for number in range(count)})
     ]
 
 
-def rows_of(benchmark: Benchmark, config: str, shown: Shown) -> Mapping[str, Mapping[str, Any]]:
-    """The whole rows of samples in a config, by id; one that was excluded there is missing."""
+def read_chosen_rows(
+    benchmark: Benchmark, config: str, choice: SampleChoice
+) -> Mapping[str, Mapping[str, Any]]:
+    """Read the full rows of the chosen samples in a config, by id; a sample that the config excludes is missing."""
     manifest = benchmark.configs[config]
-    if shown.split not in manifest.splits:
+    if choice.split not in manifest.splits:
         return {}
-    by_id = {}
-    for path in shard_paths(manifest, shown.split):
+    rows_by_id = {}
+    for path in shard_paths(manifest, choice.split):
         ids = {row["sample_id"] for row in read_rows(benchmark.folder, [path], ("sample_id",))}
-        if ids & {*shown.ids}:  # images are read of these shards alone
+        if ids & {*choice.ids}:  # images are large: read those of a shard only if it has a chosen sample
             rows = read_rows(benchmark.folder, [path])
-            by_id.update({row["sample_id"]: row for row in rows if row["sample_id"] in shown.ids})
-    return {name: by_id[name] for name in shown.ids if name in by_id}
+            rows_by_id.update({row["sample_id"]: row for row in rows if row["sample_id"] in choice.ids})
+    return {name: rows_by_id[name] for name in choice.ids if name in rows_by_id}
 
 
-def _facts(benchmark: Benchmark, config: str, split: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _read_columns(
+    benchmark: Benchmark, config: str, split: str, columns: Sequence[str]
+) -> list[dict[str, Any]]:
     return list(read_rows(benchmark.folder, shard_paths(benchmark.configs[config], split), columns))

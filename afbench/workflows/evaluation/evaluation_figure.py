@@ -18,7 +18,7 @@ from afbench.scoring.score_tables import CONTROLS
 from afbench.storage.manifests import CLEAN
 
 from ..adaptive import adaptive_configs, require_oblivious
-from ..sample_choice import choose_samples, rows_of
+from ..sample_choice import choose_samples, read_chosen_rows
 from .evaluate import Opened
 
 
@@ -44,7 +44,8 @@ def evaluation_figure(opened: Opened, *, samples: Sequence[str] = (), images: in
         chosen += [(name, [one]) for name in _strongest(opened, names)]
     shown = choose_samples(benchmark, [config for config, _ in chosen], names=samples, count=images)
     pictures = {
-        config: rows_of(benchmark, config, shown) for config in (CLEAN, *(name for name, _ in chosen))
+        config: read_chosen_rows(benchmark, config, shown)
+        for config in (CLEAN, *(name for name, _ in chosen))
     }
     rows = []
     for sample_id, row in pictures[CLEAN].items():

@@ -1,1 +1,1 @@
-"""Tell before any work what a plan will take."""
+"""Forecast what a plan takes before any work begins."""

@@ -1,4 +1,4 @@
-"""Measure for some seconds what a gradient and a stored image cost here, so that a plan can say how long it takes."""
+"""Measure for some seconds what a gradient and a stored image cost on this machine, so that a plan can forecast hours."""
 
 from __future__ import annotations
 
@@ -26,67 +26,84 @@ from afbench.plan import RunPlan, canonical_json, expand_attack, settings_by_gro
 from afbench.plan.cost import Speed, Workload
 from afbench.sources import open_source
 
-KEEPING = 0.2
-"""Part of the time spent on what is done once for each stored image."""
-MOST_KEPT = 16
-"""Images such a measurement takes at once."""
+STORAGE_SHARE = 0.2
+"""Share of the time that measures what is done once per stored image; the rest measures gradients."""
+MAX_STORED_IMAGES = 16
+"""Images in one measurement of storage."""
 
 
 def calibrate(
     plan: RunPlan,
-    loads: Sequence[Workload],
+    workloads: Sequence[Workload],
     *,
     device: str = "cpu",
     precision: str = "fp32",
     seconds: float = 30.0,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Speed]:
-    """Time short attacks on every localizer of a plan, on its commonest size of image; writes nothing.
+    """Time short attacks on every localizer of a plan, at the image size that most of its work has; write nothing.
 
-    Where a single gradient takes longer than its part of the time, the measurement does too.
+    If a single gradient takes longer than its share of the time, the measurement takes longer too.
 
     Args:
-        plan: what is asked for.
-        loads: what is left of it (``outlook.open_loads``).
+        plan: the plan to measure for.
+        workloads: the work that remains (``forecast.remaining_workloads``).
         device: where to compute.
         precision: of the localizer's arithmetic.
-        seconds: to spend in all, about.
-        say: told what is measured, and on which weights.
+        seconds: about how long to measure in total.
+        say: called with a line for each localizer, and when its weights are random.
     Returns:
         The speeds by localizer.
     Raises:
         UsageError: if the device or a user's own localizer cannot be used.
     """
-    work: dict[str, list[Workload]] = {}
-    for load in loads:
-        if load.settings:
-            work.setdefault(load.localizer, []).append(load)
-    found = {}
-    for name, own in work.items():
-        load = max(own, key=lambda one: (one.images or 1) * (one.gradients_shared + 1))
-        settings = [one for block in plan.blocks if name in block.localizers for one in block.settings]
-        found[name] = _speed(load, settings, device, precision, seconds / len(work), say)
-    return found
+    by_localizer: dict[str, list[Workload]] = {}
+    for workload in workloads:
+        if workload.settings:
+            by_localizer.setdefault(workload.localizer, []).append(workload)
+    speeds = {}
+    for name, localizer_workloads in by_localizer.items():
+        workload = max(localizer_workloads, key=lambda item: (item.images or 1) * (item.gradients_shared + 1))
+        settings = [
+            setting for block in plan.blocks if name in block.localizers for setting in block.settings
+        ]
+        speeds[name] = _speed(workload, settings, device, precision, seconds / len(by_localizer), say)
+    return speeds
 
 
 def _speed(
-    load: Workload,
+    workload: Workload,
     settings: Sequence[Setting],
     device: str,
     precision: str,
     seconds: float,
     say: Callable[[str], None],
 ) -> Speed:
-    started = time.perf_counter()
-    localizer = _load(load.localizer, device, say)
-    loaded = time.perf_counter() - started
-    side = isqrt(load.pixels)
-    say(f"measuring {load.localizer} on {side}x{side} images, {device}, {precision}, about {seconds:.0f} s")
+    start = time.perf_counter()
+    localizer = _load(workload.localizer, device, say)
+    start_seconds = time.perf_counter() - start
+    side = isqrt(workload.pixels)
+    say(
+        f"measuring {workload.localizer} on {side}x{side} images, {device}, {precision}, about {seconds:.0f} s"
+    )
     with compute_precision(precision, device):
-        score, keep = _stored_image(localizer, load, side, device, seconds * KEEPING)
-        each, count = _gradient(localizer, load, settings, side, device, seconds * (1 - KEEPING))
+        score_seconds, keep_seconds = _stored_image(
+            localizer, workload, side, device, seconds * STORAGE_SHARE
+        )
+        gradient_seconds, gradients = _gradient(
+            localizer, workload, settings, side, device, seconds * (1 - STORAGE_SHARE)
+        )
     untrained = bool(getattr(localizer, "untrained", False))
-    return Speed(load.localizer, side * side, each, score, keep, loaded, count, untrained)
+    return Speed(
+        workload.localizer,
+        side * side,
+        gradient_seconds,
+        score_seconds,
+        keep_seconds,
+        start_seconds,
+        gradients,
+        untrained,
+    )
 
 
 def _load(name: str, device: str, say: Callable[[str], None]) -> Localizer:
@@ -101,84 +118,91 @@ def _load(name: str, device: str, say: Callable[[str], None]) -> Localizer:
 
 def _gradient(
     localizer: Localizer,
-    load: Workload,
+    workload: Workload,
     settings: Sequence[Setting],
     side: int,
     device: str,
     seconds: float,
 ) -> tuple[float, int]:
-    """Seconds of one image gradient, over the sharing groups as the plan mixes them; and how many were timed."""
+    """Time image gradients; return the seconds of one and how many were timed.
+
+    The sharing groups of a plan have gradients of different cost: they are weighted as the plan mixes them.
+    """
     groups = [group for group in settings_by_group(settings).values() if shared_gradients(group)]
     if not groups:
         return 0.0, 0
-    samples = _samples(side, min(load.images or 64, batch_size_for(localizer, (side, side), device, None)))
-    launch = batch_size_for(localizer, (side, side), device, None)
+    samples = _samples(
+        side, min(workload.images or 64, batch_size_for(localizer, (side, side), device, None))
+    )
+    batch_size = batch_size_for(localizer, (side, side), device, None)
 
-    def probe(group: Sequence[Setting], *, most: int | None = None) -> tuple[float, int]:
-        short = _shortened(group)[:most]
+    def probe(group: Sequence[Setting], *, max_settings: int | None = None) -> tuple[float, int]:
+        short_settings = _shortened(group)[:max_settings]
         meter = Meter()
-        chosen = samples[: images_at_once(short, launch)]
+        batch_samples = samples[: images_at_once(short_settings, batch_size)]
         batch = AttackBatch(
-            [sample.sample_id for sample in chosen],
-            to_tensor([sample.image for sample in chosen], device),
-            masks_to_tensor([sample.mask for sample in chosen], device),
+            [sample.sample_id for sample in batch_samples],
+            to_tensor([sample.image for sample in batch_samples], device),
+            masks_to_tensor([sample.mask for sample in batch_samples], device),
         )
-        took = _timed(
-            lambda: list(attack_batch(localizer, batch, short, seed=0, batch_size=launch, meter=meter)),
+        seconds_taken = _timed(
+            lambda: list(
+                attack_batch(localizer, batch, short_settings, seed=0, batch_size=batch_size, meter=meter)
+            ),
             device,
         )
-        return took, meter.gradients
+        return seconds_taken, meter.gradients
 
-    until = time.perf_counter() + seconds
-    took, count = probe(groups[0], most=1)  # the first of all warms up
-    if took > seconds / 4:  # a heavy network: a second one is all there is time for
-        again, number = probe(groups[0], most=1)
-        return min(took / count, again / number), number
+    deadline = time.perf_counter() + seconds
+    seconds_taken, count = probe(groups[0], max_settings=1)  # the first call warms up
+    if seconds_taken > seconds / 4:  # a heavy network: there is time for only one more
+        second_seconds, number = probe(groups[0], max_settings=1)
+        return min(seconds_taken / count, second_seconds / number), number
     rates: list[list[float]] = [[] for _ in groups]
-    timed = 0
+    gradients = 0
     for number, group in cycle(enumerate(groups)):
-        took, count = probe(group)
-        rates[number].append(took / count)
-        timed += count
-        if all(rates) and time.perf_counter() > until:
+        seconds_taken, count = probe(group)
+        rates[number].append(seconds_taken / count)
+        gradients += count
+        if all(rates) and time.perf_counter() > deadline:
             break
     weights = [shared_gradients(group) for group in groups]
-    mixed = sum(weight * median(own) for weight, own in zip(weights, rates, strict=True))
-    return mixed / sum(weights), timed
+    total = sum(weight * median(group_rates) for weight, group_rates in zip(weights, rates, strict=True))
+    return total / sum(weights), gradients
 
 
 def _shortened(settings: Sequence[Setting]) -> list[Setting]:
-    """The same attacks with few gradients; of C&W's steps, which share one run, two are one."""
-    found = {}
-    for one in settings:
-        params = {**one.params, **({"neighbours": 1} if "neighbours" in one.params else {})}
-        short = replace(one, steps=min(one.steps, 2), params=params)
-        found[one.attack, one.phi, short.steps, canonical_json(params)] = short
-    return list(found.values())
+    """Shorten attacks to few gradients; C&W settings that differ in steps share one run and become one setting."""
+    shortened = {}
+    for setting in settings:
+        params = {**setting.params, **({"neighbours": 1} if "neighbours" in setting.params else {})}
+        short_setting = replace(setting, steps=min(setting.steps, 2), params=params)
+        shortened[setting.attack, setting.phi, short_setting.steps, canonical_json(params)] = short_setting
+    return list(shortened.values())
 
 
 def _stored_image(
-    localizer: Localizer, load: Workload, side: int, device: str, seconds: float
+    localizer: Localizer, workload: Workload, side: int, device: str, seconds: float
 ) -> tuple[float, float]:
-    """Seconds to score one image, and to quantise, encode, decode and compare one."""
-    samples = _samples(side, min(load.images or MOST_KEPT, MOST_KEPT))
+    """Time the scoring of one image, and its way into storage: quantise, encode, decode, compare."""
+    samples = _samples(side, min(workload.images or MAX_STORED_IMAGES, MAX_STORED_IMAGES))
     noise = expand_attack("noise")[:1]
 
     def look() -> list[object]:
         return [*judge(localizer, images, masks, batch_size=None, device=device)]
 
     images, masks = [sample.image for sample in samples], [sample.mask for sample in samples]
-    started = time.perf_counter()
-    before = judge(localizer, images[:1], masks[:1], batch_size=None, device=device)  # warms up
-    if time.perf_counter() - started > seconds / (2 * len(samples)):
+    start = time.perf_counter()
+    original_results = judge(localizer, images[:1], masks[:1], batch_size=None, device=device)  # warms up
+    if time.perf_counter() - start > seconds / (2 * len(samples)):
         samples, images, masks = samples[:1], images[:1], masks[:1]
-    score = _timed(look, device)
-    with threads(default_threads()) as submit:  # as a run has them
-        both = _timed(
+    score_seconds = _timed(look, device)
+    with threads(default_threads()) as submit:  # a run encodes and decodes in threads as well
+        attack_seconds = _timed(
             lambda: run_settings(
                 localizer,
                 samples,
-                before * len(samples),
+                original_results * len(samples),
                 noise,
                 seed=0,
                 batch_size=None,
@@ -188,27 +212,27 @@ def _stored_image(
             ),
             device,
         )
-    return score / len(samples), max(0.0, both - score) / len(samples)
+    return score_seconds / len(samples), max(0.0, attack_seconds - score_seconds) / len(samples)
 
 
-def _samples(side: int, number: int) -> list[Sample]:
-    """Demo forgeries, repeated to a size: they encode as photographs do."""
+def _samples(side: int, count: int) -> list[Sample]:
+    """Tile demo forgeries to a size: they are photographs, so they encode like a user's images."""
     source = open_source("demo", None)
-    found = []
-    for sample_id in source.ids[:number]:
+    samples = []
+    for sample_id in source.ids[:count]:
         sample = source.read(sample_id)
-        times = ceil(side / sample.image.shape[0]), ceil(side / sample.image.shape[1])
-        image = np.tile(sample.image, (*times, 1))[:side, :side]
-        found.append(replace(sample, image=image, mask=np.tile(sample.mask, times)[:side, :side]))
-    return found
+        repeats = ceil(side / sample.image.shape[0]), ceil(side / sample.image.shape[1])
+        image = np.tile(sample.image, (*repeats, 1))[:side, :side]
+        samples.append(replace(sample, image=image, mask=np.tile(sample.mask, repeats)[:side, :side]))
+    return samples
 
 
-def _timed(work: Callable[[], object], device: str) -> float:
+def _timed(action: Callable[[], object], device: str) -> float:
     _wait(device)
-    started = time.perf_counter()
-    work()
+    start = time.perf_counter()
+    action()
     _wait(device)
-    return time.perf_counter() - started
+    return time.perf_counter() - start
 
 
 def _wait(device: str) -> None:

@@ -1,4 +1,4 @@
-"""What a plan will take, and what of it is there already; touches nothing, needs no torch."""
+"""Forecast what a plan takes and which part is done already; reads only, and needs no torch."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from afbench.storage.run_folder import check_folder, free_bytes
 
 from ..request import config_localizer
 
-SIZES_LOOKED_AT = 32
-"""Images of a user's copy whose headers are read for their size."""
+HEADERS_READ = 32
+"""Images of a user's copy whose headers are read to estimate the typical image size."""
 
 
 @dataclass(frozen=True)
-class Done:
-    """Of the configs asked for, by what is published in the folder; ``gradients_left`` None where images are not counted."""
+class PlanProgress:
+    """How many of the plan's configs the folder has, and the gradients that remain (None if images are not counted)."""
 
     configs_done: int
     configs_left: int
@@ -49,27 +49,27 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """All figures of a plan. None: not known before somebody opens a source, or tells what a localizer costs.
+class Forecast:
+    """All figures of a plan. A figure is None while a source was not opened or a localizer's cost is not known.
 
     Attributes:
         blocks: what the plan makes, block by block.
-        loads: the same by localizer and source, without what is done.
-        gigaflops: of gradients and scoring, for what is left.
-        gpu_hours: of one H100 or H200, least and most by precision; uncalibrated.
-        hours: on this machine, where it was calibrated.
-        disk_bytes: of the finished benchmark.
-        missing_bytes: of what is not there yet; sources that nobody counted are left out.
-        free_bytes: on the disk of the folder.
-        device_bytes: of the largest launch on a GPU and on a CPU, where it is main memory.
-        host_bytes: of main memory beside that.
-        limited_by: gradients, encoding, memory or disk, on a CPU and on a GPU; None where nothing is known.
-        done: None where there is no folder.
-        speeds: as measured, by localizer.
+        workloads: what remains to be done, by localizer and source.
+        gigaflops: gradients and scoring of the remaining work.
+        gpu_hours: on one H100 or H200, lowest and highest by precision; not calibrated.
+        hours: on this machine, if it was calibrated.
+        disk_bytes: size of the finished benchmark.
+        missing_bytes: size of the files that remain to be written; sources of unknown size don't count.
+        free_bytes: free space on the disk of the folder.
+        device_bytes: memory of the largest batch on a GPU, and on a CPU, where it is main memory.
+        host_bytes: main memory that is needed in addition.
+        limited_by: gradients, encoding, memory or disk, on a CPU and on a GPU; None if nothing is known.
+        done: None if the folder doesn't exist.
+        speeds: measured ones, by localizer.
     """
 
     blocks: list[BlockEstimate]
-    loads: list[Workload]
+    workloads: list[Workload]
     gigaflops: float | None
     gpu_hours: dict[str, tuple[float, float]] | None
     hours: float | None
@@ -79,135 +79,152 @@ class Outlook:
     device_bytes: dict[str, int]
     host_bytes: int
     limited_by: dict[str, str | None]
-    done: Done | None
+    done: PlanProgress | None
     speeds: Mapping[str, Speed]
 
 
-def look_ahead(
+def forecast_plan(
     plan: RunPlan,
     out: Path,
     *,
     speeds: Mapping[str, Speed] | None = None,
     device: str = "cpu",
-) -> Outlook:
-    """Work out what a plan takes, from published counts and the names of files.
+) -> Forecast:
+    """Forecast what a plan takes, from published counts and the names of files.
 
     Args:
-        plan: what is asked for.
-        out: the folder it would go to; what is published there is not counted again.
+        plan: the plan to forecast.
+        out: the folder it would write to; configs that are finished there don't count again.
         speeds: measured ones (``calibrate``), by localizer.
         device: the one they were measured on.
     Raises:
-        UsageError: if the folder holds something else, or a source's root nothing of it.
+        UsageError: if the folder has other content, or a source's root has no file of the source.
         AfbenchError: if the folder is a damaged benchmark.
     """
     check_folder(out)
-    counts, pixels = _look_at_copies(plan)
+    counts, pixels = _measure_copies(plan)
     blocks = estimate(plan, counts, pixels)
     finished = list(_finished(plan, out, counts))
-    left = workloads(plan, counts, pixels, finished)
+    remaining = workloads(plan, counts, pixels, finished)
     speeds = speeds or {}
-    counted = _total(gigaflops(load) for load in left)
-    memory = {one: max(_launch(load, one) for load in left) for one in ("cpu", "cuda")}
-    beside = max(map(host_bytes, left))
-    disk = _total(block.disk_bytes for block in blocks)
-    missing = sum((load.images or 0) * load.encoded_images * load.pixels * 3 * WEBP_SHARE for load in left)
-    free = free_bytes(out)
-    measured = [measured_seconds(load, speeds[load.localizer]) for load in left if load.localizer in speeds]
-    start = sum(speed.start_seconds for speed in speeds.values())
-    hours = _total(None if one is None else one.total for one in measured) if speeds else None
+    total_gigaflops = _total(gigaflops(workload) for workload in remaining)
+    device_memory = {
+        device_type: max(_batch_bytes(workload, device_type) for workload in remaining)
+        for device_type in ("cpu", "cuda")
+    }
+    main_memory = max(map(host_bytes, remaining))
+    disk_bytes = _total(block.disk_bytes for block in blocks)
+    missing_bytes = sum(
+        (workload.images or 0) * workload.encoded_images * workload.pixels * 3 * WEBP_SHARE
+        for workload in remaining
+    )
+    free_disk = free_bytes(out)
+    estimates = [
+        measured_seconds(workload, speeds[workload.localizer])
+        for workload in remaining
+        if workload.localizer in speeds
+    ]
+    start_seconds = sum(speed.start_seconds for speed in speeds.values())
+    hours = _total(None if estimate is None else estimate.total for estimate in estimates) if speeds else None
     limits = {}
-    for one in ("cpu", "cuda"):
+    for device_type in ("cpu", "cuda"):
         times = (
-            measured if speeds and device.startswith(one) else [expected_seconds(load, one) for load in left]
+            estimates
+            if speeds and device.startswith(device_type)
+            else [expected_seconds(workload, device_type) for workload in remaining]
         )
-        limits[one] = _limit(times, missing, free, beside + (memory["cpu"] if one == "cpu" else 0))
-    return Outlook(
+        limits[device_type] = _limit(
+            times,
+            missing_bytes,
+            free_disk,
+            main_memory + (device_memory["cpu"] if device_type == "cpu" else 0),
+        )
+    return Forecast(
         blocks,
-        left,
-        counted,
-        None if counted is None else gpu_hours(counted),
-        None if hours is None else (hours + start) / 3600,
-        None if disk is None else int(disk),
-        int(missing),
-        free,
-        memory,
-        beside,
+        remaining,
+        total_gigaflops,
+        None if total_gigaflops is None else gpu_hours(total_gigaflops),
+        None if hours is None else (hours + start_seconds) / 3600,
+        None if disk_bytes is None else int(disk_bytes),
+        int(missing_bytes),
+        free_disk,
+        device_memory,
+        main_memory,
         limits,
-        _done(plan, left, finished) if out.exists() else None,
+        _progress(plan, remaining, finished) if out.exists() else None,
         speeds,
     )
 
 
-def open_loads(plan: RunPlan, out: Path) -> list[Workload]:
-    """What is left to do, by localizer and source."""
-    counts, pixels = _look_at_copies(plan)
+def remaining_workloads(plan: RunPlan, out: Path) -> list[Workload]:
+    """List the work that remains, by localizer and source."""
+    counts, pixels = _measure_copies(plan)
     return workloads(plan, counts, pixels, _finished(plan, out, counts))
 
 
-def as_json(plan: RunPlan, seen: Outlook) -> dict[str, Any]:
-    """An outlook for programs; the gradients per image are those of the plan's first block, its test images."""
+def as_json(plan: RunPlan, forecast: Forecast) -> dict[str, Any]:
+    """Return a forecast as JSON data; ``gradients_per_image`` is that of the plan's first block, its test images."""
     return {
         "plan": plan.name,
         "seed": plan.seed,
         "limit": plan.limit,
-        "gradients_per_image": seen.blocks[0].gradients_per_image,
+        "gradients_per_image": forecast.blocks[0].gradients_per_image,
         "blocks": [
-            {**asdict(block), "gradients_per_image": block.gradients_per_image} for block in seen.blocks
+            {**asdict(block), "gradients_per_image": block.gradients_per_image} for block in forecast.blocks
         ],
         "loads": [
             {
-                **asdict(load),
-                "gigaflops": gigaflops(load),
+                **asdict(workload),
+                "gigaflops": gigaflops(workload),
                 "suggested_batch": {
-                    device: suggested_batch(localizer_cost(load.localizer), load.pixels, device)
+                    device: suggested_batch(localizer_cost(workload.localizer), workload.pixels, device)
                     for device in ("cpu", "cuda")
                 },
             }
-            for load in seen.loads
+            for workload in forecast.workloads
         ],
-        "gigaflops": seen.gigaflops,
-        "gpu_hours_uncalibrated": seen.gpu_hours,
-        "hours_calibrated": seen.hours,
-        "disk_bytes": seen.disk_bytes,
-        "missing_bytes": seen.missing_bytes,
-        "free_bytes": seen.free_bytes,
-        "memory_bytes": {"launch": seen.device_bytes, "host": seen.host_bytes},
-        "limited_by": seen.limited_by,
-        "done": asdict(seen.done) if seen.done else None,
-        "speeds": {name: asdict(speed) for name, speed in seen.speeds.items()},
+        "gigaflops": forecast.gigaflops,
+        "gpu_hours_uncalibrated": forecast.gpu_hours,
+        "hours_calibrated": forecast.hours,
+        "disk_bytes": forecast.disk_bytes,
+        "missing_bytes": forecast.missing_bytes,
+        "free_bytes": forecast.free_bytes,
+        "memory_bytes": {"launch": forecast.device_bytes, "host": forecast.host_bytes},
+        "limited_by": forecast.limited_by,
+        "done": asdict(forecast.done) if forecast.done else None,
+        "speeds": {name: asdict(speed) for name, speed in forecast.speeds.items()},
     }
 
 
-def _look_at_copies(plan: RunPlan) -> tuple[dict[str, int], dict[str, int]]:
-    """Samples and typical pixels of the sources the user has a copy of."""
+def _measure_copies(plan: RunPlan) -> tuple[dict[str, int], dict[str, int]]:
+    """Count the samples of the sources that the user has a copy of, and estimate the pixels of a typical image."""
     counts: dict[str, int] = {}
     pixels: dict[str, int] = {}
     for source in {source for block in plan.blocks for source in block.sources if source.root}:
         root = str(source.root)
         counts[source.name] = count_source(source.read_as, root)
-        if seen := _sizes(source.read_as, Path(root)):
-            pixels[source.name] = int(median(seen))
+        if sizes := _sizes(source.read_as, Path(root)):
+            pixels[source.name] = int(median(sizes))
     return counts, pixels
 
 
 def _sizes(name: str, root: Path) -> list[int]:
-    """Pixels of some images of a copy, by their headers; those that cannot be read are left out."""
+    """Read the pixel counts of some images of a copy from their headers; skip images that can't be read."""
     if root.suffix == ".json":  # an index: its images may be elsewhere
         return []
     base, entries = find_entries(name, root)
     images = [entry.image for entry in entries if entry.image and entry.label == "forged"]
-    found = []
-    for path in images[:: max(1, len(images) // SIZES_LOOKED_AT)]:
+    sizes = []
+    for path in images[:: max(1, len(images) // HEADERS_READ)]:
         try:
-            found.append(stated_pixels(read_bytes(base, path)))
+            sizes.append(stated_pixels(read_bytes(base, path)))
         except BadSample:
             continue
-    return found
+    return sizes
 
 
 def _finished(plan: RunPlan, out: Path, counts: Mapping[str, int]) -> Iterable[tuple[str, str, Setting]]:
-    """What is there of a plan; not what covers fewer samples than are asked for, as far as they were counted."""
+    """Yield what the folder has of a plan, unless it is known to cover fewer samples than the plan asks for."""
     configs = read_configs(out)
     originals = splits_of(configs, CLEAN)
     published = {
@@ -216,7 +233,7 @@ def _finished(plan: RunPlan, out: Path, counts: Mapping[str, int]) -> Iterable[t
         for split, part in manifest.splits.items()
         if split in originals
         and len(part.shards) == len(originals[split].shards)
-        and originals[split].samples >= _wanted(plan, split, counts)
+        and originals[split].samples >= _planned_samples(plan, split, counts)
     }
     for block in plan.blocks:
         for name in block.localizers:
@@ -227,43 +244,50 @@ def _finished(plan: RunPlan, out: Path, counts: Mapping[str, int]) -> Iterable[t
                         yield name, source.name, setting
 
 
-def _wanted(plan: RunPlan, split: str, counts: Mapping[str, int]) -> int:
-    """Samples that are asked for; 0 where only a published count could tell, which a copy need not have."""
+def _planned_samples(plan: RunPlan, split: str, counts: Mapping[str, int]) -> int:
+    """Count the samples a plan asks for; 0 if only a published count could tell, which a copy needn't reach."""
     if split not in counts and split not in ("demo", "synthetic"):
         return 0
     size = expected_source(SourceSpec(split), plan.limit, counts)
     return size[0] if size else 0
 
 
-def _done(plan: RunPlan, left: list[Workload], finished: list[tuple[str, str, Setting]]) -> Done:
-    """A config is done when it is there for every source of its block."""
-    there = [(name, source, f"{one.attack}-{one.label}") for name, source, one in finished]
-    asked = [
-        [(name, source.name, f"{one.attack}-{one.label}") for source in block.sources]
+def _progress(
+    plan: RunPlan, remaining: list[Workload], finished: list[tuple[str, str, Setting]]
+) -> PlanProgress:
+    """Count the configs that are done: those that the folder has for every source of their block."""
+    finished_cells = [
+        (name, source, f"{setting.attack}-{setting.label}") for name, source, setting in finished
+    ]
+    config_cells = [
+        [(name, source.name, f"{setting.attack}-{setting.label}") for source in block.sources]
         for block in plan.blocks
         for name in block.localizers
-        for one in block.settings
+        for setting in block.settings
     ]
-    complete = sum(all(cell in there for cell in cells) for cells in asked)
-    gradients = _total(load.gradients for load in left)
-    return Done(complete, len(asked) - complete, None if gradients is None else int(gradients))
+    complete = sum(all(cell in finished_cells for cell in cells) for cells in config_cells)
+    gradients = _total(workload.gradients for workload in remaining)
+    return PlanProgress(complete, len(config_cells) - complete, None if gradients is None else int(gradients))
 
 
-def _limit(times: list[Seconds | None], disk: float, free: int, memory: int) -> str | None:
+def _limit(expected: list[Seconds | None], disk: float, free: int, memory: int) -> str | None:
     if disk > free:
         return "disk"
     if memory > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
         return "memory"
-    known = [one for one in times if one]
-    if not known:
+    estimates = [seconds for seconds in expected if seconds]
+    if not estimates:
         return None
-    return "gradients" if sum(one.network for one in known) > sum(one.keep for one in known) else "encoding"
+    gradient_seconds = sum(seconds.network for seconds in estimates)
+    return "gradients" if gradient_seconds > sum(seconds.keep for seconds in estimates) else "encoding"
 
 
-def _launch(load: Workload, device: str) -> int:
-    return batch_bytes(localizer_cost(load.localizer), load.pixels, device)
+def _batch_bytes(workload: Workload, device: str) -> int:
+    return batch_bytes(localizer_cost(workload.localizer), workload.pixels, device)
 
 
-def _total(values: Iterable[float | None]) -> float | None:
-    known = list(values)
-    return None if any(one is None for one in known) else sum(one for one in known if one is not None)
+def _total(numbers: Iterable[float | None]) -> float | None:
+    items = list(numbers)
+    return (
+        None if any(value is None for value in items) else sum(value for value in items if value is not None)
+    )

@@ -1,1 +1,1 @@
-"""Draw benchmarks, and publish boards and the paper's tables."""
+"""Draw a benchmark's images, compare figures with the paper's, and publish the leaderboard."""

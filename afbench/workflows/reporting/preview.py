@@ -1,4 +1,4 @@
-"""Draw a benchmark: for some samples and configs, what changed and what the localizer found."""
+"""Draw a benchmark: for some samples and configs, how the image changed and what the localizer predicts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from afbench.report.tables import UNTRAINED, figure
 from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark
 
 from ..adaptive import put_behind_recorded_defence
-from ..sample_choice import Shown, choose_samples, rows_of
+from ..sample_choice import SampleChoice, choose_samples, read_chosen_rows
 
 
 def preview(
@@ -31,61 +31,65 @@ def preview(
     checkpoint: str | None = None,
     localizer: str | None = None,
 ) -> Image.Image:
-    """Draw samples of a split under each config: those named, or ``count`` spread over the F1 of the originals.
+    """Draw samples of a split under each config: the named ones, or ``count`` spread over the F1 of the originals.
 
     Args:
         folder: a finished benchmark.
         configs: their names; omitted, the strongest setting of every attack whose localizer can be loaded.
         split: a source id; omitted, the one that has the samples, or the first one.
         samples: ids to show.
-        count: samples to show where none is named.
+        count: samples to show if none is named.
         checkpoint: weights of the attacked localizer, if they are neither embedded nor registered.
-        localizer: the user's own that was attacked, ``my_package.my_module:build``; a benchmark's manifests are never
-            asked what to import.
+        localizer: the user's own localizer that was attacked, ``my_package.my_module:build``. Nothing that a manifest names
+            is ever imported.
     Raises:
         UsageError: if the folder is no benchmark, a name is unknown, or the weights are not those attacked.
     """
     benchmark = open_benchmark(folder)
     load = lru_cache(maxsize=1)(partial(_load, checkpoint, localizer))
-    chosen = list(configs) or [name for name in strongest(benchmark) if _at_hand(benchmark, name, load)]
-    if not chosen:
+    shown_configs = list(configs) or [
+        name for name in strongest_configs(benchmark) if _can_load(benchmark, name, load)
+    ]
+    if not shown_configs:
         raise UsageError(
             f"the weights of none of the localizers attacked in '{folder}' are at hand; give --checkpoint, or --localizer "
             "for your own"
         )
-    for name in chosen:
+    for name in shown_configs:
         if name not in benchmark.attacked:
             raise UsageError(
                 f"config '{name}' is no attacked config of '{folder}'; those are: {', '.join(benchmark.attacked)}"
             )
-    shown = choose_samples(benchmark, chosen, names=samples, split=split, count=count)
+    choice = choose_samples(benchmark, shown_configs, names=samples, split=split, count=count)
     originals = {
-        sample_id: decode_stored(row["image"]) for sample_id, row in rows_of(benchmark, CLEAN, shown).items()
+        sample_id: decode_stored(row["image"])
+        for sample_id, row in read_chosen_rows(benchmark, CLEAN, choice).items()
     }
-    rows = [row for name in chosen for row in _rows(benchmark, name, shown, originals, load)]
-    return contact_sheet(rows, f"{folder.name}: {shown.split}, noise amplified 40 times around grey")
+    rows = [row for name in shown_configs for row in _rows(benchmark, name, choice, originals, load)]
+    return contact_sheet(rows, f"{folder.name}: {choice.split}, noise amplified 40 times around grey")
 
 
-def strongest(benchmark: Benchmark) -> list[str]:
-    """For every localizer and attack the config with the largest phi or most steps."""
+def strongest_configs(benchmark: Benchmark) -> list[str]:
+    """List for every localizer and attack the config with the largest phi or the most steps."""
     families = {
-        (one.localizer_name, one.provenance["attack"]): name for name, one in benchmark.attacked.items()
+        (manifest.localizer_name, manifest.provenance["attack"]): name
+        for name, manifest in benchmark.attacked.items()
     }
     return list(families.values())  # configs come in growing strength, so the last of a family stays
 
 
-class _Attacked(NamedTuple):
-    """What a manifest says of the localizer a config attacked."""
+class _AttackedNetwork(NamedTuple):
+    """The network a config attacked, as its manifest names it."""
 
     architecture: str
     weights_sha256: str
     untrained: bool
 
 
-_Load = Callable[[_Attacked], Localizer | None]
+_Load = Callable[[_AttackedNetwork], Localizer | None]
 
 
-def _at_hand(benchmark: Benchmark, name: str, load: _Load) -> bool:
+def _can_load(benchmark: Benchmark, name: str, load: _Load) -> bool:
     localizer = load(_attacked(benchmark, name))
     return (
         localizer is not None
@@ -93,28 +97,28 @@ def _at_hand(benchmark: Benchmark, name: str, load: _Load) -> bool:
     )
 
 
-def _attacked(benchmark: Benchmark, name: str) -> _Attacked:
+def _attacked(benchmark: Benchmark, name: str) -> _AttackedNetwork:
     attacked = benchmark.configs[name].provenance["localizer"]
-    return _Attacked(attacked["architecture"], attacked["weights_sha256"], attacked["untrained"])
+    return _AttackedNetwork(attacked["architecture"], attacked["weights_sha256"], attacked["untrained"])
 
 
-def _load(checkpoint: str | None, own: str | None, attacked: _Attacked) -> Localizer | None:
-    """The localizer that was attacked, or None if its weights are not at hand."""
-    if own is None and attacked.architecture not in known_localizers():
+def _load(checkpoint: str | None, own_function: str | None, attacked: _AttackedNetwork) -> Localizer | None:
+    """Load the localizer that was attacked, or return None if its weights are not available."""
+    if own_function is None and attacked.architecture not in known_localizers():
         return None
-    if checkpoint is None and own is None and attacked.untrained:
+    if checkpoint is None and own_function is None and attacked.untrained:
         checkpoint = "random"
     try:
-        localizer = load_localizer(own or attacked.architecture, checkpoint)
+        localizer = load_localizer(own_function or attacked.architecture, checkpoint)
     except UsageError:
-        if checkpoint or own:
+        if checkpoint or own_function:
             raise
         return None
     return localizer if localizer.weights_sha256 == attacked.weights_sha256 else None
 
 
 def _rows(
-    benchmark: Benchmark, name: str, shown: Shown, originals: Mapping[str, ByteImage], load: _Load
+    benchmark: Benchmark, name: str, choice: SampleChoice, originals: Mapping[str, ByteImage], load: _Load
 ) -> list[SheetRow]:
     manifest = benchmark.configs[name]
     localizer = load(_attacked(benchmark, name))
@@ -124,15 +128,15 @@ def _rows(
             f"config {name} was made with weights that are not at hand ({weights[:12]}); give --checkpoint, or --localizer "
             "for your own"
         )
-    attacked_one = put_behind_recorded_defence(localizer, manifest.provenance)
-    if attacked_one is None:
+    defended = put_behind_recorded_defence(localizer, manifest.provenance)
+    if defended is None:
         raise UsageError(f"config {name} was attacked through a defence whose weights are not at hand")
-    found = []
-    for sample_id, row in rows_of(benchmark, name, shown).items():
+    sheet_rows = []
+    for sample_id, row in read_chosen_rows(benchmark, name, choice).items():
         original = originals[sample_id]
-        attacked, mask = decode_stored(row["image"]), decode_stored(row["mask"])
-        (before,) = judge(localizer, [original], [mask], batch_size=1, device="cpu")
-        (after,) = judge(attacked_one, [attacked], [mask], batch_size=1, device="cpu")
+        image, mask = decode_stored(row["image"]), decode_stored(row["mask"])
+        (original_result,) = judge(localizer, [original], [mask], batch_size=1, device="cpu")
+        (attacked_result,) = judge(defended, [image], [mask], batch_size=1, device="cpu")
         label = [
             name + UNTRAINED * bool(manifest.provenance["localizer"]["untrained"]),
             sample_id,
@@ -140,5 +144,7 @@ def _rows(
             f"PSNR {row['psnr']:.1f} dB" if row["psnr"] is not None else "unchanged",
             f"max {row['linf']} levels",
         ]
-        found.append(SheetRow(label, original, attacked, mask, before.predicted, after.predicted))
-    return found
+        sheet_rows.append(
+            SheetRow(label, original, image, mask, original_result.predicted, attacked_result.predicted)
+        )
+    return sheet_rows

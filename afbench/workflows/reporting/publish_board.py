@@ -1,4 +1,4 @@
-"""From score folders to a leaderboard's site."""
+"""Build a leaderboard's site from score folders."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from afbench.scoring.boards import build_boards
 from afbench.scoring.stored_scores import StoredScore, find_scores, read_score
 
 
-class Published(NamedTuple):
-    """How many submissions stand on how many boards, and how many have a rank."""
+class SiteCounts(NamedTuple):
+    """How many submissions and boards a site shows, and how many submissions have a rank."""
 
     submissions: int
     boards: int
-    ranked: int
+    ranked_submissions: int
 
 
 def publish_leaderboard(
     paths: Sequence[Path], out: Path, *, advance: Callable[[int], None] = lambda scores: None
-) -> Published:
-    """Read scores, rank them, and write the site; nothing is written unless all of them are sound.
+) -> SiteCounts:
+    """Read scores, rank them and write the site; write nothing if a score is damaged.
 
     Args:
         paths: score folders, or folders of score folders.
-        out: the site; its files are replaced one by one, and foreign ones stay.
-        advance: told whenever a score was read.
+        out: the site; its files are replaced one by one, and files that are not the site's stay.
+        advance: called with 1 for each score that was read.
     Raises:
         UsageError: if a path holds no score, or scores cannot stand on one board.
         AfbenchError: if a score is damaged, or the site cannot be written.
@@ -38,5 +38,7 @@ def publish_leaderboard(
         advance(1)
     boards = build_boards(scores)
     write_site(render_site(boards), out)
-    ranked = sum(any(part["rank"] for part in one["localizers"]) for one in boards["submissions"])
-    return Published(len(scores), len(boards["boards"]), ranked)
+    ranked_submissions = sum(
+        any(part["rank"] for part in submission["localizers"]) for submission in boards["submissions"]
+    )
+    return SiteCounts(len(scores), len(boards["boards"]), ranked_submissions)

@@ -1,1 +1,1 @@
-"""Make stored rows and shards again: to compare, to repair, to score anew."""
+"""Run attacks and scores of a finished benchmark again: to compare a row, repair shards, or check stored scores."""

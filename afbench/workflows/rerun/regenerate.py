@@ -1,4 +1,4 @@
-"""Make one damaged shard of a benchmark again and store it if it has the recorded bytes."""
+"""Regenerate a damaged shard of a benchmark, and store it if it has the recorded bytes."""
 
 from __future__ import annotations
 
@@ -24,100 +24,112 @@ from ..generation.model_size import fit_source
 from ..generation.splits import Split
 from ..generation.stored_rows import attacked_row, clean_row, hash_sample
 from ..request import AttackAt
-from .replay import (
+from .recorded_run import (
     Loader,
     computing_like,
-    read_launch,
+    explain_difference,
+    read_recorded_run,
     setting_of,
     stored_samples,
-    what_differs,
 )
 
 
-class Shard(NamedTuple):
-    """Where a shard belongs."""
+class ShardKey(NamedTuple):
+    """Which shard of a benchmark: its config, its split, and its number in the split."""
 
     config: str
     split: str
     number: int
 
 
-def attempt(work: Callable[[], None]) -> str:
-    """Why some work could not be done, in one line; nothing if it could."""
+def error_of(action: Callable[[], None]) -> str:
+    """Run an action and return its error as one line; an empty text if it had none."""
     try:
-        work()
+        action()
     except AfbenchError as error:
         return str(error)
     return ""
 
 
-def make_attacked(
+def regenerate_attacked(
     benchmark: Benchmark,
-    shards: Mapping[str, Shard],
-    run: Sequence[str],
+    shards: Mapping[str, ShardKey],
+    batch_names: Sequence[str],
     load: Loader,
     device: str | None,
-    failed: dict[str, str],
+    problems: dict[str, str],
 ) -> None:
-    """Make shards of one launch again, by path; ``run`` are all configs of the launch. What fails is put into ``failed``.
+    """Regenerate shards, given by path, whose attacks shared their batches.
+
+    Args:
+        benchmark: the benchmark to repair.
+        shards: the damaged shards by path; all of one split and number.
+        batch_names: all configs of these batches, also those whose shards are sound.
+        load: returns the localizer of a config.
+        device: where to compute; None for the device of the log.
+        problems: filled with a message for every path that could not be stored.
 
     Raises:
-        AfbenchError: if the localizer or the originals are not at hand.
+        AfbenchError: if the localizer or the originals are not available.
     """
     config, split, number = next(iter(shards.values()))
     manifest = benchmark.attacked[config]
     provenance, part = manifest.provenance, manifest.splits[split]
     record = part.shards[number]
-    launch = read_launch(benchmark.folder, config, split, number)
-    launch = replace(launch, device=device or launch.device)
-    localizer = load(config, provenance, launch.device)
+    recorded_run = read_recorded_run(benchmark.folder, config, split, number)
+    recorded_run = replace(recorded_run, device=device or recorded_run.device)
+    localizer = load(config, provenance, recorded_run.device)
     samples = stored_samples(benchmark, split, number)
-    settings = {setting_of(name, benchmark.attacked[name].provenance): name for name in run}
-    with computing_like(provenance, launch):
-        before = judge(
+    settings = {setting_of(name, benchmark.attacked[name].provenance): name for name in batch_names}
+    with computing_like(provenance, recorded_run):
+        original_results = judge(
             undefended(localizer),
             [sample.image for sample in samples],
             [sample.mask for sample in samples],
-            batch_size=launch.batch_size,
-            device=launch.device,
+            batch_size=recorded_run.batch_size,
+            device=recorded_run.device,
         )
-        done = run_settings(
+        results_by_setting = run_settings(
             localizer,
             samples,
-            before,
+            original_results,
             list(settings),
             seed=provenance["seed"],
-            batch_size=launch.batch_size,
-            device=launch.device,
+            batch_size=recorded_run.batch_size,
+            device=recorded_run.device,
             image_format=record.stored_format,
-            batch_sizes=launch.launches,
+            batch_sizes=recorded_run.batch_sizes,
         )
     hashes = {sample.sample_id: hash_sample(sample) for sample in samples}
-    wanted = {shard.config: path for path, shard in shards.items()}
-    for setting, results in done.items():
+    paths = {shard.config: path for path, shard in shards.items()}
+    for setting, results in results_by_setting.items():
         name = settings[setting]
-        if name in wanted:
+        if name in paths:
             rows = [
-                attacked_row(one, setting, localizer, manifest.localizer_name, split, hashes)
-                for one in results
-                if isinstance(one, AttackedRow)
+                attacked_row(result, setting, localizer, manifest.localizer_name, split, hashes)
+                for result in results
+                if isinstance(result, AttackedRow)
             ]
-            problem = attempt(
+            problem = error_of(
                 partial(
-                    _put_back, benchmark, Shard(name, split, number), rows, what_differs(part, record, launch)
+                    _put_back,
+                    benchmark,
+                    ShardKey(name, split, number),
+                    rows,
+                    explain_difference(part, record, recorded_run),
                 )
             )
             if problem:
-                failed[wanted[name]] = problem
+                problems[paths[name]] = problem
 
 
-def make_originals(
-    benchmark: Benchmark, shard: Shard, sources: Mapping[str, str | None], load: Loader
+def regenerate_originals(
+    benchmark: Benchmark, shard: ShardKey, sources: Mapping[str, str | None], load: Loader
 ) -> None:
-    """Make a shard of originals again from its source.
+    """Regenerate a shard of originals from its source.
 
     Raises:
-        AfbenchError: if the source is not at hand, or holds something else now.
+        AfbenchError: if the source is not available, or has other samples now.
     """
     part = benchmark.configs[shard.config].splits[shard.split]
     split = _open_split(benchmark, shard, sources, load)
@@ -131,12 +143,14 @@ def make_originals(
     _put_back(benchmark, shard, rows, "a file of the source, or a library, is another now")
 
 
-def _open_split(benchmark: Benchmark, shard: Shard, sources: Mapping[str, str | None], load: Loader) -> Split:
-    """The source of a split, with the ids it had."""
+def _open_split(
+    benchmark: Benchmark, shard: ShardKey, sources: Mapping[str, str | None], load: Loader
+) -> Split:
+    """Open the source of a split with the sample ids that the split has."""
     part = benchmark.configs[shard.config].splits[shard.split]
     seed = next((manifest.provenance["seed"] for manifest in benchmark.attacked.values()), 0)
     options = SourceOptions(authentic=shard.config == AUTHENTIC, read=ReadOptions.from_json(part.read))
-    # how many may be used may not have been how many were asked for
+    # the limit asked for is not recorded, and fewer samples may have been usable: try both
     for limit in (part.samples, None):
         if limit is None and shard.split == "synthetic":
             continue
@@ -161,19 +175,21 @@ def _open_split(benchmark: Benchmark, shard: Shard, sources: Mapping[str, str | 
 
 
 def _readable(split: Split, ids: Sequence[str]) -> list[Sample]:
-    found = []
+    samples = []
     for sample_id in ids:
         with suppress(BadSample):
-            found.append(split.source.read(sample_id))
-    return found
+            samples.append(split.source.read(sample_id))
+    return samples
 
 
-def _put_back(benchmark: Benchmark, shard: Shard, rows: Sequence[Mapping[str, Any]], differs: str) -> None:
+def _put_back(
+    benchmark: Benchmark, shard: ShardKey, rows: Sequence[Mapping[str, Any]], explanation: str
+) -> None:
     record = benchmark.configs[shard.config].splits[shard.split].shards[shard.number]
-    with tempfile.TemporaryDirectory() as scratch:
-        made = write_shard(
-            Path(scratch), record.path, shard.config, rows, ids_sha256=record.ids_sha256, excluded=[]
+    with tempfile.TemporaryDirectory() as scratch_folder:
+        new_record = write_shard(
+            Path(scratch_folder), record.path, shard.config, rows, ids_sha256=record.ids_sha256, excluded=[]
         )
-        if made.sha256 != record.sha256:
-            raise AfbenchError(f"came out with other bytes than recorded, and was not stored ({differs})")
-        commit_bytes(benchmark.folder / record.path, (Path(scratch) / record.path).read_bytes())
+        if new_record.sha256 != record.sha256:
+            raise AfbenchError(f"came out with other bytes than recorded, and was not stored ({explanation})")
+        commit_bytes(benchmark.folder / record.path, (Path(scratch_folder) / record.path).read_bytes())

@@ -25,39 +25,39 @@ from afbench.storage.manifests import (
 from afbench.storage.verify import check_files
 
 from ..generation.finalise import finalise
-from .regenerate import Shard, attempt, make_attacked, make_originals
-from .replay import Loader, Recipe, localizers_of, together
+from .recorded_run import Loader, LocalizerSource, batch_configs, localizer_loader
+from .regenerate import ShardKey, error_of, regenerate_attacked, regenerate_originals
 
 _TEXTS = ("README.md", "LICENSE.md")
 
 
 @dataclass(frozen=True)
 class Repaired:
-    """Files that were made again, and why others were not, by path."""
+    """Files that were regenerated, and by path why a file was not."""
 
-    made: Sequence[str] = ()
-    refused: Mapping[str, str] = field(default_factory=dict)
+    repaired: Sequence[str] = ()
+    not_repaired: Mapping[str, str] = field(default_factory=dict)
 
 
 def repair(
     folder: Path,
     *,
     sources: Mapping[str, str | None] | None = None,
-    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    localizer_source: LocalizerSource = LocalizerSource(),  # noqa: B008 - frozen
     start: Callable[[int], None] = lambda files: None,
     advance: Callable[[int], None] = lambda files: None,
 ) -> Repaired:
-    """Make every damaged, missing or swapped shard of a benchmark again, and its README, LICENSE and list of files.
+    """Regenerate every damaged, missing or swapped shard of a benchmark, and its README, LICENSE and list of files.
 
-    A file replaces another only if it has the bytes that the manifests record. Nothing else is touched, and files
-    that do not belong there are left to the user.
+    A regenerated file replaces the stored one only if it has the bytes that the manifests record. No other file
+    changes: files that don't belong to the benchmark are left to the user.
 
     Args:
-        folder: a benchmark that no run is unfinished in.
+        folder: a benchmark without an unfinished run.
         sources: roots of the sources by name, for damaged originals; embedded ones need none.
-        recipe: where the localizer comes from if the folder cannot know.
-        start: told how many files are damaged.
-        advance: told of each that was looked after.
+        localizer_source: where the localizer comes from if the folder can't tell.
+        start: called with the number of damaged files.
+        advance: called with 1 for each damaged file, repaired or not.
     Raises:
         UsageError: if the folder is no benchmark, or holds an unfinished run.
         PartialError: if another process writes to it.
@@ -66,7 +66,7 @@ def repair(
         raise UsageError(f"'{folder}' is no benchmark: it has no manifests")
     with locked(folder):
         try:
-            return _repair(folder, sources or {}, recipe, start, advance)
+            return _repair(folder, sources or {}, localizer_source, start, advance)
         finally:
             with suppress(OSError):  # made by the lock; what an unfinished run put there stays
                 (folder / WORK).rmdir()
@@ -75,11 +75,11 @@ def repair(
 def _repair(
     folder: Path,
     sources: Mapping[str, str | None],
-    recipe: Recipe,
+    localizer_source: LocalizerSource,
     start: Callable[[int], None],
     advance: Callable[[int], None],
 ) -> Repaired:
-    made = _relist(folder)
+    repaired = _relist(folder)
     listing = read_json(folder / TOP)["files"]
     damaged = {problem.path for problem in check_files(folder, listing)}
     if any(path.split("/")[0] == WORK for path in damaged):
@@ -87,55 +87,57 @@ def _repair(
             f"a run in '{folder}' is not finished; run the same `afbench generate` again, then repair"
         )
     damaged &= listing.keys()
-    refused = {
+    not_repaired = {
         path: "says how the rest is made and cannot be made from it; take it from a copy"
         for path in sorted(damaged)
         if path.startswith("manifests/")
     }
-    if refused:  # nothing that such a manifest says can be trusted
-        return Repaired(made, refused)
+    if not_repaired:  # nothing that such a manifest says can be trusted
+        return Repaired(repaired, not_repaired)
     benchmark = open_benchmark(folder)
     start(len(damaged))
-    load = localizers_of(recipe)
+    load = localizer_loader(localizer_source)
     shards = {path: shard for path, shard in _shards(benchmark).items() if path in damaged}
-    lost = {(one.split, one.number) for one in shards.values() if one.config == CLEAN}
+    damaged_originals = {(key.split, key.number) for key in shards.values() if key.config == CLEAN}
     for path, shard in shards.items():
         if shard.config in ORIGINALS:
-            problem = attempt(partial(make_originals, benchmark, shard, sources, load))
+            problem = error_of(partial(regenerate_originals, benchmark, shard, sources, load))
             if problem:
-                refused[path] = problem
+                not_repaired[path] = problem
             else:
-                made.append(path)
-                lost.discard((shard.split, shard.number))
+                repaired.append(path)
+                damaged_originals.discard((shard.split, shard.number))
             advance(1)
-    left = {path: shard for path, shard in shards.items() if shard.config not in ORIGINALS}
-    while left:
-        path, first = next(iter(left.items()))
-        alike = {path: first}
-        if (first.split, first.number) in lost:
-            refused[path] = "its originals are damaged, and were not made again"
+    remaining = {path: shard for path, shard in shards.items() if shard.config not in ORIGINALS}
+    while remaining:
+        path, first = next(iter(remaining.items()))
+        batch_shards = {path: first}
+        if (first.split, first.number) in damaged_originals:
+            not_repaired[path] = "its originals are damaged, and were not made again"
         else:
-            run = _attempt_list(benchmark, first)
-            alike = {key: one for key, one in left.items() if one[1:] == first[1:] and one.config in run}
-            failed = _attempt_all(benchmark, alike, run, load, recipe.device)
-            refused.update(failed)
-            made += [key for key in alike if key not in failed]
-        for key in alike:
-            del left[key]
+            names = _batch_configs(benchmark, first)
+            batch_shards = {
+                path: key for path, key in remaining.items() if key[1:] == first[1:] and key.config in names
+            }
+            problems = _regenerate_batch(benchmark, batch_shards, names, load, localizer_source.device)
+            not_repaired.update(problems)
+            repaired += [path for path in batch_shards if path not in problems]
+        for path in batch_shards:
+            del remaining[path]
             advance(1)
-    made += _rewrite_texts(folder, damaged)
+    repaired += _rewrite_texts(folder, damaged)
     if stale := list(stale_derived(folder)):
         write_derived(folder)
-        made += stale
-    return Repaired(sorted(made), refused)
+        repaired += stale
+    return Repaired(sorted(repaired), not_repaired)
 
 
 def _relist(folder: Path) -> list[str]:
-    """Write the list of files again where it is lost or damaged, from the manifests of the configs."""
+    """Write the list of files again from the manifests of the configs, if it is lost or damaged."""
     with suppress(AfbenchError, KeyError, TypeError, AttributeError):
         files = {
-            path: {"bytes": one["bytes"], "sha256": one["sha256"]}
-            for path, one in read_json(folder / TOP)["files"].items()
+            path: {"bytes": entry["bytes"], "sha256": entry["sha256"]}
+            for path, entry in read_json(folder / TOP)["files"].items()
         }
         if (folder / TOP).read_bytes() == json_bytes({"schema_version": SCHEMA_VERSION, "files": files}):
             return []
@@ -155,26 +157,30 @@ def _rewrite_texts(folder: Path, damaged: set[str]) -> list[str]:
     return texts
 
 
-def _shards(benchmark: Benchmark) -> dict[str, Shard]:
+def _shards(benchmark: Benchmark) -> dict[str, ShardKey]:
     return {
-        shard.path: Shard(config, split, number)
+        shard.path: ShardKey(config, split, number)
         for config, manifest in benchmark.configs.items()
         for split, part in manifest.splits.items()
         for number, shard in enumerate(part.shards)
     }
 
 
-def _attempt_list(benchmark: Benchmark, shard: Shard) -> list[str]:
+def _batch_configs(benchmark: Benchmark, shard: ShardKey) -> list[str]:
     try:
-        return together(benchmark, *shard)
+        return batch_configs(benchmark, *shard)
     except AfbenchError:
         return [shard.config]
 
 
-def _attempt_all(
-    benchmark: Benchmark, shards: Mapping[str, Shard], run: Sequence[str], load: Loader, device: str | None
+def _regenerate_batch(
+    benchmark: Benchmark,
+    shards: Mapping[str, ShardKey],
+    names: Sequence[str],
+    load: Loader,
+    device: str | None,
 ) -> dict[str, str]:
-    """Make shards of one launch again; returns why not, by path."""
-    failed: dict[str, str] = {}
-    problem = attempt(partial(make_attacked, benchmark, shards, run, load, device, failed))
-    return dict.fromkeys(shards, problem) if problem else failed
+    """Regenerate shards that shared their batches; return by path why one could not be."""
+    problems: dict[str, str] = {}
+    problem = error_of(partial(regenerate_attacked, benchmark, shards, names, load, device, problems))
+    return dict.fromkeys(shards, problem) if problem else problems

@@ -1,4 +1,4 @@
-"""``afbench reproduce``: make one stored row again and compare."""
+"""``afbench reproduce``: regenerate one stored row and compare its pixels."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from afbench.images import decode_stored, pixel_sha256
 from afbench.storage.contents import find_row
 from afbench.storage.manifests import ORIGINALS, open_benchmark
 
-from .replay import (
-    Launch,
-    Recipe,
+from .recorded_run import (
+    LocalizerSource,
+    RecordedRun,
+    batch_configs,
     computing_like,
-    localizers_of,
-    read_launch,
+    explain_difference,
+    localizer_loader,
+    read_recorded_run,
     setting_of,
     stored_samples,
-    together,
-    what_differs,
 )
 
 
 @dataclass(frozen=True)
 class Reproduced:
-    """How a row that was made again compares: ``levels`` is the largest difference, ``values`` how many differ, of ``of``.
+    """How a regenerated row compares: ``levels`` is the largest difference; ``values`` of all ``of`` values differ.
 
-    ``batch`` are the samples it was attacked together with; ``differs`` says why, where it is not identical.
+    ``batch`` lists the samples that were attacked in one batch with it; ``differs`` says why it is not identical.
     """
 
     identical: bool
@@ -53,100 +53,108 @@ def reproduce(
     row: str,
     *,
     alone: bool = False,
-    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    localizer_source: LocalizerSource = LocalizerSource(),  # noqa: B008 - frozen
     advance: Callable[[int], None] = lambda gradients: None,
 ) -> Reproduced:
-    """Make the image of ``CONFIG/SPLIT/SAMPLE_ID`` again, in the launch that made it, and compare its pixels.
+    """Regenerate the image of ``CONFIG/SPLIT/SAMPLE_ID`` in the batch that made it, and compare its pixels.
 
-    Only that launch is run: the images of its size that were attacked with it, under the settings of its group.
+    Only that batch runs: the images of its size that were attacked with it, under the settings of its sharing group.
 
     Args:
         folder: a benchmark.
-        row: which.
-        alone: run it by itself, at its one setting; in float32 that may move single levels, which shows how many.
-        recipe: where the localizer comes from if the folder cannot know.
-        advance: told how many gradients were just taken.
+        row: ``CONFIG/SPLIT/SAMPLE_ID``.
+        alone: run the image by itself, at its one setting. In float32 this may move single levels; the result says how many.
+        localizer_source: where the localizer comes from if the folder can't tell.
+        advance: called with the number of gradients just taken.
     Raises:
-        UsageError: if there is no such row, or its localizer is not at hand.
+        UsageError: if there is no such row, or its localizer is not available.
         AfbenchError: if its original or the row is damaged, or the attack fails.
     """
     benchmark = open_benchmark(folder)
-    found = find_row(benchmark, row)
-    config, split, number = found.config, found.split, found.number
+    location = find_row(benchmark, row)
+    config, split, number = location.config, location.split, location.number
     if config in ORIGINALS:
         raise UsageError(f"'{row}' is an original, which nothing computed; name a row of an attacked config")
     manifest = benchmark.attacked[config]
     provenance, setting = manifest.provenance, setting_of(config, manifest.provenance)
-    launch = read_launch(folder, config, split, number)
-    launch = replace(launch, device=recipe.device or launch.device)
-    localizer = localizers_of(recipe)(config, provenance, launch.device)
+    recorded_run = read_recorded_run(folder, config, split, number)
+    recorded_run = replace(recorded_run, device=localizer_source.device or recorded_run.device)
+    localizer = localizer_loader(localizer_source)(config, provenance, recorded_run.device)
     samples = stored_samples(benchmark, split, number)
-    position = next((at for at, one in enumerate(samples) if one.sample_id == found.row["sample_id"]), None)
-    if position is None or pixel_sha256(samples[position].image) != found.row["original_sha256"]:
+    position = next(
+        (index for index, sample in enumerate(samples) if sample.sample_id == location.row["sample_id"]), None
+    )
+    if position is None or pixel_sha256(samples[position].image) != location.row["original_sha256"]:
         raise AfbenchError(
             f"the original of '{row}' is not in config clean; `afbench verify` says what is damaged"
         )
     if alone:
         settings, batch = [setting], [samples[position]]
     else:
-        names = together(benchmark, config, split, number)
+        names = batch_configs(benchmark, config, split, number)
         settings = [setting_of(name, benchmark.attacked[name].provenance) for name in names]
-        batch = _company(localizer, samples, position, settings, launch)
-    with computing_like(provenance, launch):
-        before = judge(
+        batch = _batch_samples(localizer, samples, position, settings, recorded_run)
+    with computing_like(provenance, recorded_run):
+        original_results = judge(
             undefended(localizer),
-            [one.image for one in batch],
-            [one.mask for one in batch],
-            batch_size=launch.batch_size,
-            device=launch.device,
+            [sample.image for sample in batch],
+            [sample.mask for sample in batch],
+            batch_size=recorded_run.batch_size,
+            device=recorded_run.device,
         )
-        done = run_settings(
+        results = run_settings(
             localizer,
             batch,
-            before,
+            original_results,
             settings,
             seed=provenance["seed"],
-            batch_size=launch.batch_size,
-            device=launch.device,
+            batch_size=recorded_run.batch_size,
+            device=recorded_run.device,
             image_format="png",
-            batch_sizes=launch.launches,
+            batch_sizes=recorded_run.batch_sizes,
             on_gradients=advance,
         )[setting]
-    made = next(one for one, sample in zip(done, batch, strict=True) if sample is samples[position])
-    if not isinstance(made, AttackedRow):
-        raise AfbenchError(f"'{row}' cannot be made again: {made.reason} ({made.detail})")
+    result = next(
+        result for result, sample in zip(results, batch, strict=True) if sample is samples[position]
+    )
+    if not isinstance(result, AttackedRow):
+        raise AfbenchError(f"'{row}' cannot be made again: {result.reason} ({result.detail})")
     part = manifest.splits[split]
-    return _compare(made, found.row, batch, what_differs(part, part.shards[number], launch))
+    return _compare(result, location.row, batch, explain_difference(part, part.shards[number], recorded_run))
 
 
-def _company(
+def _batch_samples(
     localizer: Localizer,
     samples: Sequence[Sample],
     position: int,
     settings: Sequence[Setting],
-    launch: Launch,
+    recorded_run: RecordedRun,
 ) -> list[Sample]:
-    """The samples of the launch that one of them was in."""
+    """Return the samples of the batch that the sample at ``position`` was in."""
     height, width = samples[position].image.shape[:2]
-    same = [one for one in samples if one.image.shape[:2] == (height, width)]
-    most = batch_size_for(localizer, (height, width), launch.device, launch.batch_size)
-    at_once = images_at_once(settings, launch.launches.get((height, width), most))
-    first = same.index(samples[position]) // at_once * at_once
-    return same[first : first + at_once]
+    same_size = [sample for sample in samples if sample.image.shape[:2] == (height, width)]
+    batch_size = batch_size_for(localizer, (height, width), recorded_run.device, recorded_run.batch_size)
+    images = images_at_once(settings, recorded_run.batch_sizes.get((height, width), batch_size))
+    first = same_size.index(samples[position]) // images * images
+    return same_size[first : first + images]
 
 
-def _compare(made: AttackedRow, row: dict[str, Any], batch: Sequence[Sample], differs: str) -> Reproduced:
-    stored = decode_stored(row["image"])
-    if stored.shape != made.image.shape:
-        raise AfbenchError(f"{row['sample_id']}: the stored image is {stored.shape}, made {made.image.shape}")
-    apart = np.abs(stored.astype(np.int16) - made.image.astype(np.int16))
-    identical = not apart.any() and pixel_sha256(made.image) == row["image_sha256"]
+def _compare(
+    regenerated: AttackedRow, stored_row: dict[str, Any], batch: Sequence[Sample], explanation: str
+) -> Reproduced:
+    stored = decode_stored(stored_row["image"])
+    if stored.shape != regenerated.image.shape:
+        raise AfbenchError(
+            f"{stored_row['sample_id']}: the stored image is {stored.shape}, made {regenerated.image.shape}"
+        )
+    distance = np.abs(stored.astype(np.int16) - regenerated.image.astype(np.int16))
+    identical = not distance.any() and pixel_sha256(regenerated.image) == stored_row["image_sha256"]
     return Reproduced(
         identical,
-        int(apart.max()),
-        int(np.count_nonzero(apart)),
-        int(apart.size),
-        pixel_sha256(made.image),
-        [one.sample_id for one in batch],
-        "" if identical else differs,
+        int(distance.max()),
+        int(np.count_nonzero(distance)),
+        int(distance.size),
+        pixel_sha256(regenerated.image),
+        [sample.sample_id for sample in batch],
+        "" if identical else explanation,
     )

@@ -1,4 +1,4 @@
-"""``verify --deep``: run the localizers over what is stored, and compare with the scores the rows carry."""
+"""``verify --deep``: run the localizers over the stored images, and compare with the scores in the rows."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from afbench.storage.manifests import Benchmark, open_benchmark
 from afbench.storage.problem import Problem
 from afbench.storage.shards import read_rows
 
-from .replay import (
-    Recipe,
+from .recorded_run import (
+    LocalizerSource,
     computing_like,
-    localizers_of,
-    read_launch,
-    same_surroundings,
+    has_same_software,
+    localizer_loader,
+    read_recorded_run,
     stored_samples,
 )
 
-_SLACK = 1000
-"""One in so many pixels may fall on the other side of the threshold under other versions, threads or devices."""
+_PIXELS_PER_CHANGE = 1000
+"""Other versions, threads or devices may move one pixel in this many across the threshold."""
 
 
 @dataclass
-class _Cache:
-    """What the localizer says of the originals that were looked at last; the configs of a shard share them."""
+class _OriginalCounts:
+    """The counts of the originals that were scored last: the configs of a shard share their originals."""
 
     key: str = ""
     counts: Sequence[Counts] = ()
@@ -41,7 +41,7 @@ class _Cache:
 
 @dataclass(frozen=True)
 class Rescored:
-    """What re-scoring found: problems, rows looked at, and configs left out with the reason."""
+    """What scoring again found: problems, rows scored, and by config the reason why it was left out."""
 
     problems: list[Problem] = field(default_factory=list)
     rows: int = 0
@@ -51,28 +51,28 @@ class Rescored:
 def rescore(
     folder: Path,
     *,
-    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    localizer_source: LocalizerSource = LocalizerSource(),  # noqa: B008 - frozen
     advance: Callable[[int], None] = lambda rows: None,
 ) -> Rescored:
     """Score every stored image again and compare tp, fp, fn, tn, and F1 and IoU of the originals, with its row.
 
-    Where the same versions run with the threads of the log the numbers must be equal; elsewhere one pixel in 1000
-    may differ. Configs whose localizer is not at hand are left out by name.
+    The numbers must be equal if the same versions run with the threads of the log; otherwise one pixel in 1000 may
+    differ. Configs whose localizer is not available are left out, and the result names them.
 
     Args:
         folder: a benchmark whose pixels were checked.
-        recipe: where a localizer comes from if the folder cannot know.
-        advance: told how many rows were just scored.
+        localizer_source: where a localizer comes from if the folder can't tell.
+        advance: called with the number of rows just scored.
     """
     benchmark = open_benchmark(folder)
     problems: list[Problem] = []
     left_out: dict[str, str] = {}
     rows = 0
-    load, cache = localizers_of(recipe), _Cache()
+    load, cache = localizer_loader(localizer_source), _OriginalCounts()
     localizers: dict[str, Localizer] = {}
     for config, manifest in benchmark.attacked.items():
         try:
-            localizers[config] = load(config, manifest.provenance, recipe.device or "cpu")
+            localizers[config] = load(config, manifest.provenance, localizer_source.device or "cpu")
         except UsageError as error:
             left_out[config] = str(error)
     shards = [
@@ -81,10 +81,12 @@ def rescore(
         for split, part in benchmark.attacked[config].splits.items()
         for number, shard in enumerate(part.shards)
     ]
-    # shard by shard, so that the configs of one share what is said of its originals
-    for split, number, config, count in sorted(shards, key=lambda one: one[:2]):
+    # shard by shard, so that all configs of a shard use one scoring of its originals
+    for split, number, config, count in sorted(shards, key=lambda key: key[:2]):
         rows += count
-        problems += _check_shard(benchmark, config, split, number, localizers[config], recipe, cache)
+        problems += _check_shard(
+            benchmark, config, split, number, localizers[config], localizer_source, cache
+        )
         advance(count)
     return Rescored(problems, rows, left_out)
 
@@ -95,60 +97,64 @@ def _check_shard(
     split: str,
     number: int,
     localizer: Localizer,
-    recipe: Recipe,
-    cache: _Cache,
+    localizer_source: LocalizerSource,
+    cache: _OriginalCounts,
 ) -> Iterator[Problem]:
     manifest = benchmark.attacked[config]
     part = manifest.splits[split]
     shard = part.shards[number]
     path = shard.path
-    launch = read_launch(benchmark.folder, config, split, number)
-    exact = same_surroundings(part, shard, launch) and launch.device == (recipe.device or "cpu")
-    exact = exact and shard.determinism != "L2"
-    launch = replace(launch, device=recipe.device or "cpu")
+    recorded_run = read_recorded_run(benchmark.folder, config, split, number)
+    is_exact = has_same_software(part, shard, recorded_run) and recorded_run.device == (
+        localizer_source.device or "cpu"
+    )
+    is_exact = is_exact and shard.determinism != "L2"
+    recorded_run = replace(recorded_run, device=localizer_source.device or "cpu")
     rows = list(read_rows(benchmark.folder, [path]))
     samples = {sample.sample_id: sample for sample in stored_samples(benchmark, split, number)}
-    chosen = [samples[row["sample_id"]] for row in rows]
-    masks = [sample.mask for sample in chosen]
-    settings: dict[str, Any] = {"batch_size": launch.batch_size, "device": launch.device}
+    attacked_samples = [samples[row["sample_id"]] for row in rows]
+    masks = [sample.mask for sample in attacked_samples]
+    settings: dict[str, Any] = {"batch_size": recorded_run.batch_size, "device": recorded_run.device}
     try:
-        with computing_like(manifest.provenance, launch):
-            about = (
+        with computing_like(manifest.provenance, recorded_run):
+            key_parts = (
                 manifest.provenance["localizer"],
                 manifest.provenance["precision"],
                 manifest.provenance.get("compile"),
                 split,
                 number,
-                launch.threads,
+                recorded_run.threads,
             )
-            key = canonical_json([*about, launch.batch_size])
+            key = canonical_json([*key_parts, recorded_run.batch_size])
             if cache.key != key:
-                # in the company the originals were judged in: the samples an attack failed on too
-                every = list(samples.values())
-                judged = judge(
+                # all originals, also those an attack failed on: the batch composition may move a float32 result
+                originals = list(samples.values())
+                results = judge(
                     undefended(localizer),
-                    [one.image for one in every],
-                    [one.mask for one in every],
+                    [sample.image for sample in originals],
+                    [sample.mask for sample in originals],
                     **settings,
                 )
-                cache.key, cache.counts = key, [one.counts for one in judged]
-            after = judge(localizer, [decode_stored(row["image"]) for row in rows], masks, **settings)
+                cache.key, cache.counts = key, [sample.counts for sample in results]
+            attacked_results = judge(
+                localizer, [decode_stored(row["image"]) for row in rows], masks, **settings
+            )
     except AfbenchError as error:
         yield Problem(path, f"cannot be scored again: {error}")
         return
-    before = dict(zip(samples, cache.counts, strict=True))
-    for row, now in zip(rows, after, strict=True):
-        slack = 0 if exact else now.predicted.size // _SLACK + 1
-        for key, value in now.counts._asdict().items():
-            if abs(row[key] - value) > slack:
+    counts_by_id = dict(zip(samples, cache.counts, strict=True))
+    for row, result in zip(rows, attacked_results, strict=True):
+        tolerance = 0 if is_exact else result.predicted.size // _PIXELS_PER_CHANGE + 1
+        for key, value in result.counts._asdict().items():
+            if abs(row[key] - value) > tolerance:
                 yield Problem(path, f"{row['sample_id']}: {key} is {row[key]}; scored again it is {value}")
-        counts = before[row["sample_id"]]
+        counts = counts_by_id[row["sample_id"]]
         for key, figure in (("f1_clean", f1(counts)), ("iou_clean", iou(counts))):
-            if not _close(row[key], figure, 0.0 if exact else 0.01):
+            if not _close(row[key], figure, 0.0 if is_exact else 0.01):
                 yield Problem(path, f"{row['sample_id']}: {key} is {row[key]}; scored again it is {figure}")
 
 
-def _close(stored: float | None, value: float, slack: float) -> bool:
+def _close(stored: float | None, value: float, tolerance: float) -> bool:
     if stored is None or math.isnan(value):  # where nothing is forged
         return stored is None and math.isnan(value)
-    return abs(stored - value) <= slack
+    return abs(stored - value) <= tolerance

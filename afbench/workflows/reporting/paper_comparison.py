@@ -1,4 +1,4 @@
-"""Measured figures, from benchmarks and scores, beside the ANSM paper's."""
+"""Compare measured figures, from benchmarks and scores, with those of the ANSM paper."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from afbench.scoring.stored_scores import SCORE, read_score
 from afbench.storage.manifests import TOP, open_benchmark
 
 
-class BesidePaper(NamedTuple):
-    """A record per printed pair and measurement, and lines on which networks these are and what was left out."""
+class PaperComparison(NamedTuple):
+    """A record for each printed figure and measurement; and notes on the networks measured and on what was left out."""
 
     records: list[dict[str, Any]]
     notes: list[str]
 
 
-def beside_the_paper(folders: Sequence[Path]) -> BesidePaper:
-    """Fill the undefended figures from benchmarks and the defended ones from scores.
+def compare_folders_with_paper(folders: Sequence[Path]) -> PaperComparison:
+    """Take undefended figures from benchmarks and defended ones from scores, and compare them with the paper's.
 
     Raises:
-        UsageError: if a folder is neither.
-        AfbenchError: if one is damaged.
+        UsageError: if a folder is neither a benchmark nor a score.
+        AfbenchError: if a folder is damaged.
     """
     undefended, defended, notes = [], [], []
     for folder in folders:
@@ -39,19 +39,19 @@ def beside_the_paper(folders: Sequence[Path]) -> BesidePaper:
             undefended += comparable.figures
         elif (folder / SCORE).is_file():
             score = read_score(folder)
-            about = score.record
+            record = score.record
             comparable = defended_figures(
                 DefendedScore(
-                    about["submission_id"],
-                    about["defence"],
+                    record["submission_id"],
+                    record["defence"],
                     score.per_image,
-                    about.get("localizers", {}),
-                    about["attack_knowledge"],
+                    record.get("localizers", {}),
+                    record["attack_knowledge"],
                 )
             )
-            variants = ansm_variants(about["defence"])
+            variants = ansm_variants(record["defence"])
             defended += [(figures, variants) for figures in comparable.figures]
         else:
             raise UsageError(f"'{folder}' is neither a benchmark ({TOP}) nor a score ({SCORE})")
         notes += comparable.notes
-    return BesidePaper(compare_with_paper(undefended, defended), notes)
+    return PaperComparison(compare_with_paper(undefended, defended), notes)
