@@ -21,12 +21,12 @@ _VAGUE = """
 VAGUE = frozenset(_VAGUE.split())
 # Rooms whose names are still being mended, with the share they may not exceed: numbers and list only shrink.
 UNFINISHED = {
-    "afbench/defences": 0.0930,
+    "afbench/defences": 0.0400,
     "afbench/workflows": 0.1632,
 }
 # Names that two classes or two files still share: the lists only shrink.
 SHARED_CLASSES = """
-    Found Hooks Opened Shard _Run
+    Hooks Opened Shard _Run
 """
 SHARED_FILES = """
     losses.py settings.py train.py

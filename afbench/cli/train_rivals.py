@@ -99,10 +99,10 @@ def hardened(
     Attack the result as any localizer, with --checkpoint OUT/best.safetensors: what attacks on the old weights leave of it says
     little. Run it again to go on after an interruption.
     """
-    from afbench.defences.hardening.settings import Hardening, replaced
+    from afbench.defences.hardening.settings import Hardening, replace_values
     from afbench.workflows.training.train_hardened import Hooks, make_attack, schedule_of, train_hardened
 
-    settings = replaced(Hardening(), {"method": method, "task": task, "penalty": penalty})
+    settings = replace_values(Hardening(), {"method": method, "task": task, "penalty": penalty})
     with ExitStack() as stack:
         card = train_hardened(
             data,

@@ -22,12 +22,12 @@ class Number:
 
     name: str
     default: float
-    least: float
-    most: float
-    whole: bool = False
+    minimum: float
+    maximum: float
+    integer: bool = False
     odd: bool = False
     of_range: bool = False
-    told: str = ""
+    expected: str = ""
 
     def parse(self, defence: str, text: str) -> float:
         """Read the setting.
@@ -39,11 +39,11 @@ class Number:
             value = float(Fraction(text)) if text and len(text) < 40 and "e" not in text.lower() else math.nan
         except (ValueError, ZeroDivisionError, OverflowError):
             value = math.nan
-        wrong_kind = (self.whole and value % 1 != 0) or (self.odd and value % 2 != 1)
-        if wrong_kind or not self.least <= value <= self.most:  # NaN is in no range
-            told = self.told or f"from {self.least:g} to {self.most:g}"
-            raise UsageError(f"the {self.name} of {defence} must be {told}; found '{text}'")
-        return int(value) if self.whole else value
+        wrong_kind = (self.integer and value % 1 != 0) or (self.odd and value % 2 != 1)
+        if wrong_kind or not self.minimum <= value <= self.maximum:  # NaN lies in no range
+            expected = self.expected or f"from {self.minimum:g} to {self.maximum:g}"
+            raise UsageError(f"the {self.name} of {defence} must be {expected}; found '{text}'")
+        return int(value) if self.integer else value
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Transform:
 TRANSFORMS: Mapping[str, Transform] = {
     # 75 of libjpeg, with its 4:2:0 chroma, is what most software saves by default
     "jpeg": Transform(
-        Number("quality", 75, 1, 100, whole=True), "75", "save and reload as JPEG, 4:2:0 chroma"
+        Number("quality", 75, 1, 100, integer=True), "75", "save and reload as JPEG, 4:2:0 chroma"
     ),
     "resize": Transform(
         Number("factor", 0.75, 0.05, 1), "0.75", "shrink both sides by a factor and enlarge again"
@@ -69,22 +69,22 @@ TRANSFORMS: Mapping[str, Transform] = {
         "shrink by a random factor, put it at a random place of a canvas, and take it back",
     ),
     "gaussian-noise": Transform(
-        Number("sigma", 4 / 255, 0, 1, of_range=True, told="from 0 to 1, e.g. 4/255"),
+        Number("sigma", 4 / 255, 0, 1, of_range=True, expected="from 0 to 1, e.g. 4/255"),
         "4/255",
         "add normal noise of standard deviation sigma",
     ),
     "median": Transform(
-        Number("side", 3, 1, 15, whole=True, odd=True, told="an odd number from 1 to 15"),
+        Number("side", 3, 1, 15, integer=True, odd=True, expected="an odd number from 1 to 15"),
         "3",
         "the median of side x side pixels, each colour by itself",
     ),
-    "bit-depth": Transform(Number("bits", 5, 1, 8, whole=True), "5", "round to 2**bits levels"),
+    "bit-depth": Transform(Number("bits", 5, 1, 8, integer=True), "5", "round to 2**bits levels"),
     "tv": Transform(Number("weight", 0.05, 0.001, 10), "0.05", "denoise by total variation (Chambolle)"),
 }
 
 
 def list_defences() -> dict[str, str]:
-    """Known defences as they are written, and what they do."""
+    """Return the known defences as they are written, and what they do."""
     transforms = {
         f"{name}[:{entry.number.name.upper()}]": f"{entry.summary}; {entry.number.name} {entry.default} if omitted"
         for name, entry in TRANSFORMS.items()
@@ -98,7 +98,7 @@ def list_defences() -> dict[str, str]:
 
 
 def defence_names() -> list[str]:
-    """Known defences without their settings."""
+    """Return the known defences without their settings."""
     return [NONE, *TRANSFORMS, ANSM, NRP]
 
 
@@ -108,9 +108,9 @@ def split_defence(text: str) -> tuple[str, str | None]:
     Raises:
         UsageError: if the name is unknown.
     """
-    asked, colon, setting = text.partition(":")
-    name = resolve_name("defence", asked, defence_names())
+    name_text, colon, setting = text.partition(":")
+    name = resolve_name("defence", name_text, defence_names())
     if name is None or (name == NONE and colon):
-        meant = did_you_mean("defence", asked, defence_names())
-        raise UsageError(f"defence '{text}' is unknown; {meant}known defences: {', '.join(list_defences())}")
+        hint = did_you_mean("defence", name_text, defence_names())
+        raise UsageError(f"defence '{text}' is unknown; {hint}known defences: {', '.join(list_defences())}")
     return name, setting if colon else None

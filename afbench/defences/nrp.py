@@ -69,16 +69,16 @@ def check_nrp(settings: NrpSettings) -> NrpSettings:
     return settings
 
 
-def feature_distance(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """Mean absolute difference of feature maps ``(N, C, H, W)``, relative to the wanted ones' mean size: ``(N,)``.
+def feature_distance(maps: Sequence[Tensor], target_maps: Sequence[Tensor]) -> Tensor:
+    """Compute the mean absolute difference of feature maps ``(N, C, H, W)``, relative to the targets' mean size: ``(N,)``.
 
     Source: the feature loss of Naseer et al. 2020, arXiv 2006.04924.
     Differs: relative, so that layers of large values do not outweigh the others; the mean over layers.
     """
     axes = (1, 2, 3)
     terms = [
-        (mine - other).abs().mean(dim=axes) / (other.abs().mean(dim=axes) + 1e-6)
-        for mine, other in zip(found, wanted, strict=True)
+        (feature_map - target).abs().mean(dim=axes) / (target.abs().mean(dim=axes) + 1e-6)
+        for feature_map, target in zip(maps, target_maps, strict=True)
     ]
     return torch.stack(terms).mean(dim=0)
 
@@ -99,13 +99,13 @@ def push_features(
     Source: the self-supervised perturbation of Naseer et al. 2020, arXiv 2006.04924; ours is part of the training.
     """
     with torch.no_grad():
-        wanted = [one.detach() for one in features(image)]
+        targets = [feature_map.detach() for feature_map in features(image)]
     start = 2 * torch.rand(image.shape, generator=generator).to(image) - 1
     moved = (image + phi * start).clamp(0, 1)
     for _ in range(steps):
         leaf = moved.detach().requires_grad_()
         with torch.enable_grad():  # validation asks for it too
-            (slope,) = torch.autograd.grad(feature_distance(features(leaf), wanted).sum(), leaf)
+            (slope,) = torch.autograd.grad(feature_distance(features(leaf), targets).sum(), leaf)
         stepped = moved + 2 * phi / steps * slope.sign()
         moved = torch.maximum(torch.minimum(stepped, image + phi), image - phi).clamp(0, 1)
     return (moved.detach() * 255).round() / 255
@@ -118,7 +118,7 @@ def nrp_loss(
     settings: NrpSettings,
     generator: torch.Generator,
 ) -> Tensor:
-    """The loss of each pair, ``(N,)``: features and pixels of the purified image, against the original's.
+    """Compute the loss of each pair, ``(N,)``: features and pixels of the purified image, against the original's.
 
     Source: Naseer et al. 2020, arXiv 2006.04924.
     Differs: no critic, so no adversarial term; half of each batch's loss is of originals, which a localizer sees most
@@ -130,18 +130,18 @@ def nrp_loss(
         sizes = settings.phi * torch.rand((len(original), 1, 1, 1), generator=generator).to(original)
         attacked = push_features(features, original, phi=sizes, steps=settings.steps, generator=generator)
     with torch.no_grad():
-        wanted = [one.detach() for one in features(original)]
+        targets = [feature_map.detach() for feature_map in features(original)]
     purified = purify(torch.cat([attacked, original]))  # one pass: batch norm sees what it will see in use
-    found = zip(*(one.chunk(2) for one in features(purified)), strict=True)
+    halves = zip(*(feature_map.chunk(2) for feature_map in features(purified)), strict=True)
     terms = [
-        feature_distance(maps, wanted) + settings.pixels * pixel_loss(images, original)
-        for maps, images in zip(found, purified.chunk(2), strict=True)
+        feature_distance(maps, targets) + settings.pixels * pixel_loss(images, original)
+        for maps, images in zip(halves, purified.chunk(2), strict=True)
     ]
     return (terms[0] + terms[1]) / 2
 
 
 def timm_features(settings: NrpSettings, device: torch.device) -> Features:
-    """The maps at 1/4 and 1/8 of a frozen network of timm, which knows nothing of any localizer.
+    """Return the maps at 1/4 and 1/8 of a frozen network of timm, which knows nothing of any localizer.
 
     Raises:
         UsageError: if it is unknown, or its weights cannot be had.
@@ -174,7 +174,10 @@ def load_nrp(checkpoint: Path, *, localizer: str, device: str = "cpu") -> Frozen
         raise UsageError(str(error).replace("ANSM checkpoint", "NRP checkpoint")) from None
     try:
         settings: Mapping[str, Any] = card["settings"]
-        owner, trained_on = str(card["localizer"]["name"]), [str(one) for one in card["data"]["configs"]]
+        owner, trained_on = (
+            str(card["localizer"]["name"]),
+            [str(config) for config in card["data"]["configs"]],
+        )
         network.params = {name: str(settings[name]) for name in ("features", "depth", "perturbation")}
     except (KeyError, TypeError):
         raise UsageError(f"NRP checkpoint '{path}' is damaged: its header is not complete") from None

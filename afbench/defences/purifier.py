@@ -70,11 +70,11 @@ class Purifier:
 
     @property
     def deterministic(self) -> bool:
-        """True if nothing is drawn."""
+        """Say whether nothing is drawn."""
         return self.draw is None
 
     def through(self, image: Tensor, draw: int = 0) -> Tensor:
-        """What an adaptive attack differentiates: ``apply`` or, of a random defence, one of its fixed draws.
+        """Purify as an adaptive attack differentiates it: by ``apply`` or, of a random defence, one of its fixed draws.
 
         Args:
             image: ``(N, 3, H, W)``; attacks may leave [0, 1].
@@ -90,7 +90,7 @@ class Purifier:
         return cast(Tensor, _StraightThrough.apply(image, self.apply(image.detach())))
 
     def describe(self) -> dict[str, Any]:
-        """All of it that decides the pixels of an attack through it, as plain data."""
+        """Return all that decides the pixels of an attack through it, as plain data."""
         return {
             "name": self.name,
             "params": dict(self.params),
@@ -139,7 +139,7 @@ def keyed_by_pixels(transform: RandomTransform, seed: int) -> Defence:
 
     def apply(image: Tensor) -> Tensor:
         levels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
-        return transform(image, [_generator(seed, "pixels", one.numpy().tobytes()) for one in levels])
+        return transform(image, [_generator(seed, "pixels", pixels.numpy().tobytes()) for pixels in levels])
 
     return apply
 
@@ -154,6 +154,6 @@ def keyed_by_number(transform: RandomTransform, seed: int) -> Callable[[Tensor, 
 
 
 def _generator(seed: int, kind: str, data: bytes) -> torch.Generator:
-    """On the CPU whatever the device, so that every device draws the same."""
+    """Return random numbers on the CPU whatever the device, so that every device draws the same."""
     digest = hashlib.sha256(b"\0".join((b"afbench-defence-1", str(seed).encode(), kind.encode(), data)))
     return torch.Generator().manual_seed(int.from_bytes(digest.digest()[:7], "little"))

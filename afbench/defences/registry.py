@@ -81,7 +81,7 @@ def load_defence(text: str, *, localizer: str | None = None, device: str = "cpu"
         return _nrp(setting or "", localizer, device)
     entry, number = _TABLE[name], TRANSFORMS[name].number
     value = number.default if setting is None else number.parse(name, setting)
-    value = int(value) if number.whole else value
+    value = int(value) if number.integer else value
     params: dict[str, Param] = {number.name: value}
     label = f"{name}-{255 * value if number.of_range else value:.6g}"
     if isinstance(entry, _Fixed):
@@ -109,7 +109,7 @@ def _unchanged(image: Tensor) -> Tensor:
 
 
 def _ansm(checkpoint: str | None, localizer: str | None, device: str) -> Purifier:
-    """The trained module; another checkpoint than the one that ships shows six digits of its hash."""
+    """Load the module; the label of another checkpoint than the one that ships shows six digits of its hash."""
     if checkpoint == "":
         raise UsageError(
             f"the checkpoint of {ANSM} is empty; give {ANSM}:PATH, or {ANSM} for the one that ships"
@@ -143,7 +143,7 @@ def _trained(name: str, label: str, network: FrozenAnsm, *, owned: bool) -> Puri
         name,
         label,
         params if sized is None else {**params, "size": str(sized)},
-        network if sized is None else partial(_resized, network, sized),
+        network if sized is None else partial(_purify_resized, network, sized),
         "surrogate" if network.decides else "exact",
         weights_sha256=network.sha256,
         trained_on=network.trained_on,
@@ -153,14 +153,14 @@ def _trained(name: str, label: str, network: FrozenAnsm, *, owned: bool) -> Puri
     )
 
 
-def _resized(network: FrozenAnsm, sized: Resize, image: Tensor) -> Tensor:
-    """What a module that was trained on resized images makes of an image."""
+def _purify_resized(network: FrozenAnsm, sized: Resize, image: Tensor) -> Tensor:
+    """Resize an image as the module's training did, then purify it."""
     purified: Tensor = network(resize(image, (sized.side, sized.side), antialias=sized.antialias))
     return purified
 
 
 def _trained_resize(settings: Mapping[str, Any], label: str) -> Resize | None:
-    """How a checkpoint's training brought images to their size; None where it cut crops from them."""
+    """Return how a checkpoint's training resized images; None where it cut crops from them."""
     fit, side = settings.get("fit", CROP), settings.get("side")
     if fit == CROP:
         return None

@@ -52,20 +52,20 @@ def random_resize_pad(image: Tensor, generators: Sequence[torch.Generator], *, f
     Source: Xie et al. 2018, arXiv 1711.01991. Differs: the localizer would mark shifted pixels, so the image is brought
     back to its own; what stays random is the grid it was resampled on. The canvas is padded by reflection.
     """
-    drawn = torch.stack([torch.rand(3, generator=one) for one in generators]).to(image)
-    scale = factor + (1 - factor) * drawn[:, 0]
-    room = (1 - scale)[:, None] * (2 * drawn[:, 1:] - 1)  # the centre's place, in half sides
+    draws = torch.stack([torch.rand(3, generator=generator) for generator in generators]).to(image)
+    scale = factor + (1 - factor) * draws[:, 0]
+    shift = (1 - scale)[:, None] * (2 * draws[:, 1:] - 1)  # the centre's place, in half sides
     # affine maps ask where an output pixel comes from: the canvas from the image, then the image from the canvas
-    there = _affine(1 / scale, -room / scale[:, None])
-    back = _affine(scale, room)
-    for theta in (there, back):
+    to_canvas = _affine(1 / scale, -shift / scale[:, None])
+    to_image = _affine(scale, shift)
+    for theta in (to_canvas, to_image):
         grid = F.affine_grid(theta, list(image.shape), align_corners=False)
         image = F.grid_sample(image, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     return image
 
 
 def _affine(scale: Tensor, shift: Tensor) -> Tensor:
-    """``(N, 2, 3)`` of isotropic scales ``(N,)`` and shifts ``(N, 2)``."""
+    """Return maps ``(N, 2, 3)`` of isotropic scales ``(N,)`` and shifts ``(N, 2)``."""
     return torch.cat([scale[:, None, None] * torch.eye(2).to(scale), shift[:, :, None]], dim=2)
 
 
@@ -74,7 +74,7 @@ def gaussian_noise(image: Tensor, generators: Sequence[torch.Generator], *, sigm
 
     Source: Cohen et al. 2019, arXiv 1902.02918, of one draw.
     """
-    noise = torch.stack([torch.randn(image.shape[1:], generator=one) for one in generators])
+    noise = torch.stack([torch.randn(image.shape[1:], generator=generator) for generator in generators])
     return (image + sigma * noise.to(image)).clamp(0, 1)
 
 
@@ -101,8 +101,8 @@ def bit_depth(image: Tensor, *, bits: int) -> Tensor:
 
     Source: Xu et al. 2018, arXiv 1704.01155.
     """
-    most = float(2**bits - 1)
-    return torch.round(image.clamp(0, 1) * most) / most
+    top_level = float(2**bits - 1)
+    return torch.round(image.clamp(0, 1) * top_level) / top_level
 
 
 def tv(image: Tensor, *, weight: float) -> Tensor:
@@ -111,6 +111,6 @@ def tv(image: Tensor, *, weight: float) -> Tensor:
     Source: Guo et al. 2018, arXiv 1711.00117. Differs: no random pixels are dropped first.
     """
     pixels = image.detach().clamp(0, 1).permute(0, 2, 3, 1).double().cpu().numpy()
-    smooth = np.stack([denoise_tv_chambolle(one, weight=weight, channel_axis=2) for one in pixels])
+    smooth = np.stack([denoise_tv_chambolle(levels, weight=weight, channel_axis=2) for levels in pixels])
     purified: Tensor = torch.from_numpy(smooth).permute(0, 3, 1, 2).to(image)
     return purified.clamp(0, 1).contiguous()

@@ -72,12 +72,12 @@ def split_by_group(groups: Sequence[str], share: float, seed: int) -> Parts:
     """
     sizes = Counter(groups)
     order = [str(name) for name in np.random.default_rng([seed, 1]).permutation(sorted(sizes))]
-    wanted = share * len(groups)
+    target_size = share * len(groups)
     aside: set[str] = set()
     for name in sorted(
-        order, key=lambda name: sizes[name] > 1.5 * wanted
+        order, key=lambda name: sizes[name] > 1.5 * target_size
     ):  # stable: the random order otherwise
-        if sum(sizes[one] for one in aside) >= wanted:
+        if sum(sizes[group] for group in aside) >= target_size:
             break
         aside.add(name)
     parts = Parts(
@@ -103,35 +103,37 @@ def training_batches(
     first: int,
     workers: int,
 ) -> Iterator[Batch]:
-    """This process's part of every batch of an epoch, from batch number ``first`` on; a last short batch is dropped.
+    """Yield this process's part of every batch of an epoch, from batch number ``first`` on; drop a last short batch.
 
     The result does not depend on ``workers``, nor on what was drawn before.
     """
     order = np.random.default_rng([settings.seed, 2, stage, epoch]).permutation(np.asarray(indices))
     size = min(settings.batch, len(indices))
     count = steps_of(len(indices), settings, stage, epoch)
-    by_side: dict[int, list[list[int]]] = {}  # in the order of steps: a side changes once
+    batches_by_side: dict[int, list[list[int]]] = {}  # in the order of steps: a side changes once
     for number in range(first, count):
-        batch = order[size * number : size * (number + 1)].tolist()
+        batch_indices = order[size * number : size * (number + 1)].tolist()
         step = epoch * _steps_of_a_pass(len(indices), settings) + number
         side = side_of(settings, len(indices), stage, step)
-        by_side.setdefault(side, []).append(batch[share.rank :: share.of])
-    for side, lists in by_side.items():
+        batches_by_side.setdefault(side, []).append(batch_indices[share.rank :: share.of])
+    for side, lists in batches_by_side.items():
         yield from _loaded(_Cut(dataset, settings, side, stage, epoch), lists, workers)
 
 
 def validation_batches(
     dataset: Pairs, indices: Sequence[int], settings: Settings, *, stage: int, share: Share, workers: int
 ) -> Iterator[Batch]:
-    """This process's part of the images put aside: cut from the middle, nothing random."""
-    mine = list(indices)[share.rank :: share.of]
-    lists = [mine[start : start + settings.batch] for start in range(0, len(mine), settings.batch)]
+    """Yield this process's part of the validation images, cut from the middle: nothing is random."""
+    own_indices = list(indices)[share.rank :: share.of]
+    lists = [
+        own_indices[start : start + settings.batch] for start in range(0, len(own_indices), settings.batch)
+    ]
     side = side_of(settings, len(indices), stage, None)
     yield from _loaded(_Cut(dataset, settings, side, stage), lists, workers)
 
 
 def side_of(settings: Settings, images: int, stage: int, step: int | None) -> int:
-    """Side of the squares that a step of a stage is trained on; None for the step: of those it is judged on."""
+    """Return the side of the squares that a step trains on; for step None, of those that validation takes."""
     loss = settings.stages[stage].loss
     if loss == "mgr" and settings.mgr_side:
         return settings.mgr_side
@@ -140,21 +142,25 @@ def side_of(settings: Settings, images: int, stage: int, step: int | None) -> in
 
 
 def epochs_of(images: int, settings: Settings, stage: int) -> int:
-    """Passes over the data of a stage, the last of which may be cut short."""
-    asked = settings.stages[stage]
-    return -(-asked.steps // _steps_of_a_pass(images, settings)) if asked.steps else asked.epochs
+    """Count the passes over the data in a stage; the last may be cut short."""
+    stage_settings = settings.stages[stage]
+    return (
+        -(-stage_settings.steps // _steps_of_a_pass(images, settings))
+        if stage_settings.steps
+        else stage_settings.epochs
+    )
 
 
 def steps_of_stage(images: int, settings: Settings, stage: int) -> int:
-    """Steps of a whole stage."""
-    asked = settings.stages[stage]
-    return asked.steps or asked.epochs * _steps_of_a_pass(images, settings)
+    """Count the steps of a whole stage."""
+    stage_settings = settings.stages[stage]
+    return stage_settings.steps or stage_settings.epochs * _steps_of_a_pass(images, settings)
 
 
 def steps_of(images: int, settings: Settings, stage: int, epoch: int) -> int:
-    """Steps of one epoch: those of a pass, or what is left of the stage."""
-    whole = _steps_of_a_pass(images, settings)
-    return min(whole, steps_of_stage(images, settings, stage) - epoch * whole)
+    """Count the steps of one epoch: those of a pass, or the last ones of the stage."""
+    steps_of_pass = _steps_of_a_pass(images, settings)
+    return min(steps_of_pass, steps_of_stage(images, settings, stage) - epoch * steps_of_pass)
 
 
 def _steps_of_a_pass(images: int, settings: Settings) -> int:
@@ -202,11 +208,18 @@ def _fitted(batch: Batch, fit: str, side: int, rng: np.random.Generator | None) 
         )
     height, width = batch.original.shape[-2:]
     tall, wide = max(height, side), max(width, side)
-    top, left = ((one - side) // 2 // GRID * GRID for one in (tall, wide))
+    first_row, first_column = ((length - side) // 2 // GRID * GRID for length in (tall, wide))
     if rng is not None:
-        # off the grid, what JPEG's blocks and the camera's mosaic tell stands elsewhere in every crop
-        top, left = (GRID * int(rng.integers(0, (one - side) // GRID + 1)) for one in (tall, wide))
-    return Batch(*(pad_to(one, tall, wide)[..., top : top + side, left : left + side] for one in batch))
+        # off this grid, traces of JPEG's blocks and of the camera's mosaic would lie elsewhere in every crop
+        first_row, first_column = (
+            GRID * int(rng.integers(0, (length - side) // GRID + 1)) for length in (tall, wide)
+        )
+    return Batch(
+        *(
+            pad_to(image, tall, wide)[..., first_row : first_row + side, first_column : first_column + side]
+            for image in batch
+        )
+    )
 
 
 def varied_noise(batch: Batch, settings: Settings, loss: str, rng: np.random.Generator) -> Batch:

@@ -18,7 +18,7 @@ from afbench.localizers.reference import fold_batch_norm
 
 from .find_write import FindWrite
 from .parts import build_module
-from .settings import FIND_WRITE, completed
+from .settings import FIND_WRITE, complete_settings
 
 FORMAT = "afbench-ansm-1"
 HEADER = "afbench"
@@ -50,11 +50,11 @@ class FrozenAnsm(nn.Module):
 
     @property
     def decides(self) -> bool:
-        """True if it takes hard decisions, whose gradients are stand-ins."""
+        """Say whether it takes hard decisions, whose gradients are stand-ins."""
         return isinstance(self.module, FindWrite)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` in [0, 1] to the same shape and range."""
+        """Purify ``(N, 3, H, W)`` in [0, 1]; shape and range stay."""
         purified: Tensor = self.module(image)
         return purified
 
@@ -84,7 +84,7 @@ def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -
         state, card = read_checkpoint(path)
     try:
         owner = str(card["localizer"]["name"])
-        trained_on = _seen(card)
+        trained_on = _training_configs(card)
         params = _variant(card["settings"])
     except (KeyError, TypeError):
         raise UsageError(f"ANSM checkpoint '{path}' is damaged: its header is not complete") from None
@@ -103,15 +103,15 @@ def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def _seen(card: Mapping[str, Any]) -> tuple[str, ...]:
-    """The configs a module was trained on, and the attack that was made anew, named as its config would be."""
+def _training_configs(card: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the configs a module was trained on, or the online attack, named as its config would be."""
     configs = tuple(str(config) for config in card["data"]["configs"])
-    attack = completed(card["settings"])["attack"]
+    attack = complete_settings(card["settings"])["attack"]
     return (f"{card['localizer']['name']}-{attack}",) if attack else configs
 
 
 def _variant(settings: Mapping[str, Any]) -> dict[str, str]:
-    """What tells ablations apart: the aligned third, and each stage's loss."""
+    """Return what tells ablations apart: the aligned third, and each stage's loss."""
     if settings.get("recipe") == FIND_WRITE:
         return {"features": "none", "stage1": "find", "stage2": "write"}
     first, _, second = str(settings["loss"]).rpartition("+")
@@ -127,7 +127,7 @@ def _variant(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The weights of a file, and what its header says of them.
+    """Read the weights of a checkpoint, and its card.
 
     Raises:
         UsageError: if it is missing, damaged, or no ANSM checkpoint.
@@ -139,7 +139,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors of a safetensors file and our header.
+    """Read the tensors of a safetensors file and our header.
 
     Raises:
         UsageError: if it is missing or damaged.
@@ -158,8 +158,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise ValueError("its header is no object")
             return {name: stream.get_tensor(name) for name in names}, header
     except (SafetensorError, ValueError, OSError, RecursionError) as error:
-        told = " ".join(str(error).split())[:120]
-        raise UsageError(f"ANSM checkpoint '{path}' cannot be read: {told}") from None
+        reason = " ".join(str(error).split())[:120]
+        raise UsageError(f"ANSM checkpoint '{path}' cannot be read: {reason}") from None
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -168,13 +168,13 @@ def fill(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         UsageError: naming what differs.
     """
-    wanted = network.state_dict()
-    different = sorted(wanted.keys() ^ state.keys())
+    expected = network.state_dict()
+    different = sorted(expected.keys() ^ state.keys())
     if different:
         raise UsageError(
             f"ANSM checkpoint '{path}' is of another network: {len(different)} layers differ ({different[0]}, ...)"
         )
-    for name, value in wanted.items():
+    for name, value in expected.items():
         if state[name].shape != value.shape or state[name].dtype != value.dtype:
             raise UsageError(
                 f"ANSM checkpoint '{path}': {name} is {state[name].dtype} {tuple(state[name].shape)}, expected "

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from afbench.core import UsageError
 
+from .feature_shape import FeatureShape
 from .small import SmallEncoder
-from .taps import Taps
 
 SMALL = "small"
 IMAGENET, NO_WEIGHTS = "imagenet", "none"
@@ -30,15 +30,15 @@ class TimmEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(_STD).view(1, 3, 1, 1), persistent=False)
         self.network = _timm_network(name, weights)
         info = self.network.feature_info
-        self.taps = Taps(tuple(info.channels()), tuple(info.reduction()))  # type: ignore[operator, union-attr]
-        if self.taps.reductions != (2, 4, 8, 16, 32):
+        self.feature_shape = FeatureShape(tuple(info.channels()), tuple(info.reduction()))  # type: ignore[operator, union-attr]
+        if self.feature_shape.reductions != (2, 4, 8, 16, 32):
             raise UsageError(
-                f"encoder '{name}' has feature maps at 1/{', 1/'.join(map(str, self.taps.reductions))} of the side, "
+                f"encoder '{name}' has feature maps at 1/{', 1/'.join(map(str, self.feature_shape.reductions))} of the side, "
                 "expected 1/2 to 1/32; try efficientnet_b0, resnet18 or small"
             )
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """``(N, 3, H, W)`` in [0, 1], sides multiples of 32, to maps at 1/2 to 1/32."""
+        """Turn ``(N, 3, H, W)`` in [0, 1], sides multiples of 32, into maps at 1/2 to 1/32."""
         return list(self.network((image - self.mean) / self.std))
 
 
@@ -95,20 +95,20 @@ def fill_encoder(network: nn.Module, path: str) -> None:
         UsageError: if it is missing, damaged, or of another network.
     """
     state = _read(path)
-    wanted = network.state_dict()
+    expected = network.state_dict()
     # no weight of its own, and absent from files of before torch 0.4.1
-    missing = sorted(key for key in wanted.keys() - state.keys() if not key.endswith("num_batches_tracked"))
+    missing = sorted(key for key in expected.keys() - state.keys() if not key.endswith("num_batches_tracked"))
     if missing:
         raise UsageError(
-            f"encoder weights '{path}' are of another network: {len(missing)} of {len(wanted)} keys missing "
+            f"encoder weights '{path}' are of another network: {len(missing)} of {len(expected)} keys missing "
             f"({missing[0]}, ...)"
         )
-    for key, value in wanted.items():
+    for key, value in expected.items():
         if key in state and state[key].shape != value.shape:
             raise UsageError(
                 f"encoder weights '{path}': {key} has shape {tuple(state[key].shape)}, expected {tuple(value.shape)}"
             )
-    network.load_state_dict({key: state[key] for key in wanted if key in state}, strict=False)
+    network.load_state_dict({key: state[key] for key in expected if key in state}, strict=False)
 
 
 def _read(path: str) -> dict[str, Tensor]:

@@ -24,7 +24,7 @@ _WRITER = (16, 24, 32)
 """Channels of the writer at full, half and quarter size."""
 
 
-class Found(NamedTuple):
+class FinderOutput(NamedTuple):
     """What the finder says of images: the logit of each pixel to be forged, and of each image to be attacked."""
 
     forged: Tensor
@@ -47,15 +47,15 @@ class FindWrite(nn.Module):
         self.writer = Writer()
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` in [0, 1], any H and W, to the purified image of the same shape and range.
+        """Purify ``(N, 3, H, W)`` in [0, 1], any H and W; shape and range stay.
 
         Backward, both decisions count as the probabilities they come from, so that an attack can look through them.
         """
         forged, attacked = self.finder(image)
-        mask = _decided(torch.sigmoid(forged))
-        act = _decided(torch.sigmoid(attacked)).view(-1, 1, 1, 1) * mask.amax(dim=(1, 2, 3), keepdim=True)
-        written: Tensor = image + act * self.bound * self.writer(image, mask)
-        return written.clamp(0.0, 1.0)
+        mask = _decide(torch.sigmoid(forged))
+        act = _decide(torch.sigmoid(attacked)).view(-1, 1, 1, 1) * mask.amax(dim=(1, 2, 3), keepdim=True)
+        purified: Tensor = image + act * self.bound * self.writer(image, mask)
+        return purified.clamp(0.0, 1.0)
 
 
 class Finder(nn.Module):
@@ -66,13 +66,13 @@ class Finder(nn.Module):
         self.network = ReferenceNet()
         self.attacked = nn.Linear(2 * WIDTHS[-1], 1)
 
-    def forward(self, image: Tensor) -> Found:
-        """``(N, 3, H, W)`` in [0, 1] to logits ``(N, 1, H, W)`` and ``(N,)``."""
+    def forward(self, image: Tensor) -> FinderOutput:
+        """Turn ``(N, 3, H, W)`` in [0, 1] into logits ``(N, 1, H, W)`` and ``(N,)``."""
         maps = self.network.skips(image)
         deepest = maps[-1]
         spread = (deepest.var(dim=(2, 3), correction=0) + 1e-6).sqrt()
         attacked = self.attacked(torch.cat([deepest.mean(dim=(2, 3)), spread], 1)).flatten()
-        return Found(self.network.decode(maps, *image.shape[-2:]), attacked)
+        return FinderOutput(self.network.decode(maps, *image.shape[-2:]), attacked)
 
 
 class Writer(nn.Module):
@@ -97,7 +97,7 @@ class Writer(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        """Image ``(N, 3, H, W)`` in [0, 1] and mask ``(N, 1, H, W)`` of 0 and 1 to noise in (-1, 1), ``(N, 3, H, W)``."""
+        """Return noise in (-1, 1) ``(N, 3, H, W)`` for images in [0, 1] and masks ``(N, 1, H, W)`` of 0 and 1."""
         height, width = image.shape[-2:]
         image, mask = pad(image, MULTIPLE), pad(mask, MULTIPLE)
         with torch.autocast(image.device.type, enabled=False):  # half precision cannot hold 255 levels
@@ -125,6 +125,6 @@ class _Decision(torch.autograd.Function):
         return grad_outputs[0]
 
 
-def _decided(probability: Tensor) -> Tensor:
+def _decide(probability: Tensor) -> Tensor:
     decision: Tensor = _Decision.apply(probability)
     return decision

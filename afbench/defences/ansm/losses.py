@@ -23,7 +23,7 @@ def spatial_softmax(features: Tensor) -> Tensor:
 
 
 def divergence(first: Tensor, second: Tensor, *, alpha: float = ALPHA) -> Tensor:
-    """KL(first || second) of distributions ``(N, C, P)``, divided by the positions and averaged over channels: ``(N,)``.
+    """Compute KL(first || second) of distributions ``(N, C, P)``, over positions and averaged over channels: ``(N,)``.
 
     Source: the ANSM paper, Eq. 11-12, with alpha in both logarithms' arguments. ``F.kl_div`` would take its
     arguments in the other order and no alpha.
@@ -33,7 +33,7 @@ def divergence(first: Tensor, second: Tensor, *, alpha: float = ALPHA) -> Tensor
 
 
 def ffa_loss(purified: Sequence[Tensor], original: Sequence[Tensor], *, reverse: bool = False) -> Tensor:
-    """Forensic feature alignment of each image, ``(N,)``.
+    """Compute the forensic feature alignment loss of each image, ``(N,)``.
 
     Args:
         purified: feature maps of the frozen localizer for purified images, each ``(N, C, H, W)``.
@@ -42,14 +42,14 @@ def ffa_loss(purified: Sequence[Tensor], original: Sequence[Tensor], *, reverse:
     Source: the ANSM paper, Eq. 13: the mean over layers.
     """
     terms = []
-    for mine, wanted in zip(purified, original, strict=True):
-        pair = spatial_softmax(mine), spatial_softmax(wanted)
+    for purified_map, original_map in zip(purified, original, strict=True):
+        pair = spatial_softmax(purified_map), spatial_softmax(original_map)
         terms.append(divergence(*(reversed(pair) if reverse else pair)))
     return torch.stack(terms).mean(dim=0)
 
 
 def mask_loss(logits: Tensor, mask: Tensor, *, squares: bool = False) -> Tensor:
-    """0.3 BCE + 0.7 (1 - dice) of each image, ``(N,)``; ``logits`` and ``mask`` (0 or 1) are ``(N, 1, H, W)``.
+    """Compute 0.3 BCE + 0.7 (1 - dice) of each image, ``(N,)``; ``logits`` and ``mask`` (0 or 1) are ``(N, 1, H, W)``.
 
     Args:
         logits: of the localizer.
@@ -63,7 +63,7 @@ def mask_loss(logits: Tensor, mask: Tensor, *, squares: bool = False) -> Tensor:
 
 
 def dice(probability: Tensor, mask: Tensor, *, squares: bool = False) -> Tensor:
-    """The dice coefficient of each image, ``(N,)``, in (0, 1].
+    """Compute the dice coefficient of each image, ``(N,)``, in (0, 1].
 
     With ``squares`` the denominator is the sum of P^2 and M^2, as Eq. 15 prints it; else that of P and M.
 
@@ -77,7 +77,7 @@ def dice(probability: Tensor, mask: Tensor, *, squares: bool = False) -> Tensor:
 
 
 def pixel_loss(purified: Tensor, original: Tensor) -> Tensor:
-    """Mean absolute difference of each image, ``(N,)``: pixel-wise restoration, the paper's ablation.
+    """Compute the mean absolute difference of each image, ``(N,)``: pixel-wise restoration, the paper's ablation.
 
     Source: the ANSM paper, Table V.
     """

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .encoders import NO_WEIGHTS, SMALL, build_encoder
+from .feature_shape import FeatureShape
 from .small import SmallDecoder
-from .taps import Taps
 
 MULTIPLE = 32
 """Sides are padded to a multiple of this, and cropped back."""
@@ -30,7 +30,7 @@ class Ansm(nn.Module):
         super().__init__()
         self.bound = bound
         self.encoder = build_encoder(encoder, encoder_weights)
-        self.decoder = SmallDecoder() if encoder == SMALL else Decoder(self.encoder.taps)
+        self.decoder = SmallDecoder() if encoder == SMALL else Decoder(self.encoder.feature_shape)
         self.sign, self.size = _head(self.decoder.width), _head(self.decoder.width)
         last = self.sign[3]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
@@ -38,16 +38,16 @@ class Ansm(nn.Module):
         nn.init.zeros_(last.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` in [0, 1], any H and W, to the purified image of the same shape and range."""
+        """Purify ``(N, 3, H, W)`` in [0, 1], any H and W; shape and range stay."""
         return (image + self.noise(image)).clamp(0.0, 1.0)
 
     def noise(self, image: Tensor) -> Tensor:
-        """What is added, ``S(X)``: the same shape, each value in (-bound, bound)."""
+        """Return the noise that is added, ``S(X)``: the same shape, each value in (-bound, bound)."""
         sign, size = self.heads(image)
         return self.bound * (sign * size) if self.bound != 1.0 else sign * size
 
     def heads(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The two factors: in (-1, 1) and in (0, 1), each ``(N, 3, H, W)``."""
+        """Return the two factors of the noise: in (-1, 1) and in (0, 1), each ``(N, 3, H, W)``."""
         height, width = image.shape[-2:]
         features = self.decoder(self.encoder(pad(image, MULTIPLE)))
         sign, size = F.softsign(self.sign(features)), torch.sigmoid(self.size(features))
@@ -59,21 +59,21 @@ class Decoder(nn.Module):
 
     width = _WIDTHS[-1]
 
-    def __init__(self, taps: Taps) -> None:
+    def __init__(self, shape: FeatureShape) -> None:
         super().__init__()
-        skips = dict(zip(*reversed(taps), strict=True))
-        channels = taps.channels[-1]
-        self.joins = [taps.reductions[-1] >> (block + 1) for block in range(len(_WIDTHS))]
+        skips = dict(zip(*reversed(shape), strict=True))
+        channels = shape.channels[-1]
+        self.joins = [shape.reductions[-1] >> (block + 1) for block in range(len(_WIDTHS))]
         self.up, self.fuse = nn.ModuleList(), nn.ModuleList()
         for reduction, width in zip(self.joins, _WIDTHS, strict=True):
             joined = skips.get(reduction, 0)
             self.up.append(_up(channels, width))
             self.fuse.append(_fusion(width + joined, width) if joined else nn.Identity())
             channels = width
-        self.reductions = taps.reductions
+        self.reductions = shape.reductions
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """Feature maps fine to coarse, to ``(N, 16, H, W)``."""
+        """Turn feature maps, fine to coarse, into ``(N, 16, H, W)``."""
         skips = dict(zip(self.reductions, maps, strict=True))
         features = maps[-1]
         for reduction, up, fuse in zip(self.joins, self.up, self.fuse, strict=True):

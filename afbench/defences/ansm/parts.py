@@ -10,7 +10,7 @@ from torch import nn
 from .encoders import NO_WEIGHTS
 from .find_write import FindWrite
 from .module import Ansm
-from .settings import FIND_WRITE, completed
+from .settings import FIND_WRITE, complete_settings
 
 
 def build_module(settings: Mapping[str, Any], encoder_weights: str = NO_WEIGHTS) -> Ansm | FindWrite:
@@ -22,7 +22,7 @@ def build_module(settings: Mapping[str, Any], encoder_weights: str = NO_WEIGHTS)
     Raises:
         UsageError: if the encoder is unknown or its weights cannot be had.
     """
-    settings = completed(settings)
+    settings = complete_settings(settings)
     bound = float(settings["bound"])
     if settings["recipe"] == FIND_WRITE:
         return FindWrite(bound)
@@ -30,7 +30,7 @@ def build_module(settings: Mapping[str, Any], encoder_weights: str = NO_WEIGHTS)
 
 
 def trained_part(module: nn.Module, loss: str) -> nn.Module:
-    """What a stage changes: the finder, the writer, or all of the module."""
+    """Return what a stage changes: the finder, the writer, or all of the module."""
     if loss in ("find", "write"):
         part: nn.Module = module.get_submodule("finder" if loss == "find" else "writer")
         return part

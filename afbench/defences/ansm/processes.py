@@ -24,27 +24,27 @@ class Processes:
 
     @property
     def main(self) -> bool:
-        """Whether this is the one that writes files and shows progress."""
+        """Say whether this is the process that writes files and shows progress."""
         return self.share.rank == 0
 
     def wrap(self, network: nn.Module) -> Callable[..., Any]:
-        """The network as it is called in training; with several processes its gradients are averaged."""
+        """Return the network as training calls it; with several processes its gradients are averaged."""
         return self.accelerator.prepare_model(network)  # type: ignore[no-any-return]
 
     def mean(self, value: Tensor) -> float:
-        """The mean of a number over all processes, the same on each."""
+        """Return the mean of a number over all processes, the same on each."""
         if self.share.of == 1:
             return float(value)
         return float(self.accelerator.reduce(value.double(), "mean"))
 
     def ratio(self, total: float, count: int) -> float:
-        """The sum of totals over the sum of counts."""
+        """Divide the sum of all processes' totals by the sum of their counts."""
         if self.share.of == 1:
             return total / max(1, count)
-        both = self.accelerator.reduce(
+        sums = self.accelerator.reduce(
             torch.tensor([total, float(count)], device=self.device).double(), "sum"
         )
-        return float(both[0] / both[1].clamp(min=1.0))
+        return float(sums[0] / sums[1].clamp(min=1.0))
 
     def share_weights(self, network: nn.Module) -> None:
         """Give every process the main one's weights and statistics: batch norm counts each process's own images."""
@@ -53,7 +53,7 @@ class Processes:
                 torch.distributed.broadcast(value, 0)
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process is here."""
         self.accelerator.wait_for_everyone()
 
 
@@ -70,11 +70,11 @@ def join_processes(device: str) -> Processes:
     except ImportError:
         raise UsageError("training needs accelerate: pip install 'afbench[train]'") from None
     try:
-        wanted = torch.device(device)
-        torch.empty(0, device=wanted)
+        requested = torch.device(device)
+        torch.empty(0, device=requested)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:120]
         raise UsageError(f"device '{device}' cannot be used ({reason}); cpu always can") from None
-    accelerator = Accelerator(cpu=wanted.type == "cpu", mixed_precision="no")
-    chosen = accelerator.device if accelerator.num_processes > 1 or wanted.index is None else wanted
-    return Processes(chosen, Share(accelerator.process_index, accelerator.num_processes), accelerator)
+    accelerator = Accelerator(cpu=requested.type == "cpu", mixed_precision="no")
+    own_device = accelerator.device if accelerator.num_processes > 1 or requested.index is None else requested
+    return Processes(own_device, Share(accelerator.process_index, accelerator.num_processes), accelerator)

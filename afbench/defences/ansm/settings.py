@@ -21,7 +21,7 @@ SCHEDULES = ("plateau", "cosine")
 PRESETS = ("paper", "short", "shipped")
 
 
-class Stage(NamedTuple):
+class AnsmStage(NamedTuple):
     """One stage of a training: its loss, passes over the data, learning rate, and steps where the passes are cut short."""
 
     loss: str
@@ -99,17 +99,17 @@ class Settings:
     seed: int = 0
 
     @property
-    def stages(self) -> tuple[Stage, ...]:
-        """What is trained for, one after the other."""
+    def stages(self) -> tuple[AnsmStage, ...]:
+        """Return the stages of the training, in order."""
         first, second = zip(self.epochs, self.lr, self.steps, strict=True)
         if self.recipe == FIND_WRITE:
-            return Stage("find", *first), Stage("write", *second)
+            return AnsmStage("find", *first), AnsmStage("write", *second)
         if self.loss == "ffa+mgr":
-            return Stage("ffa", *first), Stage("mgr", *second)
-        return (Stage(self.loss, *(second if self.loss == "mgr" else first)),)
+            return AnsmStage("ffa", *first), AnsmStage("mgr", *second)
+        return (AnsmStage(self.loss, *(second if self.loss == "mgr" else first)),)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, as checkpoints store them."""
+        """Return plain values, as checkpoints store them."""
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
@@ -170,7 +170,7 @@ _FIND_WRITE_STEPS: Mapping[str, tuple[int, int]] = {"paper": (52_000, 400), "sho
 
 
 def preset(name: str, localizer: str, recipe: str | None = None) -> Settings:
-    """Settings by name, of a recipe: the preset's own where None.
+    """Return settings by name, of a recipe: the preset's own where None.
 
     ``paper``: Table II's row of the localizer, or IF-OSN's where it has none (for ``reference`` the small encoder on
     128-pixel crops); ``short``: the same for few epochs; ``shipped``: how the module that ships was made.
@@ -193,22 +193,24 @@ def preset(name: str, localizer: str, recipe: str | None = None) -> Settings:
     if recipe == FIND_WRITE:
         sides = (128, 96) if localizer == "reference" else (256, 192)
         return Settings(**_FIND_WRITE, side=sides[0], first_side=sides[1], steps=_FIND_WRITE_STEPS[name])
-    found = Settings(**(_REFERENCE if localizer == "reference" else _PAPER.get(localizer, _PAPER["ifosn"])))
-    return found if name == "paper" else _replaced(found, {"epochs": _SHORT_EPOCHS})
+    settings = Settings(
+        **(_REFERENCE if localizer == "reference" else _PAPER.get(localizer, _PAPER["ifosn"]))
+    )
+    return settings if name == "paper" else _replace(settings, {"epochs": _SHORT_EPOCHS})
 
 
-def changed(base: Settings, given: Mapping[str, Any]) -> Settings:
-    """Settings with those replaced that are given (not None), checked.
+def replace_settings(base: Settings, replacements: Mapping[str, Any]) -> Settings:
+    """Replace those settings that are not None, and check all.
 
     Raises:
         UsageError: for a value that cannot be.
     """
-    settings = _replaced(base, {name: value for name, value in given.items() if value is not None})
-    for name, known in _CHOICES.items():
+    settings = _replace(base, {name: value for name, value in replacements.items() if value is not None})
+    for name, choices in _CHOICES.items():
         value = getattr(settings, name)
-        if value not in known:
-            raise UsageError(f"{name} must be one of {', '.join(known)}; found '{value}'")
-    unknown = [one for one in settings.augment if one not in AUGMENTS]
+        if value not in choices:
+            raise UsageError(f"{name} must be one of {', '.join(choices)}; found '{value}'")
+    unknown = [name for name in settings.augment if name not in AUGMENTS]
     if unknown:
         raise UsageError(f"augment must be among {', '.join(AUGMENTS)}; found '{unknown[0]}'")
     if settings.mgr_side is not None and settings.fit != CROP:
@@ -216,7 +218,7 @@ def changed(base: Settings, given: Mapping[str, Any]) -> Settings:
             "--mgr-side goes with --crop: resized images have the localizer's size in both stages; leave it out"
         )
     if settings.fit != CROP:
-        settings = _replaced(settings, {"first_side": None})  # a resized image has the localizer's size
+        settings = _replace(settings, {"first_side": None})  # a resized image has the localizer's size
     wrong = [name for name, fine in _limits(settings).items() if not fine]
     if wrong:
         raise UsageError(f"{wrong[0]} cannot be {getattr(settings, wrong[0])}")
@@ -237,8 +239,8 @@ UNRECORDED: Mapping[str, Any] = {
 """What a training was that began before these settings existed: its checkpoint doesn't name them."""
 
 
-def completed(recorded: Any) -> Any:
-    """Settings of a checkpoint as plain values, with those that were not recorded in its time."""
+def complete_settings(recorded: Any) -> Any:
+    """Add to a checkpoint's settings those that were not recorded in its time."""
     return {**UNRECORDED, **recorded} if isinstance(recorded, Mapping) else recorded
 
 
@@ -264,8 +266,8 @@ def _limits(settings: Settings) -> dict[str, bool]:
         "bound": 0 < settings.bound <= 1,
         "originals": settings.originals >= 0,
         "noisy": settings.noisy >= 0 and settings.originals + settings.noisy <= 1,
-        "epochs": all(one >= 1 for one in settings.epochs),
-        "lr": all(0 < one < 1 for one in settings.lr),
+        "epochs": all(count >= 1 for count in settings.epochs),
+        "lr": all(0 < rate < 1 for rate in settings.lr),
         "ffa_mask": settings.ffa_mask >= 0,
         "weight_decay": settings.weight_decay >= 0,
         "average": 0 <= settings.average < 1,
@@ -275,5 +277,7 @@ def _limits(settings: Settings) -> dict[str, bool]:
     }
 
 
-def _replaced(settings: Settings, given: Mapping[str, Any]) -> Settings:
-    return Settings(**{**{one.name: getattr(settings, one.name) for one in fields(Settings)}, **given})
+def _replace(settings: Settings, replacements: Mapping[str, Any]) -> Settings:
+    return Settings(
+        **{**{setting.name: getattr(settings, setting.name) for setting in fields(Settings)}, **replacements}
+    )

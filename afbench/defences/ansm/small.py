@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .taps import Taps
+from .feature_shape import FeatureShape
 
 WIDTHS = (16, 32, 48, 64)
 _SRM = (
@@ -26,7 +26,7 @@ class SmallEncoder(nn.Module):
     """
 
     fixed: Tensor
-    taps = Taps(WIDTHS, (1, 2, 4, 8))
+    feature_shape = FeatureShape(WIDTHS, (1, 2, 4, 8))
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,16 +39,16 @@ class SmallEncoder(nn.Module):
             channels = width
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """``(N, 3, H, W)`` in [0, 1], sides multiples of 8, to the four maps, fine to coarse."""
+        """Turn ``(N, 3, H, W)`` in [0, 1], sides multiples of 8, into the four maps, fine to coarse."""
         residual = F.conv2d(F.pad(255.0 * image, (2, 2, 2, 2), mode="replicate"), self.fixed)
         features = torch.cat([residual / (1.0 + residual.abs() / SRM_LEVELS), 2.0 * image - 1.0], 1)
-        found: list[Tensor] = []
+        maps: list[Tensor] = []
         for level in self.levels:
-            if found:
-                features = F.avg_pool2d(features, 2) if len(found) == 1 else F.max_pool2d(features, 2)
+            if maps:
+                features = F.avg_pool2d(features, 2) if len(maps) == 1 else F.max_pool2d(features, 2)
             features = level(features)
-            found.append(features)
-        return found
+            maps.append(features)
+        return maps
 
 
 class SmallDecoder(nn.Module):
@@ -71,9 +71,9 @@ class SmallDecoder(nn.Module):
             channels = width
 
     def forward(self, maps: list[Tensor]) -> Tensor:
-        """The encoder's maps to ``(N, 16, H, W)``."""
+        """Turn the encoder's maps into ``(N, 16, H, W)``."""
         finest, *coarser = maps
-        skips = [finest, *(torch.cat([one, z_score(one)], 1) for one in coarser)]
+        skips = [finest, *(torch.cat([feature_map, z_score(feature_map)], 1) for feature_map in coarser)]
         features = skips.pop()
         for up, fuse in zip(self.up, self.fuse, strict=True):
             features = F.interpolate(up(features), scale_factor=2.0, mode="bilinear", align_corners=False)
@@ -82,7 +82,7 @@ class SmallDecoder(nn.Module):
 
 
 def z_score(features: Tensor) -> Tensor:
-    """Deviations from each image's and channel's mean, in its standard deviations.
+    """Express features as deviations from each image's and channel's mean, in its standard deviations.
 
     Source: Wu et al. 2019, ManTra-Net, section 3.3 (there over windows too).
     """
@@ -91,7 +91,7 @@ def z_score(features: Tensor) -> Tensor:
 
 
 def srm_kernels() -> Tensor:
-    """``(9, 3, 5, 5)``: three residual filters (Fridrich and Kodovsky 2012) for each colour."""
+    """Return ``(9, 3, 5, 5)``: three residual filters (Fridrich and Kodovsky 2012) for each colour."""
     kernels = torch.zeros(9, 3, 5, 5)
     for colour in range(3):
         for row, (kernel, scale) in enumerate(zip(_SRM, _SRM_SCALE, strict=True)):

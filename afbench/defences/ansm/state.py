@@ -17,7 +17,7 @@ from afbench.core import UsageError
 
 from .checkpoint import BEST, FORMAT, HEADER, LAST, read_tensors
 from .processes import Processes
-from .settings import completed
+from .settings import complete_settings
 
 Commit = Callable[[Path, bytes], Any]
 """Writes a file whole or not at all."""
@@ -49,7 +49,7 @@ class RunFiles:
         """
         self.out, self.commit, self.processes = out, commit, processes
         self.card: dict[str, Any] = {"format": FORMAT, **card}
-        self._asked = json.loads(json.dumps(_deciding(self.card)))
+        self._expected = json.loads(json.dumps(_deciding(self.card)))
         self._state = out / "state.safetensors"
         if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not self._begun())):
             raise UsageError(f"--out '{out}' holds something that is no training; give a new folder")
@@ -59,16 +59,16 @@ class RunFiles:
         processes.wait()  # nobody writes before everybody has looked
 
     def finished(self) -> dict[str, Any] | None:
-        """The best checkpoint's card, if the training is complete."""
+        """Return the best checkpoint's card, if the training is complete."""
         last = self.out / f"{LAST}.safetensors"
         if self._state.is_file() or not last.is_file() or not read_tensors(last)[1].get("finished"):
             return None
         return read_tensors(self.out / f"{BEST}.safetensors")[1]
 
-    def save_module(self, name: str, weights: Mapping[str, Tensor], told: Mapping[str, Any]) -> None:
+    def save_module(self, name: str, weights: Mapping[str, Tensor], results: Mapping[str, Any]) -> None:
         """Write ``name.safetensors`` with the card in its header, and the card beside it."""
         if self.processes.main:
-            self._write(name, weights, {**self.card, **told})
+            self._write(name, weights, {**self.card, **results})
 
     def save_state(
         self, progress: Progress, network: nn.Module, average: list[Tensor], optimiser: Any, plateau: Any
@@ -79,14 +79,14 @@ class RunFiles:
         tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
         tensors |= {f"average.{number}": value for number, value in enumerate(average)}
         tensors["rng"] = torch.get_rng_state()
-        told = optimiser.state_dict()
-        for number, values in told["state"].items():
+        optimiser_state = optimiser.state_dict()
+        for number, values in optimiser_state["state"].items():
             tensors |= {f"optimiser.{number}.{name}": value for name, value in values.items()}
         header = {
             **self.card,
             "format": _STATE_FORMAT,
             "progress": _jsonable(asdict(progress)),
-            "optimiser": told["param_groups"],
+            "optimiser": optimiser_state["param_groups"],
             "plateau": _jsonable(plateau.state_dict()),
         }
         self.commit(self._state, _packed(tensors, header))
@@ -107,14 +107,14 @@ class RunFiles:
             return
         tensors, header = read_tensors(self._state)
         try:
-            told = {name: _number(value) for name, value in header["progress"].items()}
-            for name, value in told.items():
+            values = {name: _number(value) for name, value in header["progress"].items()}
+            for name, value in values.items():
                 setattr(progress, name, value)
             network.load_state_dict(
                 {name[8:]: value for name, value in tensors.items() if name.startswith("network.")}
             )
-            for place, mine in enumerate(average):
-                mine.copy_(tensors[f"average.{place}"])
+            for index, tensor in enumerate(average):
+                tensor.copy_(tensors[f"average.{index}"])
             torch.set_rng_state(tensors["rng"])
             optimiser, plateau = optimise(progress.stage)
             states: dict[int, dict[str, Tensor]] = {}
@@ -158,39 +158,43 @@ class RunFiles:
                 writer.add_scalar(f"{row['stage']}/{name}", row[name], len(history))
 
     def last_good(self) -> str:
-        """Where the last checkpoint is, in words."""
+        """Say where the last checkpoint is."""
         path = self.out / f"{LAST}.safetensors"
         if not path.is_file():
             return "nothing was saved yet"
-        told = read_tensors(path)[1]
-        return f"the last good checkpoint is '{path}' (stage {told['stage']}, epoch {told['epoch']})"
+        header = read_tensors(path)[1]
+        return f"the last good checkpoint is '{path}' (stage {header['stage']}, epoch {header['epoch']})"
 
     def _begun(self) -> bool:
         return self._state.is_file() or (self.out / f"{LAST}.safetensors").is_file()
 
-    def _require_same(self, found: Mapping[str, Any]) -> None:
-        for part, asked in self._asked.items():
-            was = found.get(part)
-            if was == asked:
+    def _require_same(self, saved: Mapping[str, Any]) -> None:
+        for part, expected in self._expected.items():
+            saved_part = saved.get(part)
+            if saved_part == expected:
                 continue
-            names = [name for name in asked if not isinstance(was, dict) or was.get(name) != asked[name]]
-            had = was.get(names[0]) if isinstance(was, dict) and names else was
+            names = [
+                name
+                for name in expected
+                if not isinstance(saved_part, dict) or saved_part.get(name) != expected[name]
+            ]
+            saved_value = saved_part.get(names[0]) if isinstance(saved_part, dict) and names else saved_part
             raise UsageError(
-                f"'{self.out}' holds a training with another {part} {names[0] if names else ''} ({had}, now "
-                f"{asked.get(names[0]) if names else asked}); give another --out, or the same options to go on"
+                f"'{self.out}' holds a training with another {part} {names[0] if names else ''} ({saved_value}, now "
+                f"{expected.get(names[0]) if names else expected}); give another --out, or the same options to go on"
             )
 
     def _write(self, name: str, weights: Mapping[str, Tensor], header: Mapping[str, Any]) -> None:
         card = dict(header)
         self.commit(self.out / f"{name}.safetensors", _packed(weights, card))
-        told = json.dumps(card, sort_keys=True, indent=2, ensure_ascii=False)
-        self.commit(self.out / f"{name}.json", (told + "\n").encode())
+        text = json.dumps(card, sort_keys=True, indent=2, ensure_ascii=False)
+        self.commit(self.out / f"{name}.json", (text + "\n").encode())
 
 
 def _deciding(card: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be the same for a training to go on."""
+    """Return what must be the same for a training to go on."""
     return {
-        "settings": completed(card.get("settings")),
+        "settings": complete_settings(card.get("settings")),
         "localizer": card.get("localizer"),
         "data": card.get("data"),
         "processes": card.get("processes"),
@@ -203,7 +207,7 @@ def _packed(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
 
 
 def _jsonable(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Infinity has no JSON; everything else here is numbers, texts and lists of them."""
+    """Write infinity as a text, since JSON has none; the other values are numbers, texts and lists of them."""
     return {name: "inf" if value == math.inf else value for name, value in values.items()}
 
 

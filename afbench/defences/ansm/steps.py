@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from afbench.core import Localizer, UsageError
 
 from .batches import Batch
-from .find_write import Found
+from .find_write import FinderOutput
 from .losses import ffa_loss, mask_loss, pixel_loss
 from .settings import Settings
 
@@ -25,7 +25,7 @@ ATTACKED_SHARE = 0.1
 def stage_loss(
     loss: str, network: Callable[..., Any], localizer: Localizer, batch: Batch, settings: Settings
 ) -> Tensor:
-    """The loss of each pair, ``(N,)``, in one pass through what the stage trains: the module, its finder or its writer.
+    """Compute the loss of each pair, ``(N,)``, in one pass through what the stage trains: the module, its finder or its writer.
 
     Source: the ANSM paper, Algorithm 1; ``find`` and ``write`` are ours.
     """
@@ -40,40 +40,40 @@ def stage_loss(
         with torch.no_grad():
             mask = (localizer.probability(original) > localizer.threshold).to(original.dtype)
     # one pass for both halves: a process group counts passes, and batch norm sees what it will see in use
-    both = torch.cat([original, attacked])
+    stacked = torch.cat([original, attacked])
     if loss == "write":
-        written = both + settings.bound * network(both, torch.cat([mask, mask]))
-        of_both = localizer.logits(written.clamp(0.0, 1.0))
+        purified = stacked + settings.bound * network(stacked, torch.cat([mask, mask]))
+        stacked_logits = localizer.logits(purified.clamp(0.0, 1.0))
     else:
-        of_both = localizer.logits(network(both))
-    return sum(_mask_loss(logits, mask, settings) for logits in of_both.chunk(2))  # type: ignore[return-value]
+        stacked_logits = localizer.logits(network(stacked))
+    return sum(_mask_loss(logits, mask, settings) for logits in stacked_logits.chunk(2))  # type: ignore[return-value]
 
 
-def _find(found: Found, batch: Batch, settings: Settings) -> Tensor:
-    """The true mask's loss, and a little of whether anything was added to the original."""
-    touched = (batch.attacked != batch.original).flatten(1).any(dim=1).to(found.attacked.dtype)
-    attacked = F.binary_cross_entropy_with_logits(found.attacked, touched, reduction="none")
-    return _mask_loss(found.forged, batch.mask, settings) + ATTACKED_SHARE * attacked
+def _find(findings: FinderOutput, batch: Batch, settings: Settings) -> Tensor:
+    """Compute the true mask's loss, and a little of the answer whether anything was added to the original."""
+    touched = (batch.attacked != batch.original).flatten(1).any(dim=1).to(findings.attacked.dtype)
+    attacked = F.binary_cross_entropy_with_logits(findings.attacked, touched, reduction="none")
+    return _mask_loss(findings.forged, batch.mask, settings) + ATTACKED_SHARE * attacked
 
 
 def _ffa(purified: Tensor, localizer: Localizer, batch: Batch, settings: Settings) -> Tensor:
-    """FFA; with ``ffa_mask`` the mask loss of the attacked image beside it.
+    """Compute FFA, and with ``ffa_mask`` add the mask loss of the attacked image.
 
     Differs: the paper has FFA alone here. A short training goes further with both, since features of a third of the
     localizer say little about where its mask will be.
     """
     if not settings.ffa_mask:
         with torch.no_grad():
-            wanted = aligned_features(localizer, batch.original, settings.depth)
-        found = aligned_features(localizer, purified, settings.depth)
-        return ffa_loss(found, wanted, reverse=settings.reverse)
+            targets = aligned_features(localizer, batch.original, settings.depth)
+        features = aligned_features(localizer, purified, settings.depth)
+        return ffa_loss(features, targets, reverse=settings.reverse)
     with torch.no_grad():
-        wanted, sure = _features_and_logits(localizer, batch.original, settings.depth)
+        targets, original_logits = _features_and_logits(localizer, batch.original, settings.depth)
         mask = batch.mask
         if settings.mgr_mask == "predicted":
-            mask = (torch.sigmoid(sure) > localizer.threshold).to(purified.dtype)
-    found, logits = _features_and_logits(localizer, purified, settings.depth)
-    return ffa_loss(found, wanted, reverse=settings.reverse) + settings.ffa_mask * _mask_loss(
+            mask = (torch.sigmoid(original_logits) > localizer.threshold).to(purified.dtype)
+    features, logits = _features_and_logits(localizer, purified, settings.depth)
+    return ffa_loss(features, targets, reverse=settings.reverse) + settings.ffa_mask * _mask_loss(
         logits, mask, settings
     )
 
@@ -83,15 +83,15 @@ def _mask_loss(logits: Tensor, mask: Tensor, settings: Settings) -> Tensor:
 
 
 def _features_and_logits(localizer: Localizer, image: Tensor, depth: str) -> tuple[list[Tensor], Tensor]:
-    both = getattr(localizer, "features_and_logits", None)
-    if both is None:
+    features_and_logits = getattr(localizer, "features_and_logits", None)
+    if features_and_logits is None:
         return aligned_features(localizer, image, depth), localizer.logits(image)
-    features, logits = both(image, depth)
+    features, logits = features_and_logits(image, depth)
     return [features[index] for index in evenly(len(features), MAX_LAYERS)], logits
 
 
 def aligned_features(localizer: Localizer, image: Tensor, depth: str) -> list[Tensor]:
-    """At most five evenly spaced feature maps of one third of a localizer.
+    """Return at most five evenly spaced feature maps of one third of a localizer.
 
     Raises:
         UsageError: if the localizer shows no features.
@@ -102,42 +102,42 @@ def aligned_features(localizer: Localizer, image: Tensor, depth: str) -> list[Te
             f"localizer '{localizer.name}' shows no features for FFA; give it features(image, third), or train with "
             "--loss mgr"
         )
-    found: list[Tensor] = features(image, depth)
-    return [found[index] for index in evenly(len(found), MAX_LAYERS)]
+    maps: list[Tensor] = features(image, depth)
+    return [maps[index] for index in evenly(len(maps), MAX_LAYERS)]
 
 
-def evenly(count: int, most: int) -> list[int]:
-    """At most ``most`` of ``count`` indices, evenly spaced, the first and the last among them."""
-    if count <= most:
+def evenly(count: int, limit: int) -> list[int]:
+    """Return at most ``limit`` of ``count`` indices, evenly spaced, the first and the last among them."""
+    if count <= limit:
         return list(range(count))
-    return [round(step * (count - 1) / (most - 1)) for step in range(most)]
+    return [round(step * (count - 1) / (limit - 1)) for step in range(limit)]
 
 
 def layer_shapes(localizer: Localizer, settings: Settings, device: torch.device) -> list[list[int]]:
-    """Channels, height and width of the layers FFA aligns, at the training size: what a checkpoint tells them by."""
+    """Return channels, height and width of the layers that FFA aligns, at the training size, as checkpoints record them."""
     image = torch.full((1, 3, settings.side, settings.side), 0.5, device=device)
     with torch.no_grad():
-        return [list(one.shape[1:]) for one in aligned_features(localizer, image, settings.depth)]
+        return [list(features.shape[1:]) for features in aligned_features(localizer, image, settings.depth)]
 
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Plain float32, the same every time: no autocast, no TF32, no algorithm picked by a race."""
+    """Compute in plain float32, the same every time: no autocast, no TF32, no algorithm picked by a race."""
     cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
     with cudnn, torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
         yield
 
 
 def all_finite(network: nn.Module) -> bool:
-    """Whether every weight is a number."""
+    """Say whether every weight is a number."""
     return all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
 
 
 def blend(average: Sequence[Tensor], values: Sequence[Tensor], decay: float) -> None:
     """Move a running average, in place, towards the values it follows; counters are copied."""
     with torch.no_grad():
-        for mine, value in zip(average, values, strict=True):
+        for mean, value in zip(average, values, strict=True):
             if value.is_floating_point():
-                mine.lerp_(value, 1 - decay)
+                mean.lerp_(value, 1 - decay)
             else:
-                mine.copy_(value)
+                mean.copy_(value)

@@ -30,7 +30,7 @@ from .batches import (
 from .checkpoint import BEST, LAST
 from .parts import build_module, trained_part
 from .processes import Processes
-from .settings import PLATEAU_FACTOR, PLATEAU_PATIENCE, Settings, Stage
+from .settings import PLATEAU_FACTOR, PLATEAU_PATIENCE, AnsmStage, Settings
 from .state import Commit, Progress, RunFiles
 from .steps import all_finite, blend, full_precision, layer_shapes, stage_loss
 
@@ -165,7 +165,7 @@ def _images_a_step(run: _Run) -> int:
     return min(run.settings.batch, len(run.parts.train))
 
 
-def _optimise(run: _Run, stage: Stage) -> tuple[torch.optim.AdamW, Any]:
+def _optimise(run: _Run, stage: AnsmStage) -> tuple[torch.optim.AdamW, Any]:
     """A new optimiser and scheduler: each stage begins with its own, as Algorithm 1 does."""
     run.part = trained_part(run.network, stage.loss)
     run.wrapped = run.processes.wrap(run.part)
@@ -178,12 +178,12 @@ def _optimise(run: _Run, stage: Stage) -> tuple[torch.optim.AdamW, Any]:
     return run.optimiser, run.plateau
 
 
-def _begin_stage(run: _Run, stage: Stage) -> None:
+def _begin_stage(run: _Run, stage: AnsmStage) -> None:
     _optimise(run, stage)
     run.progress.best = math.inf
 
 
-def _train_stage(run: _Run, stage: Stage) -> None:
+def _train_stage(run: _Run, stage: AnsmStage) -> None:
     now, number = run.progress, run.progress.stage
     epochs = epochs_of(len(run.parts.train), run.settings, number)
     while now.stage == number:
@@ -223,7 +223,7 @@ def _end_stage(run: _Run) -> None:
         _begin_stage(run, run.settings.stages[now.stage])
 
 
-def _train_epoch(run: _Run, stage: Stage) -> None:
+def _train_epoch(run: _Run, stage: AnsmStage) -> None:
     now, settings = run.progress, run.settings
     images = len(run.parts.train)
     steps, steps_before = (
@@ -256,7 +256,7 @@ def _train_epoch(run: _Run, stage: Stage) -> None:
             _save(run)
 
 
-def _set_rate(run: _Run, stage: Stage, share: float, step: int) -> None:
+def _set_rate(run: _Run, stage: AnsmStage, share: float, step: int) -> None:
     """The learning rate of a step, the given share of the way through its stage; a plateau's is left as it is."""
     settings = run.settings
     rising = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
@@ -265,7 +265,7 @@ def _set_rate(run: _Run, stage: Stage, share: float, step: int) -> None:
             group["lr"] = stage.lr * rising * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def _step(run: _Run, stage: Stage, batch: Batch) -> float:
+def _step(run: _Run, stage: AnsmStage, batch: Batch) -> float:
     """One step of the optimiser; the loss is the mean over all processes."""
     moved = Batch(*(_to(one, run.processes.device) for one in batch))
     if run.attack is not None:
@@ -288,7 +288,7 @@ def _step(run: _Run, stage: Stage, batch: Batch) -> float:
     return told
 
 
-def _validated(run: _Run, stage: Stage) -> float:
+def _validated(run: _Run, stage: AnsmStage) -> float:
     """The loss on the images put aside, over all processes, of the weights that would be kept."""
     network = copy.deepcopy(run.network)
     network.load_state_dict(_kept_weights(run))
@@ -322,7 +322,7 @@ def _save(run: _Run) -> None:
     run.files.save_state(run.progress, run.network, run.average, run.optimiser, run.plateau)
 
 
-def _stop(run: _Run, stage: Stage, loss: float) -> None:
+def _stop(run: _Run, stage: AnsmStage, loss: float) -> None:
     now = run.progress
     rate = run.optimiser.param_groups[0]["lr"]
     epochs = epochs_of(len(run.parts.train), run.settings, now.stage)

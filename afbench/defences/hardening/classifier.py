@@ -36,11 +36,13 @@ class ForgeryClassifier(nn.Module):
         self.head = nn.Linear(2 * sum(WIDTHS[-2:]), 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` in [0, 1] to the logit of "forged", ``(N, 1)``."""
+        """Turn ``(N, 3, H, W)`` in [0, 1] into the logit of "forged", ``(N, 1)``."""
         maps = self.encoder(pad(image, _MULTIPLE))[-2:]
         # a forged place is unlike the rest of its image: the spread says so where the mean does not
         pooled = [
-            part for one in maps for part in (one.mean(dim=(2, 3)), one.var(dim=(2, 3)).add(1e-4).sqrt())
+            part
+            for features in maps
+            for part in (features.mean(dim=(2, 3)), features.var(dim=(2, 3)).add(1e-4).sqrt())
         ]
         return self.head(torch.cat(pooled, dim=1))  # type: ignore[no-any-return]
 
@@ -58,12 +60,12 @@ class ImageLevel:
     threshold: float = 0.5
 
     def logits(self, image: Tensor) -> Tensor:
-        """``(N, 3, H, W)`` to ``(N, 1, H, W)``, constant over each image."""
+        """Turn ``(N, 3, H, W)`` into logits ``(N, 1, H, W)``, constant over each image."""
         answer: Tensor = self.network(image)
         return answer[:, :, None, None].expand(-1, -1, *image.shape[-2:])
 
     def probability(self, image: Tensor) -> Tensor:
-        """The same in [0, 1]."""
+        """Return the logits as probabilities in [0, 1]."""
         return torch.sigmoid(self.logits(image))
 
 
@@ -98,7 +100,7 @@ def load_classifier(
 
 
 def image_level(mask: Tensor) -> Tensor:
-    """1 everywhere where anything is forged, else 0 everywhere: the truth of a constant map, of the shape of ``mask``."""
+    """Return the truth of a constant map, of the shape of ``mask``: 1 everywhere where anything is forged, else 0."""
     return mask.amax(dim=(1, 2, 3), keepdim=True).expand_as(mask)
 
 

@@ -44,19 +44,19 @@ class ForensicEncoder(nn.Module):
         levels = F.pad(255.0 * image, (2, 2, 2, 2), mode="replicate")
         residual = F.conv2d(levels, self._kernels())
         features = self.gain * residual / (1.0 + residual.abs() / self.squash)
-        found = []
+        maps = []
         for stage in self.stages:
             features = stage(features)
-            found.append(features)
-        return found
+            maps.append(features)
+        return maps
 
     def _kernels(self) -> Tensor:
         """``(16, 3, 5, 5)``: SRM, prediction errors (Bayar and Stamm 2016: centre -1, the rest sums to 1), colour."""
-        taps = self.bayar - self.bayar.mean(dim=-1, keepdim=True) + 1.0 / self.bayar.shape[-1]
-        centre = taps.new_full((_BAYAR, 3, 1), -1.0)
-        colour = taps.new_zeros(3, 3, 5, 5)
+        weights = self.bayar - self.bayar.mean(dim=-1, keepdim=True) + 1.0 / self.bayar.shape[-1]
+        centre = weights.new_full((_BAYAR, 3, 1), -1.0)
+        colour = weights.new_zeros(3, 3, 5, 5)
         colour[range(3), range(3), 2, 2] = 1.0
-        errors = torch.cat([taps[..., :12], centre, taps[..., 12:]], dim=-1).view(_BAYAR, 3, 5, 5)
+        errors = torch.cat([weights[..., :12], centre, weights[..., 12:]], dim=-1).view(_BAYAR, 3, 5, 5)
         return torch.cat([self.fixed, errors, colour])
 
 

@@ -19,7 +19,7 @@ PairLoss = Callable[[Tensor, Tensor], Tensor]
 
 
 def gradient_norm(loss: Tensor, image: Tensor) -> Tensor:
-    """The L2 norm of the gradient of each image's loss at that image, ``(N,)``; may be differentiated again.
+    """Compute the L2 norm of the gradient of each image's loss at that image, ``(N,)``; may be differentiated again.
 
     Args:
         loss: ``(N,)``; each depends on its own image alone.
@@ -32,7 +32,7 @@ def gradient_norm(loss: Tensor, image: Tensor) -> Tensor:
 
 
 def penalised_loss(logits: Logits, image: Tensor, mask: Tensor, task: PairLoss, penalty: float) -> Tensor:
-    """The task's loss of each image plus ``penalty`` times the norm of its cross-entropy's input gradient: ``(N,)``.
+    """Compute the task's loss of each image plus ``penalty`` times the norm of its cross-entropy's input gradient: ``(N,)``.
 
     Differs: where the task is to localize, the cross-entropy is the mean over pixels, so that lambda
     does not depend on the image's size as a sum's would.
@@ -41,12 +41,14 @@ def penalised_loss(logits: Logits, image: Tensor, mask: Tensor, task: PairLoss, 
         return task(logits(image), mask)
     with torch.enable_grad():  # validation asks for it too
         leaf = image.detach().requires_grad_()
-        found = logits(leaf)
-        return task(found, mask) + penalty * gradient_norm(binary_cross_entropy(found, mask), leaf)
+        leaf_logits = logits(leaf)
+        return task(leaf_logits, mask) + penalty * gradient_norm(
+            binary_cross_entropy(leaf_logits, mask), leaf
+        )
 
 
 def hardening_loss(logits: Logits, batch: Batch, settings: Hardening) -> Tensor:
-    """The loss of each pair, ``(N,)``: of its original, or the mean of original and attacked image.
+    """Compute the loss of each pair, ``(N,)``: of its original, or the mean of original and attacked image.
 
     Source: Zhao et al. 2018, arXiv 1803.11157.
     Differs: a localizer is trained on 0.3 cross-entropy + 0.7 (1 - dice) as localizers are, since with the bare

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from afbench.core import UsageError
 from afbench.defences.ansm.settings import Settings as Cut
-from afbench.defences.ansm.settings import changed as checked
+from afbench.defences.ansm.settings import replace_settings
 
 TASKS = ("localize", "classify")
-NONE, AT, PENALTY, BOTH = "none", "at", "gradient-penalty", "both"
-METHODS = (NONE, AT, PENALTY, BOTH)
+NONE, ADVERSARIAL, PENALTY, COMBINED = "none", "at", "gradient-penalty", "both"
+METHODS = (NONE, ADVERSARIAL, PENALTY, COMBINED)
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Schedule:
     seed: int = 0
 
     def cut(self) -> Cut:
-        """The same for what cuts images into batches.
+        """Return the settings of what cuts images into batches.
 
         Raises:
             UsageError: for a value that cannot be.
         """
-        given = {
+        values = {
             "loss": "pwr",  # the name of a stage that is cut as one of a single loss
             "fit": self.fit,
             "side": self.side,
@@ -58,7 +58,7 @@ class Schedule:
             "validation": self.validation,
             "seed": self.seed,
         }
-        return checked(Cut(), given)
+        return replace_settings(Cut(), values)
 
 
 @dataclass(frozen=True)
@@ -75,37 +75,37 @@ class Hardening:
     """
 
     task: str = "localize"
-    method: str = BOTH
+    method: str = COMBINED
     penalty: float = 0.1
     attack: str = ""
 
     @property
     def penalised(self) -> bool:
-        return self.method in (PENALTY, BOTH)
+        return self.method in (PENALTY, COMBINED)
 
     @property
     def on_attacked(self) -> bool:
-        return self.method in (AT, BOTH)
+        return self.method in (ADVERSARIAL, COMBINED)
 
 
 T = TypeVar("T", bound="Schedule | Hardening")
 
 
-def replaced(base: T, given: Mapping[str, Any]) -> T:
-    """A value with those of its fields replaced that are given (not None), checked.
+def replace_values(base: T, replacements: Mapping[str, Any]) -> T:
+    """Replace those fields of a value that are not None, and check all.
 
     Raises:
         UsageError: for a value that cannot be.
     """
-    names = {one.name for one in fields(base)}
-    now = {name: value for name, value in given.items() if name in names and value is not None}
-    found = type(base)(**{**asdict(base), **now})
-    if isinstance(found, Schedule):
-        found.cut()
-        return found
-    for name, known in (("task", TASKS), ("method", METHODS)):
-        if getattr(found, name) not in known:
-            raise UsageError(f"{name} must be one of {', '.join(known)}; found '{getattr(found, name)}'")
-    if not 0 <= found.penalty < 1e6:
-        raise UsageError(f"penalty cannot be {found.penalty}; give a number from 0")
-    return found
+    names = {setting.name for setting in fields(base)}
+    values = {name: value for name, value in replacements.items() if name in names and value is not None}
+    result = type(base)(**{**asdict(base), **values})
+    if isinstance(result, Schedule):
+        result.cut()
+        return result
+    for name, choices in (("task", TASKS), ("method", METHODS)):
+        if getattr(result, name) not in choices:
+            raise UsageError(f"{name} must be one of {', '.join(choices)}; found '{getattr(result, name)}'")
+    if not 0 <= result.penalty < 1e6:
+        raise UsageError(f"penalty cannot be {result.penalty}; give a number from 0")
+    return result

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from afbench.core import Localizer, PartialError, Setting, UsageError
 from afbench.defences.ansm.processes import Processes, join_processes
-from afbench.defences.ansm.settings import ANTIALIASED, CROP, RESIZE, Settings, changed, preset
+from afbench.defences.ansm.settings import ANTIALIASED, CROP, RESIZE, Settings, preset, replace_settings
 from afbench.defences.ansm.train import Hooks, train
 from afbench.defences.hardening.settings import Schedule
 from afbench.localizers import load_localizer
@@ -226,4 +226,6 @@ def ansm_settings(
         raise UsageError("--crop and --resize exclude one another; give one")
     fit = "crop" if crop is not None else "resize" if resize is not None else None
     side = crop if crop is not None else resize
-    return changed(preset(name, config_localizer(localizer), recipe), {**given, "fit": fit, "side": side})
+    return replace_settings(
+        preset(name, config_localizer(localizer), recipe), {**given, "fit": fit, "side": side}
+    )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from afbench.core import Localizer, UsageError
 from afbench.defences.ansm.processes import Processes, join_processes
-from afbench.defences.hardening.settings import Schedule, replaced
+from afbench.defences.hardening.settings import Schedule, replace_values
 from afbench.reading.dataset import PairDataset
 from afbench.reading.load_pairs import load, open_store
 
@@ -52,7 +52,7 @@ def weights_to_load(opened: Opened, checkpoint: str | None) -> str | None:
 
 
 def schedule_of(given: Mapping[str, Any]) -> Schedule:
-    """A schedule with those of its values replaced that are given; ``crop`` and ``resize`` are ``fit`` and ``side``.
+    """A schedule with those of its values replace_values that are given; ``crop`` and ``resize`` are ``fit`` and ``side``.
 
     Raises:
         UsageError: for a value that cannot be, or crop and resize together.
@@ -61,4 +61,4 @@ def schedule_of(given: Mapping[str, Any]) -> Schedule:
     if crop is not None and resize is not None:
         raise UsageError("--crop and --resize exclude one another; give one")
     fit_ = None if resize is None else "resize"
-    return replaced(Schedule(), {**given, "fit": fit_, "side": crop if crop is not None else resize})
+    return replace_values(Schedule(), {**given, "fit": fit_, "side": crop if crop is not None else resize})

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from afbench.defences.ansm.batches import Share, steps_of, training_batches
 from afbench.defences.ansm.checkpoint import load_ansm, weights_sha256
 from afbench.defences.ansm.find_write import Finder, FindWrite, Writer
-from afbench.defences.ansm.settings import changed, preset
+from afbench.defences.ansm.settings import preset, replace_settings
 from afbench.defences.ansm.steps import stage_loss
 
 FIND_WRITE = {"recipe": "find-write", "steps": (4, 3), "bound": 0.25, "originals": 0.25, "noisy": 0.25}
@@ -104,9 +104,9 @@ def test_the_finder_is_told_the_truth_and_whether_anything_was_added(pairs, tiny
 
     class Perfect:
         def __call__(self, image):
-            from afbench.defences.ansm.find_write import Found
+            from afbench.defences.ansm.find_write import FinderOutput
 
-            return Found(40 * (2 * batch.mask - 1), torch.tensor([-40.0, 40.0]))
+            return FinderOutput(40 * (2 * batch.mask - 1), torch.tensor([-40.0, 40.0]))
 
     assert stage_loss("find", Perfect(), localizer, batch, settings).max() < 1e-3
     wrong = batch._replace(mask=1 - batch.mask)
@@ -148,7 +148,7 @@ def test_the_presets_settings_are_checked():
     settings = preset("short", "reference", "find-write")
     assert settings.recipe == "find-write" and [stage.loss for stage in settings.stages] == ["find", "write"]
     with pytest.raises(Exception, match="noisy"):
-        changed(settings, {"originals": 0.8, "noisy": 0.8})
+        replace_settings(settings, {"originals": 0.8, "noisy": 0.8})
 
 
 def test_a_trained_module_purifies_as_it_was_judged_in_training(run, tmp_path):

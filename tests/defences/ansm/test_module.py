@@ -72,8 +72,8 @@ def test_gradients_reach_the_image_and_every_weight(network):
 def test_the_full_size_network_has_the_published_taps_and_20_2_million_parameters():
     pytest.importorskip("timm")
     network = Ansm("efficientnet_b4")
-    assert network.encoder.taps.channels == (24, 32, 56, 160, 448)
-    assert network.encoder.taps.reductions == (2, 4, 8, 16, 32)
+    assert network.encoder.feature_shape.channels == (24, 32, 56, 160, 448)
+    assert network.encoder.feature_shape.reductions == (2, 4, 8, 16, 32)
     assert network.decoder.joins == [16, 8, 4, 2, 1]
     assert sum(weight.numel() for weight in network.parameters()) == pytest.approx(20.2e6, rel=0.005)
     assert [type(block).__name__ for block in network.decoder.fuse] == ["Sequential"] * 4 + ["Identity"]

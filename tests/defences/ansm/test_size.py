@@ -14,7 +14,7 @@ from afbench.core import UsageError
 from afbench.defences import load_defence
 from afbench.defences.ansm.batches import Share, training_batches, validation_batches
 from afbench.defences.ansm.checkpoint import read_tensors
-from afbench.defences.ansm.settings import changed, preset
+from afbench.defences.ansm.settings import preset, replace_settings
 from afbench.defences.defended_localizer import DefendedLocalizer
 from afbench.defences.hardening.settings import Schedule
 from afbench.defences.purifier import Resize, require_owner
@@ -135,7 +135,7 @@ def test_a_damaged_size_is_one_line(trained, side):
 
 
 @pytest.mark.parametrize(
-    "settings", [changed(preset("paper", "mvss"), {"side": SIDE}), Schedule(fit="resize", side=SIDE)]
+    "settings", [replace_settings(preset("paper", "mvss"), {"side": SIDE}), Schedule(fit="resize", side=SIDE)]
 )
 def test_a_training_resizes_as_its_localizer_does(settings):
     assert sized_for(settings, resizing(False)).fit == "resize"
@@ -162,6 +162,6 @@ def test_each_published_localizer_is_trained_at_its_own_size_by_the_papers_prese
 
 def test_one_side_for_both_stages_of_resized_images():
     with pytest.raises(UsageError, match="--mgr-side goes with --crop"):
-        changed(preset("paper", "mvss"), {"mgr_side": 256})
-    both = changed(preset("short", "mvss", "find-write"), {"fit": "resize", "side": 512})
+        replace_settings(preset("paper", "mvss"), {"mgr_side": 256})
+    both = replace_settings(preset("short", "mvss", "find-write"), {"fit": "resize", "side": 512})
     assert (both.side, both.first_side) == (512, None)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from afbench.core import AfbenchError, UsageError
 from afbench.defences.ansm.batches import Share, attacked_anew, split_by_group, training_batches
 from afbench.defences.ansm.checkpoint import load_ansm, read_tensors
-from afbench.defences.ansm.settings import Stage, changed, preset
+from afbench.defences.ansm.settings import AnsmStage, preset, replace_settings
 from afbench.defences.ansm.steps import evenly, stage_loss
 from afbench.defences.ansm.train import Hooks
 from afbench.storage.commit import commit_bytes
@@ -305,7 +305,7 @@ def test_the_presets_are_those_of_table_ii():
     for name, row in table.items():
         settings = preset("paper", name)
         assert (settings.fit, settings.side, *settings.epochs) == row
-        assert settings.stages == (Stage("ffa", row[2], 5e-4), Stage("mgr", row[3], 1e-5))
+        assert settings.stages == (AnsmStage("ffa", row[2], 5e-4), AnsmStage("mgr", row[3], 1e-5))
         assert settings.encoder == "efficientnet_b4" and settings.augment == ()
         assert preset("short", name).epochs < settings.epochs
     assert preset("paper", "reference").encoder == "small"
@@ -317,7 +317,7 @@ def test_the_presets_are_those_of_table_ii():
 )
 def test_settings_that_cannot_be_are_refused(given):
     with pytest.raises(UsageError, match=next(iter(given))):
-        changed(preset("paper", "mvss"), given)
+        replace_settings(preset("paper", "mvss"), given)
 
 
 def brighten(seen=None):

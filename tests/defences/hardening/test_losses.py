@@ -8,7 +8,7 @@ from afbench.defences.ansm.batches import Batch
 from afbench.defences.ansm.losses import mask_loss
 from afbench.defences.hardening.classifier import ForgeryClassifier, ImageLevel, Joined, image_level
 from afbench.defences.hardening.losses import gradient_norm, hardening_loss, penalised_loss
-from afbench.defences.hardening.settings import Hardening, Schedule, replaced
+from afbench.defences.hardening.settings import Hardening, Schedule, replace_values
 from afbench.losses import binary_cross_entropy
 
 
@@ -123,4 +123,4 @@ def test_joined_pairs_come_in_order_and_end():
 )
 def test_values_that_cannot_be_are_refused(base, given, told):
     with pytest.raises(UsageError, match=told):
-        replaced(base, given)
+        replace_values(base, given)
