@@ -102,6 +102,12 @@ command.add_command(nrp)
     "--noisy", type=float, metavar="SHARE", help="Of a finder's images: originals with random noise."
 )
 @click.option(
+    "--attacks-from",
+    type=float,
+    metavar="SHARE",
+    help="Of a finder's steps: the share after which it sees attacked images, too.",
+)
+@click.option(
     "--attack",
     type=ATTACK,
     metavar="NAME",

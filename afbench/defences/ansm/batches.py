@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -110,14 +111,19 @@ def training_batches(
     order = np.random.default_rng([settings.seed, 2, stage, epoch]).permutation(np.asarray(indices))
     size = min(settings.batch, len(indices))
     count = steps_of(len(indices), settings, stage, epoch)
-    batches_by_side: dict[int, list[list[int]]] = {}  # in the order of steps: a side changes once
+    batches_by_phase: dict[
+        tuple[int, bool], list[list[int]]
+    ] = {}  # in the order of steps: each phase comes once
     for number in range(first, count):
         batch_indices = order[size * number : size * (number + 1)].tolist()
         step = epoch * _steps_of_a_pass(len(indices), settings) + number
-        side = side_of(settings, len(indices), stage, step)
-        batches_by_side.setdefault(side, []).append(batch_indices[share.rank :: share.of])
-    for side, lists in batches_by_side.items():
-        yield from _loaded(_Cut(dataset, settings, side, stage, epoch), lists, workers)
+        phase = (
+            side_of(settings, len(indices), stage, step),
+            shows_attacks(settings, len(indices), stage, step),
+        )
+        batches_by_phase.setdefault(phase, []).append(batch_indices[share.rank :: share.of])
+    for (side, attacks), lists in batches_by_phase.items():
+        yield from _loaded(_Cut(dataset, settings, side, stage, epoch, attacks), lists, workers)
 
 
 def validation_batches(
@@ -139,6 +145,12 @@ def side_of(settings: Settings, images: int, stage: int, step: int | None) -> in
         return settings.mgr_side
     early = step is not None and step < SMALLER_SHARE * steps_of_stage(images, settings, stage)
     return settings.first_side if loss == "find" and early and settings.first_side else settings.side
+
+
+def shows_attacks(settings: Settings, images: int, stage: int, step: int) -> bool:
+    """Tell whether a step sees attacked images: a finder's first steps may see originals and random noise alone."""
+    finds = settings.stages[stage].loss == "find"
+    return not finds or step >= settings.attacks_from * steps_of_stage(images, settings, stage)
 
 
 def epochs_of(images: int, settings: Settings, stage: int) -> int:
@@ -171,10 +183,16 @@ class _Cut(Dataset[Batch]):
     """A dataset of cut images. A class, since torch's loader wants one."""
 
     def __init__(
-        self, dataset: Pairs, settings: Settings, side: int, stage: int, epoch: int | None = None
+        self,
+        dataset: Pairs,
+        settings: Settings,
+        side: int,
+        stage: int,
+        epoch: int | None = None,
+        attacks: bool = True,
     ) -> None:
         self.dataset, self.settings, self.side = dataset, settings, side
-        self.stage, self.epoch = stage, epoch
+        self.stage, self.epoch, self.attacks = stage, epoch, attacks
 
     def __getitem__(self, index: int) -> Batch:
         item = self.dataset[index]
@@ -185,7 +203,8 @@ class _Cut(Dataset[Batch]):
         rng = np.random.default_rng([settings.seed, 3, self.stage, self.epoch, index])
         batch = _fitted(batch, settings.fit, self.side, rng)
         if not settings.attack:  # else the attacked image is not there yet
-            batch = varied_noise(batch, settings, stage.loss, rng)
+            view = _draw_view(settings, stage.loss, self.attacks, rng)
+            batch = _shown(batch, view, settings, rng)
         return _turned_at_random(batch, rng) if "flip" in settings.augment else batch
 
 
@@ -222,10 +241,29 @@ def _fitted(batch: Batch, fit: str, side: int, rng: np.random.Generator | None) 
     )
 
 
-def varied_noise(batch: Batch, settings: Settings, loss: str, rng: np.random.Generator) -> Batch:
-    """Vary what was added to one image, as ``augment`` asks; a finder sees some originals in its place, bare or noisy."""
-    if loss == "find":
-        batch = _mixed(batch, settings, rng)
+class _View(Enum):
+    """What a step shows of an image."""
+
+    BARE, NOISY, ATTACKED = range(3)
+
+
+def _draw_view(settings: Settings, loss: str, attacks: bool, rng: np.random.Generator) -> _View:
+    """Draw a view by the shares of the settings; without attacks, those of bare and noisy originals fill the batch."""
+    if loss != "find":
+        return _View.ATTACKED
+    unattacked = settings.originals + settings.noisy
+    draw = rng.random() if attacks else unattacked * rng.random()
+    if draw < settings.originals:
+        return _View.BARE
+    return _View.NOISY if draw < unattacked else _View.ATTACKED
+
+
+def _shown(batch: Batch, view: _View, settings: Settings, rng: np.random.Generator) -> Batch:
+    """Put the view of one image in the attacked one's place, its noise varied as ``augment`` asks."""
+    if view is _View.BARE:
+        batch = batch._replace(attacked=batch.original)
+    elif view is _View.NOISY:
+        batch = batch._replace(attacked=_noisy(batch.original, rng))
     if "perturb" in settings.augment and not torch.equal(batch.attacked, batch.original):
         batch = batch._replace(attacked=_perturbed(batch.original, batch.attacked, rng))
     return batch
@@ -238,9 +276,15 @@ def _turned_at_random(batch: Batch, rng: np.random.Generator) -> Batch:
 
 
 def attacked_anew(
-    batch: Batch, attack: Attack, settings: Settings, loss: str, when: tuple[int, int, int]
+    batch: Batch,
+    attack: Attack,
+    settings: Settings,
+    loss: str,
+    when: tuple[int, int, int],
+    *,
+    attacks: bool = True,
 ) -> Batch:
-    """Attack the originals of a batch, and vary the noise of each.
+    """Attack the originals of a batch that are shown attacked, and vary the noise of each.
 
     Args:
         batch: cut and turned; its attacked images are replaced.
@@ -248,27 +292,22 @@ def attacked_anew(
         settings: whose ``augment``, ``originals`` and ``noisy`` apply.
         loss: of the stage.
         when: stage, epoch and step, which every random number follows from.
+        attacks: false where the step shows no attacked images.
     """
-    draws = torch.Generator().manual_seed(
-        int(np.random.default_rng([settings.seed, 4, *when]).integers(2**62))
-    )
-    batch = batch._replace(attacked=attack(batch.original, batch.mask, draws))
+    rngs = [np.random.default_rng([settings.seed, 5, *when, number]) for number in range(len(batch.original))]
+    views = [_draw_view(settings, loss, attacks, rng) for rng in rngs]
+    shown_attacked = [number for number, view in enumerate(views) if view is _View.ATTACKED]
+    attacked = batch.original.clone()
+    if shown_attacked:  # an attack costs as much as a step: none is made to be thrown away
+        seed = int(np.random.default_rng([settings.seed, 4, *when]).integers(2**62))
+        draws = torch.Generator().manual_seed(seed)
+        attacked[shown_attacked] = attack(batch.original[shown_attacked], batch.mask[shown_attacked], draws)
     images = []
-    for number, pair in enumerate(zip(*batch, strict=True)):
+    pairs = zip(batch.original, attacked, batch.mask, strict=True)
+    for pair, view, rng in zip(pairs, views, rngs, strict=True):
         single = Batch(*(image[None].cpu() for image in pair))
-        rng = np.random.default_rng([settings.seed, 5, *when, number])
-        images.append(varied_noise(single, settings, loss, rng).attacked)
+        images.append(_shown(single, view, settings, rng).attacked)
     return batch._replace(attacked=torch.cat(images).to(batch.original))
-
-
-def _mixed(batch: Batch, settings: Settings, rng: np.random.Generator) -> Batch:
-    """Put an original, or an original with random noise, in the place of some attacked images."""
-    draw = rng.random()
-    if draw < settings.originals:
-        return batch._replace(attacked=batch.original)
-    if draw < settings.originals + settings.noisy:
-        return batch._replace(attacked=_noisy(batch.original, rng))
-    return batch
 
 
 def _noisy(image: Tensor, rng: np.random.Generator) -> Tensor:

@@ -64,6 +64,8 @@ class Settings:
         bound: largest noise the module may add, in units of the [0, 1] range.
         originals: of ``find-write``: share of originals among the images the finder sees; the others are attacked.
         noisy: of ``find-write``: share of originals with random noise among them.
+        attacks_from: of ``find-write``: share of the finder's steps after which it sees attacked images; before, originals
+            with and without random noise alone. To find a forgery at all is learned faster without attacks.
         validation: share of the images, by whole groups, that is never trained on.
         seed: of every random draw.
     """
@@ -95,6 +97,7 @@ class Settings:
     bound: float = 1.0
     originals: float = 0.0
     noisy: float = 0.0
+    attacks_from: float = 0.0
     validation: float = 0.1
     seed: int = 0
 
@@ -147,6 +150,7 @@ _FIND_WRITE: Mapping[str, Any] = {
     "bound": 0.25,
     "originals": 0.25,
     "noisy": 0.25,
+    "attacks_from": 0.4,
     "validation": 0.03,
 }
 _SHIPPED: Mapping[str, Any] = {
@@ -235,6 +239,7 @@ UNRECORDED: Mapping[str, Any] = {
     "bound": 1.0,
     "originals": 0.0,
     "noisy": 0.0,
+    "attacks_from": 0.0,
 }
 """What a training was that began before these settings existed: its checkpoint doesn't name them."""
 
@@ -266,6 +271,8 @@ def _limits(settings: Settings) -> dict[str, bool]:
         "bound": 0 < settings.bound <= 1,
         "originals": settings.originals >= 0,
         "noisy": settings.noisy >= 0 and settings.originals + settings.noisy <= 1,
+        "attacks_from": 0 <= settings.attacks_from <= 1
+        and (settings.attacks_from == 0 or settings.originals + settings.noisy > 0),
         "epochs": all(count >= 1 for count in settings.epochs),
         "lr": all(0 < rate < 1 for rate in settings.lr),
         "ffa_mask": settings.ffa_mask >= 0,

@@ -21,6 +21,7 @@ from .batches import (
     Parts,
     attacked_anew,
     epochs_of,
+    shows_attacks,
     split_by_group,
     steps_of,
     steps_of_stage,
@@ -244,8 +245,9 @@ def _train_epoch(run: _Run, stage: AnsmStage) -> None:
     run.network.eval()
     run.part.train()
     for batch in batches:
-        _set_rate(run, stage, (steps_before + now.step) / steps_in_all, steps_before + now.step)
-        loss = _step(run, stage, batch)
+        step = steps_before + now.step
+        _set_rate(run, stage, step / steps_in_all, step)
+        loss = _step(run, stage, batch, attacks=shows_attacks(settings, images, now.stage, step))
         if not math.isfinite(loss):
             _stop(run, stage, loss)
         now.step += 1
@@ -265,12 +267,13 @@ def _set_rate(run: _Run, stage: AnsmStage, share: float, step: int) -> None:
             group["lr"] = stage.lr * rising * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def _step(run: _Run, stage: AnsmStage, batch: Batch) -> float:
-    """One step of the optimiser; the loss is the mean over all processes."""
+def _step(run: _Run, stage: AnsmStage, batch: Batch, *, attacks: bool) -> float:
+    """Take one step of the optimiser and return its loss, the mean over all processes."""
     moved = Batch(*(_to(one, run.processes.device) for one in batch))
     if run.attack is not None:
         now = run.progress
-        moved = attacked_anew(moved, run.attack, run.settings, stage.loss, (now.stage, now.epoch, now.step))
+        when = (now.stage, now.epoch, now.step)
+        moved = attacked_anew(moved, run.attack, run.settings, stage.loss, when, attacks=attacks)
     loss = stage_loss(stage.loss, run.wrapped, run.localizer, moved, run.settings).mean()
     run.optimiser.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)

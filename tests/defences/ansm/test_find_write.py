@@ -6,7 +6,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from afbench.defences.ansm.batches import Share, steps_of, training_batches
+from afbench.defences.ansm.batches import (
+    Batch,
+    Share,
+    attacked_anew,
+    shows_attacks,
+    steps_of,
+    training_batches,
+)
 from afbench.defences.ansm.checkpoint import load_ansm, weights_sha256
 from afbench.defences.ansm.find_write import Finder, FindWrite, Writer
 from afbench.defences.ansm.settings import preset, replace_settings
@@ -80,8 +87,42 @@ def test_the_writer_sees_a_mask_and_the_image_only(module):
 def test_the_finders_images_are_originals_noisy_or_attacked_in_their_shares(pairs, tiny):
     settings = tiny(**FIND_WRITE | {"steps": (400, 1), "augment": ("flip",)})
     pairs.noise.fill_(0.5)  # attacked is never darker, which random noise is
+    kinds = views_seen(pairs, settings, range(100))
+    assert sum(kinds.values()) == 800
+    for kind, share in (("original", 0.25), ("noisy", 0.25), ("attacked", 0.5)):
+        assert abs(kinds[kind] / 800 - share) < 4 * math.sqrt(share * (1 - share) / 800), kinds
+
+
+def test_the_finders_first_steps_see_no_attacks_where_it_is_asked_for(pairs, tiny):
+    settings = tiny(**FIND_WRITE | {"steps": (200, 1), "augment": ("flip",)}, attacks_from=0.5)
+    pairs.noise.fill_(0.5)
+    first_half, second_half = (views_seen(pairs, settings, epochs) for epochs in (range(25), range(25, 50)))
+    assert first_half["attacked"] == 0 and min(first_half["original"], first_half["noisy"]) > 60
+    assert second_half["attacked"] > 60
+    assert not shows_attacks(settings, 8, 0, 99) and shows_attacks(settings, 8, 0, 100)
+    assert shows_attacks(settings, 8, 1, 0)  # a writer always does
+
+
+def test_only_images_that_are_shown_attacked_are_attacked(pairs, tiny):
+    settings = tiny(**FIND_WRITE | {"augment": ("flip",)})
+    batch = Batch(torch.full((64, 3, 32, 32), 0.25), torch.zeros(64, 3, 32, 32), torch.zeros(64, 1, 32, 32))
+    counts = []
+
+    def brighten(images, truth, draws):
+        counts.append(len(images))
+        return images + 0.5
+
+    seen = attacked_anew(batch, brighten, settings, "find", (0, 0, 0)).attacked
+    assert counts == [int((seen > 0.7).flatten(1).all(dim=1).sum())] and 0 < counts[0] < 64
+    attacked_anew(batch, brighten, settings, "find", (0, 0, 0), attacks=False)
+    assert len(counts) == 1
+    attacked_anew(batch, brighten, settings, "write", (1, 0, 0))
+    assert counts[1:] == [64]
+
+
+def views_seen(pairs, settings, epochs):
     kinds = {"original": 0, "noisy": 0, "attacked": 0}
-    for epoch in range(100):
+    for epoch in epochs:
         batches = training_batches(
             pairs, range(8), settings, stage=0, epoch=epoch, share=Share(), first=0, workers=0
         )
@@ -89,10 +130,7 @@ def test_the_finders_images_are_originals_noisy_or_attacked_in_their_shares(pair
             for original, attacked in zip(batch.original, batch.attacked, strict=True):
                 added = attacked - original
                 kinds["original" if not added.any() else "noisy" if added.min() < 0 else "attacked"] += 1
-    total = sum(kinds.values())
-    assert total == 800
-    for kind, share in (("original", 0.25), ("noisy", 0.25), ("attacked", 0.5)):
-        assert abs(kinds[kind] / total - share) < 4 * math.sqrt(share * (1 - share) / total), kinds
+    return kinds
 
 
 def test_the_finder_is_told_the_truth_and_whether_anything_was_added(pairs, tiny, localizer):
