@@ -357,7 +357,7 @@ def test_the_sweep_checks_steps_phi_and_gradients_of_every_defence(benchmark, qu
 
 
 def test_a_gradient_that_is_wrong_or_masked_fails(benchmark, opened):
-    (sample,) = gates_workflow._first(opened, 1)
+    (sample,) = gates_workflow._read_first(opened, 1)
     network, none = opened.localizer, load_defence("none")
 
     class Doubled(torch.autograd.Function):

@@ -27,7 +27,7 @@ from afbench.storage.shards import read_rows
 from afbench.storage.verify import rows_to_check, verify
 from afbench.workflows.publishing import export as workflow
 from afbench.workflows.publishing.export import export
-from afbench.workflows.publishing.formats import FORMS
+from afbench.workflows.publishing.formats import FORMATS
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def _offline(monkeypatch):
 def exported(made, tmp_path_factory):
     """Each form once."""
     base = tmp_path_factory.mktemp("exported")
-    for form in FORMS:
+    for form in FORMATS:
         export(made.folder, base / form, form)
     return base
 
@@ -57,7 +57,7 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_the_manifest_lists_every_file_and_the_bag_is_valid(exported, form):
     folder = exported / form
     listing = json.loads((folder / "MANIFEST.json").read_text())["files"]
@@ -77,7 +77,7 @@ def test_the_manifest_lists_every_file_and_the_bag_is_valid(exported, form):
     assert (folder / "README.md").read_text().startswith("---\n")
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_the_same_benchmark_gives_the_same_bytes(made, exported, tmp_path, form, monkeypatch):
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
@@ -85,11 +85,11 @@ def test_the_same_benchmark_gives_the_same_bytes(made, exported, tmp_path, form,
     assert contents(tmp_path / "again") == contents(exported / form)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_a_finished_export_is_left_alone(made, exported, form):
     stamps = {path: path.stat().st_mtime_ns for path in (exported / form).rglob("*")}
     done = export(made.folder, exported / form, form)
-    assert done.written == 0 and done.images == 28
+    assert done.written_shards == 0 and done.images == 28
     left = {path: path.stat().st_mtime_ns for path in (exported / form).rglob("*")}
     assert {path for path in left if left[path] != stamps.get(path) and path.is_file()} == set()
 
@@ -274,7 +274,7 @@ def test_a_damaged_shard_is_named_and_nothing_is_published(made, tmp_path):
     assert not (tmp_path / "out/MANIFEST.json").exists()
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_a_stopped_export_goes_on_and_ends_with_the_same_bytes(made, exported, tmp_path, form, monkeypatch):
     class StoppedError(Exception):
         pass
@@ -295,7 +295,7 @@ def test_a_stopped_export_goes_on_and_ends_with_the_same_bytes(made, exported, t
         assert not (tmp_path / "out/MANIFEST.json").exists()
     monkeypatch.setattr(workflow, "deliver", real)
     done = export(made.folder, tmp_path / "out", form)
-    assert done.written == 16 - (0 + 1 + 5 + 9)
+    assert done.written_shards == 16 - (0 + 1 + 5 + 9)
     assert contents(tmp_path / "out") == contents(exported / form)
 
 
@@ -335,7 +335,7 @@ def test_a_second_process_is_told_that_the_folder_is_taken(made, tmp_path):
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    assert export(made.folder, tmp_path / "out", "hdf5").written == 16
+    assert export(made.folder, tmp_path / "out", "hdf5").written_shards == 16
 
 
 def test_answers_for_programs_are_json(made, afbench):

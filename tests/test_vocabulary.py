@@ -22,11 +22,11 @@ VAGUE = frozenset(_VAGUE.split())
 # Rooms whose names are still being mended, with the share they may not exceed: numbers and list only shrink.
 UNFINISHED = {
     "afbench/defences": 0.0400,
-    "afbench/workflows": 0.1632,
+    "afbench/workflows": 0.0141,
 }
 # Names that two classes or two files still share: the lists only shrink.
 SHARED_CLASSES = """
-    Hooks Opened Shard _Run
+    _Run
 """
 SHARED_FILES = """
     losses.py settings.py train.py

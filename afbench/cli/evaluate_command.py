@@ -126,9 +126,9 @@ def command(
         batch_size=batch_size,
     )
     if samples:  # a wrong name ends the command before any work
-        choose_samples(evaluations.opened[0].benchmark, (), names=samples)
+        choose_samples(evaluations.setups[0].benchmark, (), names=samples)
     records, gates, warnings = [], [], evaluations.notes
-    for evaluation in evaluations.opened:
+    for evaluation in evaluations.setups:
         with ExitStack() as stack:
             bar = deferred_bar(stack, f"evaluate {evaluation.name}", "img")
             result = evaluate(evaluation, start=bar.start, advance=bar.advance)
@@ -143,7 +143,7 @@ def command(
     if out is not None:
         files.write_evaluation(out, records, gates, warnings)
     if picture is not None:
-        files.write_picture(picture, evaluation_figure(evaluations.opened[0], samples=samples))
+        files.write_picture(picture, evaluation_figure(evaluations.setups[0], samples=samples))
     for line in warnings:
         echo(f"warning: {line}", err=True)
     if as_json:

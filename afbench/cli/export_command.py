@@ -69,7 +69,7 @@ def command(
             "images": exported.images,
             "files": exported.files,
             "bytes": exported.bytes,
-            "written": exported.written,
+            "written": exported.written_shards,
             "restricted": dict(exported.restricted),
             "withheld": list(exported.withheld),
         }

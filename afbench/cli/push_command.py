@@ -46,7 +46,7 @@ def command(
 
     Checks every file first, and refuses pixels that may not be shared. The token is the one that `hf auth login` keeps.
     """
-    from afbench.workflows.publishing.push import Hooks, prepare, send
+    from afbench.workflows.publishing.push import PushHooks, prepare, send
 
     if yes and dry_run:
         raise click.UsageError("--yes and --dry-run exclude each other")
@@ -64,7 +64,7 @@ def command(
         def advance(number: int) -> None:
             bars[-1].update(number)
 
-        hooks = Hooks(start, advance)
+        hooks = PushHooks(start, advance)
         upload = prepare(folder, repo, private=private, residuals=residuals, may_share=may_share, hooks=hooks)
         url = send(upload, hooks=hooks) if yes else None
     if as_json:

@@ -1,4 +1,4 @@
-"""What a localizer finds in a benchmark, bare and behind defences: each image is decoded once, and all of them look at it."""
+"""Localize a benchmark's images with the bare localizer and behind every defence, and count; each image is decoded once."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ from .predict import decoded_batches
 
 OBLIVIOUS, ADAPTIVE = "oblivious", "adaptive"
 NOISE_PHI = Fraction(3, 255)
-"""Of the noise control, where no attack of the benchmark has a phi."""
+"""The phi of the noise control if no attack of the benchmark has one."""
 
 
 @dataclass(frozen=True)
 class Side:
-    """One localizer behind one defence, against attacks that know it or not; ``per_image`` is as a score's."""
+    """The results behind one defence against attacks of one knowledge: ``adaptive`` if they went through it, else ``oblivious``.
+
+    ``per_image`` has the columns of a score's table.
+    """
 
     defence: str
     knowledge: str
@@ -46,9 +49,9 @@ class Side:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All sides of one localizer, the bare one first, and ``all_ones``: what masks that call every pixel forged score.
+    """All sides of one localizer, the bare one first, and ``all_ones``, the scores of masks that call every pixel forged.
 
-    ``localizer`` is what configs call it, ``network`` what it is.
+    ``localizer`` is the name that configs use; ``network`` identifies the architecture and weights.
     """
 
     data: Path
@@ -59,8 +62,8 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A benchmark, the localizer it attacked, and the defences it is to be judged behind, none first."""
+class EvaluationSetup:
+    """A benchmark, the localizer it attacked, and the defences to evaluate that localizer behind, ``none`` first."""
 
     benchmark: Benchmark
     truth: Truth
@@ -73,15 +76,15 @@ class Opened:
 
 
 class Evaluations(NamedTuple):
-    """What is to be evaluated, localizer by localizer, and a line on every defence that one of them does without."""
+    """One setup per localizer, and a line for every defence that is left out for one of them."""
 
-    opened: list[Opened]
+    setups: list[EvaluationSetup]
     notes: list[str]
 
 
-def open_evaluation(data: Path, *, localizer: str, **given: Any) -> Opened:
-    """The same for one localizer: ``open_evaluations`` with no other."""
-    return open_evaluations(data, localizers=[localizer], **given).opened[0]
+def open_evaluation(data: Path, *, localizer: str, **options: Any) -> EvaluationSetup:
+    """Load what the evaluation of one localizer needs; see ``open_evaluations``."""
+    return open_evaluations(data, localizers=[localizer], **options).setups[0]
 
 
 def open_evaluations(
@@ -95,127 +98,149 @@ def open_evaluations(
     device: str = "cpu",
     batch_size: int | None = None,
 ) -> Evaluations:
-    """Load what an evaluation needs; no image is read.
+    """Load what the evaluation of each localizer needs; no image is read.
 
     Args:
         data: a finished benchmark.
-        localizers: what its configs call each localizer, or a user's own ``my_package.my_module:build``.
-        localizer_name: what the configs call it, where ``generate`` was told another name, e.g. of hardened weights; of one
-            localizer only.
-        defences: as ``load_defence`` reads them; the bare localizer is always there. One that was trained for another of
-            several localizers is left out, and said.
-        checkpoint: weights of the localizer, if they are neither embedded nor registered; of one localizer only.
+        localizers: the names that its configs use, or a user's own ``my_package.my_module:build``.
+        localizer_name: the name in the configs, if ``generate`` was given another one, e.g. for hardened weights; only
+            with one localizer.
+        defences: as ``load_defence`` reads them; the bare localizer is always evaluated. With several localizers, a
+            defence that was trained for one of them is left out for the others, with a note.
+        checkpoint: weights of the localizer, if they are neither embedded nor registered; only with one localizer.
         seed: of random defences.
         device: where to compute.
         batch_size: images per launch; None to follow their size.
     Raises:
-        UsageError: if the benchmark has no config of a localizer, its network, weights or threshold are others, or a
-            defence is wrong.
+        UsageError: if the benchmark has no config of a localizer, attacked another network, other weights or another
+            threshold, or a defence is wrong.
         AfbenchError: if the benchmark is damaged, or attacked untrained weights.
     """
     localizers = list(dict.fromkeys(localizers))
     if len(localizers) > 1 and (checkpoint or localizer_name):
         raise UsageError("--checkpoint and --localizer-name go with one --localizer")
     benchmark = open_benchmark(data)
-    networks = [_network(benchmark, one, localizer_name, checkpoint, device) for one in localizers]
+    networks = [
+        _network(benchmark, localizer, localizer_name, checkpoint, device) for localizer in localizers
+    ]
     truth = open_truth(data)
-    opened, notes = [], []
-    refused: dict[str, list[UsageError]] = {text: [] for text in defences}
+    setups, notes = [], []
+    errors_by_defence: dict[str, list[UsageError]] = {text: [] for text in defences}
     for localizer, (name, network) in zip(localizers, networks, strict=True):
-        purifiers = {}
+        purifiers = {}  # by label, so that a defence given twice is evaluated once
         for text in ("none", *defences):
             try:
                 defence = load_defence(text, localizer=config_localizer(localizer), device=device, seed=seed)
                 require_owner(defence, network)
                 purifiers[defence.label] = defence
             except UsageError as error:
-                refused[text].append(error)
+                errors_by_defence[text].append(error)
                 notes.append(f"{name} without {text}: {error}")
         provenance = benchmark.configs[require_oblivious(benchmark, name)[0]].provenance
-        chosen, made_with = list(purifiers.values()), int(provenance["seed"])
-        opened.append(Opened(benchmark, truth, name, network, chosen, made_with, device, batch_size))
-    for errors in refused.values():
+        setups.append(
+            EvaluationSetup(
+                benchmark=benchmark,
+                truth=truth,
+                name=name,
+                localizer=network,
+                purifiers=list(purifiers.values()),
+                seed=int(provenance["seed"]),
+                device=device,
+                batch_size=batch_size,
+            )
+        )
+    # one localizer may do without a defence of another, but a defence that fits none of them is a mistake
+    for errors in errors_by_defence.values():
         if len(errors) == len(localizers):
             raise errors[0]
-    return Evaluations(opened, notes)
+    return Evaluations(setups, notes)
 
 
 def _network(
     benchmark: Benchmark, localizer: str, label: str | None, checkpoint: str | None, device: str
 ) -> tuple[str, Localizer]:
-    """What configs call a localizer, and the network itself, which must be the one that every config attacked."""
+    """Return the name that configs use, and the loaded network, which must be the one that every config attacked."""
     name = config_localizer(label or localizer)
-    attacked = [
+    records = [
         benchmark.configs[config].provenance["localizer"] for config in require_oblivious(benchmark, name)
     ]
-    require_architecture(localizer, attacked[0], benchmark.folder)
-    if attacked[0]["untrained"]:
+    require_architecture(localizer, records[0], benchmark.folder)
+    if records[0]["untrained"]:
         raise AfbenchError(
             f"'{benchmark.folder}' attacked untrained weights of {name}: figures of random weights mean nothing"
         )
     network = load_localizer(localizer, checkpoint, device=device)
-    for one in attacked:
-        require_attacked(network, one, benchmark.folder)
+    for record in records:
+        require_attacked(network, record, benchmark.folder)
     return name, network
 
 
 def evaluate(
-    opened: Opened,
+    setup: EvaluationSetup,
     *,
     start: Callable[[int], None] = lambda images: None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Evaluation:
-    """Count every mask of every side; the same figures as ``predict`` and ``score`` of each side by itself.
+    """Count the pixels of every predicted mask, on every side; the figures equal those of ``predict`` and ``score``.
 
-    Where the benchmark has no noise control for the localizer, one is made here, at the largest phi of its attacks.
+    If the benchmark has no noise control for the localizer, one is made here, at the largest phi of its attacks.
 
     Args:
-        opened: by ``open_evaluation``.
-        start: told how many images there are to look at.
-        advance: told how many were just looked at.
+        setup: from ``open_evaluation``.
+        start: called once with the number of images to localize.
+        advance: called with the number of images just localized.
     Raises:
         AfbenchError: if the benchmark is damaged.
     """
-    benchmark, truth = opened.benchmark, opened.truth
-    oblivious = require_oblivious(benchmark, opened.name)
-    adaptive = {one.label: adaptive_configs(benchmark, opened.name, one) for one in opened.purifiers}
+    benchmark, truth = setup.benchmark, setup.truth
+    oblivious = require_oblivious(benchmark, setup.name)
+    adaptive = {
+        purifier.label: adaptive_configs(benchmark, setup.name, purifier) for purifier in setup.purifiers
+    }
     for config in (config for configs in adaptive.values() for config in configs):
         attacked = benchmark.configs[config].provenance["localizer"]
-        require_attacked(opened.localizer, attacked, benchmark.folder)
+        require_attacked(setup.localizer, attacked, benchmark.folder)
     originals = [name for name in ORIGINALS if name in benchmark.configs]
-    noise = not any(benchmark.configs[name].provenance["attack"] == "noise" for name in oblivious)
-    every = [*originals, *oblivious, *(name for names in adaptive.values() for name in names)]
-    start(sum(count_rows(benchmark.configs[name]) * (2 if noise and name == CLEAN else 1) for name in every))
-    found = {
-        (one.label, side): PredictionTally() for one in opened.purifiers for side in (OBLIVIOUS, ADAPTIVE)
+    lacks_noise = not any(benchmark.configs[name].provenance["attack"] == "noise" for name in oblivious)
+    all_configs = [*originals, *oblivious, *(name for names in adaptive.values() for name in names)]
+    start(
+        sum(
+            count_rows(benchmark.configs[name]) * (2 if lacks_noise and name == CLEAN else 1)
+            for name in all_configs
+        )
+    )
+    tallies = {
+        (purifier.label, side): PredictionTally()
+        for purifier in setup.purifiers
+        for side in (OBLIVIOUS, ADAPTIVE)
     }
     with threads(default_threads()) as submit:
         for config in (*originals, *oblivious):
-            for source, ids, images in _images(benchmark, config, submit):
-                cell = Cell(opened.name, source, config)
-                for purifier in opened.purifiers:
-                    _count(opened, purifier, cell, ids, images, found[purifier.label, OBLIVIOUS])
+            for source, ids, images in _read_images(benchmark, config, submit):
+                cell = Cell(setup.name, source, config)
+                for purifier in setup.purifiers:
+                    _count_masks(setup, purifier, cell, ids, images, tallies[purifier.label, OBLIVIOUS])
                 advance(len(ids))
-                if noise and config == CLEAN:
-                    truth = _control(opened, truth, cell, ids, images, found)
+                if lacks_noise and config == CLEAN:
+                    truth = _count_noise(setup, truth, cell, ids, images, tallies)
                     advance(len(ids))
-        for purifier in opened.purifiers:
+        for purifier in setup.purifiers:
             for config in adaptive[purifier.label]:
-                for source, ids, images in _images(benchmark, config, submit):
-                    cell = Cell(defended_name(opened.name, purifier), source, config)
-                    _count(opened, purifier, cell, ids, images, found[purifier.label, ADAPTIVE])
+                for source, ids, images in _read_images(benchmark, config, submit):
+                    cell = Cell(defended_name(setup.name, purifier), source, config)
+                    _count_masks(setup, purifier, cell, ids, images, tallies[purifier.label, ADAPTIVE])
                     advance(len(ids))
     sides = [
-        Side(one.label, side, per_image_table(found[one.label, side], truth), one.trained_on)
-        for one in opened.purifiers
+        Side(purifier.label, side, per_image_table(tallies[purifier.label, side], truth), purifier.trained_on)
+        for purifier in setup.purifiers
         for side in (OBLIVIOUS, ADAPTIVE)
-        if found[one.label, side].counts
+        if tallies[purifier.label, side].counts
     ]
     network = identity_of(benchmark.configs[oblivious[0]].provenance)
-    return Evaluation(benchmark.folder, opened.name, sides, _all_ones(opened), network)
+    return Evaluation(benchmark.folder, setup.name, sides, _all_ones(setup), network)
 
 
-def _images(
+def _read_images(
     benchmark: Benchmark, config: str, submit: Submit
 ) -> Iterator[tuple[str, list[str], list[ByteImage]]]:
     for source in benchmark.configs[config].splits:
@@ -223,53 +248,51 @@ def _images(
             yield source, rows.ids, rows.images
 
 
-def _count(
-    opened: Opened,
+def _count_masks(
+    setup: EvaluationSetup,
     purifier: Purifier,
     cell: Cell,
     ids: Sequence[str],
     images: Sequence[ByteImage],
-    found: PredictionTally,
+    tally: PredictionTally,
 ) -> None:
-    counts = found.counts.setdefault(cell, {})
-    network = opened.localizer
-    maps = localize(
-        network, images, defence=purifier.apply, batch_size=opened.batch_size, device=opened.device
-    )
+    counts = tally.counts.setdefault(cell, {})
+    network = setup.localizer
+    maps = localize(network, images, defence=purifier.apply, batch_size=setup.batch_size, device=setup.device)
     for number, probability in maps:
-        mask = opened.truth.masks.read(cell.source, ids[number])
+        mask = setup.truth.masks.read(cell.source, ids[number])
         if mask.shape != probability.shape:
             raise AfbenchError(f"{cell}/{ids[number]} has another size than its mask; see `afbench verify`")
         counts[ids[number]] = count_pixels(probability > network.threshold, mask)
 
 
-def _control(
-    opened: Opened,
+def _count_noise(
+    setup: EvaluationSetup,
     truth: Truth,
     cell: Cell,
     ids: Sequence[str],
     images: Sequence[ByteImage],
-    found: Mapping[tuple[str, str], PredictionTally],
+    tallies: Mapping[tuple[str, str], PredictionTally],
 ) -> Truth:
-    """Count the same images under random signs, as ``generate --attack noise`` would make them; adds them to the truth."""
-    phis = [manifest.provenance["phi"] for manifest in opened.benchmark.attacked.values()]
-    phi = max((Fraction(one) for one in phis if one is not None), default=NOISE_PHI)
+    """Count the same images under random signs, as ``generate --attack noise`` makes them; return the truth with them added."""
+    phis = [manifest.provenance["phi"] for manifest in setup.benchmark.attacked.values()]
+    phi = max((Fraction(text) for text in phis if text is not None), default=NOISE_PHI)
     setting = make_setting("noise", str(phi), large_phi=True)
-    masks = [truth.masks.read(cell.source, one).astype("uint8") * 255 for one in ids]
-    samples = [Sample(*one) for one in zip(ids, images, masks, strict=True)]
+    masks = [truth.masks.read(cell.source, sample_id).astype("uint8") * 255 for sample_id in ids]
+    samples = [Sample(*fields) for fields in zip(ids, images, masks, strict=True)]
     noisy = noisy_images(
-        opened.localizer,
+        setup.localizer,
         samples,
         setting,
-        seed=opened.seed,
-        batch_size=opened.batch_size,
-        device=opened.device,
+        seed=setup.seed,
+        batch_size=setup.batch_size,
+        device=setup.device,
     )
-    here = Cell(cell.localizer, cell.source, f"{cell.localizer}-noise-{setting.label}")
-    for purifier in opened.purifiers:
-        _count(opened, purifier, here, ids, noisy, found[purifier.label, OBLIVIOUS])
-    # the first purifier is none: what the bare localizer finds is the baseline of the others
-    counts = found[opened.purifiers[0].label, OBLIVIOUS].counts[here]
+    noise_cell = Cell(cell.localizer, cell.source, f"{cell.localizer}-noise-{setting.label}")
+    for purifier in setup.purifiers:
+        _count_masks(setup, purifier, noise_cell, ids, noisy, tallies[purifier.label, OBLIVIOUS])
+    # the first purifier is none: the bare localizer's counts are the baseline of the other sides
+    counts = tallies[setup.purifiers[0].label, OBLIVIOUS].counts[noise_cell]
     baselines = {
         sample_id: Baseline(
             truth.cells[cell][sample_id].f1_original, f1(counts[sample_id]), counts[sample_id]
@@ -278,18 +301,19 @@ def _control(
     }
     return replace(
         truth,
-        settings={**truth.settings, here.config: AttackSetting("noise", float(phi), 0)},
-        cells={**truth.cells, here: {**truth.cells.get(here, {}), **baselines}},
+        settings={**truth.settings, noise_cell.config: AttackSetting("noise", float(phi), 0)},
+        cells={**truth.cells, noise_cell: {**truth.cells.get(noise_cell, {}), **baselines}},
     )
 
 
-def _all_ones(opened: Opened) -> pd.DataFrame:
-    """The table of masks that are forged everywhere, on the originals."""
-    found = PredictionTally()
-    for cell, samples in opened.truth.cells.items():
-        if cell.localizer == opened.name and cell.config in (CLEAN, AUTHENTIC):
-            masks = {one: opened.truth.masks.read(cell.source, one) for one in samples}
-            found.counts[cell] = {
-                one: Counts(int(mask.sum()), int(mask.size - mask.sum()), 0, 0) for one, mask in masks.items()
+def _all_ones(setup: EvaluationSetup) -> pd.DataFrame:
+    """Score masks that are forged everywhere, on the originals."""
+    tally = PredictionTally()
+    for cell, samples in setup.truth.cells.items():
+        if cell.localizer == setup.name and cell.config in (CLEAN, AUTHENTIC):
+            masks = {sample_id: setup.truth.masks.read(cell.source, sample_id) for sample_id in samples}
+            tally.counts[cell] = {
+                sample_id: Counts(int(mask.sum()), int(mask.size - mask.sum()), 0, 0)
+                for sample_id, mask in masks.items()
             }
-    return per_image_table(found, opened.truth)
+    return per_image_table(tally, setup.truth)

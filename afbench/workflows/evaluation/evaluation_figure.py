@@ -1,4 +1,4 @@
-"""Originals, their attacked copies, and what is found in both without and behind defences, as the ANSM paper's Fig. 7."""
+"""Draw originals, their attacked copies, and the masks predicted for both, bare and behind defences (ANSM paper, Fig. 7)."""
 
 from __future__ import annotations
 
@@ -19,75 +19,73 @@ from afbench.storage.manifests import CLEAN
 
 from ..adaptive import adaptive_configs, require_oblivious
 from ..sample_choice import choose_samples, read_chosen_rows
-from .evaluate import Opened
+from .evaluate import EvaluationSetup
 
 
-def evaluation_figure(opened: Opened, *, samples: Sequence[str] = (), images: int = 2) -> Image.Image:
-    """Draw originals under the strongest setting of every attack, and those that went through a defence.
+def evaluation_figure(setup: EvaluationSetup, *, samples: Sequence[str] = (), images: int = 2) -> Image.Image:
+    """Draw one row per sample and attack: the strongest setting of every oblivious attack, then of every adaptive one.
 
-    Shown are the samples that are named, else ``images`` that are spread over the F1 of the originals.
-
-    The masks of the originals are the bare localizer's. An attack through a defence leaves the columns of other defences
-    empty: it was not made for them.
+    The samples are the named ones, or ``images`` of them spread over the F1 of the originals. The masks of the originals
+    are the bare localizer's. An adaptive attack was made for one defence: the columns of the others stay empty.
 
     Raises:
-        UsageError: if a sample is not there.
+        UsageError: if the benchmark doesn't have a sample.
         AfbenchError: if the benchmark is damaged.
     """
-    benchmark = opened.benchmark
-    defences = [one for one in opened.purifiers if one.name != "none"]
-    chosen: list[tuple[str, Sequence[Purifier]]] = [
-        (name, opened.purifiers) for name in _strongest(opened, require_oblivious(benchmark, opened.name))
+    benchmark = setup.benchmark
+    defences = [purifier for purifier in setup.purifiers if purifier.name != "none"]
+    configs_to_show: list[tuple[str, Sequence[Purifier]]] = [
+        (name, setup.purifiers) for name in _strongest(setup, require_oblivious(benchmark, setup.name))
     ]
-    for one in defences:
-        names = adaptive_configs(benchmark, opened.name, one)
-        chosen += [(name, [one]) for name in _strongest(opened, names)]
-    shown = choose_samples(benchmark, [config for config, _ in chosen], names=samples, count=images)
+    for purifier in defences:
+        names = adaptive_configs(benchmark, setup.name, purifier)
+        configs_to_show += [(name, [purifier]) for name in _strongest(setup, names)]
+    choice = choose_samples(benchmark, [config for config, _ in configs_to_show], names=samples, count=images)
     pictures = {
-        config: read_chosen_rows(benchmark, config, shown)
-        for config in (CLEAN, *(name for name, _ in chosen))
+        config: read_chosen_rows(benchmark, config, choice)
+        for config in (CLEAN, *(name for name, _ in configs_to_show))
     }
     rows = []
     for sample_id, row in pictures[CLEAN].items():
         original, mask = decode_stored(row["image"]), decode_stored(row["mask"])
-        for config, purifiers in chosen:
+        for config, purifiers in configs_to_show:
             if sample_id not in pictures[config]:
                 continue
             attacked = decode_stored(pictures[config][sample_id]["image"])
-            before = _found(opened, opened.purifiers[0], original)
-            after = {one.label: _found(opened, one, attacked) for one in purifiers}
-            told = [f"{label} {_score(found, mask)}" for label, found in after.items()]
+            original_prediction = _predict_mask(setup, setup.purifiers[0], original)
+            predictions = {purifier.label: _predict_mask(setup, purifier, attacked) for purifier in purifiers}
+            scores = [f"{label} {_score(prediction, mask)}" for label, prediction in predictions.items()]
             empty = np.full_like(mask, 200)
             rows.append(
                 (
-                    [config, sample_id, f"F1 original {_score(before, mask)}", *told],
+                    [config, sample_id, f"F1 original {_score(original_prediction, mask)}", *scores],
                     [
                         original,
                         attacked,
                         mask,
-                        before,
-                        *(after.get(one.label, empty) for one in opened.purifiers),
+                        original_prediction,
+                        *(predictions.get(purifier.label, empty) for purifier in setup.purifiers),
                     ],
                 )
             )
     columns = ["original", "attacked", "mask", "found in original", "found in attacked"]
-    columns += [one.label for one in defences]
-    return draw_sheet(columns, rows, f"{benchmark.folder.name}: {shown.split}, localizer {opened.name}")
+    columns += [purifier.label for purifier in defences]
+    return draw_sheet(columns, rows, f"{benchmark.folder.name}: {choice.split}, localizer {setup.name}")
 
 
-def _strongest(opened: Opened, configs: Sequence[str]) -> list[str]:
-    """The last config of every attack: they come in growing strength. Random noise is no attack."""
-    last = {opened.benchmark.configs[one].provenance["attack"]: one for one in configs}
+def _strongest(setup: EvaluationSetup, configs: Sequence[str]) -> list[str]:
+    """Return the last config of every attack, for configs come in growing strength. Random noise is no attack."""
+    last = {setup.benchmark.configs[config].provenance["attack"]: config for config in configs}
     return [config for attack, config in last.items() if attack not in CONTROLS]
 
 
-def _found(opened: Opened, purifier: Purifier, image: ByteImage) -> ByteImage:
+def _predict_mask(setup: EvaluationSetup, purifier: Purifier, image: ByteImage) -> ByteImage:
     ((_, probability),) = localize(
-        opened.localizer, [image], defence=purifier.apply, batch_size=1, device=opened.device
+        setup.localizer, [image], defence=purifier.apply, batch_size=1, device=setup.device
     )
-    return np.where(probability > opened.localizer.threshold, np.uint8(255), np.uint8(0))
+    return np.where(probability > setup.localizer.threshold, np.uint8(255), np.uint8(0))
 
 
-def _score(found: ByteImage, mask: ByteImage) -> str:
-    value = f1(count_pixels(found > 127, mask > 127))
+def _score(prediction: ByteImage, mask: ByteImage) -> str:
+    value = f1(count_pixels(prediction > 127, mask > 127))
     return figure(None if np.isnan(value) else value, 3)

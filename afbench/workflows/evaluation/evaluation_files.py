@@ -1,4 +1,4 @@
-"""Where an evaluation's table, figures and picture are written."""
+"""Write an evaluation's tables, JSON and picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CSV, LATEX, JSON = "table.csv", "table.tex", "evaluation.json"
 
 
 def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
-    """Refuse, before any work, what cannot be written to.
+    """Refuse a path that cannot be written to, before any work.
 
     Raises:
         UsageError: if ``out`` is a file, ``picture`` is no PNG, or either lies inside the benchmark, which is a closed list.
@@ -30,12 +30,12 @@ def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
         raise UsageError(f"--out '{out}' is a file; give a folder")
     if picture is not None and (picture.suffix.lower() != ".png" or picture.is_dir()):
         raise UsageError(f"--figure must be a file that ends in .png; found '{picture}'")
-    inside, log = data.resolve(), (data / LOG).resolve()
+    benchmark_path, log = data.resolve(), (data / LOG).resolve()
     for option, target in (("--out", out), ("--figure", picture)):
         if target is None:
             continue
         path = target.resolve()
-        if path.is_relative_to(inside) and not path.is_relative_to(log):
+        if path.is_relative_to(benchmark_path) and not path.is_relative_to(log):
             raise UsageError(
                 f"{option} '{target}' lies inside the benchmark, which is a closed list; use {data}/log/"
             )
@@ -44,12 +44,12 @@ def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
 def evaluation_json(
     records: Sequence[Mapping[str, Any]], gates: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """An evaluation for programs: ``figures`` as ``evaluation_records`` makes them, ``gates``, and ``warnings``."""
+    """Return an evaluation as plain data: ``figures`` from ``evaluation_records``, ``gates``, and ``warnings``."""
     return {"schema_version": 1, "figures": list(records), "gates": list(gates), "warnings": list(notes)}
 
 
 def gate_json(gate: Gate, localizer: str) -> dict[str, Any]:
-    """A gate as plain data."""
+    """Return a gate as plain data."""
     return {
         "localizer": localizer,
         "defence": gate.defence,

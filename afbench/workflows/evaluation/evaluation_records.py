@@ -1,4 +1,4 @@
-"""From an evaluation's counts to its figures: one record per source, attack and side, as plain data."""
+"""Turn an evaluation's tables into figures: one record per source, attack and side, as plain data."""
 
 from __future__ import annotations
 
@@ -17,32 +17,35 @@ from .evaluate import OBLIVIOUS, Evaluation
 ALL_SOURCES = "all"
 ORIGINAL, NOISE, ALL_ONES, AUTHENTIC = "clean", "noise", "all-ones", "authentic"
 ORDER = (ORIGINAL, *(name for name in ATTACKS if name != NOISE), NOISE, ALL_ONES, AUTHENTIC)
-"""Of attacks in a table: what an attacker does, then what anybody reaches without trying, then what nobody forged."""
+"""The order of attacks in a table: attacks, then the controls that need no attack, then authentic images."""
 
 Record = dict[str, Any]
 
 
 def evaluation_records(evaluation: Evaluation) -> list[Record]:
-    """F1 and RP per source and attack of every side, averaged over settings; where there are several sources, over them too.
+    """Average F1 and RP over settings, per source and attack of every side; with several sources, also over all of them.
 
-    Each has ``localizer`` (what configs call it), ``architecture`` and ``weights_sha256`` (what it is), ``source``, ``attack``, ``defence``, ``knowledge``, ``f1``, ``rp``, their 95 % intervals
-    ``f1_ci`` and ``rp_ci``, ``fpr`` (of authentic images only), ``images`` (different ones) and ``settings``; None where a
-    figure is undefined. ``finds_nothing`` says that the bare localizer's F1 on the originals of the source is 0.000 or below that
-    of all-ones masks: then RP says nothing. Those of ``all-ones`` have no defence to stand behind and are told once, as the bare localizer's.
+    A record has ``localizer`` (its name in configs), ``architecture`` and ``weights_sha256`` (its identity), ``source``,
+    ``attack``, ``defence``, ``knowledge``, ``f1``, ``rp``, their 95 % intervals ``f1_ci`` and ``rp_ci``, ``fpr`` (of authentic
+    images only), ``images`` (distinct ones) and ``settings``; None where a figure is undefined. ``finds_nothing`` is true if
+    the bare localizer's F1 on the originals of the source is 0.000 or below that of all-ones masks: then RP says nothing.
+    Records of ``all-ones`` don't depend on a defence, so they come once, as the bare localizer's.
     """
-    found = [
+    records = [
         record | {"defence": side.defence, "knowledge": side.knowledge}
         for side in evaluation.sides
         for record in _of_table(side.per_image, side.trained_on)
     ]
     bare = {"defence": evaluation.sides[0].defence, "knowledge": OBLIVIOUS}
     chance = [record | bare for record in _of_table(evaluation.all_ones, ()) if record["attack"] == ORIGINAL]
-    found += [record | {"attack": ALL_ONES} for record in chance]
-    sources = [*sorted({record["source"] for record in found} - {ALL_SOURCES}), ALL_SOURCES]
+    records += [record | {"attack": ALL_ONES} for record in chance]
+    sources = [*sorted({record["source"] for record in records} - {ALL_SOURCES}), ALL_SOURCES]
     order = {attack: number for number, attack in enumerate(ORDER)}
-    found.sort(key=lambda one: (sources.index(one["source"]), order.get(one["attack"], len(ORDER))))
+    records.sort(
+        key=lambda record: (sources.index(record["source"]), order.get(record["attack"], len(ORDER)))
+    )
     network = {key: evaluation.network.get(key, "") for key in ("architecture", "weights_sha256")}
-    originals = originals_of(found)
+    originals = originals_of(records)
     return [
         {
             "localizer": evaluation.localizer,
@@ -50,7 +53,7 @@ def evaluation_records(evaluation: Evaluation) -> list[Record]:
             **record,
             "finds_nothing": finds_nothing(*originals.get(record["source"], (None, None))),
         }
-        for record in found
+        for record in records
     ]
 
 
@@ -70,18 +73,18 @@ def _records(rows: pd.DataFrame, source: str, trained_on: Any) -> Iterator[Recor
     (figures,) = build_tables(rows.assign(localizer="side"), seen_in_training=trained_on)[
         "aggregates"
     ].values()
-    for attack, told in figures["per_attack"].items():
-        mine = rows[rows["attack"] == attack]
-        authentic = mine["config"] == AUTHENTIC
-        common = {"source": source, "fpr": None, "seen_in_training": told["seen_in_training"]}
-        if told["n"]:
-            forged = mine[~authentic]
+    for attack, statistics in figures["per_attack"].items():
+        attack_rows = rows[rows["attack"] == attack]
+        authentic = attack_rows["config"] == AUTHENTIC
+        common = {"source": source, "fpr": None, "seen_in_training": statistics["seen_in_training"]}
+        if statistics["n"]:
+            forged = attack_rows[~authentic]
             yield common | {
                 "attack": attack,
                 "images": len(forged[["source", "sample_id"]].drop_duplicates()),
                 "settings": forged["config"].nunique(),
-                "undefined": told["n_undefined"],
-                **{name: told[name] for name in ("f1", "f1_ci", "rp", "rp_ci")},
+                "undefined": statistics["n_undefined"],
+                **{name: statistics[name] for name in ("f1", "f1_ci", "rp", "rp_ci")},
             }
         if authentic.any():
             yield common | {
@@ -90,5 +93,5 @@ def _records(rows: pd.DataFrame, source: str, trained_on: Any) -> Iterator[Recor
                 "settings": 1,
                 "undefined": 0,
                 **dict.fromkeys(("f1", "f1_ci", "rp", "rp_ci")),
-                "fpr": told["fpr"],
+                "fpr": statistics["fpr"],
             }

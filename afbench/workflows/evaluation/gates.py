@@ -1,7 +1,7 @@
-"""What an evaluation of a defence must pass before its adaptive figures mean anything.
+"""Check the attacks on a defence: an evaluation must pass these gates before its adaptive figures mean anything.
 
-A figure against an attack that knows the defence is an upper bound of what is left, and worth as much as the attack. These
-gates find attacks that are broken by masked gradients, a wrong loss or too few steps; passing them proves nothing more.
+F1 under an adaptive attack is an upper bound: a better attack may leave less. These gates find attacks that masked
+gradients, a wrong loss or too few steps have broken; passing them proves nothing more.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from afbench.scoring.statistics import difference_interval
 from afbench.storage.manifests import CLEAN, shard_paths
 from afbench.storage.shards import read_rows
 
-from .evaluate import ADAPTIVE, Evaluation, Opened, Side
+from .evaluate import ADAPTIVE, Evaluation, EvaluationSetup, Side
 
 MARGIN = 0.005
-"""F1 that the low end of an interval may lie above zero: C&W gives back that much as it shrinks its noise."""
+"""How far above zero the low end of an F1 difference's interval may lie: C&W gives back that much as it shrinks its noise."""
 TOLERANCE = 0.02
-"""Of a mean F1 over too few images for an interval."""
+"""Rise of a mean F1 that is accepted where too few images give no interval."""
 ZERO = 0.05
-"""F1 that counts as zero under an attack of large phi."""
+"""F1 up to here counts as zero under an attack of large phi."""
 SWEEP_IMAGES = 4
 SWEEP_STEPS = (5, 20)
 """Iterations of PGD at 3/255."""
 SWEEP_PHI = (8, 32)
-"""255ths, under PGD of the most steps."""
+"""In 255ths; attacked with PGD of the larger number of steps."""
 SLOPE_ERROR = 0.01
-"""Of a derivative in float64, relative, against central differences."""
+"""Largest relative difference between a float64 derivative and central differences."""
 _DIFFERENCES = (1e-5, 1e-6, 1e-7)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """One check of one defence; ``passed`` is None where there was nothing to check. ``detail`` tells the figures."""
+    """One check of one defence; ``passed`` is None if there was nothing to check. ``detail`` states the figures."""
 
     defence: str
     name: str
@@ -60,21 +60,21 @@ class Gate:
 
 
 def gates_of_benchmark(evaluation: Evaluation) -> list[Gate]:
-    """What the benchmark's own configs can tell: adaptive against oblivious, and more steps against fewer."""
+    """Compare configs of the benchmark: adaptive with oblivious ones, and more steps with fewer."""
     sides = {(side.defence, side.knowledge): side for side in evaluation.sides}
-    found: list[Gate] = []
+    gates: list[Gate] = []
     for (defence, knowledge), side in sides.items():
         through = sides.get((defence, ADAPTIVE))
         if knowledge != ADAPTIVE and defence != "none":
-            found += _never_weaker(side, through)
+            gates += _never_weaker(side, through)
         # a transferred attack may lose by more steps, for it sharpens itself on the wrong network
         if knowledge == ADAPTIVE or defence == "none":
-            found += _more_steps(side)
-    return found
+            gates += _more_steps(side)
+    return gates
 
 
 def _never_weaker(oblivious: Side, adaptive: Side | None) -> Iterator[Gate]:
-    """An attack that knows the defence leaves no more F1 than the same one that does not."""
+    """Check that an adaptive attack leaves no more F1 than the oblivious attack of the same setting."""
     name, keys = "adaptive is never weaker", ["attack", "phi", "steps"]
     if adaptive is None:
         yield Gate(
@@ -84,25 +84,27 @@ def _never_weaker(oblivious: Side, adaptive: Side | None) -> Iterator[Gate]:
     pairs = _by_setting(oblivious).merge(_by_setting(adaptive), on=[*keys, "source", "sample_id"])
     if pairs.empty:
         yield Gate(oblivious.defence, name, None, "no attack of the same setting on both sides")
-    for (attack, phi, steps), mine in pairs.groupby(keys):
-        passed, told = _not_above(mine, "f1_y", "f1_x")
-        what = f"{_named(attack, phi)} {steps} steps"
-        yield Gate(oblivious.defence, name, passed, f"{what}: {told}")
+    for (attack, phi, steps), group in pairs.groupby(keys):
+        passed, figures = _not_above(group, "f1_y", "f1_x")
+        setting = f"{_named(attack, phi)} {steps} steps"
+        yield Gate(oblivious.defence, name, passed, f"{setting}: {figures}")
 
 
 def _more_steps(side: Side) -> Iterator[Gate]:
     table = _by_setting(side)
-    for (attack, phi), mine in table.groupby(["attack", "phi"]):
-        counts = sorted(mine["steps"].unique())
-        for fewer, more in pairwise(counts):
-            pair = mine[mine["steps"] == fewer].merge(mine[mine["steps"] == more], on=["source", "sample_id"])
+    for (attack, phi), group in table.groupby(["attack", "phi"]):
+        counts = sorted(group["steps"].unique())
+        for fewer_steps, more_steps in pairwise(counts):
+            pair = group[group["steps"] == fewer_steps].merge(
+                group[group["steps"] == more_steps], on=["source", "sample_id"]
+            )
             if len(pair):
-                passed, told = _not_above(pair, "f1_y", "f1_x")
+                passed, figures = _not_above(pair, "f1_y", "f1_x")
                 yield Gate(
                     side.defence,
                     "more steps never help the defender",
                     passed,
-                    f"{_named(attack, phi)}, {fewer} to {more} steps: {told}",
+                    f"{_named(attack, phi)}, {fewer_steps} to {more_steps} steps: {figures}",
                 )
 
 
@@ -111,27 +113,30 @@ def _named(attack: Any, phi: Any) -> str:
 
 
 def _by_setting(side: Side) -> pd.DataFrame:
-    """Mean F1 per image and setting of attacks; other parameters of one setting are averaged."""
+    """Average F1 per image over configs of the same attack, phi and steps that differ in other parameters."""
     rows = ranking_rows(side.per_image)
     rows = rows[~rows["attack"].isin(CONTROLS)].assign(phi=lambda table: table["phi"].fillna(0.0))
     keys = ["attack", "phi", "steps", "source", "sample_id"]
     return rows.groupby(keys)["f1"].mean().reset_index()
 
 
-def _not_above(pairs: pd.DataFrame, now: str, before: str) -> tuple[bool, str]:
-    """Whether a mean F1 is not above another of the same images: the paired interval reaches ``MARGIN`` or below."""
+def _not_above(pairs: pd.DataFrame, column: str, reference_column: str) -> tuple[bool, str]:
+    """Say whether mean F1 does not rise over that of a reference column: the paired interval reaches ``MARGIN`` or below.
+
+    The second value states the figures.
+    """
     ends = difference_interval(
-        pairs[now], pairs[before], pairs["source"].tolist(), pairs["sample_id"].tolist()
+        pairs[column], pairs[reference_column], pairs["source"].tolist(), pairs["sample_id"].tolist()
     )
-    gap = float((pairs[now] - pairs[before]).mean())
-    told = f"F1 {pairs[before].mean():.3f} -> {pairs[now].mean():.3f}"
+    gap = float((pairs[column] - pairs[reference_column]).mean())
+    figures = f"F1 {pairs[reference_column].mean():.3f} -> {pairs[column].mean():.3f}"
     if ends is None:
-        return gap <= TOLERANCE, f"{told}, {gap:+.3f} on {len(pairs)} image"
-    return ends.low <= MARGIN, f"{told}, {gap:+.3f} [{ends.low:+.3f}, {ends.high:+.3f}]"
+        return gap <= TOLERANCE, f"{figures}, {gap:+.3f} on {len(pairs)} image"
+    return ends.low <= MARGIN, f"{figures}, {gap:+.3f} [{ends.low:+.3f}, {ends.high:+.3f}]"
 
 
 def sweep_gates(
-    opened: Opened,
+    setup: EvaluationSetup,
     *,
     images: int = SWEEP_IMAGES,
     start: Callable[[int], None] = lambda gradients: None,
@@ -142,43 +147,48 @@ def sweep_gates(
     Raises:
         AfbenchError: if the benchmark is damaged.
     """
-    samples = _first(opened, images)
+    samples = _read_first(setup, images)
     settings = [
-        *(make_setting("pgd", "3/255", {"steps": steps}) for steps in SWEEP_STEPS),
-        *(make_setting("pgd", f"{phi}/255", {"steps": SWEEP_STEPS[-1]}, large_phi=True) for phi in SWEEP_PHI),
+        *(make_setting("pgd", "3/255", {"steps": f1_by_steps}) for f1_by_steps in SWEEP_STEPS),
+        *(
+            make_setting("pgd", f"{f1_by_phi}/255", {"steps": SWEEP_STEPS[-1]}, large_phi=True)
+            for f1_by_phi in SWEEP_PHI
+        ),
     ]
-    start(len(opened.purifiers) * len(samples) * sum(setting.steps for setting in settings))
-    found: list[Gate] = []
-    for purifier in opened.purifiers:
-        localizer = DefendedLocalizer(opened.localizer, purifier)
-        left = [_left(opened, localizer, samples, setting, advance) for setting in settings]
-        steps, phi = left[: len(SWEEP_STEPS)], left[len(SWEEP_STEPS) :]
-        told = " -> ".join(f"{one:.3f}" for one in steps)
-        found.append(
+    start(len(setup.purifiers) * len(samples) * sum(setting.steps for setting in settings))
+    gates: list[Gate] = []
+    for purifier in setup.purifiers:
+        localizer = DefendedLocalizer(setup.localizer, purifier)
+        mean_f1 = [_f1_left(setup, localizer, samples, setting, advance) for setting in settings]
+        f1_by_steps, f1_by_phi = mean_f1[: len(SWEEP_STEPS)], mean_f1[len(SWEEP_STEPS) :]
+        figures = " -> ".join(f"{value:.3f}" for value in f1_by_steps)
+        gates.append(
             Gate(
                 purifier.label,
                 "more steps never help the defender",
-                steps[-1] <= steps[0] + TOLERANCE,
-                f"pgd 3/255 through it, {' and '.join(map(str, SWEEP_STEPS))} steps, {len(samples)} images: F1 {told}",
+                f1_by_steps[-1] <= f1_by_steps[0] + TOLERANCE,
+                f"pgd 3/255 through it, {' and '.join(map(str, SWEEP_STEPS))} steps, {len(samples)} images: F1 {figures}",
             )
         )
-        told = ", ".join(f"{one:.3f} at {size}/255" for one, size in zip(phi, SWEEP_PHI, strict=True))
-        found.append(
+        figures = ", ".join(
+            f"{value:.3f} at {size}/255" for value, size in zip(f1_by_phi, SWEEP_PHI, strict=True)
+        )
+        gates.append(
             Gate(
                 purifier.label,
                 "F1 goes to zero as phi grows",
-                phi[-1] <= ZERO,
-                f"pgd of {SWEEP_STEPS[-1]} steps through it, {len(samples)} images: F1 {told}",
+                f1_by_phi[-1] <= ZERO,
+                f"pgd of {SWEEP_STEPS[-1]} steps through it, {len(samples)} images: F1 {figures}",
             )
         )
-        found.append(_slope(opened.localizer, purifier, samples[0], opened.device))
-    return found
+        gates.append(_slope(setup.localizer, purifier, samples[0], setup.device))
+    return gates
 
 
-def _first(opened: Opened, count: int) -> list[Sample]:
+def _read_first(setup: EvaluationSetup, count: int) -> list[Sample]:
     rows = read_rows(
-        opened.benchmark.folder,
-        shard_paths(opened.benchmark.configs[CLEAN]),
+        setup.benchmark.folder,
+        shard_paths(setup.benchmark.configs[CLEAN]),
         ("sample_id", "image", "mask"),
     )
     return [
@@ -187,22 +197,24 @@ def _first(opened: Opened, count: int) -> list[Sample]:
     ]
 
 
-def _left(
-    opened: Opened,
+def _f1_left(
+    setup: EvaluationSetup,
     localizer: Localizer,
     samples: Sequence[Sample],
     setting: Any,
     advance: Callable[[int], None],
 ) -> float:
-    """Mean F1 behind the defence after an attack through it, rounded to 8 bits."""
-    common: dict[str, Any] = {"batch_size": opened.batch_size, "device": opened.device}
-    before = judge(opened.localizer, [one.image for one in samples], [one.mask for one in samples], **common)
+    """Attack the defended localizer, round to 8 bits, and return its mean F1."""
+    common: dict[str, Any] = {"batch_size": setup.batch_size, "device": setup.device}
+    original_results = judge(
+        setup.localizer, [sample.image for sample in samples], [sample.mask for sample in samples], **common
+    )
     rows = run_settings(
         localizer,
         samples,
-        before,
+        original_results,
         [setting],
-        seed=opened.seed,
+        seed=setup.seed,
         image_format="png",
         on_gradients=advance,
         **common,
@@ -212,9 +224,9 @@ def _left(
 
 
 def _slope(localizer: Localizer, purifier: Purifier, sample: Sample, device: str) -> Gate:
-    """The loss along its own gradient, in float64: autograd against central differences of several sizes, the best of them.
+    """Compare the loss's slope along its own gradient, in float64, with central differences of several sizes.
 
-    A ReLU that switches between the two points spoils a difference, so one that agrees is enough.
+    A ReLU that switches between the two points spoils a difference, so one size that agrees is enough.
     """
     name = "gradients agree with finite differences"
     if purifier.gradient != "exact":
@@ -233,18 +245,20 @@ def _slope(localizer: Localizer, purifier: Purifier, sample: Sample, device: str
     image = (255 * image + jitter) / 256
     mask = masks_to_tensor([sample.mask], device).double()
 
-    def loss(at: Tensor) -> Tensor:
-        return binary_cross_entropy(pipeline.logits(at), mask).sum()
+    def loss(pixels: Tensor) -> Tensor:
+        return binary_cross_entropy(pipeline.logits(pixels), mask).sum()
 
     leaf = image.clone().requires_grad_()
     (gradient,) = torch.autograd.grad(loss(leaf), leaf)
     length = float(gradient.norm())
     if not math.isfinite(length) or length == 0:
         return Gate(purifier.label, name, False, f"the gradient has length {length:g}")
-    along = gradient / length
+    direction = gradient / length
     with torch.no_grad():
-        found = [float(loss(image + h * along) - loss(image - h * along)) / (2 * h) for h in _DIFFERENCES]
-    nearest = min(found, key=lambda one: abs(one - length))
+        slopes = [
+            float(loss(image + h * direction) - loss(image - h * direction)) / (2 * h) for h in _DIFFERENCES
+        ]
+    nearest = min(slopes, key=lambda slope: abs(slope - length))
     error = abs(nearest - length) / length
     return Gate(
         purifier.label,

@@ -45,7 +45,7 @@ _ROWS_AT_ONCE = 64
 
 
 class Predicted(NamedTuple):
-    """Images localized by a call, and the configs, with their source, that were added to the benchmark since the last one."""
+    """Number of images that a call localized, and the configs, with source, that the benchmark got since the previous call."""
 
     images: int
     added: tuple[str, ...] = ()
@@ -70,43 +70,45 @@ def predict(
     start: Callable[[int], None] = lambda images: None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Predicted:
-    """Localize every image of a benchmark made against a localizer, its originals and authentic images, behind a defence.
+    """Localize the originals, the authentic images and every attacked image of a localizer, behind a defence.
 
-    Writes ``manifest.json`` last; what is there of an interrupted call is kept and gone on from. Where configs were added to the
-    benchmark since, only those are localized.
+    ``manifest.json`` is written last. After an interruption, the same call keeps the files it finds and makes the rest. If
+    the benchmark got new configs since, only those are localized.
 
     Args:
         data: a finished benchmark.
         out: the submission's folder: new, empty, or holding this very submission, finished or not.
-        localizer: what the benchmark's configs call it, or a user's own ``my_package.my_module:build``.
-        localizer_name: what the configs call it, where ``generate`` was told another name, e.g. of hardened weights.
+        localizer: its name in the benchmark's configs, or a user's own ``my_package.my_module:build``.
+        localizer_name: its name in the configs, if ``generate`` was given another one, e.g. for hardened weights.
         defence: as ``load_defence`` reads it.
         adaptive: take the configs whose attacks went through this defence instead of those made against the bare localizer.
         seed: of a random defence.
         checkpoint: weights of the localizer, if they are neither embedded nor registered.
-        display_name: what a leaderboard calls the submission; omitted, localizer and defence.
-        authors: whose it is.
-        day: its date, ``YYYY-MM-DD``; omitted, today.
+        display_name: the submission's name on a leaderboard; omitted, localizer and defence.
+        authors: of the submission.
+        day: the submission's date, ``YYYY-MM-DD``; omitted, today.
         probabilities: write 8-bit probability maps too, for auc and f1_best.
         device: where to compute.
         batch_size: images per launch; None to follow their size.
-        start: told how many images there are to localize.
-        advance: told how many were just done.
+        start: called once with the number of images to localize.
+        advance: called with the number of images just done.
     Raises:
-        UsageError: if the benchmark has no config of this localizer, its weights are others, or the folder holds
+        UsageError: if the benchmark has no config of this localizer or attacked other weights, or the folder holds
             something else.
     """
     benchmark = open_benchmark(data)
     purifier = load_defence(defence, localizer=config_localizer(localizer), device=device, seed=seed)
     configs = _configs(benchmark, localizer_name or localizer, defence, purifier if adaptive else None)
-    how = benchmark.configs[configs[-1]].provenance["localizer"]
-    require_architecture(localizer, how, data)
-    network = load_localizer(localizer, checkpoint or ("random" if how["untrained"] else None), device=device)
-    require_attacked(network, how, data)
+    attacked_localizer = benchmark.configs[configs[-1]].provenance["localizer"]
+    require_architecture(localizer, attacked_localizer, data)
+    network = load_localizer(
+        localizer, checkpoint or ("random" if attacked_localizer["untrained"] else None), device=device
+    )
+    require_attacked(network, attacked_localizer, data)
     require_owner(purifier, network)
     label = f"{config_localizer(localizer_name or localizer)}-{purifier.label}{'-adaptive' * adaptive}"
     manifest = {
-        **_manifest(benchmark, how, configs, purifier),
+        **_manifest(benchmark, attacked_localizer, configs, purifier),
         "attack_knowledge": "adaptive" if adaptive else "oblivious",
         "submission_id": label,
         "display_name": display_name or label,
@@ -121,61 +123,66 @@ def predict(
     if not claimed.unfinished:
         return Predicted(0)
     start(sum(count_rows(benchmark.configs[config]) for config in configs))
-    done = 0
-    written: dict[str, str] = {}
-    writing: list[Future[dict[str, str]]] = []
+    image_count = 0
+    hashes: dict[str, str] = {}
+    write_futures: list[Future[dict[str, str]]] = []
     with threads(default_threads()) as submit:
         for config in configs:
             for split in benchmark.configs[config].splits:
 
                 def is_missing(sample_id: str, split: str = split, config: str = config) -> bool:
-                    return not _is_there(out, _path(how["name"], split, config, sample_id), probabilities)
+                    return not _is_there(
+                        out, _path(attacked_localizer["name"], split, config, sample_id), probabilities
+                    )
 
-                for rows in decoded_batches(benchmark, config, split, submit, wanted=is_missing):
-                    paths = [_path(how["name"], split, config, sample_id) for sample_id in rows.ids]
+                for rows in decoded_batches(benchmark, config, split, submit, is_wanted=is_missing):
+                    paths = [
+                        _path(attacked_localizer["name"], split, config, sample_id) for sample_id in rows.ids
+                    ]
                     maps = localize(
                         network, rows.images, defence=purifier.apply, batch_size=batch_size, device=device
                     )
-                    before, writing = writing, []
+                    previous_futures, write_futures = write_futures, []
                     for number, probability in maps:
-                        writing.append(
+                        write_futures.append(
                             submit(_write, out, paths[number], probability, network.threshold, probabilities)
                         )
-                    for future in before:  # so that what waits to be written does not grow
-                        written.update(future.result())
+                    for future in previous_futures:  # bounds the memory of images that wait to be written
+                        hashes.update(future.result())
                     advance(rows.read)
-                    done += len(paths)
-        for future in writing:
-            written.update(future.result())
+                    image_count += len(paths)
+        for future in write_futures:
+            hashes.update(future.result())
     files = {
-        path: written.get(path) or sha256_file(out / path)
-        for path in sorted(found.relative_to(out).as_posix() for found in out.rglob("*.png"))
+        path: hashes.get(path) or sha256_file(out / path)
+        for path in sorted(file.relative_to(out).as_posix() for file in out.rglob("*.png"))
     }
     commit_json(out / MANIFEST, {**manifest, "files_sha256": files})
     (out / BEGUN).unlink()
-    return Predicted(done, claimed.added)
+    return Predicted(image_count, claimed.added)
 
 
 def _configs(benchmark: Benchmark, localizer: str, defence: str, through: Purifier | None) -> list[str]:
-    """``clean`` and ``authentic``, as far as they are there, then every config made against a localizer, or through a
-    defence of it."""
-    wanted = config_localizer(localizer)
+    """List ``clean`` and ``authentic``, if the benchmark has them, then every config made against the localizer, or
+    through the defence.
+    """
+    name = config_localizer(localizer)
     if through is not None:
-        chosen = adaptive_configs(benchmark, wanted, through)
-        if not chosen:
+        attacked_configs = adaptive_configs(benchmark, name, through)
+        if not attacked_configs:
             raise UsageError(
-                f"'{benchmark.folder}' has no config attacked through '{defence}' of localizer '{wanted}'; make them with "
+                f"'{benchmark.folder}' has no config attacked through '{defence}' of localizer '{name}'; make them with "
                 f"`afbench generate --localizer {localizer} --through-defence {defence}`"
             )
     else:
-        chosen = require_oblivious(benchmark, wanted)
-    return [*(name for name in ORIGINALS if name in benchmark.configs), *chosen]
+        attacked_configs = require_oblivious(benchmark, name)
+    return [*(name for name in ORIGINALS if name in benchmark.configs), *attacked_configs]
 
 
 def _manifest(
-    benchmark: Benchmark, how: Mapping[str, Any], configs: Sequence[str], purifier: Purifier
+    benchmark: Benchmark, attacked_localizer: Mapping[str, Any], configs: Sequence[str], purifier: Purifier
 ) -> dict[str, Any]:
-    """What benchmark and defence decide of a submission's manifest."""
+    """Return the keys of a submission's manifest that follow from benchmark and defence."""
     top, hashes = sha256_file(benchmark.folder / TOP), part_hashes(benchmark)
     return {
         "schema_version": 1,
@@ -190,7 +197,9 @@ def _manifest(
             "extra_data": "",
         },
         "dataset": {"name": benchmark.folder.resolve().name, "version": top[:12], "manifest_sha256": top},
-        "localizers": [{"id": how["name"], "weights_sha256": how["weights_sha256"]}],
+        "localizers": [
+            {"id": attacked_localizer["name"], "weights_sha256": attacked_localizer["weights_sha256"]}
+        ],
         "configs": list(configs),
         "configs_sha256": {config: hashes[config] for config in configs},
         "afbench_version": __version__,
@@ -198,7 +207,7 @@ def _manifest(
 
 
 class DecodedRows(NamedTuple):
-    """Ids and images of some rows of a config, out of ``read`` that were looked at."""
+    """Ids and images of the wanted ones among ``read`` rows of a config."""
 
     ids: list[str]
     images: list[ByteImage]
@@ -211,9 +220,9 @@ def decoded_batches(
     split: str,
     submit: Submit,
     *,
-    wanted: Callable[[str], bool] = lambda sample_id: True,
+    is_wanted: Callable[[str], bool] = lambda sample_id: True,
 ) -> Iterator[DecodedRows]:
-    """Decode a config's rows, those whose id is ``wanted``, some at a time; the next are decoded while these are looked at.
+    """Decode the images of a config whose id ``is_wanted``, batch by batch; the next batch is decoded while one is used.
 
     Raises:
         AfbenchError: if an image is damaged.
@@ -225,15 +234,15 @@ def decoded_batches(
         batch = list(islice(rows, _ROWS_AT_ONCE))
         if not batch:
             return None
-        chosen = [row for row in batch if wanted(str(row["sample_id"]))]
-        decoding = [submit(_decoded, benchmark.folder, row["image"]) for row in chosen]
-        ids = [str(row["sample_id"]) for row in chosen]
+        wanted_rows = [row for row in batch if is_wanted(str(row["sample_id"]))]
+        decoding = [submit(_decoded, benchmark.folder, row["image"]) for row in wanted_rows]
+        ids = [str(row["sample_id"]) for row in wanted_rows]
         return lambda: DecodedRows(ids, [future.result() for future in decoding], len(batch))
 
-    following = start()
-    while current := following:
-        following = start()
-        yield current()
+    collect_next = start()
+    while collect := collect_next:
+        collect_next = start()
+        yield collect()
 
 
 def _decoded(data: Path, image: bytes) -> ByteImage:
@@ -244,7 +253,7 @@ def _decoded(data: Path, image: bytes) -> ByteImage:
 
 
 def _path(localizer: str, split: str, config: str, sample_id: str) -> str:
-    """Where an image's prediction lies; the names come from a benchmark that anybody may have made.
+    """Return the path of an image's prediction; the names come from a benchmark that anybody may have made.
 
     Raises:
         AfbenchError: if they lead out of the submission.
@@ -260,7 +269,7 @@ def _is_there(out: Path, path: str, probabilities: bool) -> bool:
 def _write(
     out: Path, path: str, probability: FloatImage, threshold: float, probabilities: bool
 ) -> dict[str, str]:
-    """Write what a localizer found in an image; gives the sha256 of every file, by its path in the submission."""
+    """Write the mask of an image, and its probability map if asked; return the sha256 of each file by path."""
     mask = Image.fromarray(np.where(probability > threshold, np.uint8(255), np.uint8(0))).convert("1")
     pictures = {f"predictions/{path}": mask}
     if probabilities:
@@ -270,7 +279,7 @@ def _write(
 
 
 def _save(picture: Image.Image, path: Path) -> str:
-    """Write a PNG that is there whole or not at all, and give its sha256; it can be made again, so nothing waits for the disk."""
+    """Write a PNG atomically and return its sha256; without fsync, for a prediction can be made again."""
     stream = io.BytesIO()
     picture.save(stream, "PNG", optimize=False)
     temporary = path.with_suffix(".part")

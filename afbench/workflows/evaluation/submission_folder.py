@@ -1,4 +1,4 @@
-"""The folder of a submission that ``predict`` writes: new, to be gone on with, to grow, or somebody else's."""
+"""Decide what ``predict`` does with its output folder: begin, resume or extend a submission, or refuse another one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from afbench.storage.commit import commit_json
 from afbench.storage.manifests import Benchmark, read_json
 
 _MAY_DIFFER = ("files_sha256", "dataset", "configs", "configs_sha256", "date")
-"""Keys of a manifest that follow the benchmark, which may have grown, or the day."""
+"""Keys of a manifest that change when the benchmark grows, or with the day."""
 
 
 class Claimed(NamedTuple):
-    """Whether there is anything left to do, and the configs, with their source, that the benchmark got since the last call."""
+    """Whether predictions are missing, and the configs, with source, that the benchmark got since the previous call."""
 
     unfinished: bool
     added: tuple[str, ...] = ()
 
 
 def claim_submission(out: Path, manifest: Mapping[str, Any], benchmark: Benchmark) -> Claimed:
-    """Claim a folder for the submission of this manifest; what is there of it is kept.
+    """Claim a folder for the submission of this manifest; predictions that are in it stay.
 
     Raises:
         UsageError: if it holds something else, or predictions on images that the benchmark no longer holds.
@@ -36,9 +36,9 @@ def claim_submission(out: Path, manifest: Mapping[str, Any], benchmark: Benchmar
             raise UsageError(f"'{out}' is not empty and holds no submission; give another --out")
         commit_json(out / BEGUN, dict(manifest))
         return Claimed(True)
-    there = read_json(path)
-    _require_same(out, there, manifest)
-    recorded = _recorded(out, there, manifest, benchmark)
+    existing = read_json(path)
+    _require_same(out, existing, manifest)
+    recorded = _recorded(out, existing, manifest, benchmark)
     added = tuple(
         f"{config} on {source}"
         for config, sources in manifest["configs_sha256"].items()
@@ -54,24 +54,24 @@ def claim_submission(out: Path, manifest: Mapping[str, Any], benchmark: Benchmar
     return Claimed(True, added)
 
 
-def _require_same(out: Path, there: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
-    keys = (there.keys() | manifest.keys()) - set(_MAY_DIFFER)
-    if differ := sorted(key for key in keys if there.get(key) != manifest.get(key)):
+def _require_same(out: Path, existing: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
+    keys = (existing.keys() | manifest.keys()) - set(_MAY_DIFFER)
+    if differ := sorted(key for key in keys if existing.get(key) != manifest.get(key)):
         raise UsageError(
-            f"'{out}' holds another submission ({there.get('display_name')}): {', '.join(differ)} "
+            f"'{out}' holds another submission ({existing.get('display_name')}): {', '.join(differ)} "
             f"{'differs' if len(differ) == 1 else 'differ'}; give another --out"
         )
 
 
 def _recorded(
-    out: Path, there: Mapping[str, Any], manifest: Mapping[str, Any], benchmark: Benchmark
+    out: Path, existing: Mapping[str, Any], manifest: Mapping[str, Any], benchmark: Benchmark
 ) -> Parts:
-    """The configs and sources that are predicted on already, all of them as they still are in the benchmark."""
+    """Return the hashes of the configs and sources that have predictions; all of them must be unchanged in the benchmark."""
     try:
-        recorded = there.get("configs_sha256") or _then(there, manifest, benchmark)
+        recorded = existing.get("configs_sha256") or _earlier_hashes(existing, manifest, benchmark)
         lost = sorted(recorded.keys() - manifest["configs_sha256"].keys()) if recorded else []
-        changed = [f"config '{config}' is no longer in the benchmark" for config in lost]
-        changed += changed_parts(recorded or {}, manifest["configs_sha256"])
+        changes = [f"config '{config}' is no longer in the benchmark" for config in lost]
+        changes += changed_parts(recorded or {}, manifest["configs_sha256"])
     except (KeyError, TypeError, AttributeError, IndexError):
         raise AfbenchError(f"the manifest in '{out}' is damaged; give another --out") from None
     if recorded is None:
@@ -79,20 +79,22 @@ def _recorded(
             f"'{out}' was made for another version of '{benchmark.folder}' and records no configs_sha256 to tell what "
             "changed; give another --out"
         )
-    if changed:
-        raise UsageError(f"'{out}' cannot go on: {changed[0]}; give another --out")
+    if changes:
+        raise UsageError(f"'{out}' cannot go on: {changes[0]}; give another --out")
     return recorded
 
 
-def _then(there: Mapping[str, Any], manifest: Mapping[str, Any], benchmark: Benchmark) -> Parts | None:
-    """What a manifest without hashes covers, if its benchmark has only grown since."""
-    now = manifest["configs_sha256"]
-    if there["dataset"]["manifest_sha256"] == manifest["dataset"]["manifest_sha256"]:
-        return {config: now[config] for config in there["configs"]}
-    sources = {source for parts in now.values() for source in parts}
-    if files := there.get("files_sha256"):
+def _earlier_hashes(
+    existing: Mapping[str, Any], manifest: Mapping[str, Any], benchmark: Benchmark
+) -> Parts | None:
+    """Compute the hashes that an older manifest lacks, if its benchmark has only grown since; else None."""
+    current_hashes = manifest["configs_sha256"]
+    if existing["dataset"]["manifest_sha256"] == manifest["dataset"]["manifest_sha256"]:
+        return {config: current_hashes[config] for config in existing["configs"]}
+    sources = {source for parts in current_hashes.values() for source in parts}
+    if files := existing.get("files_sha256"):
         sources = {path.split("/")[2] for path in files}
-    then = earlier_parts(
-        benchmark, there["dataset"]["manifest_sha256"], configs=there["configs"], sources=sources
+    earlier_hashes = earlier_parts(
+        benchmark, existing["dataset"]["manifest_sha256"], configs=existing["configs"], sources=sources
     )
-    return then and {config: then[config] for config in there["configs"]}
+    return earlier_hashes and {config: earlier_hashes[config] for config in existing["configs"]}

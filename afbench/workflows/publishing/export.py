@@ -1,4 +1,4 @@
-"""A benchmark in another form: an archive to publish or keep, a part of it, or files that other tools read."""
+"""Export a benchmark, or some of its configs, as an archive to publish or keep, or as files that other tools read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from afbench.storage.shards import read_rows
 
 from ..generation.finalise import finalise
 from .formats import (
-    FORMS,
-    Shard,
+    FORMATS,
+    ExportShard,
     archive_manifest,
     folder_tables,
     hdf5_files,
@@ -33,13 +33,16 @@ from .formats import (
 )
 
 EXPORT_RULES = {"hdf5": 1, "parquet": 1, "imagefolder": 1, "webdataset": 2}
-"""Of each form; changes whenever a shard of the same benchmark would give other bytes."""
+"""Version of each format's writer; raised whenever the same shard would give other bytes."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What lies in the folder now. ``restricted`` are the sources whose pixels may not (``forbidden``) or perhaps not
-    (``unclear``) be shared, with that word; ``withheld`` those whose originals were left out."""
+    """What the export's folder now holds; ``written_shards`` counts those that this call wrote.
+
+    ``restricted`` maps each source whose pixels may not be shared to ``forbidden``, or to ``unclear`` if its terms don't
+    say. ``withheld`` lists the sources whose originals were left out.
+    """
 
     folder: Path
     configs: Sequence[str]
@@ -48,7 +51,7 @@ class Exported:
     bytes: int
     restricted: Mapping[str, str]
     withheld: Sequence[str]
-    written: int
+    written_shards: int
 
 
 def export(
@@ -61,7 +64,7 @@ def export(
     start: Callable[[int], None] = lambda images: None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Exported:
-    """Write a benchmark, or some of its configs, in another form; the same command goes on after an interruption.
+    """Write a benchmark, or some of its configs, in another format; the same call goes on after an interruption.
 
     Args:
         data: a finished benchmark.
@@ -69,15 +72,15 @@ def export(
         to: ``hdf5``, ``parquet``, ``imagefolder`` or ``webdataset``.
         configs: to take; none for all. ``clean`` always comes along.
         with_originals: of ``hdf5``, whether ``clean`` holds pictures; None leaves those out that may not be shared.
-        start: told how many images there are.
-        advance: told how many were just done.
+        start: called once with the number of images.
+        advance: called with the number of images just done.
     Raises:
-        UsageError: if there is no such benchmark, config or form, or the folder holds something else.
+        UsageError: if there is no such benchmark, config or format, or the folder holds something else.
         AfbenchError: if the benchmark is damaged, or a file cannot be written.
     """
-    benchmark = _chosen(data, configs)
-    if to not in FORMS:
-        raise UsageError(f"--to '{to}' is unknown; known forms: {', '.join(FORMS)}")
+    benchmark = _open_configs(data, configs)
+    if to not in FORMATS:
+        raise UsageError(f"--to '{to}' is unknown; known forms: {', '.join(FORMATS)}")
     if with_originals is False and to != "hdf5":
         raise UsageError(f"--residuals-only goes with --to hdf5; a {to} holds the attacked images themselves")
     restricted = _restricted(benchmark)
@@ -93,26 +96,28 @@ def export(
     }
     images = sum(map(count_rows, benchmark.configs.values()))
     with delivering(out, request) as delivery:
-        written = 0
+        written_shards = 0
         if not delivery.finished:
             start(images)
-            written = _write(delivery, benchmark, to, withheld, advance)
+            written_shards = _write(delivery, benchmark, to, withheld, advance)
             _close(delivery, benchmark, to, withheld)
             finish(delivery)
-        files = [one for record in delivery.units.values() for one in record["files"].values()]
+        files = [
+            file_record for record in delivery.units.values() for file_record in record["files"].values()
+        ]
     return Exported(
         out,
         list(benchmark.configs),
         images,
         len(files),
-        sum(one["bytes"] for one in files),
+        sum(file_record["bytes"] for file_record in files),
         restricted,
         withheld,
-        written,
+        written_shards,
     )
 
 
-def _chosen(data: Path, configs: Sequence[str]) -> Benchmark:
+def _open_configs(data: Path, configs: Sequence[str]) -> Benchmark:
     benchmark = open_benchmark(data)
     if is_archive(benchmark.configs[CLEAN]):
         raise UsageError(f"'{data}' is an archive; `afbench restore` makes a benchmark of it")
@@ -120,8 +125,12 @@ def _chosen(data: Path, configs: Sequence[str]) -> Benchmark:
         raise UsageError(
             f"config '{unknown[0]}' is not in '{data}'; its configs: {', '.join(benchmark.configs)}"
         )
-    kept = {name: one for name, one in benchmark.configs.items() if not configs or name in (CLEAN, *configs)}
-    return Benchmark(data, kept)
+    kept_configs = {
+        name: manifest
+        for name, manifest in benchmark.configs.items()
+        if not configs or name in (CLEAN, *configs)
+    }
+    return Benchmark(data, kept_configs)
 
 
 def _restricted(benchmark: Benchmark) -> dict[str, str]:
@@ -145,15 +154,17 @@ def _withheld(benchmark: Benchmark, to: str, with_originals: bool | None) -> lis
 def _refuse_revealing(benchmark: Benchmark, sources: Sequence[str]) -> None:
     if above := revealing(benchmark.folder, benchmark.configs, sources):
         first = above[0]
-        others = [name for name in benchmark.attacked if name not in {revealed.config for revealed in above}]
-        take = (
-            f"take others with {' '.join(f'--config {name}' for name in others[:3])}"
-            if others
+        other_configs = [
+            name for name in benchmark.attacked if name not in {revealed.config for revealed in above}
+        ]
+        advice = (
+            f"take others with {' '.join(f'--config {name}' for name in other_configs[:3])}"
+            if other_configs
             else "take others"
         )
         raise UsageError(
             f"{first.config} changes pixels of {first.source}, which may not be shared, by up to {first.levels} levels: above "
-            f"{RESIDUAL_LEVELS} residuals show the originals themselves; {take}, or keep the archive at home --with-originals"
+            f"{RESIDUAL_LEVELS} residuals show the originals themselves; {advice}, or keep the archive at home --with-originals"
         )
 
 
@@ -164,10 +175,12 @@ def _write(
     withheld: Sequence[str],
     advance: Callable[[int], None],
 ) -> int:
-    written = 0
-    for split in sorted({name for one in benchmark.configs.values() for name in one.splits}):
+    written_shards = 0
+    for split in sorted({name for manifest in benchmark.configs.values() for name in manifest.splits}):
         parts = {
-            name: one.splits[split].shards for name, one in benchmark.configs.items() if split in one.splits
+            name: manifest.splits[split].shards
+            for name, manifest in benchmark.configs.items()
+            if split in manifest.splits
         }
         # shard k of every config holds the same samples: their originals are decoded once
         for number in range(max(map(len, parts.values()))):
@@ -175,20 +188,20 @@ def _write(
             for config, shards in parts.items():
                 if number >= len(shards):
                     continue
-                name = unit_name(config, split, number)
+                name = shard_key(config, split, number)
                 if name not in delivery.units:
                     if originals is None and to in ("hdf5", "webdataset"):
                         originals = _originals(benchmark, split, number)
                     record = shards[number]
                     files = _files(benchmark, to, config, split, record, originals or {}, withheld)
                     deliver(delivery, name, files)
-                    written += 1
+                    written_shards += 1
                 advance(shards[number].rows)
-    return written
+    return written_shards
 
 
-def unit_name(config: str, split: str, number: int) -> str:
-    """What the record of a shard is called."""
+def shard_key(config: str, split: str, number: int) -> str:
+    """Return the name under which a delivery records a shard."""
     return f"{config}/{split}/{number:05d}"
 
 
@@ -209,14 +222,14 @@ def _files(
             return {record.path: path.read_bytes()}
     except OSError as error:
         raise AfbenchError(f"'{path}' cannot be read: {error.strerror}; see `afbench verify`") from None
-    shard = Shard(config, split, record, list(read_rows(benchmark.folder, [record.path])), originals)
+    shard = ExportShard(config, split, record, list(read_rows(benchmark.folder, [record.path])), originals)
     if to == "hdf5":
         return hdf5_files(shard, content_of(config, split, withheld))
     return imagefolder_files(shard) if to == "imagefolder" else webdataset_files(shard)
 
 
 def content_of(config: str, split: str, withheld: Sequence[str]) -> Content:
-    """What the HDF5 shards of a config and split hold."""
+    """Say what the HDF5 shards of a config and split hold."""
     if config not in ORIGINALS:
         return "residuals"
     return "none" if split in withheld else "images"
@@ -224,31 +237,31 @@ def content_of(config: str, split: str, withheld: Sequence[str]) -> Content:
 
 def _originals(benchmark: Benchmark, split: str, number: int) -> dict[str, ByteImage]:
     record = benchmark.configs[CLEAN].splits[split].shards[number]
-    wanted = ("sample_id", "image", "height", "width")
-    found = {}
-    for row in read_rows(benchmark.folder, [record.path], wanted):
+    columns = ("sample_id", "image", "height", "width")
+    images = {}
+    for row in read_rows(benchmark.folder, [record.path], columns):
         try:
-            found[row["sample_id"]] = decode_stored(row["image"], (row["height"], row["width"]))
+            images[row["sample_id"]] = decode_stored(row["image"], (row["height"], row["width"]))
         except BadSample as problem:
             raise AfbenchError(
                 f"'{record.path}', {row['sample_id']}: {problem}; see `afbench verify`"
             ) from None
-    return found
+    return images
 
 
 def _close(delivery: Delivery, benchmark: Benchmark, to: str, withheld: Sequence[str]) -> None:
-    """Write what describes the whole, MANIFEST.json, and from it the bag and Croissant files."""
+    """Write manifests, card and licence, then MANIFEST.json, then the BagIt and Croissant files that are derived from it."""
     folder, closing = delivery.folder, dict[str, bytes]()
     if to == "hdf5":
-        records = _written(delivery, benchmark)
+        records = _files_by_shard(delivery, benchmark)
         for name, manifest in benchmark.configs.items():
             contents = {split: content_of(name, split, withheld) for split in manifest.splits}
             closing[f"manifests/{name}.json"] = archive_manifest(manifest, contents, records)
     else:
-        # as they are; where no Parquet is, out of the way of those who look for it
-        place = "manifests" if to == "parquet" else "provenance"
+        # a folder without Parquet must not look like a benchmark, so its manifests lie elsewhere
+        subfolder = "manifests" if to == "parquet" else "provenance"
         for name in benchmark.configs:
-            closing[f"{place}/{name}.json"] = (benchmark.folder / f"manifests/{name}.json").read_bytes()
+            closing[f"{subfolder}/{name}.json"] = (benchmark.folder / f"manifests/{name}.json").read_bytes()
     if to == "imagefolder":
         closing |= _tables(benchmark)
     if to == "webdataset":
@@ -265,23 +278,23 @@ def _close(delivery: Delivery, benchmark: Benchmark, to: str, withheld: Sequence
     write_derived(folder)
 
 
-def _written(delivery: Delivery, benchmark: Benchmark) -> dict[str, dict[str, Any]]:
-    """The file that stands for each Parquet shard."""
-    found = {}
+def _files_by_shard(delivery: Delivery, benchmark: Benchmark) -> dict[str, dict[str, Any]]:
+    """Return path, bytes and sha256 of the exported file, by the path of the Parquet shard it was made of."""
+    files = {}
     for config, manifest in benchmark.configs.items():
         for split, part in manifest.splits.items():
             for number, shard in enumerate(part.shards):
-                ((path, facts),) = delivery.units[unit_name(config, split, number)]["files"].items()
-                found[shard.path] = {"path": path, **facts}
-    return found
+                ((path, file_record),) = delivery.units[shard_key(config, split, number)]["files"].items()
+                files[shard.path] = {"path": path, **file_record}
+    return files
 
 
 def _check_read(delivery: Delivery, benchmark: Benchmark) -> None:
-    """Raise if ``datasets`` finds other than the rows of a shard in the tar that was made of it."""
-    written = _written(delivery, benchmark)
+    """Raise if ``datasets`` doesn't find all rows of a shard in its tar."""
+    files = _files_by_shard(delivery, benchmark)
     for manifest in benchmark.configs.values():
         for shard in manifest.shards:
-            path = delivery.folder / written[shard.path]["path"]
+            path = delivery.folder / files[shard.path]["path"]
             read = samples_read(path) if shard.rows else 0
             if read != shard.rows:
                 raise AfbenchError(
@@ -291,11 +304,13 @@ def _check_read(delivery: Delivery, benchmark: Benchmark) -> None:
 
 
 def _tables(benchmark: Benchmark) -> dict[str, bytes]:
-    """The rows of everything attacked, and of authentic images; originals stand beside those made from them."""
-    listed = {name: one for name, one in benchmark.configs.items() if name != CLEAN} or benchmark.configs
-    columns = {name: kind for config in listed for name, kind in scalar_columns(config).items()}
+    """Tabulate attacked and authentic images; each row also names its original. ``clean`` gets rows only if it is alone."""
+    configs = {
+        name: manifest for name, manifest in benchmark.configs.items() if name != CLEAN
+    } or benchmark.configs
+    columns = {name: kind for config in configs for name, kind in scalar_columns(config).items()}
     rows = {}
-    for config, manifest in listed.items():
+    for config, manifest in configs.items():
         for split, part in manifest.splits.items():
             paths = [shard.path for shard in part.shards]
             rows[config, split] = list(read_rows(benchmark.folder, paths, list(scalar_columns(config))))

@@ -1,4 +1,4 @@
-"""The forms a benchmark is exported in: what files one shard becomes, and what describes the whole."""
+"""The formats of an export: the files that one shard becomes, and the manifests and tables over all shards."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from afbench.storage.config_manifest import ConfigManifest, ShardRecord
 from afbench.storage.hdf5 import Content, scalar_columns
 from afbench.storage.manifests import CLEAN, ORIGINALS
 
-FORMS = ("hdf5", "parquet", "imagefolder", "webdataset")
+FORMATS = ("hdf5", "parquet", "imagefolder", "webdataset")
 MASKS = "masks"
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One shard of a benchmark with its rows; ``originals`` are the decoded images of ``clean`` by sample id."""
+class ExportShard:
+    """One shard to export, with its rows; ``originals`` are the decoded images of ``clean`` by sample id."""
 
     config: str
     split: str
@@ -37,14 +37,14 @@ class Shard:
     originals: Mapping[str, ByteImage]
 
 
-def hdf5_files(shard: Shard, content: Content) -> dict[str, bytes]:
-    """An HDF5 shard."""
+def hdf5_files(shard: ExportShard, content: Content) -> dict[str, bytes]:
+    """Return one HDF5 file with the rows of a shard."""
     data = pack_shard(shard.config, shard.split, shard.rows, shard.originals, content=content)
     return {archive_path(shard.record.path): data}
 
 
-def imagefolder_files(shard: Shard) -> dict[str, bytes]:
-    """A PNG per image, and with the originals one per mask."""
+def imagefolder_files(shard: ExportShard) -> dict[str, bytes]:
+    """Return a PNG per image and, of originals, one per mask."""
     files = {}
     for row in shard.rows:
         files[picture_path(shard.config, shard.split, row["sample_id"])] = _png(row)
@@ -54,21 +54,24 @@ def imagefolder_files(shard: Shard) -> dict[str, bytes]:
 
 
 def picture_path(config: str, split: str, sample_id: str) -> str:
-    """Where an image folder has a picture."""
+    """Return the path of a picture in an image folder."""
     return f"data/{config}/{split}/{sample_id}.png"
 
 
-def webdataset_files(shard: Shard) -> dict[str, bytes]:
-    """A tar of ``.png``, ``.mask.png``, ``.original.png`` (of attacked images) and ``.json`` per sample; no dates, no owners."""
+def webdataset_files(shard: ExportShard) -> dict[str, bytes]:
+    """Return a tar of ``.png``, ``.mask.png``, ``.original.png`` (of attacked images) and ``.json`` per sample.
+
+    Members have no date and no owner, so that the same shard gives the same bytes.
+    """
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for row in shard.rows:
             key = member_key(row["sample_id"])
-            facts = {name: row[name] for name in scalar_columns(shard.config)}
+            scalars = {name: row[name] for name in scalar_columns(shard.config)}
             members = {"png": _png(row), "mask.png": row["mask"]}
             if shard.config not in ORIGINALS:
                 members["original.png"] = encode_image(shard.originals[row["sample_id"]], "png")
-            members["json"] = json.dumps(facts, sort_keys=True, allow_nan=False).encode()
+            members["json"] = json.dumps(scalars, sort_keys=True, allow_nan=False).encode()
             for kind, data in members.items():
                 member = tarfile.TarInfo(f"{key}.{kind}")
                 member.size = len(data)
@@ -77,16 +80,16 @@ def webdataset_files(shard: Shard) -> dict[str, bytes]:
 
 
 def member_key(sample_id: str) -> str:
-    """What the members of a sample are called in a tar, with signs that no id has in place of what readers stumble over.
+    """Turn a sample id into the key of its members in a tar, with ``~`` and ``+``, which no id contains.
 
-    What follows the first dot is the kind of a member; and what begins with ``__`` webdataset and `datasets` pass over.
+    Readers take what follows the first dot as the kind of a member, and skip names that begin with ``__``.
     """
     key = sample_id.replace(".", "~")
     return f"+{key}" if key.startswith("__") else key
 
 
 def samples_read(path: Path) -> int:
-    """How many samples ``datasets`` finds in a tar."""
+    """Count the samples that ``datasets`` finds in a tar."""
     import datasets
 
     rows = datasets.load_dataset("webdataset", data_files=[str(path)], split="train", streaming=True)
@@ -106,12 +109,12 @@ def _png(row: Mapping[str, Any]) -> bytes:
 def archive_manifest(
     manifest: ConfigManifest, contents: Mapping[str, str], records: Mapping[str, Mapping[str, Any]]
 ) -> bytes:
-    """The manifest of a config in an archive: as the benchmark's, but of HDF5 shards.
+    """Rewrite the manifest of a config for an archive, whose shards are HDF5 files.
 
     Args:
         manifest: the benchmark's.
         contents: what the shards hold, by split.
-        records: what has been written for every Parquet path: the HDF5 file's path, ``bytes`` and ``sha256``.
+        records: ``path``, ``bytes`` and ``sha256`` of the HDF5 file, by the path of its Parquet shard.
     """
     splits = {}
     for split, part in manifest.splits.items():
@@ -127,16 +130,16 @@ def archive_manifest(
 def folder_tables(
     rows: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]], columns: Mapping[str, str]
 ) -> dict[str, bytes]:
-    """``metadata.parquet``, which ``imagefolder`` reads, and the same as ``table.csv`` for people.
+    """Return ``metadata.parquet``, which ``imagefolder`` reads, and the same rows as ``table.csv`` for people.
 
     Not metadata.csv: pandas would read a sample called 007 as the number 7, and a column that begins with nulls as one
     that has nothing else.
     """
     types = {"string": pa.string(), "int32": pa.int32(), "int64": pa.int64(), "float64": pa.float64()}
     records: list[dict[str, Any]] = []
-    for (config, split), held in rows.items():
+    for (config, split), split_rows in rows.items():
         base = config if config in ORIGINALS else CLEAN
-        for row in held:
+        for row in split_rows:
             sample_id = row["sample_id"]
             paths = {
                 "file_name": picture_path(config, split, sample_id),
@@ -150,7 +153,7 @@ def folder_tables(
     }
     schema = pa.schema([(name, types[kind]) for name, kind in names.items()])
     table = pa.Table.from_pylist(records, schema=schema)
-    held_as, text = io.BytesIO(), io.BytesIO()
-    pq.write_table(table, held_as, compression="none")
-    pyarrow.csv.write_csv(table, text)
-    return {"metadata.parquet": held_as.getvalue(), "table.csv": text.getvalue()}
+    parquet, csv = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet, compression="none")
+    pyarrow.csv.write_csv(table, csv)
+    return {"metadata.parquet": parquet.getvalue(), "table.csv": csv.getvalue()}

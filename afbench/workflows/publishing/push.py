@@ -1,4 +1,4 @@
-"""Publish a benchmark, or an archive of one, on the Hugging Face Hub: checked, with its terms, and never by accident."""
+"""Publish a benchmark, or an archive of one, on the Hugging Face Hub, after checking its files and the terms of its sources."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from afbench.storage.rights import (
 from afbench.storage.verify import rows_to_check, verify
 
 BATCH_FILES, BATCH_BYTES = 100, 5_000_000_000
-"""Most that goes into one commit: what an interrupted upload has to send again."""
+"""Limits of one commit, which an interrupted upload has to send again."""
 
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}")
 _TOKEN = re.compile(r"hf_[A-Za-z0-9]+")
-_KEPT_BY_THE_HUB = ".gitattributes"
+_HUB_FILE = ".gitattributes"
 
 
 @dataclass(frozen=True)
 class Upload:
-    """What would go where: ``files`` with their bytes; of these, ``derived`` lie in no folder and come with their content,
-    and the others must have the ``hashes`` that were checked.
+    """A checked upload: the sizes of all ``files`` by path, the ``hashes`` of those in the folder, and the content of the
+    ``derived`` ones, which no folder holds.
 
-    ``gated`` if readers must ask for access, which is so when some source does not plainly allow sharing.
+    ``gated`` means that readers must ask for access, because the terms of some source don't say that it may be shared.
     """
 
     folder: Path
@@ -57,8 +57,8 @@ class Upload:
 
 
 @dataclass(frozen=True)
-class Hooks:
-    """Where a caller listens to a stage: ``start(name, unit, total)``, then ``advance(number)``."""
+class PushHooks:
+    """Callbacks for the progress of each stage: ``start(name, unit, total)``, then ``advance(number)``."""
 
     start: Callable[[str, str, int], None] = lambda name, unit, total: None
     advance: Callable[[int], None] = lambda number: None
@@ -71,22 +71,22 @@ def prepare(
     private: bool = False,
     residuals: bool = False,
     may_share: bool = False,
-    hooks: Hooks | None = None,
+    hooks: PushHooks | None = None,
 ) -> Upload:
-    """Check that a folder is whole and may be published; sends nothing.
+    """Check that a folder is complete and may be published; send nothing.
 
     Args:
         folder: a benchmark, or an archive that ``export --to hdf5`` wrote.
         repo: ``user/name`` on the Hub.
-        private: whether only its owner may see it.
-        residuals: publish an archive of the changes instead, which is kept in ``folder/log``.
-        may_share: the user says that pixels of sources that are silent about sharing may be shared.
-        hooks: told of progress.
+        private: whether only the repository's owner may see it.
+        residuals: publish an archive of the residuals instead; it is kept in ``folder/log``.
+        may_share: the user states that pixels may be shared whose terms don't say so.
+        hooks: callbacks for progress.
     Raises:
-        UsageError: if the folder is none, the name cannot be one, or the pixels may not be shared.
+        UsageError: if the folder is no benchmark or archive, ``repo`` is no valid name, or the pixels may not be shared.
         AfbenchError: if the folder is damaged.
     """
-    hooks = hooks or Hooks()
+    hooks = hooks or PushHooks()
     if not _REPO.fullmatch(repo) or ".." in repo or "--" in repo:
         raise UsageError(f"--to must be user/name, of letters, digits, '-', '_' and '.'; found '{repo}'")
     _require_publishable(folder)
@@ -100,10 +100,10 @@ def prepare(
     _check(folder, hooks)
     derived = derived_files(folder)
     listing = read_listing(folder)
-    files = {path: one["bytes"] for path, one in listing.items()}
+    files = {path: record["bytes"] for path, record in listing.items()}
     files[TOP] = (folder / TOP).stat().st_size
     files |= {name: len(data) for name, data in derived.items()}
-    hashes = {path: one["sha256"] for path, one in listing.items()} | {TOP: sha256_file(folder / TOP)}
+    hashes = {path: record["sha256"] for path, record in listing.items()} | {TOP: sha256_file(folder / TOP)}
     return Upload(
         folder, repo, private, bool(rights.unclear), dict(sorted(files.items())), hashes, derived, rights
     )
@@ -134,10 +134,10 @@ def _refuse(folder: Path, rights: Rights, may_share: bool) -> None:
 
 
 def _refuse_revealing(folder: Path, configs: Mapping[str, ConfigManifest], may_share: bool) -> None:
-    """Raise if residuals of an archive show originals it was to do without."""
+    """Raise if residuals of an archive are so large that they show the originals it leaves out."""
     sources = hidden_sources(configs)
-    asked = [source for source, word in sources.items() if word == FORBIDDEN or not may_share]
-    if above := revealing(folder, configs, asked):
+    hidden = [source for source, word in sources.items() if word == FORBIDDEN or not may_share]
+    if above := revealing(folder, configs, hidden):
         first = above[0]
         may = "may not" if sources[first.source] == FORBIDDEN else "perhaps may not"
         raise UsageError(
@@ -147,7 +147,7 @@ def _refuse_revealing(folder: Path, configs: Mapping[str, ConfigManifest], may_s
         )
 
 
-def _check(folder: Path, hooks: Hooks) -> None:
+def _check(folder: Path, hooks: PushHooks) -> None:
     hooks.start("verify", "row", rows_to_check(folder))
     if problems := verify(folder, hooks.advance):
         first = problems[0]
@@ -157,8 +157,8 @@ def _check(folder: Path, hooks: Hooks) -> None:
         )
 
 
-def _archive(folder: Path, hooks: Hooks) -> Path:
-    """The archive of a benchmark's changes; made once, and resumed like every export."""
+def _archive(folder: Path, hooks: PushHooks) -> Path:
+    """Export the archive of a benchmark's residuals, once; an interrupted export goes on."""
     from .export import export
 
     configs = open_benchmark(folder).configs
@@ -175,22 +175,22 @@ def _archive(folder: Path, hooks: Hooks) -> Path:
     return out
 
 
-def send(upload: Upload, *, api: Any = None, hooks: Hooks | None = None) -> str:
-    """Upload what was prepared: data first, what describes it last, so that half an upload is no dataset.
+def send(upload: Upload, *, api: Any = None, hooks: PushHooks | None = None) -> str:
+    """Upload the data first and the manifests last, so that half an upload is no dataset.
 
     Run again, it sends what is missing. Nothing on the Hub is deleted.
 
     Args:
         upload: from ``prepare``.
-        api: a ``huggingface_hub.HfApi``; by default one with the token this machine is logged in with.
-        hooks: told of progress.
+        api: a ``huggingface_hub.HfApi``; by default one with this machine's token.
+        hooks: callbacks for progress.
     Returns:
         The address of the dataset.
     Raises:
         UsageError: if there is no token, or the repository holds something else or is public and should not be.
         AfbenchError: if the Hub cannot be reached or refuses.
     """
-    hooks = hooks or Hooks()
+    hooks = hooks or PushHooks()
     with _one_line():
         if api is None:
             from huggingface_hub import HfApi
@@ -225,31 +225,31 @@ def _check_remote(api: Any, upload: Upload) -> None:
         raise UsageError(
             f"dataset {upload.repo} exists and is public; make it private there, or give another --to"
         )
-    there = api.list_repo_files(upload.repo, repo_type="dataset")
-    others = sorted({*there} - {*upload.files, _KEPT_BY_THE_HUB})
-    if others:
+    remote_files = api.list_repo_files(upload.repo, repo_type="dataset")
+    foreign_files = sorted({*remote_files} - {*upload.files, _HUB_FILE})
+    if foreign_files:
         raise UsageError(
-            f"dataset {upload.repo} holds {len(others)} files that are not of this benchmark (first: {others[0]}); "
+            f"dataset {upload.repo} holds {len(foreign_files)} files that are not of this benchmark (first: {foreign_files[0]}); "
             "remove them there, or give another --to"
         )
 
 
 def _batches(upload: Upload) -> Iterator[Sequence[str]]:
-    held = 0
+    batch_bytes = 0
     batch: list[str] = []
-    for path in (one for one in upload.files if one.startswith(PAYLOAD)):
-        if batch and (len(batch) == BATCH_FILES or held + upload.files[path] > BATCH_BYTES):
+    for path in (path for path in upload.files if path.startswith(PAYLOAD)):
+        if batch and (len(batch) == BATCH_FILES or batch_bytes + upload.files[path] > BATCH_BYTES):
             yield batch
-            batch, held = [], 0
+            batch, batch_bytes = [], 0
         batch.append(path)
-        held += upload.files[path]
+        batch_bytes += upload.files[path]
     if batch:
         yield batch
     yield [path for path in upload.files if not path.startswith(PAYLOAD)]
 
 
 def _operation(upload: Upload, path: str) -> Any:
-    """A file to add; its hash is taken again, since hours may lie between the check and this."""
+    """Return the addition of a file to a commit; check its hash again, for hours may have passed since ``prepare``."""
     from huggingface_hub import CommitOperationAdd
 
     if path in upload.derived:
@@ -262,7 +262,7 @@ def _operation(upload: Upload, path: str) -> Any:
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """Turn what the Hub's client raises into one line that holds no token."""
+    """Turn an error of the Hub's client into a one-line error without any token."""
     from huggingface_hub.errors import HTTPError, LocalTokenNotFoundError  # type: ignore[attr-defined]
 
     try:
@@ -273,9 +273,9 @@ def _one_line() -> Iterator[None]:
         raise UsageError(
             "no Hugging Face token on this machine; run `hf auth login`, or set HF_TOKEN"
         ) from None
-    # HTTPError: of the client's own HTTP library, whichever that is; the others are its own errors
+    # HTTPError is that of the HTTP library that this version of the client uses; its own errors are of the other classes
     except (HTTPError, OSError, ValueError, RuntimeError) as error:
-        told = _TOKEN.sub("hf_***", " ".join(str(error).split()))[:300]
+        message = _TOKEN.sub("hf_***", " ".join(str(error).split()))[:300]
         raise AfbenchError(
-            f"the Hugging Face Hub could not be used ({type(error).__name__}: {told}); run again to go on"
+            f"the Hugging Face Hub could not be used ({type(error).__name__}: {message}); run again to go on"
         ) from None

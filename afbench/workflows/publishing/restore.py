@@ -1,4 +1,4 @@
-"""From an archive, and the user's own originals where it has none, to the benchmark it was made of."""
+"""Restore the benchmark that an archive was made of, with the user's own originals where the archive has none."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from afbench.storage.summary import SUMMARY_COLUMNS, summarise
 
 from ..generation.finalise import finalise
 from ..generation.model_size import MODEL, fit_source
-from .export import unit_name
+from .export import shard_key
 
 
 class Missing(NamedTuple):
-    """A sample that was not put together: ``missing_original``, ``other_original`` or ``other_mask``, and what was found."""
+    """A sample that was not restored; ``reason`` is ``missing_original``, ``other_original`` or ``other_mask``."""
 
     source: str
     sample_id: str
@@ -51,15 +51,15 @@ class _Original(NamedTuple):
 
 
 class _Copy(NamedTuple):
-    """A source opened at the user's, with all its ids."""
+    """The user's copy of a source, with all its ids."""
 
     source: Source
-    known: frozenset[str]
+    ids: frozenset[str]
 
 
 @dataclass(frozen=True)
 class Restored:
-    """A benchmark put together: its images, how many of its shards are byte for byte the original's, and what is missing."""
+    """A restored benchmark; ``identical`` counts the shards that equal the original's byte for byte."""
 
     folder: Path
     images: int
@@ -69,7 +69,7 @@ class Restored:
 
     @property
     def reasons(self) -> dict[str, int]:
-        return dict(sorted(Counter(one.reason for one in self.missing).items()))
+        return dict(sorted(Counter(sample.reason for sample in self.missing).items()))
 
 
 def restore(
@@ -81,36 +81,36 @@ def restore(
     start: Callable[[int], None] = lambda images: None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Restored:
-    """Put the images of an archive together; only those whose decoded pixels have the recorded sha256 are stored.
+    """Restore the images of an archive; only those whose decoded pixels have the recorded sha256 are stored.
 
-    Samples whose original is missing or another are listed and recorded as excluded. The same command goes on after an
-    interruption, and tries again those that were missing.
+    Samples whose original is missing or differs are listed and recorded as excluded. The same call goes on after an
+    interruption, and tries the missing ones again.
 
     Args:
         archive: a folder of ``export --to hdf5``.
         out: a folder that is new, empty, or of the same restoration.
-        roots: of the user's own copies, by source; those in ``AFBENCH_DATA`` and the embedded ones need none.
+        roots: folders of the user's own copies, by source; those in ``AFBENCH_DATA`` and the embedded ones need none.
         splits: sources to restore; none for all.
-        start: told how many images there are.
-        advance: told how many were just done.
+        start: called once with the number of images.
+        advance: called with the number of images just done.
     Raises:
         UsageError: if there is no such archive or source, a copy is needed and not given, or ``out`` holds something else.
         AfbenchError: if the archive is damaged, or not one original could be found.
     """
-    held = _chosen(archive, splits)
-    copies = _copies(held, roots)
+    benchmark = _open_archive(archive, splits)
+    copies = _copies(benchmark, roots)
     request = {"command": "restore", "archive": sha256_file(archive / TOP), "splits": sorted(splits)}
     with delivering(out, request) as delivery:
-        again = {name for name, record in delivery.units.items() if record["missing"]}
-        if delivery.finished and again:
-            reopen(delivery, again)
+        incomplete = {name for name, record in delivery.units.items() if record["missing"]}
+        if delivery.finished and incomplete:
+            reopen(delivery, incomplete)
         if not delivery.finished:
-            for name in again:
+            for name in incomplete:
                 delivery.units.pop(name, None)
-            start(sum(map(count_rows, held.configs.values())))
-            _write(delivery, held, copies, advance)
-            _refuse_nothing(delivery, archive)
-            _close(delivery, held)
+            start(sum(map(count_rows, benchmark.configs.values())))
+            _write(delivery, benchmark, copies, advance)
+            _refuse_empty(delivery, archive)
+            _close(delivery, benchmark)
             finish(delivery)
         units = list(delivery.units.values())
     return Restored(
@@ -118,89 +118,93 @@ def restore(
         sum(record["record"]["rows"] for record in units),
         len(units),
         sum(record["identical"] for record in units),
-        sorted({Missing(**one) for record in units for one in record["missing"]}),
+        sorted({Missing(**fields) for record in units for fields in record["missing"]}),
     )
 
 
-def _chosen(archive: Path, splits: Sequence[str]) -> Benchmark:
-    held = open_benchmark(archive)
-    if not is_archive(held.configs[CLEAN]):
+def _open_archive(archive: Path, splits: Sequence[str]) -> Benchmark:
+    benchmark = open_benchmark(archive)
+    if not is_archive(benchmark.configs[CLEAN]):
         raise UsageError(f"'{archive}' is no archive of `afbench export --to hdf5`")
-    known = sorted(held.configs[CLEAN].splits)
-    if unknown := [name for name in splits if name not in known]:
-        raise UsageError(f"--split '{unknown[0]}' is not in '{archive}'; its sources: {', '.join(known)}")
+    sources = sorted(benchmark.configs[CLEAN].splits)
+    if unknown := [name for name in splits if name not in sources]:
+        raise UsageError(f"--split '{unknown[0]}' is not in '{archive}'; its sources: {', '.join(sources)}")
     configs = {}
-    for name, manifest in held.configs.items():
+    for name, manifest in benchmark.configs.items():
         parts = {split: part for split, part in manifest.splits.items() if not splits or split in splits}
         if parts:
             configs[name] = replace(manifest, splits=parts)
     return Benchmark(archive, configs)
 
 
-def _copies(held: Benchmark, roots: Mapping[str, str | None]) -> dict[str, _Copy]:
-    """The sources that the archive has no pixels of."""
+def _copies(benchmark: Benchmark, roots: Mapping[str, str | None]) -> dict[str, _Copy]:
+    """Open the user's copies of the sources that the archive has no pixels of."""
     lacking = {
         split
         for name in ORIGINALS
-        for split, part in splits_of(held.configs, name).items()
+        for split, part in splits_of(benchmark.configs, name).items()
         if part.archive is None or part.archive["content"] != "images"
     }
-    wanted = {**dict.fromkeys(sorted(lacking)), **roots}
-    if unknown := sorted(wanted.keys() - lacking):
+    copy_roots = {**dict.fromkeys(sorted(lacking)), **roots}
+    if unknown := sorted(copy_roots.keys() - lacking):
         raise UsageError(
-            f"--source {unknown[0]}: '{held.folder}' needs no originals of it; "
+            f"--source {unknown[0]}: '{benchmark.folder}' needs no originals of it; "
             f"it needs those of: {', '.join(sorted(lacking)) or 'none'}"
         )
-    found = {}
-    for name, source in open_copies(held.configs, wanted).items():
-        if held.configs[CLEAN].splits[name].attack_at == MODEL:
-            source = fit_source(source, _localizers(held, name))  # noqa: PLW2901 - the same, resized
-        found[name] = _Copy(source, known_ids(source))
-    return found
+    copies = {}
+    for name, source in open_copies(benchmark.configs, copy_roots).items():
+        if benchmark.configs[CLEAN].splits[name].attack_at == MODEL:
+            source = fit_source(source, _localizers(benchmark, name))  # noqa: PLW2901 - the same, resized
+        copies[name] = _Copy(source, known_ids(source))
+    return copies
 
 
-def _localizers(held: Benchmark, split: str) -> list[Any]:
-    """The localizers that decided the size of a split; without their weights, which do not."""
+def _localizers(benchmark: Benchmark, split: str) -> list[Any]:
+    """Build the localizers that decided the size of a split; random weights do, for the size doesn't depend on them."""
     names = sorted(
-        {one.provenance["localizer"]["architecture"] for one in held.attacked.values() if split in one.splits}
+        {
+            manifest.provenance["localizer"]["architecture"]
+            for manifest in benchmark.attacked.values()
+            if split in manifest.splits
+        }
     )
     return [load_localizer(name, "random") for name in names]
 
 
 def _write(
-    delivery: Delivery, held: Benchmark, copies: Mapping[str, _Copy], advance: Callable[[int], None]
+    delivery: Delivery, benchmark: Benchmark, copies: Mapping[str, _Copy], advance: Callable[[int], None]
 ) -> None:
     for kind in ORIGINALS:
-        # what was made of originals is put together while these are in memory
-        configs = [kind, *(held.attacked if kind == CLEAN else ())]
-        for split, part in splits_of(held.configs, kind).items():
+        # attacked images need their originals, so both are restored while the originals are in memory
+        configs = [kind, *(benchmark.attacked if kind == CLEAN else ())]
+        for split, part in splits_of(benchmark.configs, kind).items():
             for number in range(len(part.shards)):
                 todo = [
                     name
                     for name in configs
-                    if split in held.configs[name].splits
-                    and unit_name(name, split, number) not in delivery.units
+                    if split in benchmark.configs[name].splits
+                    and shard_key(name, split, number) not in delivery.units
                 ]
                 if todo:
-                    originals, missing = _originals(held, kind, split, number, copies.get(split))
+                    originals, missing = _originals(benchmark, kind, split, number, copies.get(split))
                 for config in todo:
-                    _write_shard(delivery, held, config, split, number, originals, missing)
+                    _write_shard(delivery, benchmark, config, split, number, originals, missing)
                 advance(
                     sum(
-                        held.configs[name].splits[split].shards[number].rows
+                        benchmark.configs[name].splits[split].shards[number].rows
                         for name in configs
-                        if split in held.configs[name].splits
+                        if split in benchmark.configs[name].splits
                     )
                 )
 
 
-def _open(held: Benchmark, config: str, split: str, number: int) -> ArchiveShard:
-    """A shard whose bytes are those that the manifest names."""
-    record = held.configs[config].splits[split].shards[number]
-    path = held.folder / record.path
+def _open(benchmark: Benchmark, config: str, split: str, number: int) -> ArchiveShard:
+    """Open a shard of the archive; its bytes must have the sha256 in the manifest."""
+    record = benchmark.configs[config].splits[split].shards[number]
+    path = benchmark.folder / record.path
     if path.is_file() and sha256_file(path) != record.sha256:
         raise AfbenchError(f"'{path}' is damaged: it has another sha256 than its manifest names")
-    shard = open_checked(held.folder, record.path, config, split)
+    shard = open_checked(benchmark.folder, record.path, config, split)
     if len(shard) != record.rows:
         shard.close()
         raise AfbenchError(f"'{path}' holds {len(shard)} rows, expected {record.rows}")
@@ -208,86 +212,92 @@ def _open(held: Benchmark, config: str, split: str, number: int) -> ArchiveShard
 
 
 def _originals(
-    held: Benchmark, kind: str, split: str, number: int, copy: _Copy | None
+    benchmark: Benchmark, kind: str, split: str, number: int, copy: _Copy | None
 ) -> tuple[dict[str, _Original], dict[str, Missing]]:
-    """Originals by sample id, each checked by hash, and those that cannot be had."""
-    found: dict[str, _Original] = {}
+    """Return the originals of a shard by sample id, each checked by hash, and the samples whose original is missing."""
+    originals: dict[str, _Original] = {}
     missing: dict[str, Missing] = {}
-    shard = _open(held, kind, split, number)
+    shard = _open(benchmark, kind, split, number)
     try:
-        for place in range(len(shard)):
-            row = make_row(shard.scalars(place), kind, (shard.path.name, 0, place))
+        for position in range(len(shard)):
+            row = make_row(shard.scalars(position), kind, (shard.path.name, 0, position))
             if copy is None:
-                original = _Original(shard.picture(place), shard.picture(place, "mask_data"))
+                original = _Original(shard.picture(position), shard.picture(position, "mask_data"))
                 hashes = pixel_sha256(original.image), pixel_sha256(original.mask)
                 if hashes != (row.image_sha256, row.mask_sha256):
                     raise AfbenchError(f"'{shard.path}': {row.sample_id} has other pixels than its row says")
-                found[row.sample_id] = original
+                originals[row.sample_id] = original
                 continue
             try:
-                sample = read_original(copy.source, row, copy.known)
-                found[row.sample_id] = _Original(sample.image, sample.mask)
+                sample = read_original(copy.source, row, copy.ids)
+                originals[row.sample_id] = _Original(sample.image, sample.mask)
             except BadSample as problem:
                 raise_if_stopped()
                 missing[row.sample_id] = Missing(split, row.sample_id, problem.reason, problem.detail)
     finally:
         shard.close()
-    return found, missing
+    return originals, missing
 
 
 def _write_shard(
     delivery: Delivery,
-    held: Benchmark,
+    benchmark: Benchmark,
     config: str,
     split: str,
     number: int,
     originals: Mapping[str, _Original],
     missing: Mapping[str, Missing],
 ) -> None:
-    was = held.configs[config].splits[split].shards[number]
-    rows, lost = [], []
-    shard = _open(held, config, split, number)
+    archived_record = benchmark.configs[config].splits[split].shards[number]
+    rows, missing_samples = [], []
+    shard = _open(benchmark, config, split, number)
     try:
-        for place in range(len(shard)):
-            row = shard.scalars(place)
+        for position in range(len(shard)):
+            row = shard.scalars(position)
             sample_id = row["sample_id"]
             if sample_id in missing:
-                lost.append(missing[sample_id])
+                missing_samples.append(missing[sample_id])
                 continue
             if sample_id not in originals:
                 raise AfbenchError(f"'{shard.path}': {sample_id} is not among the originals of its shard")
-            rows.append(_row(shard, place, row, originals[sample_id]))
+            rows.append(_row(shard, position, row, originals[sample_id]))
     finally:
         shard.close()
-    excluded = [
-        *was.excluded,
-        *({"sample_id": one.sample_id, "reason": one.reason, "detail": one.detail} for one in lost),
+    exclusions = [
+        *archived_record.excluded,
+        *(
+            {"sample_id": sample.sample_id, "reason": sample.reason, "detail": sample.detail}
+            for sample in missing_samples
+        ),
     ]
-    path = was.path.removesuffix(".h5") + ".parquet"
-    made = write_shard(delivery.folder, path, config, rows, ids_sha256=was.ids_sha256, excluded=excluded)
+    path = archived_record.path.removesuffix(".h5") + ".parquet"
+    written_shard = write_shard(
+        delivery.folder, path, config, rows, ids_sha256=archived_record.ids_sha256, excluded=exclusions
+    )
     record = replace(
-        was,
+        archived_record,
         path=path,
-        rows=made.rows,
-        bytes=made.bytes,
-        sha256=made.sha256,
-        first_id=made.first_id,
-        last_id=made.last_id,
-        excluded=excluded,
+        rows=written_shard.rows,
+        bytes=written_shard.bytes,
+        sha256=written_shard.sha256,
+        first_id=written_shard.first_id,
+        last_id=written_shard.last_id,
+        excluded=exclusions,
         parquet=None,
     )
     note(
         delivery,
-        unit_name(config, split, number),
-        {path: {"bytes": made.bytes, "sha256": made.sha256}},
+        shard_key(config, split, number),
+        {path: {"bytes": written_shard.bytes, "sha256": written_shard.sha256}},
         record=record.as_json(),
-        missing=[one._asdict() for one in lost],
-        identical=was.parquet is not None and made.sha256 == was.parquet["sha256"],
+        missing=[sample._asdict() for sample in missing_samples],
+        identical=archived_record.parquet is not None
+        and written_shard.sha256 == archived_record.parquet["sha256"],
     )
 
 
-def _row(shard: ArchiveShard, place: int, row: Mapping[str, Any], original: _Original) -> dict[str, Any]:
-    image = original.image if shard.config in ORIGINALS else attacked_image(shard, place, original.image)
+def _row(shard: ArchiveShard, position: int, row: Mapping[str, Any], original: _Original) -> dict[str, Any]:
+    image = original.image if shard.config in ORIGINALS else attacked_image(shard, position, original.image)
     if pixel_sha256(image) != row["image_sha256"] or pixel_sha256(original.mask) != row["mask_sha256"]:
         raise AfbenchError(
             f"'{shard.path}' is damaged: {row['sample_id']} comes out with other pixels than its row says"
@@ -296,24 +306,24 @@ def _row(shard: ArchiveShard, place: int, row: Mapping[str, Any], original: _Ori
     return {**row, "image": encoded, "mask": encode_image(original.mask)}
 
 
-def _refuse_nothing(delivery: Delivery, archive: Path) -> None:
+def _refuse_empty(delivery: Delivery, archive: Path) -> None:
     units = delivery.units.values()
     if not any(record["record"]["rows"] for record in units):
-        missing = {Missing(**one) for record in units for one in record["missing"]}
-        reasons = Counter(one.reason for one in missing)
-        told = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
+        missing = {Missing(**fields) for record in units for fields in record["missing"]}
+        reasons = Counter(fields.reason for fields in missing)
+        counts = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
         raise AfbenchError(
-            f"not one image of '{archive}' could be put together ({told or 'it holds none'}); is it the right copy?"
+            f"not one image of '{archive}' could be put together ({counts or 'it holds none'}); is it the right copy?"
         )
 
 
-def _close(delivery: Delivery, held: Benchmark) -> None:
-    """Write the manifests of what is there, and publish it as a benchmark."""
+def _close(delivery: Delivery, benchmark: Benchmark) -> None:
+    """Write the manifests of the restored shards, and publish the folder as a benchmark."""
     folder = delivery.folder
-    for config, manifest in held.configs.items():
+    for config, manifest in benchmark.configs.items():
         splits = {}
         for split, part in manifest.splits.items():
-            units = [delivery.units[unit_name(config, split, one)] for one in range(len(part.shards))]
+            units = [delivery.units[shard_key(config, split, number)] for number in range(len(part.shards))]
             shards = [ShardRecord.from_json(record["record"]) for record in units]
             summary = part.summary
             if summary is not None and any(record["missing"] for record in units):
