@@ -1,5 +1,6 @@
 """What the engine promises: shared gradients, independence of company, honest scores, quarantine."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +16,9 @@ from afbench.engine import AttackedRow, Failure, block, judge, noisy_images, run
 from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.images import decode_stored, masks_to_tensor, to_tensor
+from afbench.losses import ATTACK_LOSSES
 from afbench.plan import expand_attack, max_levels, queries, read_plan, settings_by_group, shared_gradients
+from afbench.plan.params import LOSSES
 from afbench.storage.summary import summarise
 from afbench.workflows.generation.stored_rows import attacked_row, hash_sample
 
@@ -33,6 +36,13 @@ GROUPS = {
         *expand_attack("fgsm", params={"target": "empty"}),
         *expand_attack("bim", params={"target": "empty", "steps": 3}),
         *expand_attack("fgsm", phi=["1/255"]),
+    ],
+    "losses": [
+        *expand_attack("fgsm", params={"loss": "soft-f1"}),
+        *expand_attack("bim", params={"loss": "soft-f1", "steps": 3}),
+        *expand_attack("mifgsm", params={"loss": "js", "steps": 3}),
+        *expand_attack("bim", phi=["1/255"], params={"target": "hide", "steps": 3}),
+        *expand_attack("bim", phi=["1/255"], params={"loss": "balanced-ce", "target": "hide", "steps": 3}),
     ],
     "segpgd": expand_attack("segpgd", params={"steps": 3}),
     "cospgd": expand_attack("cospgd", params={"steps": 3}),
@@ -109,6 +119,7 @@ def _bytes(done: dict[Setting, list[AttackedRow | Failure]]) -> dict[tuple[str, 
         (expand_attack("cw"), 250),
         (expand_attack("noise"), 0),
         ([*expand_attack("fgsm"), *expand_attack("fgsm", params={"target": "empty"})], 2),
+        ([*expand_attack("fgsm"), *expand_attack("fgsm", params={"loss": "js"})], 2),
         (expand_attack("pgd", params={"target": "empty"}), 30),
         (expand_attack("segpgd"), 30),
         (expand_attack("cospgd"), 30),
@@ -116,7 +127,7 @@ def _bytes(done: dict[Setting, list[AttackedRow | Failure]]) -> dict[tuple[str, 
     ],
     ids=[
         *("fgsm", "sign group", "bim", "pgd", "mifgsm", "pgn", "pgn of 2", "cw", "noise"),
-        *("targets", "pgd to empty", "segpgd", "cospgd", "square"),
+        *("targets", "losses", "pgd to empty", "segpgd", "cospgd", "square"),
     ],
 )
 def test_a_group_takes_exactly_the_gradients_it_needs(settings: list[Setting], expected: int) -> None:
@@ -160,6 +171,34 @@ def test_towards_the_empty_mask_forged_pixels_vanish_and_none_appear() -> None:
     }
     before = sum(row.original_result.counts.tp + row.original_result.counts.fp for row in _good(done[away]))
     assert predicted[towards] < 0.75 * before and predicted[away] > before
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_is_raised_as_its_function_says_from_the_localizers_threshold(loss: str) -> None:
+    """One step of phi along the sign of its gradient, in logits counted from the threshold but for ``bce``."""
+    (setting,) = expand_attack("fgsm", phi=["2/255"], params={"loss": loss})
+    image = to_tensor([SAMPLES[0].image]).double().requires_grad_()
+    mask = masks_to_tensor([SAMPLES[0].mask]).double()
+    offset = 0 if loss == "bce" else math.log(0.7 / 0.3)
+    (slope,) = torch.autograd.grad(ATTACK_LOSSES[loss](_net(image) - offset, mask).sum(), image)
+    expected = torch.clamp(image + 2 / 255 * slope.sign(), 0, 1)
+    batch = AttackBatch(["one"], image.detach(), mask)
+    lab = Lab(threshold=0.7)
+    (attacked,) = attack_batch(lab, batch, [setting], seed=0, batch_size=1, meter=Meter())
+    assert torch.equal(attacked.image, expected.detach())
+
+
+def test_the_target_hide_moves_logits_of_forged_pixels_alone() -> None:
+    """Away from the truth and towards an empty mask the authentic pixels of the cross-entropy cancel."""
+    (setting,) = expand_attack("fgsm", phi=["2/255"], params={"target": "hide"})
+    image = to_tensor([SAMPLES[0].image]).double().requires_grad_()
+    mask = masks_to_tensor([SAMPLES[0].mask]).double()
+    (slope,) = torch.autograd.grad(-(mask * _net(image)).sum(), image)
+    batch = AttackBatch(["one"], image.detach(), mask)
+    (attacked,) = attack_batch(Lab(), batch, [setting], seed=0, batch_size=1, meter=Meter())
+    expected = torch.clamp(image + 2 / 255 * slope.sign(), 0, 1).detach()
+    near = (slope.abs() > 1e-9).expand_as(expected)
+    assert torch.equal(attacked.image[near], expected[near]) and near.double().mean() > 0.15
 
 
 @every_group
@@ -286,7 +325,9 @@ def test_noise_by_itself_is_the_attack_of_that_name() -> None:
 
 
 @pytest.mark.reliability("R8")
-@pytest.mark.parametrize("group", ["sign", "pgd", "pgn", "cw", "empty", "segpgd", "cospgd", "square"])
+@pytest.mark.parametrize(
+    "group", ["sign", "pgd", "pgn", "cw", "empty", "losses", "segpgd", "cospgd", "square"]
+)
 def test_a_sample_with_a_nan_gradient_is_excluded_and_the_others_are_unaffected(group: str) -> None:
     white = replace(SAMPLES[1], sample_id="white", image=np.full_like(SAMPLES[1].image, 255))
 

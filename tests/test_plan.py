@@ -94,7 +94,7 @@ def test_phi_goes_with_bounded_attacks_and_steps_with_cw():
 @pytest.mark.parametrize(
     ("attack", "params", "told"),
     [
-        ("fgsm", {"steps": 3}, "attack 'fgsm' has no parameter 'steps'; its parameters: target"),
+        ("fgsm", {"steps": 3}, "attack 'fgsm' has no parameter 'steps'; its parameters: loss, target"),
         ("pgn", {"neighbors": 3}, "has no parameter 'neighbors'; its parameters: .*neighbours"),
         ("bim", {"steps": "x"}, "parameter steps must be a number; found 'x'"),
         ("bim", {"steps": True}, "parameter steps must be a number; found 'True'"),
@@ -181,17 +181,32 @@ def test_what_is_recorded_of_the_papers_attacks_never_changes():
 
 
 @pytest.mark.parametrize("attack", ["fgsm", "bim", "pgd", "mifgsm", "pgn"])
-def test_the_target_of_a_sign_attack_is_recorded_where_it_is_the_empty_mask(attack):
-    plain, mask, empty = (
-        make_setting(attack, "1/255", given) for given in ({}, {"target": "mask"}, {"target": "empty"})
+@pytest.mark.parametrize(
+    ("name", "default", "other"),
+    [("target", "mask", "empty"), ("target", "mask", "hide"), ("loss", "bce", "soft-f1")],
+)
+def test_target_and_loss_of_a_sign_attack_are_recorded_where_they_are_not_the_default(
+    attack, name, default, other
+):
+    plain, default_setting, other_setting = (
+        make_setting(attack, "1/255", given) for given in ({}, {name: default}, {name: other})
     )
-    assert mask == plain and "target" not in plain.params
-    assert empty.params == {**plain.params, "target": "empty"} and re.fullmatch("1-[0-9a-f]{6}", empty.label)
-    assert naive_gradients(empty) == naive_gradients(plain)
-    both = [plain, empty]
-    assert shared_gradients(both) == 2 * shared_gradients([plain])
-    with pytest.raises(UsageError, match="parameter target must be one of mask, empty; found 'none'"):
-        make_setting(attack, "1/255", {"target": "none"})
+    assert default_setting == plain and name not in plain.params
+    assert other_setting.params == {**plain.params, name: other}
+    assert re.fullmatch("1-[0-9a-f]{6}", other_setting.label)
+    assert naive_gradients(other_setting) == naive_gradients(plain)
+    assert shared_gradients([plain, other_setting]) == 2 * shared_gradients([plain])
+    choices = {"target": "mask, empty, hide", "loss": "bce, soft-f1, js, masked-ce, balanced-ce, hinge"}
+    with pytest.raises(UsageError, match=f"parameter {name} must be one of {choices[name]}; found 'none'"):
+        make_setting(attack, "1/255", {name: "none"})
+
+
+@pytest.mark.parametrize("loss", ["masked-ce", "hinge"])
+@pytest.mark.parametrize("target", ["empty", "hide"])
+def test_a_loss_that_stops_at_wrong_pixels_takes_no_target(loss, target):
+    with pytest.raises(UsageError, match=f"loss={loss} moves away from the true mask; leave target out"):
+        make_setting("bim", "1/255", {"loss": loss, "target": target})
+    assert make_setting("bim", "1/255", {"loss": loss, "target": "mask"}).params["loss"] == loss
 
 
 def test_the_grid_of_the_paper_costs_1535_shared_gradients_an_image():

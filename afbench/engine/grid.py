@@ -6,6 +6,7 @@ The only module that imports ``attacks``.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,8 @@ import torch
 from torch import Tensor
 
 from afbench.core import AfbenchError, Localizer, Setting
-from afbench.losses import forged_excess, pixel_cross_entropy
-from afbench.plan import CLASSES, require_catalogue
+from afbench.losses import ATTACK_LOSSES, forged_excess, pixel_cross_entropy
+from afbench.plan import CLASSES, loss_and_target, require_catalogue
 
 from .measure import require_map
 from .meter import Meter
@@ -87,14 +88,14 @@ def attack_batch(
         UsageError: if the torchattacks library is asked for and not installed.
     """
     require_catalogue(settings)
-    clean: dict[str | None, _Clean] = {}
+    clean: dict[tuple[str, str], _Clean] = {}
     for variants in _by_params(settings):
-        name, target = variants[0].attack, variants[0].params.get("target")
+        name, raised = variants[0].attack, loss_and_target(variants[0])
         # only these begin with the gradient of this loss at the original
-        if name in ("fgsm", "bim", "mifgsm") and target not in clean:
-            loss = meter.watch(_loss(localizer, batch.mask, target), len(batch.image))
+        if name in ("fgsm", "bim", "mifgsm") and raised not in clean:
+            loss = meter.watch(_loss(localizer, batch.mask, *raised), len(batch.image))
             gradient = attacks.input_gradient(loss, batch.image)
-            clean[target] = _Clean(gradient, _zero_pixels(meter, batch))
+            clean[raised] = _Clean(gradient, _zero_pixels(meter, batch))
         if name == "cw":
             yield from _cw(localizer, batch, variants, meter)
         elif name in CLASSES:
@@ -104,7 +105,7 @@ def attack_batch(
             at_once = max(1, batch_size // len(batch.image))
             for first in range(0, len(variants), at_once):
                 part = variants[first : first + at_once]
-                yield from _swept(localizer, batch, part, clean.get(target), seed, batch_size, meter)
+                yield from _swept(localizer, batch, part, clean.get(raised), seed, batch_size, meter)
 
 
 def _by_params(settings: Sequence[Setting]) -> list[list[Setting]]:
@@ -125,11 +126,28 @@ def _pixel_losses(localizer: Localizer, mask: Tensor) -> attacks.PixelLossFn:
     return losses
 
 
-def _loss(localizer: Localizer, mask: Tensor, target: str | None = None) -> attacks.LossFn:
-    """Make the loss of every image: its mean cross-entropy, or for target ``empty`` minus that with an empty mask."""
-    losses = _pixel_losses(localizer, torch.zeros_like(mask) if target == "empty" else mask)
-    sign = -1 if target == "empty" else 1
-    return lambda image: sign * losses(image).mean(dim=(1, 2, 3))
+def _loss(localizer: Localizer, mask: Tensor, name: str, target: str) -> attacks.LossFn:
+    """Make what is raised of every image: a loss with its mask, for target ``empty`` minus that with an empty mask, for
+    ``hide`` both."""
+    measure = ATTACK_LOSSES[name]
+    # a pixel is right on its side of the localizer's threshold; the paper's cross-entropy knows no threshold
+    offset = 0.0 if name == "bce" else _logit_threshold(localizer)
+
+    def loss(image: Tensor) -> Tensor:
+        logits = require_map(localizer.logits(image), image, "the logits")
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) - offset
+        truth = mask.repeat(len(image) // len(mask), 1, 1, 1)
+        if target == "mask":
+            return measure(logits, truth)
+        towards_empty = -measure(logits, torch.zeros_like(truth))
+        return towards_empty if target == "empty" else measure(logits, truth) + towards_empty
+
+    return loss
+
+
+def _logit_threshold(localizer: Localizer) -> float:
+    threshold = float(getattr(localizer, "logit_threshold", localizer.threshold))
+    return math.log(threshold / (1 - threshold))
 
 
 @dataclass(frozen=True)
@@ -184,7 +202,7 @@ def _swept(
             [_key(seed, sample_id, setting) for setting in variants for sample_id in batch.sample_ids],
             device=image.device,
         ),
-        meter.watch(_loss(localizer, batch.mask, first.params.get("target")), len(image)),
+        meter.watch(_loss(localizer, batch.mask, *loss_and_target(first)), len(image)),
         meter.watch(_pixel_losses(localizer, batch.mask), len(image)),
         clean.gradient.repeat(count, 1, 1, 1) if clean else None,
         max(1, batch_size // len(image)),

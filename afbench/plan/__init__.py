@@ -5,7 +5,15 @@ from .attack_settings import canonical_json, config_name, make_setting, max_leve
 from .attack_spec import Attack
 from .attacks import ATTACKS, BUILT_IN, PAPER_PHI, PAPER_STEPS
 from .catalogue import CLASSES, require_catalogue
-from .estimate import BlockEstimate, estimate, naive_gradients, queries, settings_by_group, shared_gradients
+from .estimate import (
+    BlockEstimate,
+    estimate,
+    loss_and_target,
+    naive_gradients,
+    queries,
+    settings_by_group,
+    shared_gradients,
+)
 from .narrow import narrow_plan
 from .runplan import (
     SOURCE_NAMES,
@@ -40,6 +48,7 @@ __all__ = [
     "estimate",
     "expand_attack",
     "list_plans",
+    "loss_and_target",
     "make_setting",
     "max_levels",
     "naive_gradients",

@@ -9,6 +9,8 @@ from .catalogue import CATALOGUE
 
 PAPER_PHI = ("1/255", "2/255", "3/255")
 PAPER_STEPS = (50, 100, 150, 200, 250)
+OBJECTIVE = ("loss", "target")
+"""What decides the loss that an attack raises."""
 
 _TABLE = (
     Attack(
@@ -17,7 +19,7 @@ _TABLE = (
         "sign",
         "one signed gradient step",
         "Goodfellow et al. 2014, arXiv 1412.6572",
-        optional=("target",),
+        optional=OBJECTIVE,
     ),
     Attack(
         "bim",
@@ -26,7 +28,7 @@ _TABLE = (
         "signed gradient steps inside the ball",
         "Kurakin et al. 2016, arXiv 1607.02533",
         {"steps": 10, "alpha_over_phi": 0.25},
-        ("target",),
+        OBJECTIVE,
     ),
     Attack(
         "pgd",
@@ -35,7 +37,7 @@ _TABLE = (
         "as bim from a random start",
         "Madry et al. 2018, arXiv 1706.06083",
         {"steps": 10, "alpha_over_phi": 0.25},
-        ("target",),
+        OBJECTIVE,
     ),
     Attack(
         "mifgsm",
@@ -44,7 +46,7 @@ _TABLE = (
         "signed steps along a running mean of gradients",
         "Dong et al. 2018, arXiv 1710.06081",
         {"steps": 10, "alpha_over_phi": None, "mu": 1.0},
-        ("target",),
+        OBJECTIVE,
     ),
     Attack(
         "pgn",
@@ -53,7 +55,7 @@ _TABLE = (
         "as mifgsm, gradients averaged over random neighbours",
         "Ge et al. 2023, arXiv 2306.05225",
         {"steps": 10, "alpha_over_phi": None, "mu": 1.0, "neighbours": 20, "zeta": 3.0, "delta": 0.5},
-        ("target",),
+        OBJECTIVE,
     ),
     Attack(
         "cw",

@@ -9,6 +9,7 @@ from afbench.core import Setting
 from afbench.resources import resource_json
 
 from .attacks import ATTACKS
+from .params import LOSSES, TARGETS
 from .runplan import Block, RunPlan, SourceSpec
 
 DEMO_COUNT, DEMO_SIDE = 120, 128
@@ -54,6 +55,11 @@ def naive_gradients(setting: Setting) -> int:
     )
 
 
+def loss_and_target(setting: Setting) -> tuple[str, str]:
+    """Return the names of the loss and the target of a setting."""
+    return setting.params.get("loss", LOSSES[0]), setting.params.get("target", TARGETS[0])
+
+
 def queries(setting: Setting) -> int:
     """Count the forward passes without a gradient of one setting on one image, besides the judging of the result."""
     # TPGD asks first what the localizer says of the original
@@ -61,13 +67,11 @@ def queries(setting: Setting) -> int:
 
 
 def shared_gradients(settings: Iterable[Setting]) -> int:
-    """Count the gradients of many settings on one image: the sign group shares one per target, C&W one trajectory."""
+    """Count the gradients of many settings on one image: the sign group shares one per loss and target, C&W one trajectory."""
     settings = list(settings)
-    # every attack of this group begins with the gradient at the original, which depends on the target alone
+    # every attack of this group begins with the gradient at the original, which depends on its objective alone
     sign = [setting for setting in settings if ATTACKS[setting.attack].group == "sign"]
-    total = len({setting.params.get("target") for setting in sign}) + sum(
-        setting.steps - 1 for setting in sign
-    )
+    total = len({loss_and_target(setting) for setting in sign}) + sum(setting.steps - 1 for setting in sign)
     trajectories: dict[str, int] = {}
     for setting in settings:
         if setting.attack == "cw":

@@ -10,12 +10,19 @@ from typing import Any
 from .attack_spec import Attack, Default
 from .catalogue import CORNER, FAMILY, VERSION
 
-TARGETS = ("mask", "empty")
-"""What a sign attack moves away from (the true mask) or towards (the empty mask of an authentic image)."""
+TARGETS = ("mask", "empty", "hide")
+"""What a sign attack moves away from (the true mask) or towards (the empty mask of an authentic image); ``hide`` is both."""
+LOSSES = ("bce", "soft-f1", "js", "masked-ce", "balanced-ce", "hinge")
+"""What a sign attack raises; the engine has a function for each."""
+_NO_EMPTY_MASK = ("masked-ce", "hinge")
+"""Losses that stop at pixels already wrong: lowered towards an empty mask, they would let go of forged pixels."""
+_UNRECORDED = {"target": TARGETS[0], "loss": LOSSES[0]}
+"""Defaults that are not recorded: configs made before there was a choice keep their hashes."""
 _CHOICES = {
     "optimizer": ("adam", "gd"),
     "objective": ("probability", "logit"),
     "target": TARGETS,
+    "loss": LOSSES,
     "kernel_name": ("gaussian", "linear", "uniform"),
     "eps": (CORNER,),
     FAMILY: (VERSION,),
@@ -40,9 +47,11 @@ def resolve_params(attack: Attack, values: Mapping[str, Any]) -> dict[str, Any]:
                 f"attack '{attack.name}' has no parameter '{name}'; its parameters: {known_names}"
             )
         resolved[name] = _checked(name, attack.defaults.get(name, 1.0), value)
-    # the default target is not recorded: configs made before there was a choice keep their hashes
-    if resolved.get("target") == TARGETS[0]:
-        del resolved["target"]
+    for name, default in _UNRECORDED.items():
+        if resolved.get(name) == default:
+            del resolved[name]
+    if "target" in resolved and resolved.get("loss") in _NO_EMPTY_MASK:
+        raise ValueError(f"loss={resolved['loss']} moves away from the true mask; leave target out")
     if "alpha" in resolved:
         ratio = next(name for name in attack.defaults if name.startswith("alpha_over"))
         if ratio in values:
