@@ -280,6 +280,13 @@ def encode_image(image: ByteImage, image_format: ImageFormat = "webp") -> bytes:
     return stream.getvalue()
 
 
+def png_bytes(picture: Image.Image) -> bytes:
+    """Encode a Pillow image of any mode as PNG."""
+    stream = io.BytesIO()
+    picture.save(stream, "PNG")
+    return stream.getvalue()
+
+
 def decode_stored(data: bytes, size: tuple[int, int] | None = None) -> ByteImage:
     """Decode what ``encode_image`` wrote, in its own mode: ``(H, W, 3)`` or ``(H, W)``.
 

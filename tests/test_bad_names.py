@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from afbench.core import AfbenchError
+from afbench.files import json_bytes, sha256_file
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.reading import load
 from afbench.storage.card import dataset_card
-from afbench.storage.commit import json_bytes, sha256_file
 from afbench.storage.export_card import export_card
 from afbench.storage.manifests import TOP, open_benchmark, read_json
 from afbench.storage.shards import read_rows

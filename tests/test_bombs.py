@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from afbench.core import AfbenchError
+from afbench.files import json_bytes, sha256_file
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage import probe
-from afbench.storage.commit import json_bytes, sha256_file
 from afbench.storage.manifests import TOP, open_benchmark, read_json
 from afbench.storage.schema import CLEAN_COLUMNS, arrow_schema
 from afbench.storage.shards import read_rows

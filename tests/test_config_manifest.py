@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from afbench.core import AfbenchError
+from afbench.files import json_bytes
 from afbench.resources import resource_path
-from afbench.storage.commit import json_bytes
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import TOP, read_configs
 from afbench.storage.verify import verify

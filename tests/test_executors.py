@@ -16,8 +16,8 @@ import torch
 
 from afbench.cli.generate_command import command
 from afbench.core import AfbenchError, PartialError, UsageError
+from afbench.failpoints import VARIABLE
 from afbench.plan import ATTACKS, Block, RunPlan, SourceSpec, expand_attack, plan_as_json, plan_from_json
-from afbench.storage.failpoints import VARIABLE
 from afbench.storage.manifests import TOP
 from afbench.workflows.executors import local_executor, scale_out
 from afbench.workflows.executors.executor import RESTARTS, Executor, JobEnd, run_jobs

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from afbench.core import PartialError, UsageError
+from afbench.files import commit_json
 from afbench.images import decode_stored, pixel_sha256
-from afbench.storage.commit import commit_json
 from afbench.storage.delivery import WORK_FOLDER
 from afbench.storage.export_card import READ_HDF5
 from afbench.storage.manifests import CLEAN, open_benchmark, shard_paths
@@ -302,14 +302,14 @@ def test_a_stopped_export_goes_on_and_ends_with_the_same_bytes(made, exported, t
 def test_a_killed_export_goes_on_and_ends_with_the_same_bytes(made, exported, tmp_path):
     code = (
         "import sys, pathlib, os, signal\n"
-        "from afbench.storage import commit\n"
+        "from afbench import files\n"
         "from afbench.workflows.publishing.export import export\n"
         "count, real = [int(sys.argv[3])], os.replace\n"
         "def replace(*paths):\n"
         "    if not count[0]: os.kill(os.getpid(), signal.SIGKILL)\n"
         "    count[0] -= 1\n"
         "    real(*paths)\n"
-        "commit.os.replace = replace\n"
+        "files.os.replace = replace\n"
         "export(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), 'hdf5')\n"
     )
     out = tmp_path / "out"

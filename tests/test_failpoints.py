@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from afbench import failpoints
 from afbench.core import AfbenchError, UsageError
-from afbench.storage import failpoints
-from afbench.storage.commit import commit_bytes
+from afbench.files import commit_bytes
 
 pytestmark = pytest.mark.reliability("R3")
 
@@ -59,7 +59,7 @@ def test_several_sites_pauses_and_stops_can_be_asked_for_at_once(ask: Any, tmp_p
 
 def test_a_kill_leaves_the_old_file_whole(tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from afbench.storage.commit import commit_bytes\n"
+        "from pathlib import Path; from afbench.files import commit_bytes\n"
         "for number in range(9): commit_bytes(Path('file'), b'%d' % number)"
     )
     environment = {**os.environ, failpoints.VARIABLE: "commit.replace=3:kill"}

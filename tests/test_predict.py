@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from PIL import Image
 
 from afbench.core import AfbenchError, UsageError
 from afbench.defences import load_defence
+from afbench.files import commit_bytes, sha256_file
 from afbench.localizers import load_localizer
 from afbench.scoring.problems import InvalidSubmission
 from afbench.scoring.score import score
-from afbench.storage.commit import sha256_file
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.workflows.evaluation import predict as workflow
@@ -81,18 +82,19 @@ def test_an_interrupted_call_goes_on_and_ends_with_the_same_bytes(benchmark, tmp
     predict(benchmark, tmp_path / "whole", localizer="reference", day="2026-01-02")
     written = []
 
-    def stop(*arguments):
+    def stop(*arguments, **options):
         if len(written) == 4:
             raise KeyboardInterrupt
         written.append(arguments)
-        save(*arguments)
+        return commit_bytes(*arguments, **options)
 
-    save = workflow._save
-    monkeypatch.setattr(workflow, "_save", stop)
+    monkeypatch.setattr(workflow, "commit_bytes", stop)
     with pytest.raises(KeyboardInterrupt):
         predict(benchmark, tmp_path / "cut", localizer="reference", day="2026-01-02")
     assert not (tmp_path / "cut" / "manifest.json").exists()
     monkeypatch.undo()
+    # a killed process leaves its temporary file
+    Path(f"{written[0][0]}.tmp.node-1.77").write_bytes(b"PN")
     assert predict(benchmark, tmp_path / "cut", localizer="reference", day="2026-01-02").images == 5
     assert predict(benchmark, tmp_path / "cut", localizer="reference", day="2026-01-03").images == 0
     left, right = (
@@ -136,10 +138,10 @@ def test_a_killed_addition_goes_on(benchmark, tmp_path, monkeypatch):
     predict(benchmark, out, localizer="reference")
     data = grow(benchmark, tmp_path / "grown")
 
-    def stop(*arguments):
+    def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(workflow, "_save", stop)
+    monkeypatch.setattr(workflow, "commit_bytes", stop)
     with pytest.raises(KeyboardInterrupt):
         predict(data, out, localizer="reference")
     monkeypatch.undo()

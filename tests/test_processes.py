@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from afbench.storage.failpoints import SITES
+from afbench.failpoints import SITES
 from afbench.storage.verify import verify
 
 SEED = int(os.environ.get("AFBENCH_TEST_SEED", "20"))

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from afbench.core import UsageError
+from afbench.failpoints import VARIABLE
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.storage.failpoints import VARIABLE
 from afbench.workflows.executors import ray_executor
 from afbench.workflows.executors.executor_spec import ExecutorSpec
 from afbench.workflows.executors.job import WorkerJob, job_as_text

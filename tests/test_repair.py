@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from afbench.core import PartialError, UsageError
+from afbench.files import json_bytes
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.storage.commit import json_bytes
 from afbench.storage.locks import locked
 from afbench.storage.manifests import TOP, WORK, read_json
 from afbench.storage.shards import read_rows, write_shard

@@ -144,7 +144,7 @@ def test_a_stop_at_any_commit_leaves_what_a_resume_completes(
                 run(out, FEW)
                 break
             except KeyboardInterrupt:
-                assert after or list(out.rglob("*.tmp.*"))
+                assert not list(out.rglob("*.tmp.*"))
         run(out, FEW)
         assert _tree(out) == expected, number
     assert number > 20

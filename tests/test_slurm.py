@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from afbench.core import UsageError
+from afbench.failpoints import VARIABLE
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.storage.failpoints import VARIABLE
 from afbench.workflows.executors import scale_out, slurm_executor
 from afbench.workflows.executors.executor_spec import ExecutorSpec
 from afbench.workflows.executors.job import WorkerJob, job_as_text

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from afbench import failpoints
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.storage import failpoints
 from afbench.storage.verify import verify
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ import pytest
 import yaml
 
 from afbench.core import AfbenchError, PartialError, UsageError
+from afbench.files import commit_bytes, commit_if_changed, json_bytes, replacing, sha256_file, sweep
 from afbench.images import encode_image
 from afbench.storage.card import dataset_card
-from afbench.storage.commit import commit_bytes, commit_if_changed, json_bytes, sha256_file, sweep
 from afbench.storage.config_manifest import ConfigManifest, ShardRecord, SplitManifest
 from afbench.storage.locks import locked
 from afbench.storage.manifests import LOG, TOP, WORK, ids_sha256, open_benchmark, read_json, safe_path
@@ -59,11 +60,55 @@ def test_a_full_disk_keeps_the_old_file_and_says_so(
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), ValueError("no tensor"), OSError(errno.EIO, "broken")]
+)
+def test_a_block_that_fails_leaves_the_old_file_alone(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "weights.pt"
+    path.write_bytes(b"old")
+    with pytest.raises(type(error)), replacing(path) as temporary:
+        temporary.write_bytes(b"half")
+        raise error
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_two_files_take_their_names_once_both_are_whole_the_inner_one_first(tmp_path: Path) -> None:
+    record, weights = tmp_path / "record.json", tmp_path / "weights.pt"
+    with replacing(record) as new_record:
+        with replacing(weights) as new_weights:
+            new_weights.write_bytes(b"weights")
+            new_record.write_bytes(b"record")
+            assert not weights.exists()
+        assert weights.read_bytes() == b"weights" and not record.exists()
+    assert record.read_bytes() == b"record"
+
+
+def test_two_threads_that_write_one_file_leave_one_of_both_whole(tmp_path: Path) -> None:
+    path, contents = tmp_path / "file.bin", [bytes([number]) * 100_000 for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        hashes = list(pool.map(lambda content: commit_bytes(path, content, durable=False), contents * 5))
+    assert hashes == [hashlib.sha256(content).hexdigest() for content in contents * 5]
+    assert path.read_bytes() in contents and list(tmp_path.iterdir()) == [path]
+
+
+# They say who is at work, or grow line by line, or write what ``replacing`` yields.
+_WRITES_ITSELF = {"files.py", "storage/locks.py", "storage/run_folder.py", "localizers/register.py"}
+
+
+def test_every_other_file_of_the_library_is_written_by_files_py() -> None:
+    package = Path(__file__).resolve().parent.parent / "afbench"
+    pattern = re.compile(r"\.write_(bytes|text)\(|os\.(replace|rename|fsync)\(|\.open\([\"'][wxa]b?\+?[\"']")
+    found = {
+        str(path.relative_to(package)) for path in package.rglob("*.py") if pattern.search(path.read_text())
+    }
+    assert found == _WRITES_ITSELF
+
+
 @pytest.mark.reliability("R3")
 def test_a_write_that_reads_back_differently_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("afbench.storage.commit.sha256_file", lambda path: "another")
+    monkeypatch.setattr("afbench.files.sha256_file", lambda path: "another")
     with pytest.raises(AfbenchError, match="read back differ"):
         commit_bytes(tmp_path / "file.bin", b"new")
     assert not list(tmp_path.iterdir())

@@ -99,6 +99,8 @@ def command(
     defence with `afbench generate --through-defence`. Of several localizers table.tex is one table. Means are over images and settings, as in the ANSM paper's Table III; RP
     is in percent of what the bare localizer reaches on the originals.
     """
+    from afbench.files import commit_bytes
+    from afbench.images import png_bytes
     from afbench.report.evaluation import evaluation_table
     from afbench.report.gate_table import gate_table
     from afbench.report.weak import weak_images
@@ -143,7 +145,7 @@ def command(
     if out is not None:
         files.write_evaluation(out, records, gates, warnings)
     if picture is not None:
-        files.write_picture(picture, evaluation_figure(evaluations.setups[0], samples=samples))
+        commit_bytes(picture, png_bytes(evaluation_figure(evaluations.setups[0], samples=samples)))
     for line in warnings:
         echo(f"warning: {line}", err=True)
     if as_json:

@@ -78,10 +78,10 @@ def command(
     workers: int | None,
 ) -> None:
     """Check a source file by file: what can be used, and what cannot and why."""
+    from afbench.files import commit_bytes
     from afbench.sources import SourceOptions, default_root
     from afbench.sources.index import build_index
     from afbench.sources.index_records import index_text
-    from afbench.storage.commit import commit_bytes
 
     source = _indexed_source(source)
     if out is not None and (out.suffix.lower() != ".json" or not out.absolute().parent.is_dir()):

@@ -64,6 +64,8 @@ def command(
         raise UsageError(
             f"--out '{target}' lies inside the benchmark, which is a closed list; use {folder}/log/"
         )
+    from afbench.files import commit_bytes
+    from afbench.images import png_bytes
     from afbench.workflows.reporting.preview import preview
 
     sheet = preview(
@@ -75,7 +77,6 @@ def command(
         checkpoint=checkpoint,
         localizer=localizer,
     )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(target, "PNG")
+    commit_bytes(target, png_bytes(sheet))
     summary = {"picture": str(target), "width": sheet.width, "height": sheet.height}
     echo(json.dumps(summary, indent=2) if as_json else str(target))

@@ -12,11 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from afbench.core import AfbenchError, UsageError
+from afbench.files import replacing, sha256_file
 from afbench.folders import weights_folder
 
 from .checkpoint_files import state_sha256
 from .load import filled_network
-from .saving import replacing
 from .weights import Registered, registered, require_registrable
 
 
@@ -72,5 +72,4 @@ def file_sha256(path: Path) -> str:
         for part in sorted(path.rglob("*.pth")):
             digest.update(f"{part.name} {file_sha256(part)}\n".encode())
         return digest.hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256_file(path)

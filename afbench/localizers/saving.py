@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,6 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from afbench.core import AfbenchError, UsageError
+from afbench.files import replacing
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 
@@ -43,14 +41,3 @@ def save_checkpoint(network: nn.Module, path: str | Path) -> Path:
     except (OSError, RuntimeError, SafetensorError) as error:
         raise AfbenchError(f"'{path}' cannot be written: {' '.join(str(error).split())[:200]}") from None
     return path
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary file in the same folder that replaces ``path`` on success, and is deleted on an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from afbench.core import UsageError
-from afbench.storage.commit import commit_if_changed, json_bytes
+from afbench.files import commit_if_changed, json_bytes
 
 from .plots import PlotLine, Point, f1_panel, interval_bar
 

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from jsonschema import Draft202012Validator
 
 from afbench.core import AfbenchError, UsageError
+from afbench.files import commit_bytes, json_bytes
 from afbench.resources import resource_path
-from afbench.storage.commit import commit_bytes, json_bytes
 from afbench.storage.manifests import read_json
 
 SCORE = "score.json"

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from afbench.core import AfbenchError, BadSample
+from afbench.files import sha256_file
 from afbench.images import decode_stored
 from afbench.metrics import Counts
-from afbench.storage.commit import sha256_file
 from afbench.storage.identity import identity_of
 from afbench.storage.manifests import (
     AUTHENTIC,

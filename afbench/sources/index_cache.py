@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,6 +14,8 @@ from typing import Any, NamedTuple
 import PIL
 
 from afbench import images, signatures
+from afbench.core import AfbenchError
+from afbench.files import commit_bytes
 from afbench.folders import cache_folder
 from afbench.version import __version__
 
@@ -117,17 +118,8 @@ def write_cached(path: Path | None, cached: Iterable[CachedRecord], started_ns: 
     content = hashlib.sha256(body).hexdigest().encode() + b"\n" + body
     if not rows or _holds(path, content):
         return
-    # two commands may write at once: each has a file of its own, and the last one wins
-    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}.{time.monotonic_ns()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError:
-        pass
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with suppress(AfbenchError):
+        commit_bytes(path, content, durable=False)
 
 
 def _holds(path: Path, content: bytes) -> bool:

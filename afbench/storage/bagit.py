@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .commit import commit_if_changed
+from afbench.files import commit_if_changed
+
 from .file_list import read_listing
 from .manifests import TOP
 

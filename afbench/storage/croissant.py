@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from afbench.files import commit_if_changed, json_bytes, sha256_file
+
 from .bagit import PAYLOAD
-from .commit import commit_if_changed, json_bytes, sha256_file
 from .config_manifest import SCHEMA_VERSION, ConfigManifest
 from .file_list import read_listing
 from .manifests import ORIGINALS, TOP, read_configs

@@ -13,8 +13,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from afbench.core import AfbenchError, PartialError, UsageError
+from afbench.files import commit_bytes, commit_if_changed, commit_json, json_bytes, sweep
 
-from .commit import commit_bytes, commit_if_changed, commit_json, json_bytes, sweep
 from .config_manifest import SCHEMA_VERSION
 from .manifests import LOG, TOP, read_json, safe_path
 from .run_folder import check_folder

@@ -21,8 +21,8 @@ from typing import NamedTuple
 from filelock import FileLock, SoftFileLock, Timeout
 
 from afbench.core import PartialError, UsageError
+from afbench.files import sweep
 
-from .commit import sweep
 from .manifests import LOG, WORK
 
 WAIT_SECONDS = 60.0

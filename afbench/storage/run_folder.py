@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from afbench.core import AfbenchError, UsageError
+from afbench.files import commit_json
 
-from .commit import commit_json
 from .config_manifest import ShardRecord, SplitManifest
 from .manifests import LOG, TOP, WORK, check_shard, read_json
 

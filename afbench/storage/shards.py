@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from afbench.core import AfbenchError
+from afbench.files import commit_bytes
 from afbench.untrusted import require_name
 
-from .commit import commit_bytes
 from .config_manifest import ShardRecord
 from .guard import refuse_bomb
 from .schema import DICTIONARY_COLUMNS, arrow_schema, columns_of

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from afbench.core import AfbenchError, UsageError
+from afbench.files import json_bytes, sha256_file
 from afbench.plan import canonical_json
 from afbench.schemas import schema_problem
 
 from .agreement import disagreements
-from .commit import json_bytes, sha256_file
 from .config_manifest import SCHEMA_VERSION
 from .derived import may_be_unlisted, stale_derived
 from .manifests import (

@@ -32,6 +32,7 @@ from submissions import (
 
 import afbench
 from afbench.core import AfbenchError, UsageError
+from afbench.files import sha256_file
 from afbench.metrics import auc, count_pixels, f1, f1_best
 from afbench.resources import resource_path
 from afbench.scoring import truth as truth_module
@@ -40,7 +41,6 @@ from afbench.scoring.score import examine, score
 from afbench.scoring.score_tables import build_tables
 from afbench.scoring.truth import open_truth
 from afbench.scoring.versions import version_of
-from afbench.storage.commit import sha256_file
 from afbench.storage.manifests import TOP
 
 

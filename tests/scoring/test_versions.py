@@ -18,13 +18,13 @@ from submissions import (
 )
 
 from afbench.core import UsageError
+from afbench.files import sha256_file
 from afbench.scoring.boards import build_boards
 from afbench.scoring.compare import compare
 from afbench.scoring.problems import InvalidSubmission
 from afbench.scoring.score import examine, score
 from afbench.scoring.stored_scores import read_score
 from afbench.scoring.versions import earlier_parts
-from afbench.storage.commit import sha256_file
 from afbench.storage.manifests import open_benchmark
 
 LOC = {name: how for name, how in CONFIGS.items() if how[0] == "loc"}

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afbench.core import UsageError
+from afbench.files import commit_bytes, json_bytes
 from afbench.report.evaluation import evaluation_csv, evaluation_latex
-from afbench.storage.commit import commit_bytes, json_bytes
 from afbench.storage.manifests import LOG
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from .gates import Gate
 
 CSV, LATEX, JSON = "table.csv", "table.tex", "evaluation.json"
@@ -73,14 +70,3 @@ def write_evaluation(
     commit_bytes(out / CSV, evaluation_csv(records).encode())
     commit_bytes(out / LATEX, evaluation_latex(records, notes).encode())
     commit_bytes(out / JSON, json_bytes(evaluation_json(records, gates, notes)))
-
-
-def write_picture(path: Path, picture: Image.Image) -> None:
-    """Write a PNG, atomically.
-
-    Raises:
-        AfbenchError: if it cannot be written.
-    """
-    stream = io.BytesIO()
-    picture.save(stream, "PNG")
-    commit_bytes(path, stream.getvalue())

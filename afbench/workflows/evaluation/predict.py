@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import date
@@ -19,11 +17,11 @@ from afbench.defences import Purifier, load_defence
 from afbench.defences.purifier import require_owner
 from afbench.engine import localize
 from afbench.engine.io_pool import Submit, default_threads, threads
-from afbench.images import decode_stored
+from afbench.files import commit_bytes, commit_json, sha256_file
+from afbench.images import decode_stored, png_bytes
 from afbench.localizers import load_localizer
 from afbench.scoring.package import BEGUN, MANIFEST
 from afbench.scoring.versions import part_hashes
-from afbench.storage.commit import commit_json, sha256_file
 from afbench.storage.manifests import (
     ORIGINALS,
     TOP,
@@ -275,21 +273,8 @@ def _write(
     if probabilities:
         levels = np.rint(probability * 255).astype(np.uint8)
         pictures = {f"probs/{path}": Image.fromarray(levels), **pictures}
-    return {name: _save(picture, out / name) for name, picture in pictures.items()}
-
-
-def _save(picture: Image.Image, path: Path) -> str:
-    """Write a PNG atomically and return its sha256; without fsync, for a prediction can be made again."""
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=False)
-    temporary = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(stream.getvalue())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise AfbenchError(
-            f"cannot write '{path}': {error.strerror or error}; run again to go on from here"
-        ) from None
-    return hashlib.sha256(stream.getvalue()).hexdigest()
+    # they can be made again, so nothing waits for the disk
+    return {
+        name: commit_bytes(out / name, png_bytes(picture), durable=False)
+        for name, picture in pictures.items()
+    }

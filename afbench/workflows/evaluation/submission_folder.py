@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from afbench.core import AfbenchError, UsageError
+from afbench.files import commit_json, sweep
 from afbench.scoring.package import BEGUN, MANIFEST
 from afbench.scoring.versions import Parts, changed_parts, earlier_parts
-from afbench.storage.commit import commit_json
 from afbench.storage.manifests import Benchmark, read_json
 
 _MAY_DIFFER = ("files_sha256", "dataset", "configs", "configs_sha256", "date")
@@ -36,6 +36,8 @@ def claim_submission(out: Path, manifest: Mapping[str, Any], benchmark: Benchmar
             raise UsageError(f"'{out}' is not empty and holds no submission; give another --out")
         commit_json(out / BEGUN, dict(manifest))
         return Claimed(True)
+    if path.name == BEGUN:
+        sweep(out)
     existing = read_json(path)
     _require_same(out, existing, manifest)
     recorded = _recorded(out, existing, manifest, benchmark)

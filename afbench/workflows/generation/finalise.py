@@ -9,10 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from afbench.files import commit_if_changed, json_bytes
 from afbench.resources import resource_path
 from afbench.sources.synthesis import attribution
 from afbench.storage.card import dataset_card
-from afbench.storage.commit import commit_if_changed, json_bytes
 from afbench.storage.config_manifest import SCHEMA_VERSION, ConfigManifest, ShardRecord, SplitManifest
 from afbench.storage.locks import SHARD_LOCKS
 from afbench.storage.manifests import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from afbench.engine import FAILURES
-from afbench.storage.commit import commit_json
+from afbench.files import commit_json
 from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.locks import locked
 from afbench.storage.manifests import read_configs

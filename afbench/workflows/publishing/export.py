@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from afbench.core import AfbenchError, BadSample, ByteImage, UsageError
+from afbench.files import commit_if_changed, sha256_file
 from afbench.images import decode_stored
 from afbench.storage.archive import is_archive
-from afbench.storage.commit import commit_if_changed, sha256_file
 from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.delivery import Delivery, deliver, delivering, finish, publish
 from afbench.storage.derived import write_derived

@@ -15,9 +15,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from afbench.core import AfbenchError, BadSample, ByteImage
+from afbench.files import json_bytes
 from afbench.images import decode_stored, encode_image
 from afbench.storage.archive import archive_path, pack_shard
-from afbench.storage.commit import json_bytes
 from afbench.storage.config_manifest import ConfigManifest, ShardRecord
 from afbench.storage.hdf5 import Content, scalar_columns
 from afbench.storage.manifests import CLEAN, ORIGINALS

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from afbench.core import AfbenchError, UsageError
+from afbench.files import sha256_file
 from afbench.storage.bagit import PAYLOAD
-from afbench.storage.commit import sha256_file
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.derived import derived_files
 from afbench.storage.file_list import read_listing

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from afbench.core import AfbenchError, BadSample, ByteImage, Source, UsageError
+from afbench.files import commit_if_changed, json_bytes, sha256_file
 from afbench.images import encode_image, pixel_sha256
 from afbench.interrupts import raise_if_stopped
 from afbench.localizers import load_localizer
 from afbench.reading.copies import known_ids, open_copies, read_original
 from afbench.reading.store import make_row
 from afbench.storage.archive import attacked_image, is_archive, open_checked
-from afbench.storage.commit import commit_if_changed, json_bytes, sha256_file
 from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.delivery import Delivery, delivering, finish, note, reopen
 from afbench.storage.hdf5_read import ArchiveShard

@@ -14,8 +14,8 @@ from afbench.core import AfbenchError, BadSample, ReadOptions, Sample
 from afbench.defences.defended_localizer import undefended
 from afbench.engine import judge, run_settings
 from afbench.engine.block import AttackedRow
+from afbench.files import commit_bytes
 from afbench.sources import SourceOptions, open_source
-from afbench.storage.commit import commit_bytes
 from afbench.storage.manifests import AUTHENTIC, Benchmark, ids_sha256
 from afbench.storage.shards import write_shard
 

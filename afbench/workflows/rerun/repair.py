@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from afbench.core import AfbenchError, UsageError
-from afbench.storage.commit import json_bytes
+from afbench.files import json_bytes
 from afbench.storage.config_manifest import SCHEMA_VERSION
 from afbench.storage.derived import stale_derived, write_derived
 from afbench.storage.locks import locked

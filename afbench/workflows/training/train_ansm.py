@@ -20,10 +20,10 @@ from afbench.defences.ansm.processes import Processes, join_processes
 from afbench.defences.ansm.settings import ANTIALIASED, CROP, RESIZE, Settings, preset, replace_settings
 from afbench.defences.ansm.train import Hooks, train
 from afbench.defences.hardening.settings import Schedule
+from afbench.files import commit_bytes
 from afbench.localizers import load_localizer
 from afbench.reading.dataset import PairDataset
 from afbench.reading.load_pairs import load, open_store
-from afbench.storage.commit import commit_bytes
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import ORIGINALS
 from afbench.version import __version__

@@ -17,10 +17,10 @@ from afbench.defences.ansm.train import Hooks
 from afbench.defences.hardening.classifier import FORMAT, Joined, image_level, load_classifier
 from afbench.defences.hardening.fit import Job, fit, generator
 from afbench.defences.hardening.settings import Hardening, Schedule
+from afbench.files import commit_bytes, commit_json
 from afbench.plan import make_setting
 from afbench.reading.dataset import PairDataset
 from afbench.reading.load_pairs import load, open_store
-from afbench.storage.commit import commit_bytes, commit_json
 from afbench.storage.manifests import AUTHENTIC
 
 from .online_attack import attacker, loss_of

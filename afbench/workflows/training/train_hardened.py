@@ -11,8 +11,8 @@ from afbench.core import Setting, UsageError
 from afbench.defences.ansm.train import Hooks
 from afbench.defences.hardening.fit import Job, fit
 from afbench.defences.hardening.settings import NONE, Hardening, Schedule
+from afbench.files import commit_bytes
 from afbench.localizers.trainable import load_trainable
-from afbench.storage.commit import commit_bytes
 
 from ..attacked_localizer import require_attacked
 from .online_attack import attack_name, loss_of, make_attack

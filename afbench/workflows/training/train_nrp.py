@@ -16,8 +16,8 @@ from afbench.defences.ansm.train import Hooks
 from afbench.defences.hardening.fit import Job, fit
 from afbench.defences.hardening.settings import Schedule
 from afbench.defences.nrp import FORMAT, OF_LOCALIZER, NrpSettings, check_nrp, nrp_loss, timm_features
+from afbench.files import commit_bytes
 from afbench.localizers import load_localizer
-from afbench.storage.commit import commit_bytes
 
 from ..attacked_localizer import require_attacked
 from .train_ansm import lock_training, sized_for

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from afbench.defences.ansm.processes import join_processes
 from afbench.defences.ansm.settings import Settings
 from afbench.defences.ansm.train import train
-from afbench.storage.commit import commit_bytes
+from afbench.files import commit_bytes
 
 
 class TinyLocalizer:

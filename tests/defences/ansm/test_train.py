@@ -16,7 +16,7 @@ from afbench.defences.ansm.checkpoint import load_ansm, read_tensors
 from afbench.defences.ansm.settings import AnsmStage, preset, replace_settings
 from afbench.defences.ansm.steps import evenly, stage_loss
 from afbench.defences.ansm.train import Hooks
-from afbench.storage.commit import commit_bytes
+from afbench.files import commit_bytes
 
 
 def same(first, second):

@@ -11,7 +11,7 @@ import torch
 from afbench.defences.ansm.processes import join_processes
 from afbench.defences.ansm.settings import Settings
 from afbench.defences.ansm.train import train
-from afbench.storage.commit import commit_bytes
+from afbench.files import commit_bytes
 
 torch.set_num_threads(1)
 loader = SourceFileLoader("lab", str(Path(__file__).with_name("conftest.py")))

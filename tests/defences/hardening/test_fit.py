@@ -15,7 +15,7 @@ from afbench.defences.ansm.train import Hooks
 from afbench.defences.hardening.fit import Job, fit
 from afbench.defences.hardening.losses import hardening_loss
 from afbench.defences.hardening.settings import Hardening, Schedule
-from afbench.storage.commit import commit_bytes
+from afbench.files import commit_bytes
 
 
 class RandomPairs:

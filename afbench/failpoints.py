@@ -15,7 +15,7 @@ import signal
 import time
 from collections import Counter
 
-from afbench.core import UsageError
+from .core import UsageError
 
 VARIABLE = "AFBENCH_FAILPOINTS"
 SITES = ("commit.write", "commit.fsync", "commit.replace", "commit.done")

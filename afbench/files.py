@@ -7,11 +7,13 @@ import json
 import os
 import re
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from afbench.core import AfbenchError
-
+from .core import AfbenchError
 from .failpoints import reach
 
 _TEMPORARY = re.compile(r".+\.tmp\.[A-Za-z0-9_.-]+\.[0-9]+")
@@ -23,32 +25,54 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def commit_bytes(path: Path, data: bytes) -> str:
-    """Write a file atomically: temporary file, fsync, read back, rename, fsync the folder.
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary file to write; after the block it takes the name ``path``, after an error it is deleted.
+
+    Every file that a program may look for is written through here, so that nobody meets one that is half there.
+
+    Args:
+        path: in a folder that exists.
+        durable: wait until the file and its name are on the disk. Without it a crash of the machine may leave an
+            empty file; a killed process leaves none.
+    Raises:
+        OSError: if the disk is full or fails.
+    """
+    temporary = path.with_name(f"{path.name}.tmp.{socket.gethostname()}.{threading.get_native_id()}")
+    try:
+        reach("commit.write")
+        yield temporary
+        if durable:
+            reach("commit.fsync")
+            _flush(temporary)
+        reach("commit.replace")
+        os.replace(temporary, path)
+        reach("commit.done")
+        if durable:
+            _flush(path.parent)
+    except BaseException:
+        # the first error is the one to report
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def commit_bytes(path: Path, data: bytes, *, durable: bool = True) -> str:
+    """Write a file and its folder atomically; where it must be durable, read it back before it takes its name.
 
     Returns:
         The sha256 of what is now in the file.
     Raises:
-        AfbenchError: if the disk is full or fails; nothing but a temporary file can remain, and it is removed.
+        AfbenchError: if the disk is full or fails; what was there before is there still.
     """
     sha256 = hashlib.sha256(data).hexdigest()
-    temporary = path.with_name(f"{path.name}.tmp.{socket.gethostname()}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        reach("commit.write")
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            reach("commit.fsync")
-            os.fsync(stream.fileno())
-        if sha256_file(temporary) != sha256:
-            raise OSError("the bytes read back differ from what was written")
-        reach("commit.replace")
-        os.replace(temporary, path)
-        reach("commit.done")
-        _sync_folder(path.parent)
+        with replacing(path, durable=durable) as temporary:
+            temporary.write_bytes(data)
+            if durable and sha256_file(temporary) != sha256:
+                raise OSError("the bytes read back differ from what was written")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise AfbenchError(
             f"cannot write '{path}': {error.strerror or error}; what was committed before is intact, run again to resume"
         ) from None
@@ -79,8 +103,9 @@ def sweep(folder: Path) -> int:
     return len(orphans)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
