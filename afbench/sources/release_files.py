@@ -13,9 +13,9 @@ from afbench.core import BadSample, UsageError
 
 from .entry_reader import read_bytes
 from .layouts import load_layout
-from .layouts.files import quoted_names, settle
 from .layouts.lists import entries as in_folder
 from .layouts.lists import entries_of, open_list
+from .layouts.picture_files import quoted_names, settle
 from .sample_names import sample_id, without_copies
 from .source_entry import SourceEntry
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from afbench.sources.sample_names import sample_id
 from afbench.sources.source_entry import SourceEntry
 
-from .files import is_mask_folder, pair, pictures, settle
+from .picture_files import is_mask_folder, pair, pictures, settle
 
 EXPECTS = "Forged_JPEG100/62981_0.jpg, ... (or _JPEG90, _JPEG75) with Mask/62981_mask.png, ..."
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from afbench.sources.sample_names import sample_id
 from afbench.sources.source_entry import SourceEntry
 
-from .files import Picture, is_mask_folder, pair, pictures, settle
 from .photograph_groups import group_photographs
+from .picture_files import Picture, is_mask_folder, pair, pictures, settle
 from .release_faults import duplicates, renames
 
 KINDS = {"s": "copy_move", "d": "splice"}

@@ -12,7 +12,7 @@ from afbench.sources.source_entry import SourceEntry
 
 from .casia import read_release
 from .casia_v1 import RELEASE
-from .files import pictures, settle
+from .picture_files import pictures, settle
 
 EXPECTS = "the Tp folder and masks of casia_v1, and corel-1k/training_set/<class>/*.jpg"
 

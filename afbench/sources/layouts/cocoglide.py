@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from afbench.sources.sample_names import sample_id
 from afbench.sources.source_entry import SourceEntry
 
-from .files import is_mask_folder, pair, pictures, settle
+from .picture_files import is_mask_folder, pair, pictures, settle
 
 EXPECTS = "fake/glide_inpainting_val2017_114871_up.png, ... with mask/dining table_114871_mask.png, ..."
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from afbench.sources.sample_names import sample_id
 from afbench.sources.source_entry import SourceEntry
 
-from .files import is_mask_folder, pair, pictures, settle
+from .picture_files import is_mask_folder, pair, pictures, settle
 
 EXPECTS = "4cam_splc/*.tif with 4cam_splc/edgemask/*_edgemask.jpg (or mask/* of the same names), and 4cam_auth/*.tif"
 

@@ -10,7 +10,7 @@ from afbench.sources.sample_names import is_picture, relative_stem, sample_id
 from afbench.sources.sample_names import stem as stem_of
 from afbench.sources.source_entry import SourceEntry
 
-from .files import is_mask_folder, settle
+from .picture_files import is_mask_folder, settle
 
 EXPECTS = (
     "images/*.png (or forged/, tampered/, fake/, input/, probe/; or .jpg, .tif, .bmp, .webp) and masks/ (or gt/, groundtruth/) "

@@ -15,7 +15,7 @@ from afbench.sources.sample_names import sample_id
 from afbench.sources.source_entry import SourceEntry
 
 from . import folder
-from .files import Picture, pair, pictures, settle
+from .picture_files import Picture, pair, pictures, settle
 
 EXPECTS = (
     "<id>/*_0.jpg or <id>/*_fake.jpg with *_mask.png beside it, and <id>/*_orig.jpg; or tampered/ (or fake_img/), mask/ "

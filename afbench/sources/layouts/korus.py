@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from afbench.sources.sample_names import sample_id
 from afbench.sources.source_entry import SourceEntry
 
-from .files import Picture, is_mask_folder, pair, pictures, settle
+from .picture_files import Picture, is_mask_folder, pair, pictures, settle
 
 EXPECTS = "Canon_60D/tampered-realistic/*.TIF with Canon_60D/ground-truth/*.PNG, and other cameras likewise"
 

@@ -19,9 +19,9 @@ from afbench.core import UsageError
 from afbench.sources.sample_names import relative_stem, sample_id
 from afbench.sources.source_entry import SourceEntry
 
-from .files import quoted_names, settle
 from .list_text import ListLine, Reading, read_lines
 from .path_lookup import PathLookup, path_below_root
+from .picture_files import quoted_names, settle
 from .reroot import ABSOLUTE, foreign_prefix, without_prefix
 
 EXPECTS = "one list (.txt, .csv or .json) of 'image mask [label]', 'image,mask[,jpg]' or [[image, mask], ...]"

@@ -14,8 +14,8 @@ from afbench.sources.sample_names import sample_id
 from afbench.sources.source_entry import SourceEntry
 
 from .casia import photographs
-from .files import Picture, pictures, settle
 from .photograph_groups import group_photographs
+from .picture_files import Picture, pictures, settle
 
 EXPECTS = "Sp/Sp_*.png, Ground Truth Masks/<image>/masks/*.png, and Au/*.jpg"
 

@@ -15,8 +15,8 @@ from afbench.core import UsageError
 from afbench.sources.sample_names import sample_id, stem
 from afbench.sources.source_entry import Label, SourceEntry
 
-from .files import Picture, is_mask_folder, pictures, quoted_names, settle
 from .path_lookup import PathLookup, path_below_root
+from .picture_files import Picture, is_mask_folder, pictures, quoted_names, settle
 
 EXPECTS = "reference/manipulation/NC2016-manipulation-ref.csv with the probe/*.jpg and masks it names"
 
