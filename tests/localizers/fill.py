@@ -7,14 +7,24 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-GAIN = {"mvss": 1.1, "ifosn": 1.25, "hdfnet": 0.7, "code": 1.3, "pscc": 1.15}
+GAIN = {
+    "mvss": 1.1,
+    "ifosn": 1.25,
+    "hdfnet": 0.7,
+    "code": 1.3,
+    "pscc": 1.15,
+    "mesorch": 1.2,
+}
 """Of tensors of two and more dimensions, so that the output is neither constant nor saturated."""
 
 
 def fill(network: nn.Module, name: str) -> nn.Module:
-    """Fill a localizer's network with the weights its golden vectors were made with; evaluation mode, frozen."""
+    """Fill a localizer's network with the weights its golden vectors were made with; evaluation mode, frozen.
+
+    A network without fixed filters may be on the meta device, which saves drawing weights twice.
+    """
     network.load_state_dict(
-        {key: _draw(key, value, GAIN[name]) for key, value in network.state_dict().items()}
+        {key: _draw(key, value, GAIN[name]) for key, value in network.state_dict().items()}, assign=True
     )
     return network.eval().requires_grad_(False)
 
@@ -24,7 +34,7 @@ def _draw(key: str, value: Tensor, gain: float) -> Tensor:
     if (key.startswith(("sobel_x", "sobel_y")) and key.endswith(".0.weight")) or key == "srm.SRMWeights":
         return value  # fixed filters
     if leaf == "num_batches_tracked":
-        return torch.zeros_like(value)
+        return torch.zeros(value.shape, dtype=value.dtype)
     shape = tuple(value.shape)
     z = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape)
     return torch.from_numpy(np.asarray(_scaled(z, key, leaf, shape, gain), dtype=np.float32))
@@ -36,7 +46,7 @@ def _scaled(z: np.ndarray, key: str, leaf: str, shape: tuple[int, ...], gain: fl
         offset, z = 1.0, np.abs(z)
     elif key == "constrain_conv.kernel":
         offset, factor, z = 0.1, 1.0, np.abs(z)  # keeps the sum of its taps away from 0
-    elif leaf == "pos_embedding":
+    elif leaf in ("pos_embedding", "pos_embed"):
         factor = 0.5
     elif len(shape) >= 2:
         factor = gain / np.sqrt(prod(shape[1:]))

@@ -82,9 +82,13 @@ class Stored:
 @pytest.mark.parametrize(
     "name",
     [
-        # at their own 512 pixels these two take half a minute each
+        # at their own 512 pixels these take half a minute each
         pytest.param(
-            name, marks=[pytest.mark.xdist_group(name), *[pytest.mark.slow] * (name in ("mvss", "code"))]
+            name,
+            marks=[
+                pytest.mark.xdist_group(name),
+                *[pytest.mark.slow] * (name in ("mvss", "code", "mesorch")),
+            ],
         )
         for name in GAIN
     ],
@@ -271,7 +275,7 @@ def test_at_the_native_size_phi_holds_on_what_is_stored_and_unread_pixels_are_co
         assert [image.shape[:2] for image in found.values()] == sizes
         assert set(stored.largest_change(config).values()) == {phi}
         wide, small = (stored.rows[config][one] for one in ("0", "1"))
-        unread = 40 * 1024 if name in ("mvss", "code") else 0  # of three columns one is read
+        unread = 40 * 1024 if name in ("mvss", "code", "mesorch") else 0  # of three columns one is read
         assert (wide["unread_pixels"], small["unread_pixels"]) == (unread, 0)
         same = int((found["0"] == stored.images("clean")["0"]).all(axis=2).sum())
         assert same >= unread

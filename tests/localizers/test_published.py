@@ -16,8 +16,15 @@ from afbench.localizers import conformance
 from afbench.localizers.load import recipe
 from afbench.localizers.published import PublishedLocalizer
 
-RESIZED = {"mvss": 512, "hdfnet": 256, "code": 512}
-SIZES = {"mvss": (32, 48), "ifosn": (32, 48), "hdfnet": (64, 64), "code": (32, 64), "pscc": (16, 24)}
+RESIZED = {"mvss": 512, "hdfnet": 256, "code": 512, "mesorch": 512}
+SIZES = {
+    "mvss": (32, 48),
+    "ifosn": (32, 48),
+    "hdfnet": (64, 64),
+    "code": (32, 64),
+    "pscc": (16, 24),
+    "mesorch": (32, 64),
+}
 """Legal without a resize, and quick."""
 
 one_for_each = pytest.mark.parametrize(
@@ -113,7 +120,7 @@ def test_code_takes_any_image_in_its_official_resolution(untrained):
     assert torch.isfinite(logits).all() and probability.min() >= 0 and probability.max() <= 1
 
 
-@pytest.mark.parametrize("name", ["mvss", "hdfnet", "code", "pscc"])
+@pytest.mark.parametrize("name", ["mvss", "hdfnet", "code", "pscc", "mesorch"])
 @pytest.mark.parametrize("size", [(512, 512), (1024, 1536), (700, 1000), (300, 2048), (1537, 511), (256, 30)])
 def test_pixels_never_read_are_those_without_a_gradient(name, size):
     localizer, image = stand_in(name), random_image(1, 3, *size).requires_grad_()
@@ -122,7 +129,7 @@ def test_pixels_never_read_are_those_without_a_gradient(name, size):
     (slope,) = torch.autograd.grad(read.sum(), image)
     unread = int((slope == 0).all(dim=1).sum())
     assert localizer.unread_pixels(*size) == unread
-    assert (unread > 0) == (name in ("mvss", "code") and max(size) > 2 * 512)
+    assert (unread > 0) == (name in ("mvss", "code", "mesorch") and max(size) > 2 * 512)
     assert stand_in(name, "input").unread_pixels(*size) == 0
 
 
@@ -167,6 +174,7 @@ def test_what_resizes_nothing_fits_nothing(picture, name):
         ("code", (100, 130), (128, 160)),
         ("code", (64, 32), (64, 32)),
         ("code", (3, 33), (32, 64)),
+        ("mesorch", (3, 33), (32, 64)),
         ("mvss", (5, 90), (16, 90)),
         ("ifosn", (15, 16), (16, 16)),
         ("pscc", (20, 1), (20, 16)),
