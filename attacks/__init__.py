@@ -10,6 +10,7 @@ and a float image in [0, 1], and returns a float image in [0, 1]. Attacks know n
     attacked = bim(loss, image, phi=phi, alpha=phi / 4, steps=10)
 """
 
+from attacks.apgd import apgd
 from attacks.cw import cw
 from attacks.draws import signs, uniform
 from attacks.gradient import LossFn, check_image, input_gradient
@@ -21,6 +22,7 @@ from attacks.weighted import PixelLossFn, cospgd, segpgd
 __all__ = [
     "LossFn",
     "PixelLossFn",
+    "apgd",
     "bim",
     "check_image",
     "cospgd",

@@ -24,6 +24,11 @@ def input_gradient(loss: LossFn, image: Tensor) -> Tensor:
     Raises:
         ValueError: if the loss is not one number per image, or does not depend on the image.
     """
+    return loss_and_gradient(loss, image)[1]
+
+
+def loss_and_gradient(loss: LossFn, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute what ``input_gradient`` does, and the losses ``(N,)`` it comes from, detached."""
     leaf = image.detach().requires_grad_()
     with torch.enable_grad():
         values = loss(leaf)
@@ -41,7 +46,7 @@ def input_gradient(loss: LossFn, image: Tensor) -> Tensor:
             "loss does not depend on the image: the localizer is detached, runs under no_grad or "
             "inference_mode, or cannot be differentiated"
         )
-    return gradient.contiguous()
+    return values.detach(), gradient.contiguous()
 
 
 def check_image(image: Tensor) -> Tensor:

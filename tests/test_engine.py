@@ -46,6 +46,10 @@ GROUPS = {
     ],
     "segpgd": expand_attack("segpgd", params={"steps": 3}),
     "cospgd": expand_attack("cospgd", params={"steps": 3}),
+    "apgd": [
+        *expand_attack("apgd", params={"steps": 5}),
+        *expand_attack("apgd", phi=["2/255"], params={"steps": 5, "loss": "soft-f1"}),
+    ],
     "square": expand_attack("square", params={"queries": 12}),
 }
 every_group = pytest.mark.parametrize("group", GROUPS)
@@ -123,11 +127,12 @@ def _bytes(done: dict[Setting, list[AttackedRow | Failure]]) -> dict[tuple[str, 
         (expand_attack("pgd", params={"target": "empty"}), 30),
         (expand_attack("segpgd"), 30),
         (expand_attack("cospgd"), 30),
+        (expand_attack("apgd"), 60),
         (expand_attack("square", params={"queries": 9}), 0),
     ],
     ids=[
         *("fgsm", "sign group", "bim", "pgd", "mifgsm", "pgn", "pgn of 2", "cw", "noise"),
-        *("targets", "losses", "pgd to empty", "segpgd", "cospgd", "square"),
+        *("targets", "losses", "pgd to empty", "segpgd", "cospgd", "apgd", "square"),
     ],
 )
 def test_a_group_takes_exactly_the_gradients_it_needs(settings: list[Setting], expected: int) -> None:

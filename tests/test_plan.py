@@ -118,7 +118,8 @@ def test_unknown_and_ill_typed_parameters_are_refused_by_name(attack, params, to
 
 def test_unknown_names_are_answered_with_the_known_ones():
     with pytest.raises(
-        UsageError, match=r"attack 'fsgm' is unknown; did you mean fgsm.* known attacks: bim, cospgd, cw"
+        UsageError,
+        match=r"attack 'fsgm' is unknown; did you mean fgsm.* known attacks: apgd, bim, cospgd, cw",
     ):
         make_setting("fsgm", "1/255")
     with pytest.raises(

@@ -258,6 +258,7 @@ _ATTACKS: Mapping[str, Callable[[_PhiBatch], Tensor]] = {
     "pgd": lambda batch: attacks.pgd(batch.loss, batch.image, **batch.started()),
     "segpgd": lambda batch: attacks.segpgd(batch.losses, batch.image, **batch.started()),
     "cospgd": lambda batch: attacks.cospgd(batch.losses, batch.image, **batch.started()),
+    "apgd": lambda batch: attacks.apgd(batch.loss, batch.image, phi=batch.phi, steps=batch.setting.steps),
     "pgn": _pgn,
     "square": _square,
 }

@@ -89,6 +89,15 @@ _TABLE = (
         {"steps": 10, "alpha_over_phi": 0.25},
     ),
     Attack(
+        "apgd",
+        "phi",
+        "apgd",
+        "signed steps that halve by themselves, best point kept",
+        "Croce & Hein 2020, arXiv 2003.01690",
+        {"steps": 20},
+        OBJECTIVE,
+    ),
+    Attack(
         "square",
         "phi",
         "square",

@@ -145,9 +145,7 @@ _LABEL = "it takes one label per image, and fails on a map of labels"
 _LEAST = f"{_LABEL}; use --attack cw, which also looks for the least change"
 _FEW = f"{_LABEL}; use --attack square, which also asks for losses alone"
 _ONE_HOT = "it spreads labels over the width of the map instead of two classes, and fails"
-_MAPS = (
-    "it indexes maps with maps: gigabytes for one image, then it fails; use --attack pgd --param steps=100"
-)
+_MAPS = "it indexes maps with maps: gigabytes for one image, then it fails; use --attack apgd"
 UNUSABLE = {
     "APGD": _MAPS,
     "APGDT": _MAPS,

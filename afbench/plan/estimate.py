@@ -62,8 +62,8 @@ def loss_and_target(setting: Setting) -> tuple[str, str]:
 
 def queries(setting: Setting) -> int:
     """Count the forward passes without a gradient of one setting on one image, besides the judging of the result."""
-    # TPGD asks first what the localizer says of the original
-    return {"square": setting.steps, "ta_tpgd": 1}.get(setting.attack, 0)
+    # APGD looks at the loss of its last point; TPGD asks first what the localizer says of the original
+    return {"square": setting.steps, "apgd": 1, "ta_tpgd": 1}.get(setting.attack, 0)
 
 
 def shared_gradients(settings: Iterable[Setting]) -> int:

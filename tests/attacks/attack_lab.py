@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from attacks import (
     LossFn,
     PixelLossFn,
+    apgd,
     bim,
     cospgd,
     cw,
@@ -46,6 +47,7 @@ class Attack:
         random: moves an image even where the gradient is zero.
         weighted: climbs another loss than the plain one, which may lag a little.
         queries: forward passes per image of an attack that takes no gradient.
+        looks: forward passes per image besides those of the gradients.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Attack:
     random: bool = False
     weighted: bool = False
     queries: Callable[[int], int] | None = None
+    looks: int = 0
 
 
 def _run_pgd(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
@@ -128,6 +131,12 @@ ATTACKS = [
         "mifgsm",
         lambda loss, x, phi, keys, steps: mifgsm(loss, x, phi=phi, alpha=phi / 10, steps=steps),
         lambda steps: steps,
+    ),
+    Attack(
+        "apgd",
+        lambda loss, x, phi, keys, steps: apgd(loss, x, phi=phi, steps=steps),
+        lambda steps: steps,
+        looks=1,
     ),
     Attack("pgn", _run_pgn, lambda steps: 2 * NEIGHBOURS * steps),
     Attack("cw", _run_cw, lambda steps: steps, bounded=False),

@@ -183,6 +183,6 @@ def test_it_costs_the_gradients_or_queries_it_promises(attack: Attack, lab: Prob
 
     counted = Counted(watched)
     attack.run(counted, lab.image, lab.phi(1), lab.keys, steps)
-    forward = (attack.queries or attack.gradients)(steps)
+    forward = (attack.queries or attack.gradients)(steps) + attack.looks
     assert counted.images == forward * len(lab.image)
     assert sum(backward) == attack.gradients(steps) * len(lab.image)
