@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
 
 from afbench.core import ReadOptions, Setting, UsageError
 from afbench.naming import did_you_mean, resolve_name, unknown_name
 from afbench.resources import resource_json, resource_path
+from afbench.schemas import schema_problem
 
 from .attack_names import parse_attack
 from .attack_settings import make_setting
@@ -93,13 +92,8 @@ def read_plan(name_or_path: str, *, large_phi: bool = False) -> RunPlan:
             f"plan '{name_or_path}' is no file and no shipped plan; {suggestion}shipped plans: {', '.join(sorted(names))}"
         )
     raw = _parse(path)
-    schema = json.loads(resource_path("manifests/schema/plan.schema.json").read_text(encoding="utf-8"))
-    problems = sorted(
-        Draft202012Validator(schema).iter_errors(raw), key=lambda error: list(map(str, error.path))
-    )
-    if problems:
-        key_path = "/".join(map(str, problems[0].path)) or "top level"
-        raise UsageError(f"plan {path}: {key_path}: {problems[0].message.splitlines()[0][:200]}")
+    if message := schema_problem("plan", raw):
+        raise UsageError(f"plan {path}: {message}")
     return _expand(raw, large_phi)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jsonschema import Draft202012Validator
 
 from afbench.core import AfbenchError, UsageError
 from afbench.files import commit_bytes, json_bytes
-from afbench.resources import resource_path
+from afbench.schemas import schema_problem
 from afbench.storage.manifests import read_json
 
 SCORE = "score.json"
@@ -39,10 +37,8 @@ def check_score(record: Mapping[str, Any]) -> None:
     Raises:
         AfbenchError: if it breaks it.
     """
-    schema = json.loads(resource_path("manifests/schema/score.schema.json").read_text(encoding="utf-8"))
-    # one error is enough: only a bug of afbench breaks its own schema
-    for error in Draft202012Validator(schema).iter_errors(record):
-        raise AfbenchError(f"the score breaks its own schema at {error.json_path}: {error.message[:200]}")
+    if message := schema_problem("score", record):
+        raise AfbenchError(f"the score breaks its own schema: {message}")
 
 
 def check_out(out: Path, submission: Path, data: Path) -> None:

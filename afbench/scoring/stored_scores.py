@@ -12,11 +12,9 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import best_match
 
 from afbench.core import AfbenchError, UsageError
-from afbench.resources import resource_path
+from afbench.schemas import schema_problem
 from afbench.untrusted import is_name, quoted
 
 from .problems import printable
@@ -133,10 +131,8 @@ def _read_record(path: Path) -> dict[str, Any]:
         odd = next((text for text in _texts(record) if not _is_plain(text)), None)
     except (OSError, ValueError, RecursionError) as error:
         raise AfbenchError(f"'{path}' cannot be read: {printable(str(error), 120)}") from None
-    schema = json.loads(resource_path("manifests/schema/score.schema.json").read_text(encoding="utf-8"))
-    fault = best_match(Draft202012Validator(schema).iter_errors(record))
-    if fault is not None:
-        raise AfbenchError(f"'{path}' is no score: {printable(fault.json_path)}: {printable(fault.message)}")
+    if message := schema_problem("score", record):
+        raise AfbenchError(f"'{path}' is no score: {message}")
     if odd is not None:
         raise AfbenchError(f"'{path}' is no score: invisible characters, or too long: '{printable(odd, 80)}'")
     return {"date": "", "paper_url": "", "code_url": "", **record}

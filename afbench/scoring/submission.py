@@ -9,13 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from jsonschema import Draft202012Validator
-
-from afbench.resources import resource_path
+from afbench.schemas import schema_problems
 from afbench.storage.manifests import AUTHENTIC, CLEAN
 
 from .package import BEGUN, MANIFEST, Package
-from .problems import Problems, Refusal, printable
+from .problems import Problems, Refusal
 from .truth import Cell, Truth
 from .versions import Parts, changed_parts, earlier_parts, named
 
@@ -155,16 +153,7 @@ def _faults(manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"{path}: invisible or control characters"
         if isinstance(value, float) and not math.isfinite(value):
             yield f"{path}: a number too large to keep"
-    # messages quote a stranger's values
-    for error in Draft202012Validator(_schema()).iter_errors(manifest):
-        yield f"{error.json_path}: {printable(error.message)}"
-
-
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(
-        resource_path("manifests/schema/submission.schema.json").read_text("utf-8")
-    )
-    return schema
+    yield from schema_problems("submission", manifest)
 
 
 def _describes_benchmark(manifest: Mapping[str, Any]) -> bool:
@@ -175,9 +164,7 @@ def _describes_benchmark(manifest: Mapping[str, Any]) -> bool:
         or sum(1 for _ in _walk(benchmark_claims, "", 0)) > MAX_VALUES
     ):
         return False
-    schema = _schema()
-    needed = [key for key in _BENCHMARK_FIELDS if key in schema["required"]]
-    return Draft202012Validator({**schema, "required": needed}).is_valid(benchmark_claims)
+    return not any(schema_problems("submission", benchmark_claims, required=_BENCHMARK_FIELDS))
 
 
 def _walk(value: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:

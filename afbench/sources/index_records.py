@@ -11,10 +11,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from jsonschema import Draft202012Validator
-
 from afbench.core import UsageError
-from afbench.resources import resource_json, resource_path
+from afbench.resources import resource_json
+from afbench.schemas import schema_problem
 from afbench.untrusted import is_name
 from afbench.version import __version__
 
@@ -147,11 +146,8 @@ class Index:
         Raises:
             UsageError: if it violates its schema, names a path outside the root, or was changed after it was made.
         """
-        schema = json.loads(resource_path("manifests/schema/index.schema.json").read_text(encoding="utf-8"))
-        problem = next(Draft202012Validator(schema).iter_errors(value), None)
-        if problem is not None:
-            key_path = "/".join(map(str, problem.absolute_path)) or "top level"
-            raise UsageError(f"{name}: {key_path}: {ascii(problem.message)[1:-1][:200]}")
+        if message := schema_problem("index", value):
+            raise UsageError(f"{name}: {message}")
         samples = [sample_from_json(row) for row in value["samples"]]
         _check_samples(value["source"], samples, name)
         index = Index(value["source"], value["root"], SourceOptions.from_json(value["options"]), samples)
