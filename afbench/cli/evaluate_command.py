@@ -72,7 +72,7 @@ from .text_tables import table_width, wide_option
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random defences.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option(
-    "--batch-size", type=click.IntRange(1), help="Images per launch. Default: as many as suit their size."
+    "--batch-size", type=click.IntRange(1), help="Images per batch. Default: as many as suit their size."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print figures and gates as JSON on stdout.")
 @wide_option

@@ -46,7 +46,7 @@ from .progress import counted_bar, deferred_bar, quiet_option
     help="Arithmetic of the localizer; recorded.",
 )
 @click.option(
-    "--batch-size", type=int, help="Images per launch of the localizer. Default: as many as suit their size."
+    "--batch-size", type=int, help="Images per batch of the localizer. Default: as many as suit their size."
 )
 @click.option(
     "--shard-size",

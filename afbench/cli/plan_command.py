@@ -149,7 +149,7 @@ def _totals(forecast: Forecast, device: str) -> list[tuple[str, str]]:
             f"{ranges} (uncalibrated: at 10 to 50 % of its peak)" if ranges else "unknown",
         ),
         *([(f"on {device}", f"{_hours(forecast.hours)} (calibrated)")] if forecast.hours is not None else []),
-        ("images per launch", batches),
+        ("images per batch", batches),
         (
             "memory",
             f"{_size(forecast.device_bytes['cuda'])} on a GPU and {_size(forecast.host_bytes)} beside it; "

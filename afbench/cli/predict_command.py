@@ -54,7 +54,7 @@ from .progress import deferred_bar, quiet_option
 @click.option("--probabilities", is_flag=True, help="Write 8-bit probability maps too, for auc and f1_best.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option(
-    "--batch-size", type=click.IntRange(1), help="Images per launch. Default: as many as suit their size."
+    "--batch-size", type=click.IntRange(1), help="Images per batch. Default: as many as suit their size."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @quiet_option

@@ -26,7 +26,7 @@ from .progress import progress_bar, quiet_option
 @click.option(
     "--alone",
     is_flag=True,
-    help="Run the row by itself instead of in the launch that made it; in float32 that may move single levels.",
+    help="Run the row by itself instead of in the batch that made it; in float32 that may move single levels.",
 )
 @click.option("--localizer", metavar="MODULE:FUNCTION", help="The localizer, where it is your own.")
 @click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
@@ -42,7 +42,7 @@ def command(
     device: str | None,
     as_json: bool,
 ) -> int:
-    """Make one row again as it was made, in the launch it was made in, and compare the pixels.
+    """Make one row again as it was made, in the same batch, and compare the pixels.
 
     Exit code 0 if every value is the same, 1 if one is not.
     """

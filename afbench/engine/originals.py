@@ -13,7 +13,7 @@ from afbench.images import upload
 
 @dataclass(frozen=True)
 class Originals:
-    """Samples, and their 8-bit pixels on a device: copied there once, for every launch that attacks or judges them."""
+    """Samples, and their 8-bit pixels on a device: copied there once, for every batch that is attacked or judged."""
 
     samples: Sequence[Sample]
     images: Sequence[Tensor]

@@ -30,6 +30,8 @@ COLUMNS = [
     *["localizer", "source", "config", "attack", "phi", "steps", "sample_id"],
     *["tp", "fp", "fn", "tn", "f1_original", "f1_undefended"],
 ]
+_OF_MASKS = {"iou": iou, "mcc": mcc}
+"""Scores of a mask besides F1, each computed from pixel counts: a new one is a line here."""
 _OF_MAPS = ("auc", "f1_best")
 _WORST = ""
 """Stands for a config where the worst case of each image is drawn with the others."""
@@ -124,7 +126,7 @@ def score_rows(per_image: pd.DataFrame) -> pd.DataFrame:
     if twice.any():
         raise ValueError(f"rows are there twice, first {rows.loc[twice, KEYS].iloc[0].tolist()}")
     counts = ManyCounts(*(rows[name].to_numpy(np.int64) for name in ManyCounts._fields))
-    for name, score in {"f1": f1, "iou": iou, "mcc": mcc, "fpr": fpr}.items():
+    for name, score in {"f1": f1, **_OF_MASKS, "fpr": fpr}.items():
         rows[name] = score(counts)
     rows["forged"] = counts.tp + counts.fn > 0
     rows["defined"] = rows["forged"] & rows[["f1", "f1_original", "f1_undefended"]].notna().all(axis=1)
@@ -132,7 +134,7 @@ def score_rows(per_image: pd.DataFrame) -> pd.DataFrame:
 
 
 def _undefended(rows: pd.DataFrame) -> pd.DataFrame:
-    of_masks = ["iou", "mcc", "fpr", *_OF_MAPS]
+    of_masks = [*_OF_MASKS, "fpr", *_OF_MAPS]
     forged = rows[rows["forged"]].reset_index(drop=True)
     return forged.drop(columns=of_masks, errors="ignore").assign(f1=forged["f1_undefended"])
 
@@ -276,7 +278,7 @@ def _means(rows: pd.DataFrame) -> Figures:
         "rp": _number(rp(rows["f1"].to_numpy(np.float64), rows["f1_original"].to_numpy(np.float64))),
         "delta_f1": None if defended is None or undefended is None else defended - undefended,
     }
-    figures |= {name: _mean(rows[name]) for name in ("iou", "mcc") if name in rows}
+    figures |= {name: _mean(rows[name]) for name in _OF_MASKS if name in rows}
     return figures | {
         name: _mean(rows[name]) for name in _OF_MAPS if name in rows and rows[name].notna().any()
     }

@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 class ShardRecord:
     """What a manifest says of one committed shard; ``path`` is relative to the benchmark's folder.
 
-    ``together`` are the configs that were attacked in the same launches, which in float32 decide single levels:
+    ``together`` are the configs that were attacked in the same batches, which in float32 decide single levels:
     with it, ``image_format`` and the batch size in ``log/`` the shard can be made again. ``determinism`` is the level promised
     for that: L0, L1 or L2; "" for originals, and where nobody wrote it down. ``files`` are names that images had in their
     source, by sample id, where the id cannot spell them; of originals only. ``software`` is what made it, where that

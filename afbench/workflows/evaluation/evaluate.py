@@ -110,7 +110,7 @@ def open_evaluations(
         checkpoint: weights of the localizer, if they are neither embedded nor registered; only with one localizer.
         seed: of random defences.
         device: where to compute.
-        batch_size: images per launch; None to follow their size.
+        batch_size: images per batch; None to follow their size.
     Raises:
         UsageError: if the benchmark has no config of a localizer, attacked another network, other weights or another
             threshold, or a defence is wrong.

@@ -87,7 +87,7 @@ def predict(
         day: the submission's date, ``YYYY-MM-DD``; omitted, today.
         probabilities: write 8-bit probability maps too, for auc and f1_best.
         device: where to compute.
-        batch_size: images per launch; None to follow their size.
+        batch_size: images per batch; None to follow their size.
         start: called once with the number of images to localize.
         advance: called with the number of images just done.
     Raises:

@@ -35,7 +35,7 @@ Loader = Callable[[str, Mapping[str, Any], str], Localizer]
 class RecordedRun:
     """How a shard was computed, as the log tells it; what the log doesn't tell has the value of a run today.
 
-    ``batch_sizes`` are the images per launch by image size (height, width); ``logged`` is true if the log was readable.
+    ``batch_sizes`` are the images per batch by image size (height, width); ``logged`` is true if the log was readable.
     """
 
     device: str = "cpu"
