@@ -61,8 +61,18 @@ def test_the_glossary_has_one_sentence_for_each_term():
         assert sentence.endswith(".") and not re.search(r"[.?!] [A-Z]", sentence), entry[0]
 
 
+def test_the_architecture_names_every_room_and_no_file_that_is_not_there():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    for folder in ("afbench", "afbench/workflows"):
+        rooms = [path.parent.name for path in (ROOT / folder).glob("*/__init__.py")]
+        assert rooms and [room for room in rooms if f"[{room}/](../{folder}/{room})" not in text] == []
+    paths = re.findall(r"`((?:afbench|attacks|manifests|scripts|tests)/[\w/.]+\.(?:py|json))`", text)
+    assert len(paths) > 40
+    assert [path for path in paths if "NAME" not in path and not (ROOT / path).is_file()] == []
+
+
 @pytest.mark.parametrize("name", ["README.md", *(f"docs/{name}.md" for name in (
-    "leaderboard", "plan", "reliability", "scale-out", "storage", "submissions"
+    "architecture", "leaderboard", "plan", "reliability", "scale-out", "storage", "submissions"
 ))])  # fmt: skip
 def test_pages_for_newcomers_link_the_glossary(name):
     assert "glossary.md)" in (ROOT / name).read_text(encoding="utf-8")
