@@ -135,6 +135,7 @@ def command(
             bar = deferred_bar(stack, f"evaluate {evaluation.name}", "img")
             result = evaluate(evaluation, start=bar.start, advance=bar.advance)
         records += evaluation_records(result)
+        # the first side is the bare localizer, on whose F1 every RP rests
         warnings += weak_images(result.sides[0].per_image)
         gate_checks = gates_of_benchmark(result)
         if sweep:

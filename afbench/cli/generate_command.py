@@ -206,6 +206,7 @@ def command(
         index = counted_bar(stack, "index", "image")
         hooks = GenerateHooks(start=start, advance=advance, say=say, index=index, warn=warn)
         outcome = dispatch_generate(executor_spec or part, plan, folder, options, hooks)
+    # on stderr, like all warnings, so that --json stays alone on stdout
     for source, terms in outcome.restricted.items():
         echo(
             f"{source}: {terms}. {folder} holds its pixels, also in the attacked images: keep it to yourself",
@@ -243,5 +244,6 @@ def command(
         return
     for reason, number in outcome.excluded_counts.items():
         echo(f"excluded: {number} {reason}")
+    # `datasets` would take such a path for a pattern of files
     reader = "afbench.load" if is_pattern(folder) else "datasets.load_dataset"
     echo(f'next: afbench stats {folder}; {reader}("{folder}", "{outcome.configs[0]}")')

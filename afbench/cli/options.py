@@ -211,6 +211,7 @@ def _settings(
         raise UsageError(
             f"none of the attacks {attack_names} takes --steps; their iterations are --param steps=N"
         )
+    # a parameter that no attack takes is a typing error, and would be ignored without a word
     for key in params:
         if not any(key in ATTACKS[name].parameters for name, _ in attacks):
             parameter_names = (
@@ -221,6 +222,7 @@ def _settings(
             )
     settings = []
     for name, attack_params in attacks:
+        # --param names one parameter for all attacks of the command; each takes those it has
         own_params = {key: value for key, value in params.items() if key in ATTACKS[name].parameters}
         swept = {"phi": phi} if ATTACKS[name].sweeps == "phi" else {"steps": steps}
         settings += expand_attack(name, params=own_params | attack_params, large_phi=large_phi, **swept)  # type: ignore[arg-type]
@@ -253,6 +255,7 @@ def _with_roots(plan: RunPlan, specs: Sequence[SourceSpec]) -> RunPlan:
         spec = roots.get(source.name)
         if spec is None:
             return source
+        # the plan's settings are for one dataset; another under its name would look like it
         if spec.read_as != source.read_as:
             raise UsageError(
                 f"plan '{plan.name}' reads source '{source.name}' as {source.read_as}; found {spec.read_as}"

@@ -71,6 +71,7 @@ def command(
                 )
                 record, images = scored.score, scored.per_image
     except InvalidSubmission as invalid:
+        # on stdout: the problems are the result of this command
         echo(json.dumps(invalid.as_json(), indent=2) if as_json else "\n".join(invalid.problems.lines()))
         echo(f"{submission}: invalid", err=True)
         return 1

@@ -62,6 +62,7 @@ def command(
         from afbench.workflows.rerun.recorded_run import LocalizerSource
         from afbench.workflows.rerun.repair import repair as repair_folder
 
+        # repair comes first, so that the check shows what is still wrong
         roots = {source.name: source.root for source in map(parse_source, sources)}
         with progress_bar("repair", "file") as bar:
             repaired = repair_folder(
@@ -113,6 +114,7 @@ def _echo(folder: Path, count: str, problems: list[str], extra_results: dict[str
                 echo(f"{words}: {name}")
         else:
             echo(f"{words}: {value} rows")
+    # a damaged disk may give thousands; --json has them all
     for line in problems[:50]:
         echo(line)
     if len(problems) > 50:

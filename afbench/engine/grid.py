@@ -274,6 +274,7 @@ def _catalogue(
 
     images, zero_pixels = [], []
     for row, sample_id in enumerate(batch.sample_ids):
+        # most of these attacks average their loss over the batch, so an image would depend on the others
         single = AttackBatch([sample_id], batch.image[row : row + 1], batch.mask[row : row + 1])
         images.append(
             attack_one(

@@ -50,6 +50,7 @@ def _same_kernels(device: str, deterministic: bool) -> Iterator[None]:
     previous = torch.are_deterministic_algorithms_enabled(), settings.benchmark
     filled = filling.fill_uninitialized_memory  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(deterministic)
+    # benchmark mode picks kernels by timing them, and another run may pick others
     settings.benchmark = False
     # deterministic mode would also fill every new tensor, which costs time and which valid code cannot see
     filling.fill_uninitialized_memory = False  # type: ignore[attr-defined]

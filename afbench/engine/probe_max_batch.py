@@ -43,6 +43,7 @@ def probe_max_batch(localizer: Localizer, size: tuple[int, int], device: str) ->
     for number in (1, 1, 2):  # the first of all warms up
         if not fits(lambda number=number: probe(number)):  # type: ignore[misc]
             return 1
+    # the driver counts what torch keeps for reuse as taken
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(device)
     return fitting_batch(free, peaks[1], peaks[2])

@@ -93,6 +93,7 @@ def read_archive_rows(
     """
     with reading_shard(folder / path) as shard:
         columns_to_read = set(columns) if columns else {*shard.columns, "image", "mask"}
+        # columns need no originals, which the archive may lack
         if not columns_to_read & {"image", "mask"}:
             for number in range(len(shard)):
                 yield {
@@ -123,6 +124,7 @@ def read_archive_rows(
 
 
 def _originals_of(folder: Path, path: str, shard: ArchiveShard) -> tuple[ArchiveShard, dict[str, int]]:
+    # shard k of every config holds the same samples, under the same name
     base = open_checked(folder, f"data/{CLEAN}/{Path(path).name}", CLEAN, shard.split)
     return base, {raw.decode(): number for number, raw in enumerate(base.columns["sample_id"])}
 

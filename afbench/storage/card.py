@@ -51,6 +51,7 @@ def _groups(configs: Mapping[str, ConfigManifest]) -> dict[str, list[str]]:
         provenance = configs[name].provenance
         families.setdefault(f"{provenance['localizer']['name']}-{provenance['attack']}", []).append(name)
     for family, members in families.items():
+        # a config that has the name of a family keeps it
         groups.setdefault(family, members)
     if attacked:
         groups.setdefault("all", attacked)

@@ -51,6 +51,7 @@ def find_row(benchmark: Benchmark, name: str) -> StoredRow:
         for sample in shard.excluded:
             if sample["sample_id"] == sample_id:
                 raise UsageError(f"'{sample_id}' was left out: {sample['reason']} ({sample['detail']})")
+        # names first: the images of a shard are large
         ids = [row["sample_id"] for row in read_rows(benchmark.folder, [shard.path], ["sample_id"])]
         if sample_id in ids:
             rows = read_rows(benchmark.folder, [shard.path])

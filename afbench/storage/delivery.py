@@ -65,6 +65,7 @@ def delivering(folder: Path, request: Mapping[str, Any]) -> Iterator[Delivery]:
             delivery.units.update(
                 {name: record for name, record in units.items() if _is_whole(folder, record)}
             )
+            # a finished delivery has lost a file: make it again
             if len(delivery.units) < len(units):
                 reopen(delivery, set())
         else:
@@ -107,6 +108,7 @@ def reopen(delivery: Delivery, redo: set[str]) -> None:
     for name, record in delivery.units.items():
         commit_json(work_folder / _unit(name), record)
     commit_json(work_folder / _REQUEST, {"request": dict(delivery.request)})
+    # without its list the folder is no benchmark, so nobody reads a half of it
     (delivery.folder / TOP).unlink(missing_ok=True)
     delivery.finished = False
 
@@ -127,6 +129,7 @@ def deliver(delivery: Delivery, name: str, files: Mapping[str, bytes], **details
     Raises:
         AfbenchError: if a file cannot be written, or a path leaves the folder.
     """
+    # the files come before their record: a kill in between costs this unit alone
     entries = {}
     for path, data in files.items():
         sha256 = commit_bytes(delivery.folder / safe_path(path), data)
@@ -162,5 +165,6 @@ def finish(delivery: Delivery) -> None:
     """Record that everything was delivered, and remove the request."""
     units = {name: dict(record) for name, record in delivery.units.items()}
     commit_json(delivery.folder / DONE, {"request": dict(delivery.request), "units": units})
+    # after the record of the whole: a kill in between repeats this step alone
     (delivery.folder / WORK_FOLDER / _REQUEST).unlink(missing_ok=True)
     delivery.finished = True

@@ -28,6 +28,7 @@ def refuse_bomb(file: Any, size: int) -> None:
                 raise AfbenchError(f"column {name} is {column.compression}-compressed, as no shard is")
             if not 0 <= column.total_uncompressed_size <= size:
                 raise AfbenchError(f"column {name} claims more bytes than the file has")
+            # a short page of codes can unfold to gigabytes of one long word
             coded = any("DICT" in encoding for encoding in column.encodings)
             if coded and name not in DICTIONARY_COLUMNS:
                 raise AfbenchError(f"column {name} is a dictionary, as in no shard")

@@ -86,6 +86,7 @@ def _put_pictures(file: Any, name: str, parts: Sequence[bytes]) -> None:
 
 
 def _put(file: Any, name: str, array: npt.NDArray[Any]) -> None:
+    # a time would change the bytes from run to run
     file.create_dataset(name, data=array, track_times=False)
 
 

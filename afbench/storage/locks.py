@@ -72,6 +72,7 @@ def locked(
         for worker in workers:
             if worker.plan != plan:
                 raise _held(folder, worker.owner)
+        # a temporary file of a worker that lives must stay
         if not workers and not loose:
             sweep(folder)
         yield
@@ -85,6 +86,7 @@ def at_work(folder: Path, plan: str, *, loose: bool = False) -> Iterator[None]:
     """Announce, while the folder is ``locked``, that this process makes shards of a plan until the end of the block."""
     path = folder / LOG / f"at-work.{os.uname().nodename}.{os.getpid()}"
     lock = FileLock(path.with_name(path.name + ".lock"))
+    # locked before it is announced: an announcement without a lock is taken for that of a dead process
     _take(lock, 0, loose=loose)
     try:
         path.write_text(f"{plan}\n{_this_process()}", encoding="utf-8")

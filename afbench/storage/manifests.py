@@ -96,10 +96,13 @@ def read_configs(folder: Path) -> dict[str, ConfigManifest]:
         try:
             manifest = ConfigManifest.from_json(stored)
             check_names(manifest)
+            # a file that was copied or renamed would stand for another config
             if manifest.config != path.stem:
                 raise AfbenchError(f"it says that it is of config {quoted(manifest.config)}")
+            # raises here if an attack or its strength cannot be read, not later in a sort
             config_order(manifest)
             configs[manifest.config] = manifest
+        # anybody may have written the manifest, so any key may be of any type
         except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError):
             raise AfbenchError(
                 f"manifest '{path}' is damaged: a key is missing or of the wrong type"
@@ -166,6 +169,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
+    # RecursionError: JSON nested deeper than Python's stack
     except (OSError, ValueError, RecursionError) as error:
         raise AfbenchError(f"'{path}' cannot be read: {' '.join(str(error).split())[:120]}") from None
     if not isinstance(value, dict):

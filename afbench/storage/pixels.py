@@ -44,6 +44,7 @@ def check_pixels(benchmark: Benchmark, advance: Callable[[int], None]) -> Iterat
                 if isinstance(stored, Problem):
                     yield stored
                     continue
+                # encoded, for the decoded originals of a whole source may not fit into memory
                 originals[stored.row["sample_id"]] = _StoredOriginal(
                     stored.row["image"], stored.row["mask_sha256"]
                 )
@@ -77,6 +78,7 @@ def _decoded(
             *(ids[:1] + ids[-1:] or (None, None)),
         ):
             yield Problem(path, "holds other samples than its manifest says")
+        # over all shards: a sample may be once in each of two
         if len(earlier_ids | set(ids)) != len(earlier_ids) + len(ids):
             yield Problem(path, "holds a sample twice")
         earlier_ids.update(ids)
@@ -121,6 +123,7 @@ def _check_config(
             yield Problem(stored.path, f"{stored.row['sample_id']}: its original is not in config clean")
         else:
             phi = manifest.provenance["phi"]
+            # as a fraction: a float might round to another level
             bound = max_levels(None if phi is None else Fraction(phi))
             yield from _named(stored, _check_distance(stored, originals[stored.row["sample_id"]], bound))
     summary = manifest.splits[split].summary or {}

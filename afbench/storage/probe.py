@@ -31,6 +31,7 @@ def probe_shards(folder: Path, files: Mapping[str, int], *, decode: bool) -> Ite
             "files": remaining,
             "decode": decode,
             "seconds": SECONDS,
+            # a good shard may take memory by its size: it is not compressed
             "memory": MEMORY + 4 * max((folder / path).stat().st_size for path in remaining),
         }
         # -P keeps the working directory, a stranger's perhaps, out of the child's imports

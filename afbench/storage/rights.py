@@ -77,6 +77,7 @@ def pixel_rights(configs: Mapping[str, ConfigManifest]) -> Rights:
 def _without_pixels(configs: Mapping[str, ConfigManifest], originals: str, source: str) -> bool:
     if _content(configs[originals].splits[source]) != "none":
         return False
+    # attacked images are copies of their originals, so they hold the pixels too
     attacked = [
         manifest.splits[source]
         for name, manifest in configs.items()

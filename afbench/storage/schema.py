@@ -83,6 +83,7 @@ def arrow_schema(columns: dict[str, str]) -> pa.Schema:
     """Build the Arrow schema with the features in its metadata, as ``datasets`` writes them."""
     fields = [pa.field(name, _TYPES[kind]) for name, kind in columns.items()]
     features = {name: _feature(kind) for name, kind in columns.items()}
+    # the key and form that `datasets` looks for in a Parquet file
     metadata = {"huggingface": json.dumps({"info": {"features": features}}, separators=(",", ":"))}
     return pa.schema(fields, metadata=metadata)
 

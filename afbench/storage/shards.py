@@ -91,9 +91,11 @@ def write_shard(
     with pq.ParquetWriter(
         stream,
         schema,
+        # images are encoded already and hardly shrink again
         compression="none",
         use_dictionary=[name for name in DICTIONARY_COLUMNS if name in columns],
         write_page_index=True,
+        # readers can check pages while they stream, without the hash of the whole file
         write_page_checksum=True,
     ) as writer:
         first = 0

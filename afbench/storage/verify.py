@@ -103,6 +103,7 @@ def check_benchmark(
         if not problems:
             listing = stored["files"]
             problems = list(check_files(folder, listing, hashed=level != "fast", advance=look_at))
+        # each step trusts what the one before it has checked
         if not problems:
             problems = list(_check_config_schemas(folder, listing))
         if not problems and not rowless:
@@ -155,6 +156,7 @@ def check_files(
         KeyError, TypeError: if it is damaged.
     """
     files = {path: {"bytes": entry["bytes"], "sha256": entry["sha256"]} for path, entry in listing.items()}
+    # compared as bytes, so that an edit shows in any part of the list
     if (folder / TOP).read_bytes() != json_bytes({"schema_version": SCHEMA_VERSION, "files": files}):
         yield Problem(TOP, f"was edited, or is not of schema_version {SCHEMA_VERSION}")
     for path, expected in listing.items():
@@ -172,6 +174,7 @@ def check_files(
             continue
         if may_be_unlisted(path):
             continue
+        # one line for all records of an unfinished run
         if path.split("/")[0] == WORK:
             yield Problem(path, "belongs to a run that is not finished; run `afbench generate` again")
             return

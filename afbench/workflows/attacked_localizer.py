@@ -17,6 +17,7 @@ def require_architecture(localizer: str, attacked: Mapping[str, Any], data: Path
         UsageError: with both names, and the options to give.
     """
     architecture, label = attacked.get("architecture", localizer), attacked["name"]
+    # a user's own function may build any network; its weights are compared once it is loaded
     if localizer in known_localizers() and architecture != localizer:
         raise UsageError(
             f"'{data}' calls network '{architecture}' '{label}', and '{localizer}' is another; give --localizer {architecture} "

@@ -49,6 +49,7 @@ def choose_samples(
         if split in benchmark.configs[name].splits
         for row in _read_columns(benchmark, name, split, ("sample_id", "f1_clean"))
     ] or [{**row, "f1_clean": None} for row in _read_columns(benchmark, CLEAN, split, ("sample_id",))]
+    # without an attacked config no original has an F1, and the ids alone sort
     rows = [row for row in rows if row["f1_clean"] is not None] or rows
     sorted_ids = [
         row["sample_id"] for row in sorted(rows, key=lambda row: (row["f1_clean"] or 0, row["sample_id"]))

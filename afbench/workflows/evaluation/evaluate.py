@@ -197,6 +197,7 @@ def evaluate(
     adaptive = {
         purifier.label: adaptive_configs(benchmark, setup.name, purifier) for purifier in setup.purifiers
     }
+    # a config of the same name may have attacked other weights
     for config in (config for configs in adaptive.values() for config in configs):
         attacked = benchmark.configs[config].provenance["localizer"]
         require_attacked(setup.localizer, attacked, benchmark.folder)
@@ -224,6 +225,7 @@ def evaluate(
                 if lacks_noise and config == CLEAN:
                     truth = _count_noise(setup, truth, cell, ids, images, tallies)
                     advance(len(ids))
+        # an attack through a defence says nothing of other defences, so each sees its own configs alone
         for purifier in setup.purifiers:
             for config in adaptive[purifier.label]:
                 for source, ids, images in _read_images(benchmark, config, submit):
@@ -234,6 +236,7 @@ def evaluate(
         Side(purifier.label, side, per_image_table(tallies[purifier.label, side], truth), purifier.trained_on)
         for purifier in setup.purifiers
         for side in (OBLIVIOUS, ADAPTIVE)
+        # a defence without adaptive configs has no adaptive side
         if tallies[purifier.label, side].counts
     ]
     network = identity_of(benchmark.configs[oblivious[0]].provenance)

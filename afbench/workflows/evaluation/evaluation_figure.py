@@ -55,6 +55,7 @@ def evaluation_figure(setup: EvaluationSetup, *, samples: Sequence[str] = (), im
             original_prediction = _predict_mask(setup, setup.purifiers[0], original)
             predictions = {purifier.label: _predict_mask(setup, purifier, attacked) for purifier in purifiers}
             scores = [f"{label} {_score(prediction, mask)}" for label, prediction in predictions.items()]
+            # light grey, which no mask has: not predicted, rather than nothing found
             empty = np.full_like(mask, 200)
             rows.append(
                 (

@@ -32,6 +32,7 @@ def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
         if target is None:
             continue
         path = target.resolve()
+        # the log is the one folder that the closed list leaves out
         if path.is_relative_to(benchmark_path) and not path.is_relative_to(log):
             raise UsageError(
                 f"{option} '{target}' lies inside the benchmark, which is a closed list; use {data}/log/"

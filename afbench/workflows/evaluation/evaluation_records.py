@@ -37,6 +37,7 @@ def evaluation_records(evaluation: Evaluation) -> list[Record]:
         for record in _of_table(side.per_image, side.trained_on)
     ]
     bare = {"defence": evaluation.sides[0].defence, "knowledge": OBLIVIOUS}
+    # a mask of ones depends on no image, so no defence changes it
     chance = [record | bare for record in _of_table(evaluation.all_ones, ()) if record["attack"] == ORIGINAL]
     records += [record | {"attack": ALL_ONES} for record in chance]
     sources = [*sorted({record["source"] for record in records} - {ALL_SOURCES}), ALL_SOURCES]

@@ -115,6 +115,7 @@ def _named(attack: Any, phi: Any) -> str:
 def _by_setting(side: Side) -> pd.DataFrame:
     """Average F1 per image over configs of the same attack, phi and steps that differ in other parameters."""
     rows = ranking_rows(side.per_image)
+    # C&W has no phi, and groupby would drop its rows
     rows = rows[~rows["attack"].isin(CONTROLS)].assign(phi=lambda table: table["phi"].fillna(0.0))
     keys = ["attack", "phi", "steps", "source", "sample_id"]
     return rows.groupby(keys)["f1"].mean().reset_index()

@@ -152,9 +152,11 @@ def predict(
         for future in write_futures:
             hashes.update(future.result())
     files = {
+        # files of an interrupted call are hashed from the disk
         path: hashes.get(path) or sha256_file(out / path)
         for path in sorted(file.relative_to(out).as_posix() for file in out.rglob("*.png"))
     }
+    # last: a folder with this file is a complete submission
     commit_json(out / MANIFEST, {**manifest, "files_sha256": files})
     (out / BEGUN).unlink()
     return Predicted(image_count, claimed.added)

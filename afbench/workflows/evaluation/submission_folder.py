@@ -51,6 +51,7 @@ def claim_submission(out: Path, manifest: Mapping[str, Any], benchmark: Benchmar
         if path.name == MANIFEST:
             (out / BEGUN).unlink(missing_ok=True)
         return Claimed(path.name == BEGUN)
+    # in this order: after a kill in between, the next call still finds the earlier manifest
     commit_json(out / BEGUN, dict(manifest))
     (out / MANIFEST).unlink(missing_ok=True)
     return Claimed(True, added)
@@ -70,6 +71,7 @@ def _recorded(
 ) -> Parts:
     """Return the hashes of the configs and sources that have predictions; all of them must be unchanged in the benchmark."""
     try:
+        # submissions of earlier versions record no hashes
         recorded = existing.get("configs_sha256") or _earlier_hashes(existing, manifest, benchmark)
         lost = sorted(recorded.keys() - manifest["configs_sha256"].keys()) if recorded else []
         changes = [f"config '{config}' is no longer in the benchmark" for config in lost]

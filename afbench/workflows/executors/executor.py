@@ -72,6 +72,7 @@ def run_jobs(
     lost: list[str] = []
     while waiting or running:
         batch = [waiting.popleft() for _ in range(min(at_once - len(running), len(waiting)))]
+        # all at once: Slurm takes them as one array
         handles = executor.start([job for job, _ in batch]) if batch else []
         running += [
             _RunningJob(handle, *job_and_starts)
@@ -85,6 +86,7 @@ def run_jobs(
             if job_end.report is not None:
                 reports.append(_require_success(running_job.job, job_end.report))
             elif running_job.starts > RESTARTS:
+                # the other jobs go on; the caller says how many shards are missing
                 lost.append(
                     f"{running_job.job.name} died {running_job.starts} times (the last: {job_end.reason})"
                 )

@@ -90,6 +90,7 @@ def _parse_param(text: str) -> tuple[str, Value]:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise UsageError(f"--executor-param must be name=value; found '{text}'")
+    # submitit checks the types of its parameters: a time limit must be a number
     for number_type in (int, float):
         try:
             return name, number_type(value)

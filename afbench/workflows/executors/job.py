@@ -33,6 +33,7 @@ class WorkerJob:
 
 def job_as_text(job: WorkerJob) -> str:
     """Write a job as one line of JSON."""
+    # asdict cannot write the plan: its phi are fractions, which JSON does not have
     fields = {**asdict(replace(job, plan=None)), "plan": plan_as_json(job.plan)}  # type: ignore[arg-type]
     return json.dumps(fields)
 

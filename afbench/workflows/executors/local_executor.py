@@ -47,6 +47,7 @@ def open_local_executor() -> Iterator[Executor]:
 
 def _start(job: WorkerJob) -> _Process:
     with errors_as_one_line(f"{job.name} does not start; fewer --workers may", AfbenchError):
+        # files, not pipes: nobody reads while a worker runs, and a full pipe would stop it
         answer, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         popen = subprocess.Popen(
             _COMMAND,
@@ -57,6 +58,7 @@ def _start(job: WorkerJob) -> _Process:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
     assert popen.stdin
+    # a worker that is dead already is reported by the next poll; stdin stays open, for its end tells the worker to stop
     with suppress(BrokenPipeError):
         popen.stdin.write(f"{job_as_text(job)}\n".encode())
         popen.stdin.flush()

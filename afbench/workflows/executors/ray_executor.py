@@ -35,6 +35,7 @@ def open_ray_executor(spec: ExecutorSpec, device: str) -> Iterator[RayExecutor]:
         UsageError: if there is no such cluster, it does not start, or it lacks the resources of a worker.
         AfbenchError: if the cluster goes away while jobs run.
     """
+    # Ray would report its use to its makers
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     with errors_as_one_line("--executor ray cannot import ray"):
         import ray

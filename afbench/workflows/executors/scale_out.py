@@ -102,6 +102,7 @@ def generate_with_executor(
                         open_executor,
                         plan,
                         out,
+                        # both were done above, once for all workers
                         replace(options, retry_failed=False, ignore_disk=True),
                         shard_jobs,
                     )
@@ -126,6 +127,7 @@ def generate_with_executor(
                 raise PartialError(
                     f"{unmade} shards are not made: {reason}; the same command goes on from there"
                 )
+            # every shard is there, but no worker lived to publish them
             with locked(out, same_plan, loose=loose):
                 finalise(out)
     return summarise_run(
@@ -232,6 +234,7 @@ def _follow_log(path: Path, hooks: GenerateHooks) -> Callable[[], None]:
         with path.open("rb") as stream:
             stream.seek(position)
             data = stream.read()
+        # the last line may be half written; the next call reads it whole
         complete_lines = data[: data.rfind(b"\n") + 1]
         position += len(complete_lines)
         for line in complete_lines.splitlines():

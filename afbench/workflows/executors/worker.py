@@ -33,6 +33,7 @@ def run_job(text: str) -> dict[str, Any]:
     try:
         _reproduce_environment(job)
         keep_freed_memory()
+        # another number of threads adds floats in another order, which changes bytes
         torch.set_num_threads(job.threads)
         outcome = generate(job.plan, Path(job.out), job.options, GenerateHooks(say=say), job.part)
     except AfbenchError as error:

@@ -27,6 +27,7 @@ def logged_batch_sizes(folder: Path, localizer: str) -> dict[tuple[int, int], in
     for entry in logged_groups(folder):
         with suppress(ValueError, KeyError, TypeError, IndexError):
             if entry["localizer"] == localizer:
+                # the first run's sizes win: shards that were made with them are stored already
                 batch_sizes = parse_batch_sizes(entry["launches"]) | batch_sizes
     return {size: images for size, images in batch_sizes.items() if images > 0}
 

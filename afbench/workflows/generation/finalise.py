@@ -48,6 +48,7 @@ def finalise(out: Path, overtaken: Callable[[], bool] = lambda: False) -> dict[s
         configs[config] = replace(manifest, splits={**manifest.splits, split: part})
     if CLEAN not in configs or overtaken():
         return configs
+    # sorted, so that the bytes don't depend on which run added what
     configs = {
         name: replace(manifest, splits=dict(sorted(manifest.splits.items())))
         for name, manifest in sorted(configs.items(), key=lambda item: config_order(item[1]))
@@ -60,7 +61,9 @@ def finalise(out: Path, overtaken: Callable[[], bool] = lambda: False) -> dict[s
     _commit_file(out, "README.md", dataset_card(configs).encode(), files)
     _commit_file(out, "LICENSE.md", _license_text(configs[CLEAN].splits).encode(), files)
     listing = {"schema_version": SCHEMA_VERSION, "files": dict(sorted(files.items()))}
+    # last: readers take the folder for a finished benchmark as soon as it has this list
     commit_if_changed(out / TOP, json_bytes(listing))
+    # only now: until the list is there, a killed run goes on from the records
     _remove_published_records(out, configs)
     return configs
 

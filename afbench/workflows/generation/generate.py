@@ -84,6 +84,7 @@ def generate(
                 # check again: another process may have written while this one waited for the lock
                 check_folder(out, prepared)
                 shard_jobs = _begin_run(run, prepared)
+                # every N-th, so that each part has shards of every source
                 own_shard_jobs = shard_jobs[part.index :: part.count] if part else shard_jobs
                 hooks.start(remaining_work(out, prepared, own_shard_jobs))
                 stack.enter_context(at_work(out, same_plan, loose=loose))

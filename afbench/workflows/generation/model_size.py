@@ -31,6 +31,7 @@ def fit_source(source: Source, localizers: Sequence[Localizer]) -> Source:
     rule, localizer = next(iter(rules.items()))
 
     def fitted_sha256(sha256: str) -> str:
+        # resized samples are other samples, so they need another fingerprint
         return hashlib.sha256(f"{sha256} at {rule}".encode()).hexdigest()
 
     sha256_of, authentic_sha256_of = source.sha256_of, source.authentic_sha256_of

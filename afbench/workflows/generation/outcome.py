@@ -45,6 +45,7 @@ def summarise_run(
     Raises:
         AfbenchError: if a source or config was published without a single sample.
     """
+    # while other parts have work nothing is published, so the manifests don't cover this plan yet
     if not unmade:
         _refuse_empty(out, prepared.splits, prepared.headers)
     restricted = {
@@ -99,6 +100,7 @@ def _refuse_empty(out: Path, splits: Mapping[str, Split], configs: Iterable[str]
 def _count_excluded(out: Path, configs: Mapping[str, Any]) -> dict[str, int]:
     """Count the samples excluded from any of the configs, each once per reason."""
     manifests = read_configs(out)
+    # a set: an original that cannot be read is missing in every config
     reasons = {
         (sample["sample_id"], sample["reason"])
         for name in (CLEAN, *configs)

@@ -101,6 +101,7 @@ def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, Co
                 compiled=options.compile,
             )
             header = ConfigManifest(config, {}, provenance, config_hash(provenance))
+            # two blocks may name the same config, but a config has one manifest
             if headers.setdefault(config, header) != header:
                 differences = "; ".join(difference(headers[config].provenance, provenance))
                 raise UsageError(
@@ -170,6 +171,7 @@ def check_disk(out: Path, prepared: PreparedPlan) -> None:
 
 def is_finished(out: Path, prepared: PreparedPlan) -> bool:
     """Say whether all of the plan is published and no work is under way; then no file is touched."""
+    # a record in there may wait to be published, even if this plan has no part in it
     if (out / WORK).exists() or not (out / TOP).exists():
         return False
     finished = published_shards(out)
@@ -209,12 +211,14 @@ def list_shard_jobs(out: Path, prepared: PreparedPlan) -> list[ShardJob]:
 def commit_headers(out: Path, prepared: PreparedPlan) -> None:
     """Commit what the splits hold and where their shards are cut."""
     for split in prepared.all_splits:
+        # processes that start later cut their shards as this header says
         header = {**split.identity(), "shards": len(split.cuts)}
         commit_header(out, f"{split.originals}.{split.name}", header)
 
 
 def fingerprint(prepared: PreparedPlan, options: Options) -> str:
     """Hash what processes must have in common to share a folder: configs, samples and batches."""
+    # the device is left out: workers on different devices may share a folder
     identity = {
         "configs": {config: header.config_hash for config, header in prepared.headers.items()},
         "splits": {f"{split.originals}.{split.name}": split.identity() for split in prepared.all_splits},

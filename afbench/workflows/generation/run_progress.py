@@ -25,6 +25,7 @@ class RunProgress:
         """Add work that was done, and report the gradients it completes."""
         with self._lock:
             self.done += seconds / self.seconds
+            # a sum of floats may end just below the whole number it stands for
             step = int(self.done + 1e-6) - self.reported
             self.reported += step
             self.advance(step)

@@ -70,6 +70,7 @@ def run_shard(
     """
     missing = [(task, group) for task in tasks for group in missing_groups(run.out, task, number)]
     samples, excluded_samples = _samples(split.shards[number], reading)
+    # hashing runs in threads while the localizer works
     hash_futures = {sample.sample_id: io_threads.submit(hash_sample, sample) for sample in samples}
     if not originals_published and stored_record(run.out, split.originals, split, number) is None:
         rows = [
@@ -93,6 +94,7 @@ def run_shard(
         originals = upload_originals(samples, run.device)
     original_results: dict[str, list[Judged]] = {}
     for task, group in missing:
+        # one pass over the originals serves all groups of a localizer
         if task.name not in original_results:
             original_results[task.name] = _judge_originals(run, task, number, originals)
         _run_group(
@@ -143,6 +145,7 @@ def _run_group(
     def on_gradients(images: int) -> None:
         nonlocal gradients
         gradients += images
+        # counted at once, so that after an interrupt the message can say what was lost
         run.gradients += images
         piece.add(images * task.effort.gradient)
 
@@ -182,6 +185,7 @@ def _run_group(
         _refuse_all_out_of_memory(results)
         hashes = {sample_id: hash_future.result() for sample_id, hash_future in hash_futures.items()}
         written_configs = _write_group(run, task, group, number, results, excluded_samples, hashes)
+        # only now: these gradients survive an interrupt
         run.committed_gradients += gradients
         piece.finish()
         log_event(
@@ -195,6 +199,7 @@ def _run_group(
             wrote=written_configs,
             device=run.device,
             batch_size=run.batch_size,
+            # repair and resumed runs read this key, also in folders of earlier versions
             launches=[[*size, images] for size, images in batch_sizes.items()],
             halved=[[*size, images] for size, images in halved_sizes.items()],
             deterministic=run.deterministic,
@@ -222,6 +227,7 @@ def _write_group(
     written_configs = []
     for setting, results in results_by_setting.items():
         config = configs[setting]
+        # a group runs as a whole even if one config is missing; what is stored is not written again
         if stored_record(run.out, config, split, number):
             continue
         rows = [
@@ -234,6 +240,7 @@ def _write_group(
             for result in results
             if isinstance(result, Failure)
         ]
+        # recorded, so that a repair can run the same batches
         batch_configs = [configs[member] for member in group]
         _commit(run, config, split, number, rows, [*excluded_samples, *failures], batch_configs=batch_configs)
         written_configs.append(config)
@@ -283,6 +290,7 @@ def _measured_batch_sizes(
 def _read(source: Source, sample_id: str) -> Sample | BadSample:
     try:
         return source.read(sample_id)
+    # a Ctrl-C inside a decoder can look like a bad file, and must not exclude the sample
     except BadSample as problem:
         raise_if_stopped()
         return problem
@@ -331,6 +339,7 @@ def _commit(
         ids_sha256=ids_sha256(split.shards[number]),
         excluded=excluded_samples,
     )
+    # originals come from the source: no device decides their bytes
     level = (
         promised_level(run.device, deterministic=run.deterministic, compiled=run.compiled)
         if batch_configs
@@ -343,5 +352,6 @@ def _commit(
     record = replace(
         record, together=batch_configs, image_format=run.image_format, determinism=level, files=files
     )
+    # after the file: a kill in between costs a shard, and leaves no record of a file that is missing
     commit_record(run.out, config, split.name, number, record)
     run.shards += 1

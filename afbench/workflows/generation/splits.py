@@ -131,6 +131,7 @@ def open_splits(
         if options.attack_at == "model":
             source = fit_source(source, list(localizers.values()))
             side = next((getattr(localizer, "side", None) for localizer in localizers.values()), None)
+        # 1 is a placeholder: the next line decides the size
         split = Split(source, options.shard_size or 1, options.attack_at, side=side)
         splits[name] = _cut_as_in_folder(out, plan, split, options, shard_device)
     return splits
@@ -140,6 +141,7 @@ def _cut_as_in_folder(out: Path, plan: RunPlan, split: Split, options: Options, 
     """Cut a split as the folder does or is about to, as all processes must agree; samples it lacks are a growth stage."""
     fixed = _fixed_or_announced(out, split.source, CLEAN)
     stages = stages_of(fixed) if fixed else []
+    # nothing to add; check_splits refuses fewer samples than the folder holds
     if stages and stages[-1].samples >= len(split.source.ids):
         size = options.shard_size or stages[-1].shard_size
         return replace(split, shard_size=size, grown_from=tuple(stages[:-1]))

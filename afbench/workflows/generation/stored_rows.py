@@ -66,6 +66,7 @@ def attacked_row(
         "zero_gradient_pixels": row.zero_gradient_pixels,
         "unread_pixels": unread_pixels(localizer, *row.image.shape[:2]),
         "original_sha256": original.image,
+        # of decoded pixels, so that PNG, WebP and residuals have the same hash
         "image_sha256": pixel_sha256(row.image),
         "mask_sha256": original.mask,
     }

@@ -35,6 +35,7 @@ class Task:
         remaining = [
             setting
             for setting, config in self.configs().items()
+            # a config that is to grow has its first shards published and the later ones not
             if published.get((config, self.split.name), 0) <= number
         ]
         return replace(self, settings=remaining)
@@ -60,6 +61,7 @@ def seconds_left(
 ) -> float:
     """Return how long the missing files of a shard will take, by the cost model."""
     groups = [(task, group) for task in tasks for group in missing_groups(out, task, number)]
+    # a localizer judges the originals of a shard once, however many of its groups are missing
     forward_seconds = {task.name: task.effort.forward for task, _ in groups}
     seconds_per_image = sum(forward_seconds.values()) + sum(
         task.effort.of_group(group) for task, group in groups

@@ -186,6 +186,7 @@ def _stored_image(
 ) -> tuple[float, float]:
     """Time the scoring of one image, and its way into storage: quantise, encode, decode, compare."""
     samples = _samples(side, min(workload.images or MAX_STORED_IMAGES, MAX_STORED_IMAGES))
+    # noise takes no gradient, so its time is that of scoring and storing
     noise = expand_attack("noise")[:1]
 
     def look() -> list[object]:
@@ -202,6 +203,7 @@ def _stored_image(
             lambda: run_settings(
                 localizer,
                 samples,
+                # what the results say does not matter, only that there is one for each sample
                 original_results * len(samples),
                 noise,
                 seed=0,
@@ -212,6 +214,7 @@ def _stored_image(
             ),
             device,
         )
+    # two measurements: their difference may come out below zero
     return score_seconds / len(samples), max(0.0, attack_seconds - score_seconds) / len(samples)
 
 
@@ -228,6 +231,7 @@ def _samples(side: int, count: int) -> list[Sample]:
 
 
 def _timed(action: Callable[[], object], device: str) -> float:
+    # a GPU works on after a call has returned: wait for it before and after
     _wait(device)
     start = time.perf_counter()
     action()

@@ -189,6 +189,7 @@ def as_json(plan: RunPlan, forecast: Forecast) -> dict[str, Any]:
         "disk_bytes": forecast.disk_bytes,
         "missing_bytes": forecast.missing_bytes,
         "free_bytes": forecast.free_bytes,
+        # programs read this key; people are told of a batch
         "memory_bytes": {"launch": forecast.device_bytes, "host": forecast.host_bytes},
         "limited_by": forecast.limited_by,
         "done": asdict(forecast.done) if forecast.done else None,
@@ -215,6 +216,7 @@ def _sizes(name: str, root: Path) -> list[int]:
     base, entries = find_entries(name, root)
     images = [entry.image for entry in entries if entry.image and entry.label == "forged"]
     sizes = []
+    # spread over the copy: neighbours in a list often have one size
     for path in images[:: max(1, len(images) // HEADERS_READ)]:
         try:
             sizes.append(stated_pixels(read_bytes(base, path)))

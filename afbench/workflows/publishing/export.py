@@ -88,6 +88,7 @@ def export(
     _refuse_revealing(benchmark, [source for source in withheld if restricted.get(source) == FORBIDDEN])
     request = {
         "command": "export",
+        # so that files of two versions of the writer never lie in one export
         "rule": EXPORT_RULES[to],
         "benchmark": sha256_file(data / TOP),
         "to": to,
@@ -216,6 +217,7 @@ def _files(
 ) -> dict[str, bytes]:
     path = benchmark.folder / record.path
     try:
+        # a damaged shard must not travel on under a new hash that is right
         if sha256_file(path) != record.sha256:
             raise AfbenchError(f"'{path}' is damaged: it has another sha256; see `afbench verify`")
         if to == "parquet":
@@ -272,6 +274,7 @@ def _close(delivery: Delivery, benchmark: Benchmark, to: str, withheld: Sequence
     if to == "parquet":
         for path, data in closing.items():
             commit_if_changed(folder / path, data)
+        # a Parquet export is a benchmark, so it is published like one
         finalise(folder)
     else:
         publish(delivery, closing)

@@ -152,6 +152,7 @@ def folder_tables(
         **columns,
     }
     schema = pa.schema([(name, types[kind]) for name, kind in names.items()])
+    # with a schema, for a column of nulls alone shows no type
     table = pa.Table.from_pylist(records, schema=schema)
     parquet, csv = io.BytesIO(), io.BytesIO()
     pq.write_table(table, parquet, compression="none")

@@ -91,6 +91,7 @@ def prepare(
         raise UsageError(f"--to must be user/name, of letters, digits, '-', '_' and '.'; found '{repo}'")
     _require_publishable(folder)
     if residuals:
+        # first the benchmark: residuals of a damaged one would be damaged too, with hashes that are right
         _check(folder, hooks)
         folder = _archive(folder, hooks)
     configs = open_benchmark(folder).configs
@@ -101,6 +102,7 @@ def prepare(
     derived = derived_files(folder)
     listing = read_listing(folder)
     files = {path: record["bytes"] for path, record in listing.items()}
+    # the list of files does not list itself
     files[TOP] = (folder / TOP).stat().st_size
     files |= {name: len(data) for name, data in derived.items()}
     hashes = {path: record["sha256"] for path, record in listing.items()} | {TOP: sha256_file(folder / TOP)}

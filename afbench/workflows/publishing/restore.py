@@ -101,6 +101,7 @@ def restore(
     copies = _copies(benchmark, roots)
     request = {"command": "restore", "archive": sha256_file(archive / TOP), "splits": sorted(splits)}
     with delivering(out, request) as delivery:
+        # a better copy may have what an earlier call lacked
         incomplete = {name for name, record in delivery.units.items() if record["missing"]}
         if delivery.finished and incomplete:
             reopen(delivery, incomplete)
@@ -232,6 +233,7 @@ def _originals(
                 sample = read_original(copy.source, row, copy.ids)
                 originals[row.sample_id] = _Original(sample.image, sample.mask)
             except BadSample as problem:
+                # a Ctrl-C inside a decoder can look like a bad original
                 raise_if_stopped()
                 missing[row.sample_id] = Missing(split, row.sample_id, problem.reason, problem.detail)
     finally:
@@ -326,6 +328,7 @@ def _close(delivery: Delivery, benchmark: Benchmark) -> None:
             units = [delivery.units[shard_key(config, split, number)] for number in range(len(part.shards))]
             shards = [ShardRecord.from_json(record["record"]) for record in units]
             summary = part.summary
+            # the stored figures are over rows of which some are missing now
             if summary is not None and any(record["missing"] for record in units):
                 paths = [shard.path for shard in shards]
                 summary = summarise(read_rows(folder, paths, SUMMARY_COLUMNS))

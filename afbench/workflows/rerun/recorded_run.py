@@ -61,6 +61,7 @@ def read_recorded_run(folder: Path, config: str, split: str, number: int) -> Rec
     for entry in logged_groups(folder):
         with suppress(ValueError, KeyError, TypeError, AttributeError):  # nobody vouches for the log
             if (entry["split"], entry["shard"]) == (split, number) and config in entry["wrote"]:
+                # a run that met out of memory ended with the halved sizes
                 batch_sizes = parse_batch_sizes(entry.get("launches", [])) | parse_batch_sizes(
                     entry["halved"]
                 )
@@ -118,6 +119,7 @@ def localizer_loader(localizer_source: LocalizerSource) -> Loader:
 
 
 def _require_same(config: str, provenance: Mapping[str, Any], localizer: Localizer) -> None:
+    # all that the hash of a config covers decides its pixels, so all of it must be the same
     current = describe_config(
         localizer,
         provenance["localizer"]["name"],

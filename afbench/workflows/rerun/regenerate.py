@@ -186,6 +186,7 @@ def _put_back(
     benchmark: Benchmark, shard: ShardKey, rows: Sequence[Mapping[str, Any]], explanation: str
 ) -> None:
     record = benchmark.configs[shard.config].splits[shard.split].shards[shard.number]
+    # elsewhere first: only a file with the recorded bytes may replace the stored one
     with tempfile.TemporaryDirectory() as scratch_folder:
         new_record = write_shard(
             Path(scratch_folder), record.path, shard.config, rows, ids_sha256=record.ids_sha256, excluded=[]

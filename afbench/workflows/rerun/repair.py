@@ -115,6 +115,7 @@ def _repair(
         if (first.split, first.number) in damaged_originals:
             not_repaired[path] = "its originals are damaged, and were not made again"
         else:
+            # shards that shared their batches are made together, for one needs the run of all
             names = _batch_configs(benchmark, first)
             batch_shards = {
                 path: key for path, key in remaining.items() if key[1:] == first[1:] and key.config in names

@@ -110,6 +110,7 @@ def reproduce(
             seed=provenance["seed"],
             batch_size=recorded_run.batch_size,
             device=recorded_run.device,
+            # any lossless format will do: pixels are compared, not files
             image_format="png",
             batch_sizes=recorded_run.batch_sizes,
             on_gradients=advance,
@@ -147,6 +148,7 @@ def _compare(
         raise AfbenchError(
             f"{stored_row['sample_id']}: the stored image is {stored.shape}, made {regenerated.image.shape}"
         )
+    # with a sign, for a difference of unsigned levels would wrap
     distance = np.abs(stored.astype(np.int16) - regenerated.image.astype(np.int16))
     identical = not distance.any() and pixel_sha256(regenerated.image) == stored_row["image_sha256"]
     return Reproduced(
