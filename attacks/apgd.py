@@ -59,28 +59,28 @@ def apgd(loss: LossFn, image: Tensor, *, phi: Tensor, steps: int, start: Tensor 
 
 def best_point(loss: LossFn, start: Tensor, *, allowed: Ball, phi: Tensor, steps: int) -> Tensor:
     """Run the loop of ``apgd`` from images that lie in the ball ``allowed``; arguments as there, and checked."""
-    at = best = _Point(start, *loss_and_gradient(loss, start))
+    current = best = _Point(start, *loss_and_gradient(loss, start))
     previous, size = start, 2 * phi
     size_then, best_then = size, best.loss
     rises = torch.zeros_like(best.loss)
     # a loss that is not a number is never the best: it must spoil the image all the same
-    broken = 0 * at.loss
+    broken = 0 * current.loss
     checked, due = 0, checkpoints(steps)
     for step in range(1, steps + 1):
-        target = stepped(at.image, at.gradient, size, allowed)
+        target = stepped(current.image, current.gradient, size, allowed)
         if step > 1:
-            target = MOMENTUM * target + (1 - MOMENTUM) * (2 * at.image - previous)
+            target = MOMENTUM * target + (1 - MOMENTUM) * (2 * current.image - previous)
         moved = torch.clamp(target, *allowed)
-        new = _Point(moved, *_look(loss, moved, at.gradient, with_gradient=step < steps))
-        rises, broken = rises + (new.loss > at.loss), broken + 0 * new.loss
-        previous, at = at.image, new
+        new = _Point(moved, *_look(loss, moved, current.gradient, with_gradient=step < steps))
+        rises, broken = rises + (new.loss > current.loss), broken + 0 * new.loss
+        previous, current = current.image, new
         best = _chosen(new.loss > best.loss, new, best)
         if step in due:
             stuck = (size == size_then).flatten() & (best.loss == best_then)
             halved = (rises < ENOUGH * (step - checked)) | stuck
             size_then, best_then = size, best.loss
             size = torch.where(halved.view(-1, 1, 1, 1), size / 2, size)
-            at = _chosen(halved, best, at)
+            current = _chosen(halved, best, current)
             rises, checked = torch.zeros_like(rises), step
     return best.image + broken.view(-1, 1, 1, 1).to(start)
 
