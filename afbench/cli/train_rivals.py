@@ -99,10 +99,14 @@ def hardened(
     Attack the result as any localizer, with --checkpoint OUT/best.safetensors: what attacks on the old weights leave of it says
     little. Run it again to go on after an interruption.
     """
-    from afbench.defences.hardening.settings import Hardening, replace_values
-    from afbench.workflows.training.train_hardened import Hooks, make_attack, schedule_of, train_hardened
+    from afbench.defences.hardening.hardening_loss import Hardening, check_hardening
+    from afbench.defences.setting_checks import from_options
+    from afbench.defences.training.stage import TrainingHooks
+    from afbench.workflows.training.image_sizes import schedule_of
+    from afbench.workflows.training.online_attack import make_attack
+    from afbench.workflows.training.train_hardened import train_hardened
 
-    settings = replace_values(Hardening(), {"method": method, "task": task, "penalty": penalty})
+    settings = check_hardening(from_options(Hardening, {"method": method, "task": task, "penalty": penalty}))
     with ExitStack() as stack:
         card = train_hardened(
             data,
@@ -115,7 +119,7 @@ def hardened(
             attack=make_attack(attack, phi, steps),
             device=device,
             workers=workers,
-            hooks=Hooks(*deferred_bar(stack, "train", "img")),
+            hooks=TrainingHooks(*deferred_bar(stack, "train", "img")),
         )
     echo_card(card, out, as_json)
     if task == "localize" and not as_json:
@@ -161,7 +165,9 @@ def nrp(
 
     Run it again to go on after an interruption.
     """
-    from afbench.workflows.training.train_nrp import Hooks, nrp_settings, schedule_of, train_nrp
+    from afbench.defences.training.stage import TrainingHooks
+    from afbench.workflows.training.image_sizes import schedule_of
+    from afbench.workflows.training.train_nrp import nrp_settings, train_nrp
 
     with ExitStack() as stack:
         card = train_nrp(
@@ -174,7 +180,7 @@ def nrp(
             checkpoint=checkpoint,
             device=device,
             workers=workers,
-            hooks=Hooks(*deferred_bar(stack, "train", "img")),
+            hooks=TrainingHooks(*deferred_bar(stack, "train", "img")),
         )
     echo_card(card, out, as_json)
     if not as_json:

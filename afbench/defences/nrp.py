@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from afbench.core import UsageError
+from afbench.localizers.checkpoint_files import fill
 
-from .ansm.batches import Batch
-from .ansm.checkpoint import BEST, FrozenAnsm, fill, read_tensors, weights_sha256
+from .ansm.checkpoint import FrozenAnsm
 from .ansm.encoders import SMALL, TimmEncoder
-from .ansm.losses import pixel_loss
 from .ansm.module import Ansm
+from .ansm.restoration_losses import pixel_loss
+from .setting_checks import require_choice, require_limits
+from .training.pairs import Batch
+from .training.weights_file import best_of, read_checkpoint
 
 FORMAT = "afbench-nrp-1"
 OF_LOCALIZER = "localizer"
@@ -58,14 +61,13 @@ def check_nrp(settings: NrpSettings) -> NrpSettings:
     Raises:
         UsageError: naming it.
     """
-    if settings.perturbation not in PERTURBATIONS:
-        raise UsageError(
-            f"perturbation must be one of {', '.join(PERTURBATIONS)}; found '{settings.perturbation}'"
-        )
-    fine = {"phi": 0 < settings.phi <= 0.1, "steps": settings.steps >= 1, "pixels": settings.pixels >= 0}
-    wrong = [name for name, good in fine.items() if not good]
-    if wrong:
-        raise UsageError(f"{wrong[0]} cannot be {getattr(settings, wrong[0])}")
+    require_choice(settings, "perturbation", PERTURBATIONS)
+    within_limits = {
+        "phi": 0 < settings.phi <= 0.1,
+        "steps": settings.steps >= 1,
+        "pixels": settings.pixels >= 0,
+    }
+    require_limits(settings, within_limits)
     return settings
 
 
@@ -162,31 +164,21 @@ def load_nrp(checkpoint: Path, *, localizer: str, device: str = "cpu") -> Frozen
     Raises:
         UsageError: if there is none, it is damaged, or of another localizer or network.
     """
-    path = checkpoint / f"{BEST}.safetensors" if checkpoint.is_dir() else checkpoint
+    path = best_of(checkpoint)
     module = Ansm(SMALL)
-    network = FrozenAnsm(module)
+    state, card = read_checkpoint(path, FORMAT, "NRP")
+    fill(module, state, str(path))
     try:
-        state, card = read_tensors(path)
-        if card.get("format") != FORMAT:
-            raise UsageError(f"'{path}' is no NRP checkpoint: its header does not say {FORMAT}")
-        fill(module, state, path)
-    except UsageError as error:
-        raise UsageError(str(error).replace("ANSM checkpoint", "NRP checkpoint")) from None
-    try:
-        settings: Mapping[str, Any] = card["settings"]
-        owner, trained_on = (
-            str(card["localizer"]["name"]),
-            [str(config) for config in card["data"]["configs"]],
-        )
-        network.params = {name: str(settings[name]) for name in ("features", "depth", "perturbation")}
+        owner = str(card["localizer"]["name"])
+        trained_on = [str(config) for config in card["data"]["configs"]]
+        params = {name: str(card["settings"][name]) for name in ("features", "depth", "perturbation")}
     except (KeyError, TypeError):
         raise UsageError(f"NRP checkpoint '{path}' is damaged: its header is not complete") from None
-    if network.params["features"] == OF_LOCALIZER and owner != localizer:
+    if params["features"] == OF_LOCALIZER and owner != localizer:
         raise UsageError(
             f"NRP checkpoint '{path}' was trained on features of localizer '{owner}', not of '{localizer}'; give that "
             "one's, or one trained with --features of a timm network"
         )
     # what was trained on originals alone has seen no attack
-    network.trained_on = tuple(trained_on) if network.params["perturbation"] == "benchmark" else ()
-    network.sha256, network.card = weights_sha256(module), card
+    network = FrozenAnsm(module, card, params, trained_on if params["perturbation"] == "benchmark" else ())
     return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

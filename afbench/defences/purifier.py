@@ -138,6 +138,7 @@ def keyed_by_pixels(transform: RandomTransform, seed: int) -> Defence:
     """Draw for each image from a hash of its 8-bit pixels, so that neither batch nor order matters."""
 
     def apply(image: Tensor) -> Tensor:
+        # of 8 bits, since that is what every device agrees on
         levels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
         return transform(image, [_generator(seed, "pixels", pixels.numpy().tobytes()) for pixels in levels])
 
@@ -156,4 +157,5 @@ def keyed_by_number(transform: RandomTransform, seed: int) -> Callable[[Tensor, 
 def _generator(seed: int, kind: str, data: bytes) -> torch.Generator:
     """Return random numbers on the CPU whatever the device, so that every device draws the same."""
     digest = hashlib.sha256(b"\0".join((b"afbench-defence-1", str(seed).encode(), kind.encode(), data)))
+    # 56 bits: a seed is a signed number of 64
     return torch.Generator().manual_seed(int.from_bytes(digest.digest()[:7], "little"))

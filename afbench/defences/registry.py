@@ -14,7 +14,6 @@ from afbench.core import UsageError
 from afbench.images import resize
 
 from . import transforms
-from .ansm.settings import ANTIALIASED, CROP, FITS
 from .names import ANSM, NONE, NRP, TRANSFORMS, split_defence
 from .purifier import (
     EOT_DRAWS,
@@ -26,6 +25,7 @@ from .purifier import (
     keyed_by_number,
     keyed_by_pixels,
 )
+from .training.batch_rules import ANTIALIASED, CROP, FITS
 
 if TYPE_CHECKING:
     from .ansm.checkpoint import FrozenAnsm
@@ -85,13 +85,7 @@ def load_defence(text: str, *, localizer: str | None = None, device: str = "cpu"
     params: dict[str, Param] = {number.name: value}
     label = f"{name}-{255 * value if number.of_range else value:.6g}"
     if isinstance(entry, _Fixed):
-        return Purifier(
-            name,
-            label,
-            params,
-            partial(entry.transform, **params),
-            entry.gradient,
-        )
+        return Purifier(name, label, params, partial(entry.transform, **params), entry.gradient)
     transform: RandomTransform = partial(entry.transform, **params)
     return Purifier(
         name,

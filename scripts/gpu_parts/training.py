@@ -10,10 +10,12 @@ import torch
 from benchmark_parts.clock import Clock
 from benchmark_parts.pictures import a_localizer, as_batch, pictures
 
-from afbench.defences.ansm.batches import Batch
 from afbench.defences.ansm.module import Ansm
-from afbench.defences.ansm.settings import Settings, preset
-from afbench.defences.ansm.steps import full_precision, stage_loss
+from afbench.defences.ansm.presets import preset
+from afbench.defences.ansm.settings import Settings
+from afbench.defences.ansm.stage_loss import stage_loss
+from afbench.defences.training.arithmetic import full_precision
+from afbench.defences.training.pairs import Batch
 from afbench.engine.memory import fits
 
 from .report import Report, Scale

@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from afbench.core import UsageError
 
-from .feature_shape import FeatureShape
-from .small import SmallEncoder
+from .small import FeatureShape, SmallEncoder
 
 SMALL = "small"
 IMAGENET, NO_WEIGHTS = "imagenet", "none"

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from afbench.localizers.nets.reference_net import WIDTHS, ReferenceNet
+from afbench.defences.padding import pad
+from afbench.localizers.nets.reference_net import WIDTHS, ReferenceNet, srm_kernels
 
-from .module import pad
-from .small import SRM_LEVELS, conv_block, srm_kernels
+from .small import SRM_LEVELS, conv_block
 
 MULTIPLE = 4
 """The writer's coarsest map has a quarter of the side."""

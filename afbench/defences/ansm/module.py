@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from afbench.defences.padding import pad
+
 from .encoders import NO_WEIGHTS, SMALL, build_encoder
-from .feature_shape import FeatureShape
-from .small import SmallDecoder
+from .small import FeatureShape, SmallDecoder, conv_block
 
 MULTIPLE = 32
 """Sides are padded to a multiple of this, and cropped back."""
@@ -34,7 +35,7 @@ class Ansm(nn.Module):
         self.sign, self.size = _head(self.decoder.width), _head(self.decoder.width)
         last = self.sign[3]
         assert isinstance(last, nn.Conv2d) and last.bias is not None
-        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.weight)  # softsign(0) = 0: no noise at first
         nn.init.zeros_(last.bias)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -63,6 +64,7 @@ class Decoder(nn.Module):
         super().__init__()
         skips = dict(zip(*reversed(shape), strict=True))
         channels = shape.channels[-1]
+        # a block doubles the side, so each joins the map of half the reduction before it
         self.joins = [shape.reductions[-1] >> (block + 1) for block in range(len(_WIDTHS))]
         self.up, self.fuse = nn.ModuleList(), nn.ModuleList()
         for reduction, width in zip(self.joins, _WIDTHS, strict=True):
@@ -83,30 +85,9 @@ class Decoder(nn.Module):
         return features
 
 
-def pad(image: Tensor, multiple: int) -> Tensor:
-    """Continue an image ``(N, C, H, W)`` at its right and bottom by reflection, to sides that are a multiple."""
-    height, width = image.shape[-2:]
-    return pad_to(image, height + -height % multiple, width + -width % multiple)
-
-
-def pad_to(image: Tensor, height: int, width: int) -> Tensor:
-    """Continue an image at its right and bottom by reflection, as often as it takes; a side of one pixel is repeated."""
-    while image.shape[-2:] != (height, width):
-        down, right = height - image.shape[-2], width - image.shape[-1]
-        if (down and image.shape[-2] == 1) or (right and image.shape[-1] == 1):
-            return F.pad(image, (0, right, 0, down), mode="replicate")
-        # a reflection adds at most one less than a side
-        step = (0, min(right, image.shape[-1] - 1), 0, min(down, image.shape[-2] - 1))
-        image = F.pad(image, step, mode="reflect")
-    return image
-
-
 def _up(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False),
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
+        nn.Upsample(scale_factor=2.0, mode="bilinear", align_corners=False), *conv_block(inputs, outputs)
     )
 
 
@@ -120,9 +101,4 @@ def _fusion(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def _head(channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(channels, 3, 3, padding=1),
-    )
+    return nn.Sequential(*conv_block(channels, channels), nn.Conv2d(channels, 3, 3, padding=1))

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 from afbench.core import UsageError
+from afbench.defences.setting_checks import require_choice, require_limits
+from afbench.defences.training.batch_rules import CROP, FITS
 
 PAPER, FIND_WRITE = "paper", "find-write"
 RECIPES = (PAPER, FIND_WRITE)
 LOSSES = ("pwr", "ffa", "mgr", "ffa+mgr")
 DEPTHS = ("shallow", "middle", "topmost")
 MASKS = ("predicted", "gt")
-CROP, RESIZE, ANTIALIASED = "crop", "resize", "resize-antialiased"
-FITS = (CROP, RESIZE, ANTIALIASED)
 DICES = ("squares", "plain")
 AUGMENTS = ("flip", "perturb")
 SCHEDULES = ("plateau", "cosine")
-PRESETS = ("paper", "short", "shipped")
 
 
 class AnsmStage(NamedTuple):
@@ -118,102 +117,15 @@ class Settings:
         }
 
 
-PLATEAU_FACTOR, PLATEAU_PATIENCE = 0.9, 10
-
-_PAPER: Mapping[str, Mapping[str, Any]] = {
-    "ifosn": {"fit": "crop", "side": 256, "epochs": (1000, 20), "batch": 16},
-    "mvss": {"fit": "resize", "side": 512, "epochs": (200, 30), "batch": 8},
-    "hdfnet": {"fit": "resize-antialiased", "side": 256, "epochs": (200, 10), "batch": 16},
-    "code": {"fit": "resize", "side": 512, "epochs": (200, 30), "batch": 8},
-}
-"""Table II; batch sizes are ours, the paper gives none."""
-_SHORT_EPOCHS = (10, 3)
-_REFERENCE: Mapping[str, Any] = {
-    "encoder": "small",
-    "encoder_weights": "none",
-    "fit": "crop",
-    "side": 128,
-}
-_FIND_WRITE: Mapping[str, Any] = {
-    "recipe": FIND_WRITE,
-    "encoder": "small",
-    "encoder_weights": "none",
-    "dice": "plain",
-    "lr": (2e-3, 1e-3),
-    "batch": 16,
-    "weight_decay": 1e-4,
-    "warmup": 60,
-    "schedule": "cosine",
-    "average": 0.999,
-    "clip": 2.0,
-    "augment": ("flip", "perturb"),
-    "bound": 0.25,
-    "originals": 0.25,
-    "noisy": 0.25,
-    "attacks_from": 0.4,
-    "validation": 0.03,
-}
-_SHIPPED: Mapping[str, Any] = {
-    "encoder": "small",
-    "encoder_weights": "none",
-    "fit": "crop",
-    "side": 128,
-    "dice": "plain",
-    "ffa_mask": 0.01,
-    "epochs": (4, 1),
-    "lr": (1e-3, 5e-5),
-    "batch": 8,
-    "schedule": "cosine",
-    "average": 0.999,
-    "clip": 1.0,
-    "augment": ("flip",),
-    "validation": 0.03,
-}
-_FIND_WRITE_STEPS: Mapping[str, tuple[int, int]] = {"paper": (52_000, 400), "short": (5_000, 200)}
-"""Of the two parts; the paper has no such recipe."""
-
-
-def preset(name: str, localizer: str, recipe: str | None = None) -> Settings:
-    """Return settings by name, of a recipe: the preset's own where None.
-
-    ``paper``: Table II's row of the localizer, or IF-OSN's where it has none (for ``reference`` the small encoder on
-    128-pixel crops); ``short``: the same for few epochs; ``shipped``: how the module that ships was made.
-
-    Raises:
-        UsageError: if the preset is unknown, or is not for this localizer.
-    """
-    if name not in PRESETS:
-        raise UsageError(f"preset '{name}' is unknown; known presets: {', '.join(PRESETS)}")
-    if name == "shipped":
-        if localizer != "reference":
-            raise UsageError(
-                f"preset 'shipped' is for localizer 'reference', not for '{localizer}'; use paper or short"
-            )
-        if recipe == FIND_WRITE:
-            raise UsageError(
-                "preset 'shipped' is of recipe paper; give --preset paper or short with find-write"
-            )
-        return Settings(**_SHIPPED)
-    if recipe == FIND_WRITE:
-        sides = (128, 96) if localizer == "reference" else (256, 192)
-        return Settings(**_FIND_WRITE, side=sides[0], first_side=sides[1], steps=_FIND_WRITE_STEPS[name])
-    settings = Settings(
-        **(_REFERENCE if localizer == "reference" else _PAPER.get(localizer, _PAPER["ifosn"]))
-    )
-    return settings if name == "paper" else _replace(settings, {"epochs": _SHORT_EPOCHS})
-
-
 def replace_settings(base: Settings, replacements: Mapping[str, Any]) -> Settings:
     """Replace those settings that are not None, and check all.
 
     Raises:
         UsageError: for a value that cannot be.
     """
-    settings = _replace(base, {name: value for name, value in replacements.items() if value is not None})
+    settings = replace(base, **{name: value for name, value in replacements.items() if value is not None})
     for name, choices in _CHOICES.items():
-        value = getattr(settings, name)
-        if value not in choices:
-            raise UsageError(f"{name} must be one of {', '.join(choices)}; found '{value}'")
+        require_choice(settings, name, choices)
     unknown = [name for name in settings.augment if name not in AUGMENTS]
     if unknown:
         raise UsageError(f"augment must be among {', '.join(AUGMENTS)}; found '{unknown[0]}'")
@@ -222,10 +134,8 @@ def replace_settings(base: Settings, replacements: Mapping[str, Any]) -> Setting
             "--mgr-side goes with --crop: resized images have the localizer's size in both stages; leave it out"
         )
     if settings.fit != CROP:
-        settings = _replace(settings, {"first_side": None})  # a resized image has the localizer's size
-    wrong = [name for name, fine in _limits(settings).items() if not fine]
-    if wrong:
-        raise UsageError(f"{wrong[0]} cannot be {getattr(settings, wrong[0])}")
+        settings = replace(settings, first_side=None)  # a resized image has the localizer's size
+    require_limits(settings, _within_limits(settings))
     return settings
 
 
@@ -260,7 +170,7 @@ _CHOICES = {
 }
 
 
-def _limits(settings: Settings) -> dict[str, bool]:
+def _within_limits(settings: Settings) -> dict[str, bool]:
     return {
         "side": settings.side >= 32,
         "mgr_side": settings.mgr_side is None or settings.mgr_side >= 32,
@@ -271,6 +181,7 @@ def _limits(settings: Settings) -> dict[str, bool]:
         "bound": 0 < settings.bound <= 1,
         "originals": settings.originals >= 0,
         "noisy": settings.noisy >= 0 and settings.originals + settings.noisy <= 1,
+        # steps without attacks need something else to show
         "attacks_from": 0 <= settings.attacks_from <= 1
         and (settings.attacks_from == 0 or settings.originals + settings.noisy > 0),
         "epochs": all(count >= 1 for count in settings.epochs),
@@ -282,9 +193,3 @@ def _limits(settings: Settings) -> dict[str, bool]:
         "validation": 0 <= settings.validation < 1,
         "seed": settings.seed >= 0,
     }
-
-
-def _replace(settings: Settings, replacements: Mapping[str, Any]) -> Settings:
-    return Settings(
-        **{**{setting.name: getattr(settings, setting.name) for setting in fields(Settings)}, **replacements}
-    )

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .feature_shape import FeatureShape
+from afbench.localizers.nets.reference_net import srm_kernels, with_z_score
 
 WIDTHS = (16, 32, 48, 64)
-_SRM = (
-    ((0, 0, 0, 0, 0), (0, -1, 2, -1, 0), (0, 2, -4, 2, 0), (0, -1, 2, -1, 0), (0, 0, 0, 0, 0)),
-    ((-1, 2, -2, 2, -1), (2, -6, 8, -6, 2), (-2, 8, -12, 8, -2), (2, -6, 8, -6, 2), (-1, 2, -2, 2, -1)),
-    ((0, 0, 0, 0, 0), (0, 0, 0, 0, 0), (0, 1, -2, 1, 0), (0, 0, 0, 0, 0), (0, 0, 0, 0, 0)),
-)
-_SRM_SCALE = (4.0, 12.0, 2.0)
 SRM_LEVELS = 3.0
 """Levels at which a residual is halved, so that edges do not drown the noise a camera leaves."""
+
+
+class FeatureShape(NamedTuple):
+    """Channels of an encoder's feature maps, fine to coarse, and the fraction of the side each has (1, 2, 4, ...)."""
+
+    channels: tuple[int, ...]
+    reductions: tuple[int, ...]
 
 
 class SmallEncoder(nn.Module):
@@ -30,7 +33,7 @@ class SmallEncoder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("fixed", srm_kernels(), persistent=False)
+        self.register_buffer("fixed", srm_kernels(), persistent=False)  # no weights: no file holds them
         self.levels = nn.ModuleList()
         channels = len(self.fixed) + 3
         for width in WIDTHS:
@@ -65,7 +68,7 @@ class SmallDecoder(nn.Module):
         self.up, self.fuse = nn.ModuleList(), nn.ModuleList()
         channels = 2 * WIDTHS[-1]
         for width in reversed(WIDTHS[:-1]):
-            skip = width if width == WIDTHS[0] else 2 * width
+            skip = width if width == WIDTHS[0] else 2 * width  # the coarser maps with their z-scores
             self.up.append(nn.Conv2d(channels, width, 1, bias=False))
             self.fuse.append(conv_block(width + skip, width))
             channels = width
@@ -73,30 +76,12 @@ class SmallDecoder(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Turn the encoder's maps into ``(N, 16, H, W)``."""
         finest, *coarser = maps
-        skips = [finest, *(torch.cat([feature_map, z_score(feature_map)], 1) for feature_map in coarser)]
+        skips = [finest, *(with_z_score(feature_map) for feature_map in coarser)]
         features = skips.pop()
         for up, fuse in zip(self.up, self.fuse, strict=True):
             features = F.interpolate(up(features), scale_factor=2.0, mode="bilinear", align_corners=False)
             features = fuse(torch.cat([features, skips.pop()], 1))
         return features
-
-
-def z_score(features: Tensor) -> Tensor:
-    """Express features as deviations from each image's and channel's mean, in its standard deviations.
-
-    Source: Wu et al. 2019, ManTra-Net, section 3.3 (there over windows too).
-    """
-    centred = features - features.mean(dim=(2, 3), keepdim=True)
-    return centred * ((centred * centred).mean(dim=(2, 3), keepdim=True) + 1e-4).rsqrt()
-
-
-def srm_kernels() -> Tensor:
-    """Return ``(9, 3, 5, 5)``: three residual filters (Fridrich and Kodovsky 2012) for each colour."""
-    kernels = torch.zeros(9, 3, 5, 5)
-    for colour in range(3):
-        for row, (kernel, scale) in enumerate(zip(_SRM, _SRM_SCALE, strict=True)):
-            kernels[3 * colour + row, colour] = torch.tensor(kernel) / scale
-    return kernels
 
 
 def conv_block(inputs: int, outputs: int) -> nn.Sequential:

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from afbench.core import UsageError
-from afbench.defences.ansm.batches import Pairs
-from afbench.defences.ansm.checkpoint import fill, read_tensors, weights_sha256
 from afbench.defences.ansm.encoders import NO_WEIGHTS, fill_encoder
-from afbench.defences.ansm.module import pad
-
-from .encoder import WIDTHS, ForensicEncoder
+from afbench.defences.padding import pad
+from afbench.defences.training.pairs import Pairs
+from afbench.defences.training.weights_file import best_of, read_checkpoint
+from afbench.localizers.checkpoint_files import fill, state_sha256
+from afbench.localizers.nets.reference_net import WIDTHS, ForensicEncoder
 
 FORMAT = "afbench-classifier-1"
 _MULTIPLE = 32
@@ -88,15 +87,10 @@ def load_classifier(
         torch.manual_seed(seed)
         network = ForgeryClassifier(encoder_weights if checkpoint is None else NO_WEIGHTS)
     if checkpoint is not None:
-        path = checkpoint / "best.safetensors" if checkpoint.is_dir() else checkpoint
-        try:
-            state, card = read_tensors(path)
-            if card.get("format") != FORMAT:
-                raise UsageError(f"'{path}' is no classifier checkpoint: its header does not say {FORMAT}")
-            fill(network, state, path)
-        except UsageError as error:
-            raise UsageError(str(error).replace("ANSM checkpoint", "classifier checkpoint")) from None
-    return ImageLevel(network.eval().to(device), weights_sha256(network))
+        path = best_of(checkpoint)
+        state, _ = read_checkpoint(path, FORMAT, "classifier")
+        fill(network, state, str(path))
+    return ImageLevel(network.eval().to(device), state_sha256(network))
 
 
 def image_level(mask: Tensor) -> Tensor:

@@ -36,18 +36,12 @@ class ReferenceNet(nn.Module):
     fixed: Tensor
     squash: Tensor
     gain: Tensor
+    bayar: nn.Parameter
+    stages: nn.ModuleList
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("fixed", _srm_kernels(), persistent=False)
-        self.register_buffer("squash", torch.tensor(_SQUASH).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("gain", _gains(), persistent=False)
-        self.bayar = nn.Parameter(0.1 * torch.randn(_BAYAR, 3, 24))
-        inputs = (len(_SQUASH), *WIDTHS[:-1])
-        self.stages = nn.ModuleList(
-            nn.Sequential(_block(a, b, 3, stride=2), *(_block(b, b, 3) for _ in range(depth)))
-            for a, b, depth in zip(inputs, WIDTHS, DEPTHS, strict=True)
-        )
+        _add_encoder(self)
         self.squeeze = nn.ModuleList(_block(2 * a, b, 1) for a, b in zip(WIDTHS, FUSED, strict=True))
         self.narrow = nn.ModuleList(nn.Conv2d(b, a, 1, bias=False) for a, b in pairwise(FUSED))
         self.merge = nn.ModuleList(_block(width, width, 3) for width in FUSED[:-1])
@@ -58,46 +52,92 @@ class ReferenceNet(nn.Module):
 
     def decode(self, skips: list[Tensor], height: int, width: int) -> Tensor:
         """Turn the encoder's maps into the logit ``(N, 1, height, width)`` of an image of that size."""
-        fused = self.squeeze[-1](_with_z_score(skips[-1]))
+        fused = self.squeeze[-1](with_z_score(skips[-1]))
         for level in range(len(WIDTHS) - 2, -1, -1):
             coarse = F.interpolate(self.narrow[level](fused), scale_factor=2.0, mode="bilinear")
-            fused = self.merge[level](self.squeeze[level](_with_z_score(skips[level])) + coarse)
+            fused = self.merge[level](self.squeeze[level](with_z_score(skips[level])) + coarse)
         logits = F.interpolate(self.head(fused), scale_factor=2.0, mode="bilinear")
         return logits[..., :height, :width]
 
     def skips(self, image: Tensor) -> list[Tensor]:
         """Return the encoder's four feature maps, fine to coarse; the image is padded to multiples of 16."""
-        height, width = image.shape[-2:]
-        border = (2, 2 + -width % STRIDE, 2, 2 + -height % STRIDE)
-        with torch.autocast(image.device.type, enabled=False):  # half precision cannot hold 255 levels
-            levels = F.pad(255.0 * image, border, mode="replicate")
-            residual = F.conv2d(levels, self.kernels())
-            # squashing keeps a strong edge from drowning the noise, and a large gradient from exploding
-            features = self.gain * residual / (1 + residual.abs() / self.squash)
-        skips = []
-        for stage in self.stages:
-            features = stage(features)
-            skips.append(features)
-        return skips
-
-    def kernels(self) -> Tensor:
-        """Return all filters of the first layer, ``(16, 3, 5, 5)``: SRM, prediction errors, and the colour itself.
-
-        A prediction-error filter has -1 at the centre of each plane and its other taps sum to 1.
-        """
-        weights = self.bayar - self.bayar.mean(dim=-1, keepdim=True) + 1.0 / self.bayar.shape[-1]
-        centre = weights.new_full((_BAYAR, 3, 1), -1.0)
-        bayar = torch.cat([weights[..., :12], centre, weights[..., 12:]], dim=-1).view(_BAYAR, 3, 5, 5)
-        return torch.cat([self.fixed[:9], bayar, self.fixed[9:]])
+        return _encode(self, image)
 
 
-def _srm_kernels() -> Tensor:
-    """Return ``(12, 3, 5, 5)``: three residual filters for each colour, then the identity of each colour."""
-    kernels = torch.zeros(12, 3, 5, 5)
+class ForensicEncoder(nn.Module):
+    """The encoder as a network of its own, by name too, so that its weights can start a classifier; 0.5 M parameters.
+
+    What tells a forger's camera is a few of 255 levels, and learning to see that from nothing takes most of a short training.
+    """
+
+    fixed: Tensor
+    squash: Tensor
+    gain: Tensor
+    bayar: nn.Parameter
+    stages: nn.ModuleList
+
+    def __init__(self) -> None:
+        super().__init__()
+        _add_encoder(self)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Turn ``(N, 3, H, W)`` in [0, 1] into the four maps, fine to coarse; sides are padded to multiples of 16."""
+        return _encode(self, image)
+
+
+def _add_encoder(network: nn.Module) -> None:
+    """Give a network the encoder's filters and weights as its own, so that checkpoints name them without a prefix."""
+    network.register_buffer("fixed", torch.cat([srm_kernels(), _colour_kernels()]), persistent=False)
+    network.register_buffer("squash", torch.tensor(_SQUASH).view(1, -1, 1, 1), persistent=False)
+    network.register_buffer("gain", _gains(), persistent=False)
+    network.bayar = nn.Parameter(0.1 * torch.randn(_BAYAR, 3, 24))
+    inputs = (len(_SQUASH), *WIDTHS[:-1])
+    network.stages = nn.ModuleList(
+        nn.Sequential(_block(a, b, 3, stride=2), *(_block(b, b, 3) for _ in range(depth)))
+        for a, b, depth in zip(inputs, WIDTHS, DEPTHS, strict=True)
+    )
+
+
+def _encode(network: ReferenceNet | ForensicEncoder, image: Tensor) -> list[Tensor]:
+    """Return the four feature maps of a network's encoder, fine to coarse; the image is padded to multiples of 16."""
+    height, width = image.shape[-2:]
+    border = (2, 2 + -width % STRIDE, 2, 2 + -height % STRIDE)
+    with torch.autocast(image.device.type, enabled=False):  # half precision cannot hold 255 levels
+        levels = F.pad(255.0 * image, border, mode="replicate")
+        residual = F.conv2d(levels, _kernels(network))
+        # squashing keeps a strong edge from drowning the noise, and a large gradient from exploding
+        features = network.gain * residual / (1 + residual.abs() / network.squash)
+    skips = []
+    for stage in network.stages:
+        features = stage(features)
+        skips.append(features)
+    return skips
+
+
+def _kernels(network: ReferenceNet | ForensicEncoder) -> Tensor:
+    """Return all filters of the first layer, ``(16, 3, 5, 5)``: SRM, prediction errors, and the colour itself.
+
+    A prediction-error filter has -1 at the centre of each plane and its other taps sum to 1.
+    """
+    weights = network.bayar - network.bayar.mean(dim=-1, keepdim=True) + 1.0 / network.bayar.shape[-1]
+    centre = weights.new_full((_BAYAR, 3, 1), -1.0)
+    bayar = torch.cat([weights[..., :12], centre, weights[..., 12:]], dim=-1).view(_BAYAR, 3, 5, 5)
+    return torch.cat([network.fixed[:9], bayar, network.fixed[9:]])
+
+
+def srm_kernels() -> Tensor:
+    """Return ``(9, 3, 5, 5)``: three residual filters (Fridrich and Kodovsky 2012) for each colour."""
+    kernels = torch.zeros(9, 3, 5, 5)
     for colour in range(3):
         for row, (kernel, scale) in enumerate(zip(_SRM, _SRM_SCALE, strict=True)):
             kernels[3 * colour + row, colour] = torch.tensor(kernel) / scale
-        kernels[9 + colour, colour, 2, 2] = 1.0
+    return kernels
+
+
+def _colour_kernels() -> Tensor:
+    """Return ``(3, 3, 5, 5)``: the identity of each colour."""
+    kernels = torch.zeros(3, 3, 5, 5)
+    kernels[range(3), range(3), 2, 2] = 1.0
     return kernels
 
 
@@ -115,8 +155,16 @@ def _block(inputs: int, outputs: int, kernel: int, *, stride: int = 1) -> nn.Seq
     )
 
 
-def _with_z_score(features: Tensor) -> Tensor:
+def with_z_score(features: Tensor) -> Tensor:
     """Append the z-score of each place: its distance from its image's mean, in that image's standard deviations."""
+    return torch.cat([features, z_score(features)], dim=1)
+
+
+def z_score(features: Tensor) -> Tensor:
+    """Express features as deviations from each image's and channel's mean, in its standard deviations.
+
+    Source: Wu et al. 2019, ManTra-Net, section 3.3 (there over windows too).
+    """
     centred = features - features.mean(dim=(2, 3), keepdim=True)
     variance = (centred * centred).mean(dim=(2, 3), keepdim=True)
-    return torch.cat([features, centred * (variance + 1e-4).rsqrt()], dim=1)
+    return centred * (variance + 1e-4).rsqrt()

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from afbench.core import Localizer, Setting, UsageError
-from afbench.defences.ansm.batches import Attack, Batch
-from afbench.defences.hardening.losses import hardening_loss
-from afbench.defences.hardening.settings import Hardening
+from afbench.defences.hardening.hardening_loss import Hardening, hardening_loss
+from afbench.defences.training.pairs import Attack, Batch
 from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.images import quantise
@@ -18,7 +17,7 @@ from afbench.plan import make_setting, max_levels
 
 
 def make_attack(name: str | None, phi: str, steps: int | None) -> Setting | None:
-    """The setting of ``--attack``; None where the benchmark's own images are to do.
+    """Return the setting of ``--attack``; None where the benchmark's own images are to do.
 
     Raises:
         UsageError: for an attack without phi, or anything out of range.
@@ -32,43 +31,39 @@ def make_attack(name: str | None, phi: str, steps: int | None) -> Setting | None
 
 
 def attack_name(setting: Setting | None) -> str:
-    """Attack and setting as configs name them, e.g. ``fgsm-3``; empty without one."""
+    """Return attack and setting as configs name them, e.g. ``fgsm-3``; empty without one."""
     return f"{setting.attack}-{setting.label}" if setting else ""
 
 
 def attacker(target: Localizer, setting: Setting, seed: int) -> Attack:
-    """An attack on what a network has learned up to now."""
+    """Return an attack on what a network has learned up to now."""
 
     def attack(image: Tensor, truth: Tensor, draws: torch.Generator) -> Tensor:
+        # attacks draw by an image's name: another one in every step
         key = int(torch.randint(2**62, (), generator=draws))
-        names = [f"{key}-{number}" for number in range(len(image))]
-        with torch.enable_grad():
-            found = attack_batch(
-                target,
-                AttackBatch(names, image, truth),
-                [setting],
-                seed=seed,
-                batch_size=len(image),
-                meter=Meter(),
+        batch = AttackBatch([f"{key}-{number}" for number in range(len(image))], image, truth)
+        with torch.enable_grad():  # validation turns gradients off
+            (result,) = attack_batch(
+                target, batch, [setting], seed=seed, batch_size=len(image), meter=Meter()
             )
-            (attacked,) = (one.image.detach() for one in found)
-        # a gradient that is no number is kept, for the training to stop at
+        attacked = result.image.detach()
         levels = quantise(torch.nan_to_num(attacked), image, max_levels(setting.phi))
-        whole = levels.permute(0, 3, 1, 2).to(image) / 255
-        return torch.where(torch.isfinite(attacked), whole, attacked)
+        stored = levels.permute(0, 3, 1, 2).to(image) / 255
+        # a gradient that is no number is kept, for the training to stop at
+        return torch.where(torch.isfinite(attacked), stored, attacked)
 
     return attack
 
 
-def loss_of(
+def loss_under_attack(
     target: Localizer, settings: Hardening, attack: Setting | None, seed: int
 ) -> Callable[[Batch, torch.Generator], Tensor]:
-    """The loss of a batch, whose attacked images are made anew where an attack is given."""
-    anew = None if attack is None or not settings.on_attacked else attacker(target, attack, seed)
+    """Return the hardening loss of a batch, whose attacked images are made anew where an attack is given."""
+    online_attack = None if attack is None or not settings.on_attacked else attacker(target, attack, seed)
 
     def loss(batch: Batch, draws: torch.Generator) -> Tensor:
-        if anew is not None:
-            batch = batch._replace(attacked=anew(batch.original, batch.mask, draws))
+        if online_attack is not None:
+            batch = batch._replace(attacked=online_attack(batch.original, batch.mask, draws))
         return hardening_loss(target.logits, batch, settings)
 
     return loss

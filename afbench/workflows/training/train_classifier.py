@@ -2,131 +2,118 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from afbench.core import Localizer, Setting, UsageError
-from afbench.defences.ansm.batches import Batch, Pairs, Share, split_by_group, validation_batches
-from afbench.defences.ansm.steps import full_precision
-from afbench.defences.ansm.train import Hooks
 from afbench.defences.hardening.classifier import FORMAT, Joined, image_level, load_classifier
-from afbench.defences.hardening.fit import Job, fit, generator
-from afbench.defences.hardening.settings import Hardening, Schedule
-from afbench.files import commit_bytes, commit_json
+from afbench.defences.hardening.hardening_loss import Hardening
+from afbench.defences.training.arithmetic import full_precision
+from afbench.defences.training.batches import validation_batches
+from afbench.defences.training.pairs import Batch, Pairs, Share, split_by_group
+from afbench.defences.training.single_stage import Schedule, generator, train_single_stage
+from afbench.defences.training.stage import VALIDATION, Moment, TrainingOptions
+from afbench.files import commit_json
 from afbench.plan import make_setting
 from afbench.reading.dataset import PairDataset
 from afbench.reading.load_pairs import load, open_store
 from afbench.storage.manifests import AUTHENTIC
 
-from .online_attack import attacker, loss_of
-from .train_ansm import lock_training
-from .training_data import Opened
+from .online_attack import attacker, loss_under_attack
+from .training_data import TrainingData, training_files
 
 ACCURACY = "accuracy.json"
-_JUDGED = 2**32
-"""In place of an epoch: before and after are attacked with the same draws."""
 
 
-def classify(
+def train_classifier(
+    training: TrainingData,
     data: Path,
     out: Path,
     settings: Hardening,
     schedule: Schedule,
-    opened: Opened,
+    options: TrainingOptions,
     checkpoint: str | None,
     attack: Setting | None,
-    workers: int,
-    hooks: Hooks | None,
 ) -> dict[str, Any]:
-    """The same for an image-level classifier: the truth is whether anything is forged in what it sees."""
-    pairs = _with_authentic(data, opened.dataset, schedule)
-    device = str(opened.processes.device)
-    with ExitStack() as stack:
-        lock_training(stack, out)
-        # what tells cameras apart is no one localizer's own
-        packed = files("afbench.localizers") / "weights" / "reference.safetensors"
-        start = str(stack.enter_context(as_file(packed)))
-        path = None if checkpoint is None else Path(checkpoint)
-        model = load_classifier(path, encoder_weights=start, seed=schedule.seed, device=device)
-        facts = opened.facts(cast(Localizer, model))
-        facts["localizer"] |= {"name": model.name, "configs_of": opened.name, "new": checkpoint is None}
-        facts |= {"format": FORMAT, "settings": {**asdict(settings), **asdict(schedule)}}
-        of_images = loss_of(model, settings, attack, schedule.seed)
-        job = Job(
-            settings.method,
-            model.network,
-            lambda batch, draws: of_images(batch._replace(mask=image_level(batch.mask)), draws),
+    """Train as ``train_hardened`` does for the task ``classify``: the truth is whether anything is forged in what it sees."""
+    pairs = _with_authentic(data, training.pairs, schedule)
+    device = str(training.processes.device)
+    # what tells cameras apart is no one localizer's own
+    with as_file(files("afbench.localizers") / "weights" / "reference.safetensors") as encoder_weights:
+        model = load_classifier(
+            None if checkpoint is None else Path(checkpoint),
+            encoder_weights=str(encoder_weights),
+            seed=schedule.seed,
+            device=device,
         )
-        before = _accuracy(model, pairs, schedule, device)
-        card = fit(
-            pairs,
-            job,
-            schedule,
-            out,
-            facts=facts,
-            commit=commit_bytes,
-            processes=opened.processes,
-            hooks=hooks,
-            workers=workers,
+    card = training.card(model.weights_sha256, model.threshold)
+    card["localizer"] |= {"name": model.name, "configs_of": training.localizer, "new": checkpoint is None}
+    card |= {"format": FORMAT, "settings": {**asdict(settings), **asdict(schedule)}}
+    pair_loss = loss_under_attack(model, settings, attack, schedule.seed)
+
+    def loss(batch: Batch, draws: torch.Generator) -> Tensor:
+        return pair_loss(batch._replace(mask=image_level(batch.mask)), draws)
+
+    # locked while both are judged, too: accuracy.json is of this training
+    with training_files(out, card, training.processes) as run_files:
+        before_training = _accuracy(model, pairs, schedule, device)
+        best_card = train_single_stage(
+            pairs, model.network, loss, schedule, run_files, options, name=settings.method
         )
-        trained = load_classifier(out, device=device)
-        accuracy = {"before": before, "after": _accuracy(trained, pairs, schedule, device)}
+        after_training = _accuracy(load_classifier(out, device=device), pairs, schedule, device)
+        accuracy = {"before": before_training, "after": after_training}
         commit_json(out / ACCURACY, accuracy)
-    return {**card, "accuracy": accuracy}
+    return {**best_card, "accuracy": accuracy}
 
 
 def _accuracy(model: Localizer, pairs: Pairs, schedule: Schedule, device: str) -> dict[str, Any]:
-    """Images put aside that are told right, in shares of both kinds (chance is 0.5), as they are and attacked.
+    """Return the share of images put aside that are classified right, the mean over both kinds (chance is 0.5).
 
     FGSM and PGD attack these very weights; ``benchmark`` are its stored images, which attacked a localizer.
     """
-    cut = schedule.cut()
-    aside = split_by_group(pairs.groups, schedule.validation, schedule.seed).validation
+    indices = split_by_group(pairs.groups, schedule.validation, schedule.seed).validation
     attacks = {name: attacker(model, make_setting(name, "3/255"), schedule.seed) for name in ("fgsm", "pgd")}
-    right: dict[str, list[tuple[bool, bool]]] = {}
+    answers: dict[str, list[tuple[bool, bool]]] = {}
+    batches = validation_batches(pairs, indices, schedule.rules(), share=Share(), workers=0)
     with full_precision():
-        for number, batch in enumerate(
-            validation_batches(pairs, aside, cut, stage=0, share=Share(), workers=0)
-        ):
-            moved = Batch(*(one.to(device) for one in batch))
-            truth = image_level(moved.mask)
-            seen = {"original": moved.original, "benchmark": moved.attacked}
+        for number, batch in enumerate(batches):
+            original, attacked, mask = (image.to(device) for image in batch)
+            truth = image_level(mask)
+            images = {"original": original, "benchmark": attacked}
             for name, attack in attacks.items():
-                seen[f"{name} 3/255"] = attack(
-                    moved.original, truth, generator(schedule.seed, _JUDGED, number)
-                )
-            for name, image in seen.items():
+                # before and after training with the same draws
+                draws = generator(schedule.seed, Moment(0, VALIDATION, number))
+                images[f"{name} 3/255"] = attack(original, truth, draws)
+            forged = (truth[:, 0, 0, 0] > 0).tolist()
+            for name, image in images.items():
                 with torch.no_grad():
-                    told = model.logits(image)[:, 0, 0, 0] > 0
-                forged = truth[:, 0, 0, 0] > 0
-                right.setdefault(name, []).extend(
-                    zip(forged.tolist(), (told == forged).tolist(), strict=True)
-                )
-    return {"images": len(aside), **{name: _balanced(found) for name, found in right.items()}}
+                    answer = (model.logits(image)[:, 0, 0, 0] > 0).tolist()
+                answers.setdefault(name, []).extend(zip(forged, answer, strict=True))
+    return {"images": len(indices), **{name: _balanced(kinds) for name, kinds in answers.items()}}
 
 
-def _balanced(found: list[tuple[bool, bool]]) -> float:
-    """The mean over both kinds, as far as they are there, of the share that is right."""
-    shares = [[right for kind, right in found if kind == wanted] for wanted in (True, False)]
-    known = [sum(one) / len(one) for one in shares if one]
-    return round(sum(known) / len(known), 4)
+def _balanced(answers: list[tuple[bool, bool]]) -> float:
+    """Return the mean over both kinds, as far as they are there, of the share of truths and answers that agree."""
+    by_kind = [[answer == kind for truth, answer in answers if truth == kind] for kind in (True, False)]
+    shares = [sum(correct) / len(correct) for correct in by_kind if correct]
+    return round(sum(shares) / len(shares), 4)
 
 
-def _with_authentic(data: Path, dataset: PairDataset, schedule: Schedule) -> Pairs:
-    """The pairs and the benchmark's authentic images; without those, crops must show what nobody forged."""
+def _with_authentic(data: Path, pairs: PairDataset, schedule: Schedule) -> Pairs:
+    """Return the pairs and the benchmark's authentic images; without those, crops must show what nobody forged."""
     if AUTHENTIC in open_store(data).configs:
-        return Joined([dataset, load(data, AUTHENTIC)])
-    whole = schedule.fit == "resize" or all(
-        height <= schedule.side and width <= schedule.side for height, width in dataset.sizes
+        return Joined([pairs, load(data, AUTHENTIC)])
+    all_of_image = schedule.fit == "resize" or all(
+        height <= schedule.side and width <= schedule.side for height, width in pairs.sizes
     )
-    if whole:
+    if all_of_image:
         raise UsageError(
             f"'{data}' has no authentic images, and nothing to tell forged ones from; make it with `afbench generate "
             "--authentic`, or give --crop N below the images' size, for crops that nobody forged"
         )
-    return dataset
+    return pairs

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from afbench.core import Setting, UsageError
-from afbench.defences.ansm.train import Hooks
-from afbench.defences.hardening.fit import Job, fit
-from afbench.defences.hardening.settings import NONE, Hardening, Schedule
-from afbench.files import commit_bytes
+from afbench.defences.hardening.hardening_loss import NONE, Hardening
+from afbench.defences.training.single_stage import Schedule, train_single_stage
+from afbench.defences.training.stage import TrainingHooks, TrainingOptions
 from afbench.localizers.trainable import load_trainable
 
 from ..attacked_localizer import require_attacked
-from .online_attack import attack_name, loss_of, make_attack
-from .train_ansm import lock_training, sized_for
-from .train_classifier import classify
-from .training_data import open_training, schedule_of, weights_to_load
+from .image_sizes import sized_for
+from .online_attack import attack_name, loss_under_attack
+from .train_classifier import train_classifier
+from .training_data import open_training, training_files
 
-__all__ = ["Hooks", "make_attack", "schedule_of", "train_hardened"]
 FORMAT = "afbench-hardened-1"
 
 
@@ -36,66 +33,48 @@ def train_hardened(
     attack: Setting | None = None,
     device: str = "cpu",
     workers: int = 0,
-    hooks: Hooks | None = None,
+    hooks: TrainingHooks | None = None,
 ) -> dict[str, Any]:
-    """Train a localizer, or a classifier, to withstand attacks; goes on with a run that was stopped.
+    """Train a localizer, or a classifier, to withstand attacks; other arguments and errors as ``train_ansm``.
 
     ``out/best.safetensors`` is a checkpoint that ``load_localizer`` takes for the same localizer, or of a classifier.
 
     Args:
-        data: a finished benchmark or its archive, with originals.
-        out: folder of the training.
         settings: what is hardened, and how; ``settings.attack`` is set from ``attack``.
         schedule: for how long, and on what.
         localizer: whose configs are read; with the task ``localize``, also what is trained.
-        config: what to train on, as ``afbench.load`` takes it; omitted, as ``train_ansm`` chooses.
         checkpoint: what training starts from: weights of the localizer if they are neither embedded nor registered, or a
             classifier (omitted for a new one).
         attack: what attacks the weights in training anew at every step, instead of the benchmark's images.
-        device: ``cpu``, ``cuda``, ``cuda:1``.
-        workers: processes that read images.
-        hooks: where to listen.
     Returns:
         The card of the best checkpoint; of a classifier also its ``accuracy`` before and after.
-    Raises:
-        UsageError: if the data, the localizer, the settings or the folder do not fit together.
-        PartialError: if another process trains into ``out``.
-        AfbenchError: if the loss is no number.
     """
+    # before a benchmark is read, which may take long
     if attack is not None and not settings.on_attacked:
         raise UsageError(
             f"--attack goes with method at or both; method {settings.method} sees no attacked image"
         )
-    settings = Hardening(**{**asdict(settings), "attack": attack_name(attack)})
-    opened = open_training(data, localizer, config, device)
+    settings = replace(settings, attack=attack_name(attack))
+    training = open_training(data, localizer, config, device)
+    options = TrainingOptions(hooks or TrainingHooks(), workers)
     if settings.task == "classify":
-        return classify(data, out, settings, schedule, opened, checkpoint, attack, workers, hooks)
+        return train_classifier(training, data, out, settings, schedule, options, checkpoint, attack)
     if settings.method == NONE:
         raise UsageError(
             "method none is for --task classify; a localizer without hardening is the localizer itself"
         )
     start = load_trainable(
-        localizer, weights_to_load(opened, checkpoint), device=str(opened.processes.device)
+        localizer, training.weights_to_load(checkpoint), device=str(training.processes.device)
     )
-    require_attacked(start.localizer, opened.how, data)
+    require_attacked(start.localizer, training.attacked, data)
     schedule = sized_for(schedule, start.localizer)
-    facts = {
-        **opened.facts(start.localizer),
+    card = {
+        **training.card(start.localizer.weights_sha256, start.localizer.threshold),
         "format": FORMAT,
         "settings": {**asdict(settings), **asdict(schedule)},
     }
-    loss = loss_of(start.localizer, settings, attack, schedule.seed)
-    with ExitStack() as stack:
-        lock_training(stack, out)
-        job = Job(settings.method, start.network, loss)
-        return fit(
-            opened.dataset,
-            job,
-            schedule,
-            out,
-            facts=facts,
-            commit=commit_bytes,
-            processes=opened.processes,
-            hooks=hooks,
-            workers=workers,
+    loss = loss_under_attack(start.localizer, settings, attack, schedule.seed)
+    with training_files(out, card, training.processes) as files:
+        return train_single_stage(
+            training.pairs, start.network, loss, schedule, files, options, name=settings.method
         )

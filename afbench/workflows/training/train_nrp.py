@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from afbench.defences.ansm.module import Ansm
-from afbench.defences.ansm.steps import aligned_features
-from afbench.defences.ansm.train import Hooks
-from afbench.defences.hardening.fit import Job, fit
-from afbench.defences.hardening.settings import Schedule
+from afbench.defences.ansm.stage_loss import aligned_features
 from afbench.defences.nrp import FORMAT, OF_LOCALIZER, NrpSettings, check_nrp, nrp_loss, timm_features
-from afbench.files import commit_bytes
+from afbench.defences.setting_checks import from_options
+from afbench.defences.training.pairs import Batch
+from afbench.defences.training.single_stage import Schedule, train_single_stage
+from afbench.defences.training.stage import TrainingHooks, TrainingOptions
 from afbench.localizers import load_localizer
 
 from ..attacked_localizer import require_attacked
-from .train_ansm import lock_training, sized_for
-from .training_data import open_training, schedule_of, weights_to_load
-
-__all__ = ["Hooks", "nrp_settings", "schedule_of", "train_nrp"]
+from .image_sizes import sized_for
+from .training_data import open_training, training_files
 
 
 def train_nrp(
@@ -37,55 +35,43 @@ def train_nrp(
     checkpoint: str | None = None,
     device: str = "cpu",
     workers: int = 0,
-    hooks: Hooks | None = None,
+    hooks: TrainingHooks | None = None,
 ) -> dict[str, Any]:
-    """Train a feature-space purifier; arguments, returns and errors as ``train_hardened``."""
-    opened = open_training(data, localizer, config, device)
-    where = opened.processes.device
-    network = load_localizer(localizer, weights_to_load(opened, checkpoint), device=str(where))
-    require_attacked(network, opened.how, data)
+    """Train a feature-space purifier; arguments, returns and errors as ``train_ansm``."""
+    training = open_training(data, localizer, config, device)
+    torch_device = training.processes.device
+    network = load_localizer(localizer, training.weights_to_load(checkpoint), device=str(torch_device))
+    require_attacked(network, training.attacked, data)
     schedule = sized_for(schedule, network)
     if settings.features == OF_LOCALIZER:
         features = lambda image: aligned_features(network, image, settings.depth)  # noqa: E731
     else:
-        features = timm_features(settings, where)  # type: ignore[assignment]
-    with ExitStack() as stack:
-        lock_training(stack, out)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(schedule.seed)
-            purifier = Ansm("small")
-        purifier.to(device=where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        job = Job(
-            "nrp",
-            purifier,
-            lambda batch, draws: nrp_loss(purifier, features, batch, settings, draws),
-            batch_statistics=True,
-        )
-        facts = {
-            **opened.facts(network),
-            "format": FORMAT,
-            "settings": {**settings.as_json(), **asdict(schedule)},
-        }
-        return fit(
-            opened.dataset,
-            job,
-            schedule,
-            out,
-            facts=facts,
-            commit=commit_bytes,
-            processes=opened.processes,
-            hooks=hooks,
-            workers=workers,
+        features = timm_features(settings, torch_device)  # type: ignore[assignment]
+    # the first weights follow from the seed, and a caller's own draws go on as they were
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(schedule.seed)
+        purifier = Ansm("small")
+    purifier.to(device=torch_device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def loss(batch: Batch, draws: torch.Generator) -> Tensor:
+        return nrp_loss(purifier, features, batch, settings, draws)
+
+    card = {
+        **training.card(network.weights_sha256, network.threshold),
+        "format": FORMAT,
+        "settings": {**settings.as_json(), **asdict(schedule)},
+    }
+    options = TrainingOptions(hooks or TrainingHooks(), workers)
+    with training_files(out, card, training.processes) as files:
+        return train_single_stage(
+            training.pairs, purifier, loss, schedule, files, options, name="nrp", batch_statistics=True
         )
 
 
-def nrp_settings(given: Mapping[str, Any]) -> NrpSettings:
-    """The same for a purifier.
+def nrp_settings(options: Mapping[str, Any]) -> NrpSettings:
+    """Return a purifier's settings with those of its values replaced that are given (not None).
 
     Raises:
         UsageError: for a value that cannot be.
     """
-    names = NrpSettings.__dataclass_fields__
-    return check_nrp(
-        NrpSettings(**{name: value for name, value in given.items() if name in names and value is not None})
-    )
+    return check_nrp(from_options(NrpSettings, options))

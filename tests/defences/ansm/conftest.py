@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from afbench.defences.ansm.processes import join_processes
-from afbench.defences.ansm.settings import Settings
+from afbench.defences.ansm.checkpoint import FORMAT
+from afbench.defences.ansm.settings import Settings, complete_settings
 from afbench.defences.ansm.train import train
+from afbench.defences.training.processes import join_processes
+from afbench.defences.training.run_files import RunFiles
+from afbench.defences.training.stage import TrainingHooks, TrainingOptions
 from afbench.files import commit_bytes
 
 
@@ -82,24 +85,25 @@ def tiny() -> Callable[..., Settings]:
     return lambda **given: Settings(**(TINY | given))
 
 
-def _train(out: Path, localizer: Any, data: Any, *, facts: Any = None, **given: Any) -> dict[str, Any]:
-    options = {
-        name: given.pop(name)
-        for name in ("save_every", "hooks", "workers", "commit", "online")
-        if name in given
-    }
-    told = {"localizer": {"name": "tiny"}, "data": {"configs": ["tiny-fgsm-3"]}, "processes": 1}
+def _train(
+    out: Path,
+    localizer: Any,
+    data: Any,
+    *,
+    card: Any = None,
+    commit: Any = commit_bytes,
+    online: Any = None,
+    hooks: TrainingHooks | None = None,
+    workers: int = 0,
+    save_every: int = 200,
+    **given: Any,
+) -> dict[str, Any]:
     settings = Settings(**(TINY | given))
-    options["attack"] = options.pop("online", None)
-    return train(
-        data,
-        localizer,
-        settings,
-        out,
-        facts=facts or told,
-        processes=join_processes("cpu"),
-        **({"commit": commit_bytes} | options),
-    )
+    default_card = {"localizer": {"name": "tiny"}, "data": {"configs": ["tiny-fgsm-3"]}, "processes": 1}
+    all_of_card = {"format": FORMAT, **(card or default_card), "settings": settings.as_json()}
+    files = RunFiles(out, all_of_card, commit, join_processes("cpu"), complete_settings)
+    options = TrainingOptions(hooks or TrainingHooks(), workers, save_every)
+    return train(data, localizer, settings, files, options, online)
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from afbench.core import UsageError
-from afbench.defences.ansm.checkpoint import load_ansm, weights_sha256
+from afbench.defences.ansm.checkpoint import load_ansm
 from afbench.defences.ansm.module import Ansm
+from afbench.localizers.checkpoint_files import state_sha256
 
 
 def test_a_training_gives_a_frozen_module_that_gradients_pass_through(trained):
@@ -19,7 +20,7 @@ def test_a_training_gives_a_frozen_module_that_gradients_pass_through(trained):
     (gradient,) = torch.autograd.grad(found.sum(), picture)
     assert gradient.abs().sum() > 0
     assert not network.training and not any(weight.requires_grad for weight in network.parameters())
-    assert network.sha256 == weights_sha256(network.module) and len(network.sha256) == 64
+    assert network.sha256 == state_sha256(network.module) and len(network.sha256) == 64
     assert network.trained_on == ("tiny-fgsm-3",) and network.params == {
         "features": "middle",
         "stage1": "pwr",
@@ -74,11 +75,11 @@ def rewritten(path, change):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda state, card: state.pop("encoder.levels.0.0.weight"), "1 layers differ"),
-        (lambda state, card: state.update(extra=torch.zeros(1)), "1 layers differ (extra"),
+        (lambda state, card: state.pop("encoder.levels.0.0.weight"), "of another network: 1 of"),
+        (lambda state, card: state.update(extra=torch.zeros(1)), "1 unexpected (extra)"),
         (
             lambda state, card: state.update({"encoder.levels.0.0.weight": torch.zeros(2)}),
-            "encoder.levels.0.0.weight is torch.float32 (2,)",
+            "encoder.levels.0.0.weight has shape (2,), expected",
         ),
         (lambda state, card: state["encoder.levels.0.0.weight"].fill_(float("nan")), "NaN"),
         (lambda state, card: card.update(format="other"), "is no ANSM checkpoint"),
@@ -120,7 +121,7 @@ def test_without_a_checkpoint_only_the_embedded_localizer_has_one():
 def test_the_hash_tells_weights_apart():
     torch.manual_seed(0)
     first = Ansm("small")
-    before = weights_sha256(first)
+    before = state_sha256(first)
     with torch.no_grad():
         first.encoder.levels[0][0].weight[0, 0, 0, 0] += 1e-3
-    assert weights_sha256(first) != before
+    assert state_sha256(first) != before

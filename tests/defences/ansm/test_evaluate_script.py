@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 import afbench
 from afbench.defences import load_defence
-from afbench.defences.ansm.checkpoint import read_tensors
+from afbench.defences.training.weights_file import read_tensors
 from afbench.images import resize
 from afbench.metrics import count_pixels, f1
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack

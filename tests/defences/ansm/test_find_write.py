@@ -6,18 +6,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from afbench.defences.ansm.batches import (
-    Batch,
-    Share,
-    attacked_anew,
-    shows_attacks,
-    steps_of,
-    training_batches,
-)
-from afbench.defences.ansm.checkpoint import load_ansm, weights_sha256
+from afbench.defences.ansm.checkpoint import load_ansm
 from afbench.defences.ansm.find_write import Finder, FindWrite, Writer
-from afbench.defences.ansm.settings import preset, replace_settings
-from afbench.defences.ansm.steps import stage_loss
+from afbench.defences.ansm.noise_variation import attack_originals
+from afbench.defences.ansm.presets import preset
+from afbench.defences.ansm.settings import replace_settings
+from afbench.defences.ansm.stage_loss import stage_loss
+from afbench.defences.ansm.train import batch_rules
+from afbench.defences.training.batches import training_batches
+from afbench.defences.training.pairs import Batch, Share
+from afbench.defences.training.stage import Moment
+from afbench.localizers.checkpoint_files import state_sha256
 
 FIND_WRITE = {"recipe": "find-write", "steps": (4, 3), "bound": 0.25, "originals": 0.25, "noisy": 0.25}
 
@@ -99,8 +98,9 @@ def test_the_finders_first_steps_see_no_attacks_where_it_is_asked_for(pairs, tin
     first_half, second_half = (views_seen(pairs, settings, epochs) for epochs in (range(25), range(25, 50)))
     assert first_half["attacked"] == 0 and min(first_half["original"], first_half["noisy"]) > 60
     assert second_half["attacked"] > 60
-    assert not shows_attacks(settings, 8, 0, 99) and shows_attacks(settings, 8, 0, 100)
-    assert shows_attacks(settings, 8, 1, 0)  # a writer always does
+    finder, writer = batch_rules(settings, 0), batch_rules(settings, 1)
+    assert not finder.shows_attacks_at(8, 99) and finder.shows_attacks_at(8, 100)
+    assert writer.shows_attacks_at(8, 0)
 
 
 def test_only_images_that_are_shown_attacked_are_attacked(pairs, tiny):
@@ -112,11 +112,11 @@ def test_only_images_that_are_shown_attacked_are_attacked(pairs, tiny):
         counts.append(len(images))
         return images + 0.5
 
-    seen = attacked_anew(batch, brighten, settings, "find", (0, 0, 0)).attacked
+    seen = attack_originals(batch, brighten, settings, "find", Moment(0, 0, 0)).attacked
     assert counts == [int((seen > 0.7).flatten(1).all(dim=1).sum())] and 0 < counts[0] < 64
-    attacked_anew(batch, brighten, settings, "find", (0, 0, 0), attacks=False)
+    attack_originals(batch, brighten, settings, "find", Moment(0, 0, 0, shows_attacks=False))
     assert len(counts) == 1
-    attacked_anew(batch, brighten, settings, "write", (1, 0, 0))
+    attack_originals(batch, brighten, settings, "write", Moment(1, 0, 0))
     assert counts[1:] == [64]
 
 
@@ -124,7 +124,7 @@ def views_seen(pairs, settings, epochs):
     kinds = {"original": 0, "noisy": 0, "attacked": 0}
     for epoch in epochs:
         batches = training_batches(
-            pairs, range(8), settings, stage=0, epoch=epoch, share=Share(), first=0, workers=0
+            pairs, range(8), batch_rules(settings, 0), epoch=epoch, share=Share(), first=0, workers=0
         )
         for batch in batches:
             for original, attacked in zip(batch.original, batch.attacked, strict=True):
@@ -136,7 +136,7 @@ def views_seen(pairs, settings, epochs):
 def test_the_finder_is_told_the_truth_and_whether_anything_was_added(pairs, tiny, localizer):
     settings = tiny(**FIND_WRITE)
     (batch,) = list(
-        training_batches(pairs, [0, 1], settings, stage=0, epoch=0, share=Share(), first=0, workers=0)
+        training_batches(pairs, [0, 1], batch_rules(settings, 0), epoch=0, share=Share(), first=0, workers=0)
     )[:1]
     batch = batch._replace(attacked=torch.stack([batch.original[0], batch.original[1] + 0.01]))
 
@@ -179,7 +179,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits_in_both_stages(run, tmp_path):
 
 def test_steps_end_a_stage_in_the_middle_of_a_pass(tiny):
     settings = tiny(**FIND_WRITE | {"steps": (7, 3)})  # 6 images in batches of 2: 3 steps a pass
-    assert [steps_of(6, settings, 0, epoch) for epoch in range(3)] == [3, 3, 1]
+    assert [batch_rules(settings, 0).steps_of_epoch(6, epoch) for epoch in range(3)] == [3, 3, 1]
 
 
 def test_the_presets_settings_are_checked():
@@ -197,7 +197,7 @@ def test_a_trained_module_purifies_as_it_was_judged_in_training(run, tmp_path):
     answers = [module.finder(picture(2, 3, 40, 48)) for module in (plain, network.module)]
     for first, second in zip(*answers, strict=True):
         assert torch.allclose(first, second, atol=1e-4)
-    assert network.decides and network.sha256 == weights_sha256(plain)
+    assert network.decides and network.sha256 == state_sha256(plain)
     assert network.params == {"features": "none", "stage1": "find", "stage2": "write"}
     (gradient,) = torch.autograd.grad(network(image := picture(1, 3, 32, 32).requires_grad_()).sum(), image)
     assert gradient.abs().sum() > 0
@@ -210,7 +210,7 @@ def test_three_quarters_of_the_finders_steps_see_smaller_crops_and_all_of_the_wr
             batch.mask.shape[-1]
             for epoch in range(3)
             for batch in training_batches(
-                pairs, range(6), settings, stage=stage, epoch=epoch, share=Share(), first=0, workers=0
+                pairs, range(6), batch_rules(settings, stage), epoch=epoch, share=Share(), first=0, workers=0
             )
         ]
         for stage in (0, 1)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from afbench.defences.ansm.losses import (
+from afbench.defences.ansm.restoration_losses import (
     dice,
     divergence,
     ffa_loss,

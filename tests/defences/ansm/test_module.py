@@ -6,8 +6,9 @@ from torch.nn import functional as F
 
 from afbench.core import UsageError
 from afbench.defences.ansm.encoders import build_encoder
-from afbench.defences.ansm.module import Ansm, pad, pad_to
-from afbench.defences.ansm.small import z_score
+from afbench.defences.ansm.module import Ansm
+from afbench.defences.padding import pad, pad_to
+from afbench.localizers.nets.reference_net import z_score
 
 
 @pytest.fixture

@@ -12,15 +12,18 @@ from torch import nn
 
 from afbench.core import UsageError
 from afbench.defences import load_defence
-from afbench.defences.ansm.batches import Share, training_batches, validation_batches
-from afbench.defences.ansm.checkpoint import read_tensors
-from afbench.defences.ansm.settings import preset, replace_settings
+from afbench.defences.ansm.presets import preset
+from afbench.defences.ansm.settings import replace_settings
+from afbench.defences.ansm.train import batch_rules
 from afbench.defences.defended_localizer import DefendedLocalizer
-from afbench.defences.hardening.settings import Schedule
 from afbench.defences.purifier import Resize, require_owner
+from afbench.defences.training.batches import training_batches, validation_batches
+from afbench.defences.training.pairs import Share
+from afbench.defences.training.single_stage import Schedule
+from afbench.defences.training.weights_file import read_tensors
 from afbench.engine import localize
 from afbench.localizers.published import NetworkRecipe, PublishedLocalizer, as_is, call, sigmoid
-from afbench.workflows.training.train_ansm import sized_for
+from afbench.workflows.training.image_sizes import sized_for
 
 SIDE = 48
 
@@ -57,7 +60,7 @@ def seen_in_use(folder, image):
 def test_a_module_trained_on_resized_images_sees_the_same_in_use(run, pairs, tiny, tmp_path, fit):
     run(tmp_path / "out", loss="pwr", epochs=(1, 1), fit=fit, side=32)
     settings = tiny(fit=fit, side=32)
-    (batch,) = validation_batches(pairs, [3], settings, stage=0, share=Share(), workers=0)
+    (batch,) = validation_batches(pairs, [3], batch_rules(settings, 0), share=Share(), workers=0)
     ((seen,), purified) = seen_in_use(tmp_path / "out", pairs[3]["adversarial"][None])
     assert torch.equal(seen, batch.attacked) and purified.shape == (1, 3, 32, 32)
     defence = load_defence(f"ansm:{tmp_path / 'out'}", localizer="tiny")
@@ -70,7 +73,9 @@ def test_a_module_trained_on_crops_sees_images_at_their_own_size(run, pairs, tin
     ((seen,), purified) = seen_in_use(tmp_path / "out", image)
     assert torch.equal(seen, image) and purified.shape == image.shape
     settings = tiny(augment=())
-    (batch,) = training_batches(pairs, [3], settings, stage=0, epoch=0, share=Share(), first=0, workers=0)
+    (batch,) = training_batches(
+        pairs, [3], batch_rules(settings, 0), epoch=0, share=Share(), first=0, workers=0
+    )
     windows = [image[..., top : top + 32, left : left + 32] for top in (0, 8) for left in (0, 8)]
     assert any(
         torch.equal(window, batch.attacked) for window in windows if window.shape == batch.attacked.shape

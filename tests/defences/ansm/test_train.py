@@ -11,11 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from afbench.core import AfbenchError, UsageError
-from afbench.defences.ansm.batches import Share, attacked_anew, split_by_group, training_batches
-from afbench.defences.ansm.checkpoint import load_ansm, read_tensors
-from afbench.defences.ansm.settings import AnsmStage, preset, replace_settings
-from afbench.defences.ansm.steps import evenly, stage_loss
-from afbench.defences.ansm.train import Hooks
+from afbench.defences.ansm.checkpoint import load_ansm
+from afbench.defences.ansm.noise_variation import attack_originals
+from afbench.defences.ansm.presets import preset
+from afbench.defences.ansm.settings import AnsmStage, replace_settings
+from afbench.defences.ansm.stage_loss import evenly, stage_loss
+from afbench.defences.ansm.train import batch_rules
+from afbench.defences.training.batches import training_batches
+from afbench.defences.training.pairs import Share, split_by_group
+from afbench.defences.training.stage import Moment, TrainingHooks
+from afbench.defences.training.weights_file import read_tensors
 from afbench.files import commit_bytes
 
 
@@ -41,7 +46,9 @@ def test_every_loss_trains_and_says_what_it_did(run, tmp_path, loss):
 @pytest.mark.parametrize(("loss", "ffa_mask"), [("mgr", 0.0), ("ffa", 0.01)])
 def test_the_mask_loss_of_a_step_has_the_dice_of_its_settings(localizer, pairs, tiny, loss, ffa_mask):
     (batch,) = list(
-        training_batches(pairs, [0, 1], tiny(augment=()), stage=0, epoch=0, share=Share(), first=0, workers=0)
+        training_batches(
+            pairs, [0, 1], batch_rules(tiny(augment=()), 0), epoch=0, share=Share(), first=0, workers=0
+        )
     )
     squares, plain = (
         stage_loss(loss, lambda image: image, localizer, batch, tiny(dice=dice, ffa_mask=ffa_mask))
@@ -130,7 +137,7 @@ def test_a_finished_run_is_not_done_again(run, tmp_path):
     card = run(tmp_path / "out")
     before = (tmp_path / "out" / "last.safetensors").stat().st_mtime_ns
     started = []
-    assert run(tmp_path / "out", hooks=Hooks(start=lambda total, done: started.append(total))) == card
+    assert run(tmp_path / "out", hooks=TrainingHooks(start=lambda total, done: started.append(total))) == card
     assert started == [] and (tmp_path / "out" / "last.safetensors").stat().st_mtime_ns == before
 
 
@@ -149,7 +156,7 @@ def test_readers_beside_the_training_change_nothing(run, tmp_path):
 
 def test_progress_counts_every_image_once_and_goes_on_where_it_stopped(run, tmp_path):
     told = []
-    hooks = Hooks(start=lambda total, done: told.append((total, done)), advance=told.append)
+    hooks = TrainingHooks(start=lambda total, done: told.append((total, done)), advance=told.append)
     with pytest.raises(Stopped):
         run(tmp_path / "out", save_every=1, hooks=hooks, commit=stopping_after(2))
     assert told[0] == (18, 0)
@@ -187,7 +194,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(run, 
     [
         ({"batch": 3}, "another settings batch (2, now 3)"),
         ({"seed": 9}, "another settings seed (0, now 9)"),
-        ({"facts": {"localizer": {"name": "other"}, "data": {}, "processes": 1}}, "another localizer name"),
+        ({"card": {"localizer": {"name": "other"}, "data": {}, "processes": 1}}, "another localizer name"),
     ],
 )
 def test_a_folder_of_another_training_is_refused_with_the_difference(run, tmp_path, given, told):
@@ -212,7 +219,9 @@ def test_a_localizer_without_features_is_told_of_mgr(run, localizer, tmp_path, m
 
 def test_mgr_wants_the_mask_of_the_original_or_the_truth(localizer, pairs, tiny):
     (batch,) = list(
-        training_batches(pairs, [0, 1], tiny(augment=()), stage=0, epoch=0, share=Share(), first=0, workers=0)
+        training_batches(
+            pairs, [0, 1], batch_rules(tiny(augment=()), 0), epoch=0, share=Share(), first=0, workers=0
+        )
     )
     seen = {}
     for mask in ("predicted", "gt"):
@@ -227,7 +236,9 @@ def test_mgr_wants_the_mask_of_the_original_or_the_truth(localizer, pairs, tiny)
 
 def test_ffa_hands_on_the_direction_and_pulls_attacked_to_original(localizer, pairs, tiny):
     (batch,) = list(
-        training_batches(pairs, [0, 1], tiny(augment=()), stage=0, epoch=0, share=Share(), first=0, workers=0)
+        training_batches(
+            pairs, [0, 1], batch_rules(tiny(augment=()), 0), epoch=0, share=Share(), first=0, workers=0
+        )
     )
     forward, back = (
         stage_loss("ffa", lambda image: image, localizer, batch, tiny(reverse=reverse))
@@ -239,11 +250,11 @@ def test_ffa_hands_on_the_direction_and_pulls_attacked_to_original(localizer, pa
 
 
 def test_batches_do_not_depend_on_how_many_processes_share_them(pairs, tiny):
-    settings = tiny(batch=4)
-    arguments = {"stage": 0, "epoch": 1, "workers": 0}
-    whole = list(training_batches(pairs, range(8), settings, share=Share(), first=0, **arguments))
+    rules = batch_rules(tiny(batch=4), 0)
+    arguments = {"epoch": 1, "workers": 0}
+    whole = list(training_batches(pairs, range(8), rules, share=Share(), first=0, **arguments))
     parts = [
-        list(training_batches(pairs, range(8), settings, share=Share(rank, 2), first=1, **arguments))
+        list(training_batches(pairs, range(8), rules, share=Share(rank, 2), first=1, **arguments))
         for rank in (0, 1)
     ]
     assert len(whole) == 2 and len(parts[0]) == 1
@@ -256,7 +267,9 @@ def test_crops_of_original_attacked_and_mask_are_the_same_place(pairs, tiny):
         pairs.masks[pair] = pairs.originals[pair, :1] > 0.5
     pairs.noise.zero_()
     settings = tiny(augment=("flip",))
-    batches = training_batches(pairs, [0, 3], settings, stage=0, epoch=0, share=Share(), first=0, workers=0)
+    batches = training_batches(
+        pairs, [0, 3], batch_rules(settings, 0), epoch=0, share=Share(), first=0, workers=0
+    )
     for batch in batches:
         assert batch.original.shape == (2, 3, 32, 32)
         assert torch.equal(batch.mask, (batch.original[:, :1] > 0.5).float())
@@ -267,7 +280,7 @@ def test_crops_of_original_attacked_and_mask_are_the_same_place(pairs, tiny):
 def test_images_of_any_size_come_to_the_training_size(pairs, tiny, fit, side):
     settings = tiny(fit=fit, side=side)
     (batch,) = list(
-        training_batches(pairs, [0, 1], settings, stage=0, epoch=0, share=Share(), first=0, workers=0)
+        training_batches(pairs, [0, 1], batch_rules(settings, 0), epoch=0, share=Share(), first=0, workers=0)
     )
     assert [tuple(one.shape[1:]) for one in batch] == [(3, side, side), (3, side, side), (1, side, side)]
     assert set(batch.mask.unique().tolist()) <= {0.0, 1.0}
@@ -349,10 +362,12 @@ def test_an_attack_made_at_every_step_goes_on_to_the_same_bits(run, tmp_path, re
 
 def test_an_attack_made_at_every_step_meets_images_as_they_are_trained_on(pairs, tiny):
     settings = tiny(attack="fgsm-3", augment=("flip",))
-    batches = training_batches(pairs, [0, 3], settings, stage=0, epoch=0, share=Share(), first=0, workers=0)
+    batches = training_batches(
+        pairs, [0, 3], batch_rules(settings, 0), epoch=0, share=Share(), first=0, workers=0
+    )
     for batch in batches:
         seen = []
-        varied = attacked_anew(batch, brighten(seen), settings, "mgr", (0, 0, 0))
+        varied = attack_originals(batch, brighten(seen), settings, "mgr", Moment(0, 0, 0))
         assert torch.equal(seen[0], batch.original) and torch.equal(varied.original, batch.original)
         assert ((varied.attacked - batch.original) * 255 >= -0.51).all()
 

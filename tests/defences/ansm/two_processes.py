@@ -8,9 +8,11 @@ from pathlib import Path
 
 import torch
 
-from afbench.defences.ansm.processes import join_processes
 from afbench.defences.ansm.settings import Settings
 from afbench.defences.ansm.train import train
+from afbench.defences.training.processes import join_processes
+from afbench.defences.training.run_files import RunFiles
+from afbench.defences.training.stage import TrainingOptions
 from afbench.files import commit_bytes
 
 torch.set_num_threads(1)
@@ -32,15 +34,12 @@ def commit(path: Path, data: bytes) -> None:
 
 processes = join_processes("cpu")
 assert processes.share.of == 2
-facts = {"localizer": {"name": "tiny"}, "data": {"configs": []}, "processes": 2}
 settings = Settings(**(lab.TINY | {"batch": 4}))
-train(
-    lab.RandomPairs(),
-    lab.TinyLocalizer(),
-    settings,
-    out,
-    facts=facts,
-    commit=commit,
-    processes=processes,
-    save_every=1,
-)
+card = {
+    "localizer": {"name": "tiny"},
+    "data": {"configs": []},
+    "processes": 2,
+    "settings": settings.as_json(),
+}
+files = RunFiles(out, card, commit, processes)
+train(lab.RandomPairs(), lab.TinyLocalizer(), settings, files, TrainingOptions(save_every=1))

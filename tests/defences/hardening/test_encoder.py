@@ -6,8 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from afbench.defences.ansm.encoders import fill_encoder
-from afbench.defences.hardening.encoder import ForensicEncoder
-from afbench.localizers.nets.reference_net import ReferenceNet
+from afbench.localizers.nets.reference_net import ForensicEncoder, ReferenceNet
 
 
 def test_it_sees_what_the_embedded_localizer_sees():

@@ -4,11 +4,18 @@ import pytest
 import torch
 
 from afbench.core import UsageError
-from afbench.defences.ansm.batches import Batch
-from afbench.defences.ansm.losses import mask_loss
+from afbench.defences.ansm.restoration_losses import mask_loss
 from afbench.defences.hardening.classifier import ForgeryClassifier, ImageLevel, Joined, image_level
-from afbench.defences.hardening.losses import gradient_norm, hardening_loss, penalised_loss
-from afbench.defences.hardening.settings import Hardening, Schedule, replace_values
+from afbench.defences.hardening.hardening_loss import (
+    Hardening,
+    check_hardening,
+    gradient_norm,
+    hardening_loss,
+    penalised_loss,
+)
+from afbench.defences.setting_checks import from_options
+from afbench.defences.training.pairs import Batch
+from afbench.defences.training.single_stage import Schedule, check_schedule
 from afbench.losses import binary_cross_entropy
 
 
@@ -110,17 +117,17 @@ def test_joined_pairs_come_in_order_and_end():
 
 
 @pytest.mark.parametrize(
-    ("base", "given", "told"),
+    ("kind", "check", "given", "message"),
     [
-        (Hardening(), {"method": "prayer"}, "method must be one of none, at"),
-        (Hardening(), {"task": "prayer"}, "task must be one of localize, classify"),
-        (Hardening(), {"penalty": -1.0}, "penalty cannot be -1.0"),
-        (Hardening(), {"penalty": float("nan")}, "penalty cannot be nan"),
-        (Schedule(), {"lr": 2.0}, "lr cannot be"),
-        (Schedule(), {"side": 8}, "side cannot be 8"),
-        (Schedule(), {"epochs": 0}, "epochs cannot be"),
+        (Hardening, check_hardening, {"method": "prayer"}, "method must be one of none, at"),
+        (Hardening, check_hardening, {"task": "prayer"}, "task must be one of localize, classify"),
+        (Hardening, check_hardening, {"penalty": -1.0}, "penalty cannot be -1.0"),
+        (Hardening, check_hardening, {"penalty": float("nan")}, "penalty cannot be nan"),
+        (Schedule, check_schedule, {"lr": 2.0}, "lr cannot be 2.0"),
+        (Schedule, check_schedule, {"side": 8}, "side cannot be 8"),
+        (Schedule, check_schedule, {"epochs": 0}, "epochs cannot be 0"),
     ],
 )
-def test_values_that_cannot_be_are_refused(base, given, told):
-    with pytest.raises(UsageError, match=told):
-        replace_values(base, given)
+def test_values_that_cannot_be_are_refused(kind, check, given, message):
+    with pytest.raises(UsageError, match=message):
+        check(from_options(kind, given))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from afbench.core import UsageError
 
-from .batches import Share
+from .pairs import Batch, Share
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,14 @@ class Processes:
 
     def wrap(self, network: nn.Module) -> Callable[..., Any]:
         """Return the network as training calls it; with several processes its gradients are averaged."""
+        if self.share.of == 1:  # nothing to average
+            return network
         return self.accelerator.prepare_model(network)  # type: ignore[no-any-return]
+
+    def move(self, batch: Batch) -> Batch:
+        """Bring a batch to the device of this process, in the memory order of its network."""
+        moved = (image.to(self.device) for image in batch)
+        return Batch(*(image.contiguous(memory_format=torch.channels_last) for image in moved))
 
     def mean(self, value: Tensor) -> float:
         """Return the mean of a number over all processes, the same on each."""
@@ -41,9 +48,8 @@ class Processes:
         """Divide the sum of all processes' totals by the sum of their counts."""
         if self.share.of == 1:
             return total / max(1, count)
-        sums = self.accelerator.reduce(
-            torch.tensor([total, float(count)], device=self.device).double(), "sum"
-        )
+        pair = torch.tensor([total, float(count)], device=self.device).double()
+        sums = self.accelerator.reduce(pair, "sum")
         return float(sums[0] / sums[1].clamp(min=1.0))
 
     def share_weights(self, network: nn.Module) -> None:
@@ -71,10 +77,11 @@ def join_processes(device: str) -> Processes:
         raise UsageError("training needs accelerate: pip install 'afbench[train]'") from None
     try:
         requested = torch.device(device)
-        torch.empty(0, device=requested)
+        torch.empty(0, device=requested)  # a driver that is missing shows here
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0][:120]
         raise UsageError(f"device '{device}' cannot be used ({reason}); cpu always can") from None
     accelerator = Accelerator(cpu=requested.type == "cpu", mixed_precision="no")
+    # one process takes cuda:1 where that is asked for; of several, each has its own
     own_device = accelerator.device if accelerator.num_processes > 1 or requested.index is None else requested
     return Processes(own_device, Share(accelerator.process_index, accelerator.num_processes), accelerator)

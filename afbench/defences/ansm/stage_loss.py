@@ -1,20 +1,19 @@
-"""The arithmetic of one step: what is compared with what in each stage."""
+"""The loss of one step: what is compared with what in each stage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from afbench.core import Localizer, UsageError
+from afbench.defences.training.pairs import Batch
 
-from .batches import Batch
 from .find_write import FinderOutput
-from .losses import ffa_loss, mask_loss, pixel_loss
+from .restoration_losses import ffa_loss, mask_loss, pixel_loss
 from .settings import Settings
 
 MAX_LAYERS = 5
@@ -118,26 +117,3 @@ def layer_shapes(localizer: Localizer, settings: Settings, device: torch.device)
     image = torch.full((1, 3, settings.side, settings.side), 0.5, device=device)
     with torch.no_grad():
         return [list(features.shape[1:]) for features in aligned_features(localizer, image, settings.depth)]
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Compute in plain float32, the same every time: no autocast, no TF32, no algorithm picked by a race."""
-    cudnn = torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
-    with cudnn, torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-        yield
-
-
-def all_finite(network: nn.Module) -> bool:
-    """Say whether every weight is a number."""
-    return all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
-
-
-def blend(average: Sequence[Tensor], values: Sequence[Tensor], decay: float) -> None:
-    """Move a running average, in place, towards the values it follows; counters are copied."""
-    with torch.no_grad():
-        for mean, value in zip(average, values, strict=True):
-            if value.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)

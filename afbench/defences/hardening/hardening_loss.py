@@ -1,21 +1,65 @@
-"""What hardening trains for: the task on originals and attacked images, and a gradient that attacks find small."""
+"""What hardening is, and what it trains for: the task on originals and attacked images, and a gradient that attacks find small."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from afbench.defences.ansm.batches import Batch
-from afbench.defences.ansm.losses import mask_loss
+from afbench.core import UsageError
+from afbench.defences.ansm.restoration_losses import mask_loss
+from afbench.defences.setting_checks import require_choice
+from afbench.defences.training.pairs import Batch
 from afbench.losses import binary_cross_entropy
-
-from .settings import Hardening
 
 Logits = Callable[[Tensor], Tensor]
 PairLoss = Callable[[Tensor, Tensor], Tensor]
 """Logits and mask ``(N, 1, H, W)`` to one number per image, ``(N,)``."""
+TASKS = ("localize", "classify")
+NONE, ADVERSARIAL, PENALTY, COMBINED = "none", "at", "gradient-penalty", "both"
+METHODS = (NONE, ADVERSARIAL, PENALTY, COMBINED)
+
+
+@dataclass(frozen=True)
+class Hardening:
+    """What is hardened, and how.
+
+    Attributes:
+        task: ``localize``, or ``classify`` (one forged/authentic answer per image).
+        method: ``at`` trains on originals and attacked images; ``gradient-penalty`` on originals, with the penalty;
+            ``both`` on both kinds, with the penalty on each (Zhao et al.); ``none`` on originals alone, the control.
+        penalty: lambda, what the penalty is multiplied by.
+        attack: what attacks the weights in training, at every step anew, in words; empty for the benchmark's own
+            images, which attack the weights that training starts from.
+    """
+
+    task: str = "localize"
+    method: str = COMBINED
+    penalty: float = 0.1
+    attack: str = ""
+
+    @property
+    def penalised(self) -> bool:
+        return self.method in (PENALTY, COMBINED)
+
+    @property
+    def on_attacked(self) -> bool:
+        return self.method in (ADVERSARIAL, COMBINED)
+
+
+def check_hardening(settings: Hardening) -> Hardening:
+    """Refuse a value that cannot be.
+
+    Raises:
+        UsageError: naming it.
+    """
+    require_choice(settings, "task", TASKS)
+    require_choice(settings, "method", METHODS)
+    if not 0 <= settings.penalty < 1e6:
+        raise UsageError(f"penalty cannot be {settings.penalty}; give a number from 0")
+    return settings
 
 
 def gradient_norm(loss: Tensor, image: Tensor) -> Tensor:

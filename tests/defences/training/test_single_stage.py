@@ -1,20 +1,23 @@
 """Training in one stage: what it touches, that a stopped run goes on bit by bit, and what it refuses."""
 
 import csv
+import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from afbench.core import AfbenchError, UsageError
-from afbench.defences.ansm.batches import Share
-from afbench.defences.ansm.processes import Processes, join_processes
-from afbench.defences.ansm.train import Hooks
-from afbench.defences.hardening.fit import Job, fit
-from afbench.defences.hardening.losses import hardening_loss
-from afbench.defences.hardening.settings import Hardening, Schedule
+from afbench.defences.hardening.hardening_loss import Hardening, hardening_loss
+from afbench.defences.training.pairs import Share
+from afbench.defences.training.processes import Processes, join_processes
+from afbench.defences.training.run_files import RunFiles
+from afbench.defences.training.single_stage import Schedule, train_single_stage
+from afbench.defences.training.stage import TrainingHooks, TrainingOptions
+from afbench.defences.training.weights_file import read_tensors
 from afbench.files import commit_bytes
 
 
@@ -45,7 +48,7 @@ def network():
 
 
 SCHEDULE = Schedule(epochs=3, lr=1e-2, batch=2, side=32, validation=0.25)
-FACTS = {
+CARD = {
     "format": "test-1",
     "settings": {"seed": 0},
     "localizer": {"name": "tiny"},
@@ -54,23 +57,34 @@ FACTS = {
 }
 
 
-def run(out, *, job=None, data=None, schedule=SCHEDULE, commit=commit_bytes, facts=FACTS, **options):
-    net = network().eval()
+def run(
+    out,
+    *,
+    net=None,
+    loss=None,
+    schedule=SCHEDULE,
+    commit=commit_bytes,
+    card=CARD,
+    processes=None,
+    batch_statistics=False,
+    **options,
+):
+    net = net or network().eval()
     settings = Hardening(penalty=0.1)
 
-    def loss(batch, draws):
+    def hardening(batch, draws):
         noise = torch.rand(batch.attacked.shape, generator=draws) / 100
         return hardening_loss(net, batch._replace(attacked=batch.attacked + noise), settings)
 
-    return fit(
-        data or RandomPairs(),
-        job or Job("both", net, loss),
+    return train_single_stage(
+        RandomPairs(),
+        net,
+        loss or hardening,
         schedule,
-        out,
-        facts=facts,
-        commit=commit,
-        processes=options.pop("processes", None) or join_processes("cpu"),
-        **options,
+        RunFiles(out, card, commit, processes or join_processes("cpu")),
+        TrainingOptions(**options),
+        name="both",
+        batch_statistics=batch_statistics,
     )
 
 
@@ -114,10 +128,8 @@ def test_training_lowers_the_loss_and_leaves_normalisation_alone(tmp_path):
 
 def test_a_new_network_learns_its_normalisation(tmp_path):
     net = network()
-    job = Job(
-        "new", net, lambda batch, draws: net(batch.original).mean((1, 2, 3)) ** 2, batch_statistics=True
-    )
-    run(tmp_path, job=job)
+    loss = lambda batch, draws: net(batch.original).mean((1, 2, 3)) ** 2  # noqa: E731
+    run(tmp_path, net=net, loss=loss, batch_statistics=True)
     assert int(load_file(tmp_path / "last.safetensors")["1.num_batches_tracked"]) == 9
 
 
@@ -133,16 +145,39 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path):
     assert rows(tmp_path / "whole") == rows(tmp_path / "parts")
 
 
+def test_a_run_that_an_earlier_version_left_after_its_last_epoch_is_finished_without_another(tmp_path):
+    run(tmp_path / "whole")
+
+    def commit(path, data):
+        if path.name == "last.json" and b'"finished"' in data:
+            raise Stopped
+        return commit_bytes(path, data)
+
+    with pytest.raises(Stopped):
+        run(tmp_path / "parts", commit=commit)
+    path = tmp_path / "parts" / "state.safetensors"
+    tensors, header = read_tensors(path)
+    header["progress"] |= {"stage": 0, "epoch": SCHEDULE.epochs}
+    save_file(tensors, path, metadata={"afbench": json.dumps(header)})
+    advanced = []
+    card = run(tmp_path / "parts", hooks=TrainingHooks(advance=advanced.append))
+    assert not advanced and card["epoch"] <= SCHEDULE.epochs and not path.exists()
+    assert same(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+
+
 def test_a_finished_run_is_not_done_again(tmp_path):
     card = run(tmp_path)
     started = []
-    assert run(tmp_path, hooks=Hooks(start=lambda total, done: started.append(total))) == card
+    assert run(tmp_path, hooks=TrainingHooks(start=lambda total, done: started.append(total))) == card
     assert started == []
 
 
 def test_progress_counts_every_image_once(tmp_path):
     told = []
-    run(tmp_path, hooks=Hooks(start=lambda total, done: told.append((total, done)), advance=told.append))
+    run(
+        tmp_path,
+        hooks=TrainingHooks(start=lambda total, done: told.append((total, done)), advance=told.append),
+    )
     assert told[0] == (18, 0) and sum(told[1:]) == 18
 
 
@@ -153,9 +188,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_p
         count.append(1)
         return net(batch.original).mean((1, 2, 3)) * (float("nan") if len(count) > 5 else 1.0)
 
-    told = r"the loss is nan in both, epoch 2 of 3, step 2 .*last\.safetensors' \(stage both, epoch 1\)"
+    told = r"the loss is nan in stage both, epoch 2 of 3, step 2 .*last\.safetensors' \(stage both, epoch 1\)"
     with pytest.raises(AfbenchError, match=told) as problem:
-        run(tmp_path, job=Job("both", net, loss))
+        run(tmp_path, net=net, loss=loss)
     assert "\n" not in str(problem.value) and problem.value.exit_code == 1
     assert all(torch.isfinite(one).all() for one in load_file(tmp_path / "last.safetensors").values())
 
@@ -163,7 +198,8 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(tmp_p
 def test_another_training_or_several_processes_are_refused(tmp_path):
     run(tmp_path)
     with pytest.raises(UsageError, match="holds a training with another settings seed"):
-        run(tmp_path, facts={**FACTS, "settings": {"seed": 1}})
-    two = Processes(torch.device("cpu"), Share(0, 2), None)
+        run(tmp_path, card={**CARD, "settings": {"seed": 1}})
+    accelerator = SimpleNamespace(wait_for_everyone=lambda: None)
+    two = Processes(torch.device("cpu"), Share(0, 2), accelerator)
     with pytest.raises(UsageError, match="runs on one device"):
         run(tmp_path / "new", processes=two)

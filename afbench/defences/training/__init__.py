@@ -1,0 +1,1 @@
+"""One trainer for all that learns from a benchmark's pairs: purifiers, hardened localizers, and a classifier."""
