@@ -80,7 +80,7 @@ class _LazyGroup(NamingGroup):
 @click.version_option(__version__, prog_name="afbench")
 @quiet_option
 @click.option(
-    "--debug", is_flag=True, help="Show the traceback of an error; stands before the command's name."
+    "--debug", is_flag=True, help="Show the traceback of an error; give it before the command's name."
 )
 def cli(debug: bool) -> None:
     """Anti-forensics benchmarks: attack forgery localizers, store what a forger would publish, check it."""

@@ -69,7 +69,7 @@ from .text_tables import table_width, wide_option
     metavar="PATH",
     help="Weights of the localizer, if they are neither embedded nor registered.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random defences.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of random defences.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option(
     "--batch-size", type=click.IntRange(1), help="Images per batch. Default: as many as suit their size."

@@ -37,7 +37,7 @@ from .progress import deferred_bar, quiet_option
     "--with-originals/--residuals-only",
     "with_originals",
     default=None,
-    help="Of hdf5: keep the originals, or leave them out. Default: keep, but for sources that may not be shared.",
+    help="With hdf5: keep the originals, or leave them out. Default: keep them, except those of sources that may not be shared.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @quiet_option

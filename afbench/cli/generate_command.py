@@ -76,24 +76,24 @@ from .progress import counted_bar, deferred_bar, quiet_option
     "--through-defence",
     type=DEFENCE,
     metavar="NAME[:SETTING]",
-    help="Attack the localizer together with this defence, as one who knows it would: jpeg:75, median, ansm, ansm:CHECKPOINT, ... Exact gradients, their mean over fixed draws where it is random (EOT), the identity where it has none (BPDA). Configs are called <localizer>_<defence>-<attack>-<setting>.",
+    help="Attack through this defence, with full knowledge of it: jpeg:75, median, ansm, ansm:CHECKPOINT, ... Its gradients are exact, their mean over fixed draws if it is random (EOT), or the identity if it has none (BPDA). Configs are called <localizer>_<defence>-<attack>-<setting>.",
 )
 @click.option(
     "--retry-failed",
     is_flag=True,
-    help="Make the shards anew that lack samples whose attack failed (NaN gradients, out of memory); others are not touched.",
+    help="Make the shards again that lack samples because an attack failed (NaN gradients, out of memory); others are not touched.",
 )
 @click.option(
     "--image-threads",
     type=int,
     metavar="N",
-    help="Threads that decode and encode images beside the attack; 0 for none. Default: one a processor.",
+    help="Threads that decode and encode images during the attack; 0 for none. Default: one per processor.",
 )
 @click.option(
     "--deterministic/--no-deterministic",
     default=True,
     show_default=True,
-    help="On a GPU take only kernels that give the same bytes again; without, some are faster. Every shard records which (L1 or L2; on a CPU L0).",
+    help="On a GPU use only kernels that give the same bytes again; others may be faster. Every shard records its level (L1 or L2; on a CPU L0).",
 )
 @click.option(
     "--compile",
@@ -132,7 +132,7 @@ from .progress import counted_bar, deferred_bar, quiet_option
 )
 @click.option("--num-shards", type=int, metavar="N", help="Processes that share the plan by --shard-index.")
 @click.option(
-    "--ignore-disk", is_flag=True, help="Begin even if what is missing seems not to fit on the disk."
+    "--ignore-disk", is_flag=True, help="Start even if the missing images seem not to fit on the disk."
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")

@@ -59,7 +59,7 @@ FIRST_IDS = 3
     "--workers",
     type=click.IntRange(1),
     metavar="N",
-    help="Processes that read files. Default: one a core, at most 8.",
+    help="Processes that read files. Default: one per core, at most 8.",
 )
 @quiet_option
 def command(

@@ -46,7 +46,7 @@ _PLAN_OPTIONS = (
         multiple=True,
         type=PART,
         metavar="NAME[,NAME...]",
-        help="Of --plan: these localizers, sources and attacks, e.g. mvss,casia_v1; repeat.",
+        help="Take only these localizers, sources and attacks of --plan, e.g. mvss,casia_v1; repeat.",
     ),
     click.option(
         "--localizer",
@@ -100,7 +100,10 @@ _PLAN_OPTIONS = (
     read_options,
     click.option("--limit", type=int, metavar="N", help="Take the first N samples of each source."),
     click.option(
-        "--seed", type=int, metavar="N", help="Of synthetic forgeries and every random draw. Default: 0."
+        "--seed",
+        type=int,
+        metavar="N",
+        help="Seed of synthetic forgeries and of every random draw. Default: 0.",
     ),
     click.option("--large-phi", is_flag=True, help="Accept phi above 0.1."),
 )

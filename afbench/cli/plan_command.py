@@ -34,13 +34,15 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Measure for about 30 s what a gradient and a stored image take on --device, and say how long the plan takes.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Of --calibrate: cpu, cuda, cuda:1, ...")
+@click.option(
+    "--device", default="cpu", show_default=True, help="Device for --calibrate: cpu, cuda, cuda:1, ..."
+)
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "tf32", "bf16"]),
     default="fp32",
     show_default=True,
-    help="Of --calibrate.",
+    help="Precision for --calibrate.",
 )
 @click.option("--json", "json_wanted", is_flag=True, help="Print the figures as JSON.")
 def command(

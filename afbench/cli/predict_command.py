@@ -41,7 +41,9 @@ from .progress import deferred_bar, quiet_option
     is_flag=True,
     help="Predict on the configs whose attacks went through this defence (generate --through-defence), not on those made against the bare localizer.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of a random defence.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of a random defence."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the submission.")
 @click.option(
     "--checkpoint",
@@ -49,8 +51,8 @@ from .progress import deferred_bar, quiet_option
     help="Weights of the localizer, if they are neither embedded nor registered.",
 )
 @click.option("--name", metavar="TEXT", help="What a leaderboard calls the submission.")
-@click.option("--author", "authors", multiple=True, metavar="TEXT", help="Whose it is; repeat.")
-@click.option("--date", metavar="YYYY-MM-DD", help="Of the submission. Default: today.")
+@click.option("--author", "authors", multiple=True, metavar="TEXT", help="Author of the submission; repeat.")
+@click.option("--date", metavar="YYYY-MM-DD", help="Date of the submission. Default: today.")
 @click.option("--probabilities", is_flag=True, help="Write 8-bit probability maps too, for auc and f1_best.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option(

@@ -28,7 +28,7 @@ from .progress import is_quiet, progress_bar, quiet_option
     "--i-may-share",
     "may_share",
     is_flag=True,
-    help="You know that you may share pixels of sources that say nothing plain about it; readers must then ask for access.",
+    help="You know that you may share pixels of sources whose terms do not say so; readers must then ask for access.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what is or would be uploaded as JSON.")
 @quiet_option

@@ -15,7 +15,7 @@ from .text_tables import table_width, wide_option
 
 @click.command("report", epilog="Example: afbench report --paper afbench-out/demo")
 @click.argument("folders", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--paper", is_flag=True, help="Put the figures beside the ANSM paper's Tables III to VI.")
+@click.option("--paper", is_flag=True, help="Compare the figures with the ANSM paper's Tables III to VI.")
 @click.option(
     "--all", "everything", is_flag=True, help="Also print the paper's figures that nobody measured."
 )

@@ -30,7 +30,7 @@ from .progress import progress_bar, quiet_option
 )
 @click.option("--localizer", metavar="MODULE:FUNCTION", help="The localizer, where it is your own.")
 @click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
-@click.option("--device", help="Where to compute. Default: as the log tells.")
+@click.option("--device", help="Where to compute. Default: the device in the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @quiet_option
 def command(

@@ -24,7 +24,7 @@ from .text_tables import table_width, wide_option
 @click.option(
     "--board",
     type=click.Path(path_type=Path),
-    help="Folder of score.json files in which the same predictions must not be yet.",
+    help="Folder of score.json files; refuse predictions that one of them already has.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the score, or the problems, as JSON.")
 @wide_option

@@ -60,7 +60,7 @@ command.add_command(nrp)
 )
 @click.option("--loss", type=click.Choice(["pwr", "ffa", "mgr", "ffa+mgr"]), help="Stages to train.")
 @click.option("--reverse", is_flag=True, default=None, help="FFA with KL(original || purified).")
-@click.option("--mgr-mask", type=click.Choice(["predicted", "gt"]), help="What MgR wants.")
+@click.option("--mgr-mask", type=click.Choice(["predicted", "gt"]), help="The mask that MgR trains towards.")
 @click.option(
     "--dice",
     type=click.Choice(["squares", "plain"]),
@@ -84,28 +84,31 @@ command.add_command(nrp)
     metavar="N",
     help="Train on images resized to N x N pixels, the localizer's own size; the module then resizes in use too.",
 )
-@click.option("--mgr-side", type=int, metavar="N", help="Another size in the second stage.")
+@click.option("--mgr-side", type=int, metavar="N", help="N of the second stage, if it differs.")
 @click.option("--epochs", type=(int, int), metavar="FFA MGR", help="Passes over the data of both stages.")
 @click.option(
     "--steps", type=(int, int), metavar="FIRST SECOND", help="Steps of both stages instead of --epochs."
 )
 @click.option("--lr", type=(float, float), metavar="FFA MGR", help="Learning rates of both stages.")
-@click.option("--batch-size", type=int, metavar="N", help="Images a step, of all processes together.")
+@click.option("--batch-size", type=int, metavar="N", help="Images per step, over all processes.")
 @click.option("--schedule", type=click.Choice(["plateau", "cosine"]), help="How the learning rate falls.")
 @click.option(
     "--average", type=float, metavar="DECAY", help="Keep a running average of the weights; 0 for none."
 )
 @click.option("--clip", type=float, metavar="NORM", help="Largest gradient norm; 0 for no limit.")
 @click.option("--bound", type=float, metavar="NOISE", help="Largest noise added, of the [0, 1] range.")
-@click.option("--originals", type=float, metavar="SHARE", help="Of a finder's images: originals.")
+@click.option("--originals", type=float, metavar="SHARE", help="Share of originals among a finder's images.")
 @click.option(
-    "--noisy", type=float, metavar="SHARE", help="Of a finder's images: originals with random noise."
+    "--noisy",
+    type=float,
+    metavar="SHARE",
+    help="Share of originals with random noise among a finder's images.",
 )
 @click.option(
     "--attacks-from",
     type=float,
     metavar="SHARE",
-    help="Of a finder's steps: the share after which it sees attacked images, too.",
+    help="Share of a finder's steps after which it also sees attacked images.",
 )
 @click.option(
     "--attack",
@@ -113,8 +116,8 @@ command.add_command(nrp)
     metavar="NAME",
     help="Attack the localizer anew at every step, e.g. fgsm, instead of reading the benchmark's attacked images.",
 )
-@click.option("--phi", default="3/255", show_default=True, help="Of --attack.")
-@click.option("--attack-steps", type=int, metavar="N", help="Of --attack, where it takes them.")
+@click.option("--phi", default="3/255", show_default=True, help="Phi of --attack.")
+@click.option("--attack-steps", type=int, metavar="N", help="Steps of --attack, if it takes any.")
 @click.option(
     "--augment",
     multiple=True,
@@ -122,9 +125,9 @@ command.add_command(nrp)
     help="Flip and transpose; vary the attack's noise at random. Repeat for both.",
 )
 @click.option(
-    "--validation", type=float, metavar="SHARE", help="Share of the images, by groups, to judge by."
+    "--validation", type=float, metavar="SHARE", help="Share of the images, by groups, for validation."
 )
-@click.option("--seed", type=int, metavar="N", help="Of every random draw.")
+@click.option("--seed", type=int, metavar="N", help="Seed of every random draw.")
 @click.option(
     "--checkpoint", metavar="PATH", help="Weights of the localizer, if neither embedded nor registered."
 )

@@ -26,12 +26,12 @@ _SHARED = (
     ),
     click.option("--epochs", type=int, metavar="N", help="Passes over the data."),
     click.option("--lr", type=float, metavar="RATE", help="Learning rate; it falls to 0 along a cosine."),
-    click.option("--batch-size", "batch", type=int, metavar="N", help="Pairs a step."),
+    click.option("--batch-size", "batch", type=int, metavar="N", help="Pairs per step."),
     click.option("--crop", type=int, metavar="N", help="Train on random crops of N x N pixels."),
     click.option("--resize", type=int, metavar="N", help="Train on images resized to N x N pixels."),
     click.option("--clip", type=float, metavar="NORM", help="Largest gradient norm; 0 for no limit."),
-    click.option("--validation", type=float, metavar="SHARE", help="Share of the images, by groups, to judge by."),
-    click.option("--seed", type=int, metavar="N", help="Of every random draw."),
+    click.option("--validation", type=float, metavar="SHARE", help="Share of the images, by groups, for validation."),
+    click.option("--seed", type=int, metavar="N", help="Seed of every random draw."),
     click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that read images."),
     click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ..."),
     click.option("--json", "as_json", is_flag=True, help="Print the card of the best checkpoint."),
@@ -71,8 +71,8 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     metavar="NAME",
     help="Attack the weights in training anew at every step, e.g. fgsm or pgd. Default: the benchmark's own images.",
 )
-@click.option("--phi", default="3/255", show_default=True, help="Of --attack.")
-@click.option("--steps", type=int, metavar="N", help="Of --attack, where it takes them.")
+@click.option("--phi", default="3/255", show_default=True, help="Phi of --attack.")
+@click.option("--steps", type=int, metavar="N", help="Steps of --attack, if it takes any.")
 @click.option(
     "--checkpoint", metavar="PATH", help="What to start from, if neither embedded nor registered; a classifier for classify."
 )  # fmt: skip
@@ -134,10 +134,10 @@ def hardened(
 @click.option(
     "--features",
     metavar="NETWORK",
-    help="Whose features are to come out alike: localizer (default), or a network of timm, which then serves any localizer.",
+    help="Network whose features are restored: localizer (default), or a network of timm, which then serves any localizer.",
 )
 @click.option(
-    "--feature-weights", metavar="WHICH", help="Of a timm network: imagenet (downloaded), none, PATH."
+    "--feature-weights", metavar="WHICH", help="Weights of a timm network: imagenet (downloaded), none, PATH."
 )
 @click.option("--depth", type=click.Choice(["shallow", "middle", "topmost"]), help="Third of the localizer.")
 @click.option(
@@ -145,7 +145,12 @@ def hardened(
     type=click.Choice(["feature", "benchmark"]),
     help="Purify images whose features were pushed away (default), or the benchmark's attacked ones.",
 )
-@click.option("--pixels", type=float, metavar="WEIGHT", help="Of the pixels' distance beside the features'.")
+@click.option(
+    "--pixels",
+    type=float,
+    metavar="WEIGHT",
+    help="Weight of the distance of pixels, next to that of features.",
+)
 @click.option(
     "--checkpoint", metavar="PATH", help="Weights of the localizer, if neither embedded nor registered."
 )

@@ -24,7 +24,7 @@ from .progress import advancing, progress_bar, quiet_option
 @click.option(
     "--repair",
     is_flag=True,
-    help="First make what is damaged or missing again, byte for byte; what does not belong is only named.",
+    help="First make damaged or missing files again, byte for byte; files that do not belong are only named.",
 )
 @click.option(
     "--source",
@@ -36,7 +36,7 @@ from .progress import advancing, progress_bar, quiet_option
 )
 @click.option("--localizer", metavar="MODULE:FUNCTION", help="The localizer, where it is your own.")
 @click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
-@click.option("--device", help="Where to compute. Default: cpu; for --repair as the log tells.")
+@click.option("--device", help="Where to compute. Default: cpu; with --repair the device in the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @quiet_option
 def command(
