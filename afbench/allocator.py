@@ -1,4 +1,4 @@
-"""How a process of ours treats memory that was freed: it keeps it."""
+"""Keep freed memory in the process instead of giving it back to the system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a process of ours shares a machine: threads that soon sleep while they wait, and no more of them than cores it may use."""
+"""Share a machine with other processes: let threads sleep soon while they wait, and start no more than the usable cores."""
 
 from __future__ import annotations
 

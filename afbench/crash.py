@@ -1,4 +1,4 @@
-"""One line for an exception nobody foresaw: of a user's own code, of a library, or of ours."""
+"""Describe an unexpected exception in one line: of a user's own code, of a library, or of ours."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults on purpose, for tests: ``AFBENCH_FAILPOINTS=commit.replace=3:ENOSPC,commit.fsync=2:kill``.
+"""Make writes fail on purpose, for tests: ``AFBENCH_FAILPOINTS=commit.replace=3:ENOSPC,commit.fsync=2:kill``.
 
 Each entry is ``SITE=WHICH:ACTION``. A site is a name that the code passes to ``reach``; WHICH counts the calls of
 the site in this process from 1, or is ``*`` for every call. ACTION is the name of an errno (``ENOSPC``, ``EDQUOT``,

@@ -1,4 +1,4 @@
-"""Write files so that they are there whole or not at all."""
+"""Write files atomically: a file is there completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where afbench keeps what is the user's: registered weights, indexes of sources."""
+"""Find the user's own folders: registered weights, indexes of sources."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, remembered: a library may lose the interrupt, or make of it an error that looks like a bad file."""
+"""Remember Ctrl-C and SIGTERM: a library may lose an interrupt, or turn it into an error that looks like a bad file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a localization is worth and how visible a perturbation is: pure, numpy, one definition each.
+"""Scores of predicted masks and distances of attacked images: pure functions on NumPy arrays, one definition each.
 
 Every score is a function of integer counts of pixels. Forged is where the probability lies above the threshold, not at it.
 """

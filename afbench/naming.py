@@ -1,4 +1,4 @@
-"""Names as people write them: in any case, by a common alias, or nearly right. What is stored has the canonical name."""
+"""Understand names as people write them: in any case, by a common alias, or nearly right. Stored names are the canonical ones."""
 
 from __future__ import annotations
 

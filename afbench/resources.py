@@ -1,4 +1,4 @@
-"""Where the files that ship with the package lie: in the wheel, or in a checkout of the repository."""
+"""Find the files that ship with the package: in the wheel, or in a checkout of the repository."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The JSON schemas in manifests/schema, and what breaks them, in one line."""
+"""Check data against the JSON schemas in manifests/schema, and describe a violation in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the names and texts of a file that anybody may have made may hold."""
+"""Check names and texts from files that anybody may have made."""
 
 from __future__ import annotations
 

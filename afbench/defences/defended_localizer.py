@@ -1,4 +1,4 @@
-"""A localizer behind a defence: to an attack that knows the defence, both are one network."""
+"""A localizer behind a defence as one network, which adaptive attacks attack."""
 
 from __future__ import annotations
 

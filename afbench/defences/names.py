@@ -1,4 +1,4 @@
-"""Defences by name: what there is, the one setting of each and what it may be. Needs no torch."""
+"""List the defences with their setting, its default and its range. Needs no torch."""
 
 from __future__ import annotations
 

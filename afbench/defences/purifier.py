@@ -1,4 +1,4 @@
-"""What every defence is, whatever it does to an image: a function, and how an attack that knows it may look through it."""
+"""The type of every defence: its function, and how an adaptive attack takes gradients through it."""
 
 from __future__ import annotations
 

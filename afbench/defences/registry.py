@@ -1,4 +1,4 @@
-"""From what a user writes to what stands in front of a localizer."""
+"""Load a defence by what a user writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Defences without weights: what a recipient may do to an image before localizing.
+"""Defences without weights: transforms that a recipient may apply to an image before localizing.
 
 Each maps ``(N, 3, H, W)`` in [0, 1] to the same shape and range, image by image. Where one is made of 8-bit or NumPy steps it
 has no gradient; the others are differentiable. Images that an attack moved out of [0, 1] are taken, too.

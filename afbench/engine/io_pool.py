@@ -1,4 +1,4 @@
-"""Threads that decode, encode and compare images while an attack computes, and one that writes.
+"""Open threads that decode, encode and compare images while an attack computes, and one that writes.
 
 Threads, not processes: Pillow, NumPy and SciPy release Python's lock while they work (docs/benchmarks has the figures).
 """

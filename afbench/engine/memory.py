@@ -1,4 +1,4 @@
-"""Recognise that memory ran out, among other failures, so that a run can go on with smaller batches."""
+"""Recognise that memory ran out, so that a run can go on with smaller batches."""
 
 from __future__ import annotations
 

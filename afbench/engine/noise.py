@@ -1,4 +1,4 @@
-"""The noise control by itself: images that nothing has judged yet."""
+"""Make the images of the noise control, without a localizer's results."""
 
 from __future__ import annotations
 

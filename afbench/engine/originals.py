@@ -1,4 +1,4 @@
-"""The originals that attacks begin from, where they are attacked."""
+"""Copy the originals to the device where they are attacked, once for all batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arithmetic of the localizer's passes; the attack's own state is always float32."""
+"""Set the arithmetic of the localizer's passes; the attack's own state is always float32."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Localizers by name."""
+"""Load localizers by name."""
 
 from .load import known_localizers, list_localizers, load_localizer, require_known, require_localizer
 

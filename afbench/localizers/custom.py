@@ -1,4 +1,4 @@
-"""A user's own localizer: any network that maps an image to a forgery logit."""
+"""Load a user's own localizer: any network that maps an image to a forgery logit per pixel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tell by its first bytes what a file really is that was given as weights."""
+"""Tell what a file given as weights really is, by its first bytes."""
 
 from __future__ import annotations
 

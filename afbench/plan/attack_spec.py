@@ -1,4 +1,4 @@
-"""The record that plans hold of one attack."""
+"""The entry of one attack in the table that plans use."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ class Attack:
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """All that ``--param`` may set."""
+        """Parameters that ``--param`` may set."""
         return (*self.defaults, *self.optional)

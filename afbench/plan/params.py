@@ -1,4 +1,4 @@
-"""Parameters of an attack: defaults filled in, types and ranges checked."""
+"""Fill in the defaults of an attack's parameters, and check types and ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stored image before it is decoded, and what every kind of storage must be able to do."""
+"""The interface of a store of images, and a stored image before it is decoded."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What people look at: tables and pictures."""
+"""Tables, figures and pages, drawn from numbers that others computed."""

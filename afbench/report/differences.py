@@ -1,4 +1,4 @@
-"""Two submissions side by side, as text."""
+"""Write the comparison of two submissions as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of benchmarks and scores may stand beside the ANSM paper's figures, and what may not, with the reason.
+"""Choose which measured figures may be compared with the ANSM paper's, and give the reason for those that may not.
 
 The paper's networks are known by the architecture and weights that manifests record, never by what a config calls them.
 """

@@ -1,4 +1,4 @@
-"""Measured figures beside those the ANSM paper prints."""
+"""Match measured figures with those that the ANSM paper prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measured figures beside the ANSM paper's, as text and for a paper."""
+"""Write measured figures next to the ANSM paper's, as text and as LaTeX."""
 
 from __future__ import annotations
 

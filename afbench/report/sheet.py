@@ -1,4 +1,4 @@
-"""A contact sheet: what an attack changed, and what the localizer made of it."""
+"""Draw a contact sheet: what an attack changed, and what the localizer predicted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a localizer finds nothing in the originals: what an attack leaves of that says nothing about the attack."""
+"""Warn where a localizer finds nothing in the originals: then the F1 that an attack leaves says nothing about the attack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compare submissions with what anybody reaches without looking at an image.
+"""Compare submissions with masks that anybody can make without looking at an image.
 
 Two baselines stand beside every ranking: ``none``, the localizer without a defence, and ``all-ones``, masks that call every pixel
 forged. Where a localizer is weak, the second may beat every defence.

@@ -61,7 +61,7 @@ class Examined:
     missing: int
 
     def as_json(self) -> dict[str, Any]:
-        """The verdict for programs."""
+        """Return the verdict as JSON data."""
         return {
             "valid": True,
             "masks": len(self.per_image),

@@ -1,4 +1,4 @@
-"""One sample as it lies on disk, before any pixel is read."""
+"""The entry of one sample: its files and labels, before any pixel is read."""
 
 from __future__ import annotations
 

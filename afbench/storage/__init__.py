@@ -1,1 +1,1 @@
-"""What a run writes, and how it is read back and checked. Nothing here needs torch."""
+"""Write, read and check benchmarks. Nothing here needs torch."""

@@ -1,4 +1,4 @@
-"""What the configs of one folder must agree on: a folder is one benchmark, and a name in it stands for one network.
+"""Compare the configs of one folder: a folder is one benchmark, and a name in it stands for one network.
 
 Per folder: the seed, and the size at which images are attacked. Per localizer, and whatever defence it stands behind: the
 network, its weights, threshold and resolution, and the arithmetic, since every config repeats what the localizer finds

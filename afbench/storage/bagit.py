@@ -1,4 +1,4 @@
-"""BagIt files: the form in which archives and libraries keep a folder with its checksums.
+"""Write BagIt files, the form in which archives and libraries keep a folder with its checksums.
 
 ``data/`` is a bag's payload as it is a benchmark's, so that no file moves: all others are tag files. What is written
 follows from MANIFEST.json alone, without dates, and is therefore the same wherever and whenever it is written.

@@ -1,4 +1,4 @@
-"""What a dataset card says below its YAML: the tables, and what depends on the sources."""
+"""Write the text of a dataset card below its YAML: tables, and what depends on the sources."""
 
 from __future__ import annotations
 

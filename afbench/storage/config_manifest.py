@@ -1,4 +1,4 @@
-"""What ``manifests/<config>.json`` says of a config, of each of its splits and of each shard; read here, and written from the same.
+"""``manifests/<config>.json`` as types: a config, its splits and their shards, read and written in this one place.
 
 What a file does not say is None or empty here and is not written: a manifest that is read and written again has the same bytes.
 Keys that this version does not know are kept in ``unknown_keys``; `afbench verify` reports them.

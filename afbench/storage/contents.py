@@ -1,4 +1,4 @@
-"""What a benchmark holds: in short, of one config, of one row. No torch here."""
+"""Say what a benchmark holds: an overview, one config, or one row. No torch here."""
 
 from __future__ import annotations
 

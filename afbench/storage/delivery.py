@@ -1,4 +1,4 @@
-"""Fill a new folder unit by unit, so that a killed job goes on where it stopped and no other job's folder is touched."""
+"""Fill a new folder unit by unit, so that a killed job can be resumed and no other job's folder is touched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that follow from MANIFEST.json: BagIt's and Croissant's.
+"""Write and check the files that follow from MANIFEST.json: those of BagIt and Croissant.
 
 MANIFEST.json does not list them, since BagIt's list it. They stay inside the closed world all the same: where one is
 there, it must hold exactly what follows.

@@ -1,4 +1,4 @@
-"""The closed list of files, MANIFEST.json, as something to work with."""
+"""Read the closed list of files, MANIFEST.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refuse Parquet that is small on the disk and large in memory: no shard of ours is."""
+"""Refuse Parquet files that are small on the disk and large in memory; no shard of ours is like that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Open HDF5 shards, ours and nobody else's: an HDF5 file can point at other files and claim any size."""
+"""Open HDF5 shards of our own form only: an HDF5 file can point at other files and claim any size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a config attacked, whatever it calls it: a name is a label that ``--localizer-name`` sets, never an identity."""
+"""Identify the network that a config attacked; its name in configs is only a label that ``--localizer-name`` sets."""
 
 from __future__ import annotations
 

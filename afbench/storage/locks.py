@@ -1,4 +1,4 @@
-"""Who may write to a benchmark's folder: one process to set up and publish, many of one plan to make shards.
+"""Lock a benchmark's folder: one process sets up and publishes, many of one plan make shards.
 
 All locks are the system's (``flock``): they end with their process, whatever ended it, so none is ever stale.
 ``log/lock`` is held for moments: to look at the folder, to announce oneself, to publish. ``log/at-work.*`` is held by a

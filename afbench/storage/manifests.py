@@ -1,4 +1,4 @@
-"""Manifests: what was produced, and the closed list of files."""
+"""Read the manifests of a benchmark, and check the names and paths in them."""
 
 from __future__ import annotations
 

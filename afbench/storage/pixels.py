@@ -1,4 +1,4 @@
-"""Decode every stored image and compute again what its row says of it, but for what takes the localizer."""
+"""Decode every stored image and compute its row's figures again, except those that need the localizer."""
 
 from __future__ import annotations
 

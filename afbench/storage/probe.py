@@ -1,4 +1,4 @@
-"""Ask a process with little memory whether shards are what they claim, before this one reads them."""
+"""Let a process with little memory check whether shards are what they claim, before this one reads them."""
 
 from __future__ import annotations
 

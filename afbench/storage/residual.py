@@ -1,4 +1,4 @@
-"""What an attack changed, as a picture that compresses far better than the attacked image."""
+"""Store what an attack changed as a picture, which compresses far better than the attacked image."""
 
 from __future__ import annotations
 

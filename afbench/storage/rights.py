@@ -1,4 +1,4 @@
-"""Whose pixels a folder holds, and who may have them."""
+"""Find whose pixels a folder holds, and whether they may be shared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From rows to the figures of one config and split."""
+"""Summarise rows as the figures of one config and split."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Jobs that compose rooms which must not know each other."""
+"""One function per command, which joins rooms that do not know each other."""

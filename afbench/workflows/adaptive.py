@@ -1,4 +1,4 @@
-"""Adaptive attacks, which know the defence: what configs call a defended localizer, and which configs attacked one."""
+"""Name localizers behind a defence, and find the configs that attacked one (adaptive attacks)."""
 
 from __future__ import annotations
 

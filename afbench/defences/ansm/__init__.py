@@ -1,1 +1,1 @@
-"""ANSM: a network that adds noise of its own so that a forgery localizer sees what it saw before an attack."""
+"""ANSM: a network that adds noise to an attacked image so that a forgery localizer sees what it saw before the attack."""

@@ -1,1 +1,1 @@
-"""Localizers and image-level classifiers that are trained to withstand attacks, instead of a purifier before them."""
+"""Localizers and image-level classifiers that are trained to withstand attacks without a purifier."""

@@ -1,4 +1,4 @@
-"""What a benchmark records of the run that wrote a shard, so that the shard can be computed again as it was."""
+"""Read what a benchmark records of the run that wrote a shard, so that the shard can be computed again."""
 
 from __future__ import annotations
 
