@@ -202,14 +202,15 @@ def test_the_list_says_where_weights_are_published_and_which_are_here(afbench, f
     for name, row in resource_json("localizers").items():
         assert f"\n{name}  {row['title']}: " in told and f" licence {row['licence']}" in unfolded
         assert f" where {row['where']} " in unfolded and f" file {row['file']}, about " in unfolded
-    assert told.count("not registered") == 4 and unfolded.count("sha256 not known") == 5
+    count = len(resource_json("localizers"))
+    assert told.count("not registered") == count - 1 and unfolded.count("sha256 not known") == count
     assert list_localizers()["pscc"] == "PSCC-Net; weights registered"
     assert "weights: mvssnet_casia.pt, links in" in list_localizers()["mvss"]
 
 
 def test_the_list_for_programs_has_the_whole_record(afbench, folder, quick, tmp_path):
     empty = json.loads(afbench("weights", "list", "--json").out)
-    assert empty["folder"] == str(folder) and [row["registered"] for row in empty["weights"]] == [None] * 5
+    assert empty["folder"] == str(folder) and {row["registered"] for row in empty["weights"]} == {None}
     register.add_weights("code", released(tmp_path))
     rows = {row["name"]: row for row in json.loads(afbench("weights", "list", "--json").out)["weights"]}
     assert rows.keys() == resource_json("localizers").keys()
