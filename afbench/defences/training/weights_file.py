@@ -42,7 +42,7 @@ def read_checkpoint(path: Path, expected_format: str, kind: str) -> tuple[dict[s
     return tensors, card
 
 
-def read_tensors(path: Path, kind: str = "ANSM") -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(path: Path, kind: str = "training") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read the tensors of a safetensors file and our header.
 
     Raises:

@@ -165,6 +165,23 @@ def test_a_run_that_an_earlier_version_left_after_its_last_epoch_is_finished_wit
     assert same(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
 
 
+def test_a_state_that_cannot_be_gone_on_from_is_refused_in_one_line(tmp_path):
+    with pytest.raises(Stopped):
+        run(tmp_path, save_every=1, commit=stopping_after(2))
+    path = tmp_path / "state.safetensors"
+    tensors, header = read_tensors(path)
+    del tensors["network.0.weight"]
+    save_file(tensors, path, metadata={"afbench": json.dumps(header)})
+    with pytest.raises(
+        UsageError, match=r"state.safetensors' is damaged .*; remove it to train anew$"
+    ) as damaged:
+        run(tmp_path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UsageError, match=r"^training checkpoint '.*state.safetensors' cannot be read") as cut:
+        run(tmp_path)
+    assert "\n" not in str(damaged.value) + str(cut.value)
+
+
 def test_a_finished_run_is_not_done_again(tmp_path):
     card = run(tmp_path)
     started = []
