@@ -35,7 +35,7 @@ def pgn(
         zeta: neighbours lie within ``zeta * phi``.
         delta: weight of the second gradient, in [0, 1].
         mu: decay of the running sum.
-        chunk: neighbours per launch, at least 1; changes memory and speed, never the sum. All K when omitted.
+        chunk: neighbours per batch, at least 1; changes memory and speed, never the sum. All K when omitted.
     Returns:
         Same shape and range as ``image``; not yet quantised.
     Raises:

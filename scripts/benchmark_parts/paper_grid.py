@@ -69,7 +69,7 @@ def table(
         for label, skipped in (("without PGN", "pgn"), ("with PGN", None))
     ]
     note = (
-        f"{images} images of {side}x{side} on `reference`, launches of {batch_size} images on both sides; {repeats} interleaved runs. "
+        f"{images} images of {side}x{side} on `reference`, batches of {batch_size} images on both sides; {repeats} interleaved runs. "
         "Targets: 2.3 times without PGN, 1.3 times with it (the counts allow 843/335 = 2.52 and 2043/1535 = 1.33)."
     )
     return Table("The whole grid of the paper for one image", HEAD, rows, note)

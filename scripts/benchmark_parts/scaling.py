@@ -50,7 +50,7 @@ def batches(*, sizes: Sequence[tuple[int, int]], repeats: int, clock: Clock) -> 
     ]
     note = f"PGD on `reference`; medians of {repeats} interleaved runs with 5 to 95 %."
     return Table(
-        "Batch and image size", ("side", "images per launch", "gradients/s", "megapixels/s"), rows, note
+        "Batch and image size", ("side", "images per batch", "gradients/s", "megapixels/s"), rows, note
     )
 
 

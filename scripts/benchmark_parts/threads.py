@@ -90,7 +90,7 @@ def table(
         f"own, in turn; medians of {repeats} runs with 5 to 95 %. `{BY_AFBENCH}` is what its own processes set: a spin count of 1000. Target: {IDLE} times the rate as it "
         f"comes at least where nothing else runs, {LOADED:g} times beside {max(spinning)} processes."
     )
-    head = ("spinning", "side", "images per launch", *SETTINGS, f"{BY_AFBENCH}, times faster", "target")
+    head = ("spinning", "side", "images per batch", *SETTINGS, f"{BY_AFBENCH}, times faster", "target")
     return Table("Threads, alone and beside other work", head, rows, note)
 
 
@@ -137,8 +137,8 @@ def _rate(size: tuple[int, int], device: str) -> float:
     """Measure gradients per second of batches one after the other, in the pool's process."""
     side, images = size
     batch, localizer = _batch(side, images, device), _localizer(device)
-    launches, seconds = 0, 0.0
-    while seconds < LEAST_SECONDS:  # the first launch after a rest is slower than those that follow
+    batches, seconds = 0, 0.0
+    while seconds < LEAST_SECONDS:  # the first batch after a rest is slower than those that follow
         seconds += Clock(device)(lambda: attack(localizer, batch, FGSM, images))
-        launches += 1
-    return launches * images / seconds
+        batches += 1
+    return batches * images / seconds
