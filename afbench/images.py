@@ -360,7 +360,7 @@ def _to_device(levels: Tensor, device: str) -> Tensor:
     return levels.pin_memory().to(device, non_blocking=True)
 
 
-def quantise(attacked: Tensor, original: Tensor, max_levels: int | None) -> Tensor:
+def quantise(attacked: Tensor, original: Tensor, max_levels: int | Tensor | None) -> Tensor:
     """Round an attacked image to the 8 bits a forger would publish.
 
     The difference to the original is rounded to nearest in levels, half levels away from zero with a slack of
@@ -370,7 +370,7 @@ def quantise(attacked: Tensor, original: Tensor, max_levels: int | None) -> Tens
     Args:
         attacked: float ``(N, 3, H, W)`` in [0, 1].
         original: float ``(N, 3, H, W)``, whole levels over 255.
-        max_levels: the L-inf bound in whole levels, or None.
+        max_levels: the L-inf bound in whole levels, of all or of each ``(N, 1, 1, 1)``, or None.
     Returns:
         uint8 ``(N, H, W, 3)``.
     """
@@ -380,6 +380,8 @@ def quantise(attacked: Tensor, original: Tensor, max_levels: int | None) -> Tens
     base = torch.round(original.double() * 255.0)
     delta = (attacked.double() * 255.0).sub_(base)
     levels = delta.abs().add_(0.5).add_(1e-3).floor_().copysign_(delta)
-    if max_levels is not None:
+    if isinstance(max_levels, torch.Tensor):
+        levels = levels.minimum(max_levels).maximum(-max_levels)
+    elif max_levels is not None:
         levels.clamp_(-max_levels, max_levels)
     return levels.add_(base).clamp_(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous()

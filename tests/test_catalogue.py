@@ -300,7 +300,7 @@ def test_the_document_names_every_attack_with_its_defaults() -> None:
     for attack in ATTACKS.values():
         if not attack.asked_as:
             assert f"| `{attack.name}` |" in taken
-            assert all(f"{key}=" in taken or key == "lr" for key in attack.defaults)
+            assert all(f"{key}=" in taken or key in ("lr", *attack.fixed) for key in attack.defaults)
 
 
 class TwoClasses(nn.Module):

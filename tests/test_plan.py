@@ -95,6 +95,8 @@ def test_phi_goes_with_bounded_attacks_and_steps_with_cw():
     ("attack", "params", "told"),
     [
         ("fgsm", {"steps": 3}, "attack 'fgsm' has no parameter 'steps'; its parameters: loss, target"),
+        ("strong", {"steps": 30}, "attack 'strong' has no parameter 'steps'; its parameters: none"),
+        ("strong", {"loss": "js"}, "attack 'strong' has no parameter 'loss'; its parameters: none"),
         ("pgn", {"neighbors": 3}, "has no parameter 'neighbors'; its parameters: .*neighbours"),
         ("bim", {"steps": "x"}, "parameter steps must be a number; found 'x'"),
         ("bim", {"steps": True}, "parameter steps must be a number; found 'True'"),
@@ -208,6 +210,14 @@ def test_a_loss_that_stops_at_wrong_pixels_takes_no_target(loss, target):
     with pytest.raises(UsageError, match=f"loss={loss} moves away from the true mask; leave target out"):
         make_setting("bim", "1/255", {"loss": loss, "target": target})
     assert make_setting("bim", "1/255", {"loss": loss, "target": "mask"}).params["loss"] == loss
+
+
+def test_the_ensemble_has_one_name_and_at_most_120_gradients_an_image_and_phi():
+    settings = expand_attack("strong")
+    assert [setting.label for setting in settings] == ["1", "2", "3"]
+    assert [setting.steps for setting in settings] == [120] * 3
+    assert shared_gradients(settings) == 3 * 120
+    assert list(settings[0].params) == ["ensemble"]  # another recipe is another config
 
 
 def test_the_grid_of_the_paper_costs_1535_shared_gradients_an_image():

@@ -218,7 +218,7 @@ def _settings(
     for key in params:
         if not any(key in ATTACKS[name].parameters for name, _ in attacks):
             parameter_names = (
-                ", ".join(sorted({key for name, _ in attacks for key in ATTACKS[name].parameters})) or "none"
+                ", ".join(sorted({key for name, _ in attacks for key in ATTACKS[name].choices})) or "none"
             )
             raise UsageError(
                 f"none of the attacks {attack_names} has a parameter '{key}'; their parameters: {parameter_names}"

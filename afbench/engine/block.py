@@ -17,6 +17,7 @@ from afbench.core import AfbenchError, ByteImage, Localizer, Sample, Setting
 from afbench.images import ImageFormat, decode_stored, encode_image, masks_to_tensor, quantise, to_tensor
 from afbench.metrics import Distance, distance
 from afbench.plan import max_levels
+from afbench.plan.ensemble import MEMBERS
 
 from .grid import AttackBatch, attack_batch, images_at_once
 from .io_pool import Submit, inline
@@ -34,7 +35,8 @@ BYTES_ON_DEVICE = 2**30
 
 @dataclass(frozen=True)
 class AttackedRow:
-    """One stored image: its bytes, its decoded pixels, and how the localizer does on it and on its original."""
+    """One stored image: its bytes, its decoded pixels, and how the localizer does on it and on its original; ``member``
+    says which attack of an ensemble made it."""
 
     sample: Sample
     encoded: bytes
@@ -43,6 +45,7 @@ class AttackedRow:
     attacked_result: Judged
     distance: Distance
     zero_gradient_pixels: int | None
+    member: str = ""
 
 
 class _Encoded(NamedTuple):
@@ -152,6 +155,7 @@ def start_settings(
         setting: [Failure(sample.sample_id, "unfinished", "") for sample in samples] for setting in settings
     }
     zero_pixels: dict[Setting, list[int | None]] = {setting: [None] * len(samples) for setting in settings}
+    members: dict[Setting, list[str]] = {setting: [""] * len(samples) for setting in settings}
 
     def attack(rows: Sequence[int], images_per_batch: int) -> None:
         batch_samples = [samples[row] for row in rows]
@@ -170,6 +174,9 @@ def start_settings(
             zero_counts = (
                 [None] * len(rows) if attacked.zero_pixels is None else attacked.zero_pixels.tolist()
             )
+            if attacked.member is not None:
+                for row, number in zip(rows, attacked.member.tolist(), strict=True):
+                    members[attacked.setting][row] = MEMBERS[number]
             if stay_on_device:
                 on_device[attacked.setting].update(zip(rows, levels, strict=True))
             for row, sample, is_finite, pixels, zero_count in zip(
@@ -205,7 +212,12 @@ def start_settings(
     }
     return lambda: {
         setting: _rows(
-            samples, original_results, outcomes[setting], attacked_results[setting], zero_pixels[setting]
+            samples,
+            original_results,
+            outcomes[setting],
+            attacked_results[setting],
+            zero_pixels[setting],
+            members[setting],
         )
         for setting in settings
     }
@@ -277,6 +289,7 @@ def _rows(
     outcomes: Sequence[_Encoded | Failure],
     attacked_results: Sequence[Judged],
     zero_pixels: Sequence[int | None],
+    members: Sequence[str],
 ) -> list[AttackedRow | Failure]:
     scores = iter(attacked_results)
     rows: list[AttackedRow | Failure] = []
@@ -294,6 +307,7 @@ def _rows(
                 next(scores),
                 distances,
                 zero_pixels[number],
+                members[number],
             )
         )
     return rows

@@ -6,7 +6,6 @@ The only module that imports ``attacks``.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,13 @@ import torch
 from torch import Tensor
 
 from afbench.core import AfbenchError, Localizer, Setting
-from afbench.losses import ATTACK_LOSSES, forged_excess, pixel_cross_entropy
-from afbench.plan import CLASSES, loss_and_target, require_catalogue
+from afbench.images import quantise
+from afbench.plan import CLASSES, loss_and_target, max_levels, require_catalogue
+from afbench.plan.ensemble import RUNS, STEPS
 
 from .measure import require_map
 from .meter import Meter
+from .objectives import ImageFn, excess, f1_left, image_loss, logit_scale, pixel_losses
 from .torchattacks_adapter import TRANSFORMED, attack_one
 
 try:
@@ -47,12 +48,13 @@ class AttackBatch:
 
 @dataclass(frozen=True)
 class Attacked:
-    """One setting's result: float ``(N, 3, H, W)``, and pixels ``(N,)`` whose first gradient was zero, if one was
-    taken."""
+    """One setting's result: float ``(N, 3, H, W)``; pixels ``(N,)`` whose first gradient was zero, if one was taken; and
+    of an ensemble the number ``(N,)`` of the member that made each image."""
 
     setting: Setting
     image: Tensor
     zero_pixels: Tensor | None
+    member: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def attack_batch(
         name, raised = variants[0].attack, loss_and_target(variants[0])
         # only these begin with the gradient of this loss at the original
         if name in ("fgsm", "bim", "mifgsm") and raised not in clean:
-            loss = meter.watch(_loss(localizer, batch.mask, *raised), len(batch.image))
+            loss = meter.watch(image_loss(localizer, batch.mask, *raised), len(batch.image))
             gradient = attacks.input_gradient(loss, batch.image)
             clean[raised] = _Clean(gradient, _zero_pixels(meter, batch))
         if name == "cw":
@@ -116,52 +118,31 @@ def _by_params(settings: Sequence[Setting]) -> list[list[Setting]]:
     return list(groups.values())
 
 
-def _pixel_losses(localizer: Localizer, mask: Tensor) -> attacks.PixelLossFn:
-    """Make the loss of every pixel: cross-entropy of k N images, laid out as ``image.repeat(k, 1, 1, 1)``, for N masks."""
-
-    def losses(image: Tensor) -> Tensor:
-        logits = require_map(localizer.logits(image), image, "the logits")
-        return pixel_cross_entropy(logits, mask.repeat(len(image) // len(mask), 1, 1, 1))
-
-    return losses
-
-
-def _loss(localizer: Localizer, mask: Tensor, name: str, target: str) -> attacks.LossFn:
-    """Make what is raised of every image: a loss with its mask, for target ``empty`` minus that with an empty mask, for
-    ``hide`` both."""
-    measure = ATTACK_LOSSES[name]
-    # a pixel is right on its side of the localizer's threshold; the paper's cross-entropy knows no threshold
-    offset = 0.0 if name == "bce" else _logit_threshold(localizer)
-
-    def loss(image: Tensor) -> Tensor:
-        logits = require_map(localizer.logits(image), image, "the logits")
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32)) - offset
-        truth = mask.repeat(len(image) // len(mask), 1, 1, 1)
-        if target == "mask":
-            return measure(logits, truth)
-        towards_empty = -measure(logits, torch.zeros_like(truth))
-        return towards_empty if target == "empty" else measure(logits, truth) + towards_empty
-
-    return loss
-
-
-def _logit_threshold(localizer: Localizer) -> float:
-    threshold = float(getattr(localizer, "logit_threshold", localizer.threshold))
-    return math.log(threshold / (1 - threshold))
-
-
 @dataclass(frozen=True)
 class _PhiBatch:
-    """Several phi of one attack on N images as one batch of k N, phi-major; ``clean`` is laid out alike."""
+    """Several phi of one attack on N images as one batch of k N, phi-major; ``clean`` is laid out alike, ``mask`` has N."""
 
+    localizer: Localizer
     setting: Setting
     image: Tensor
+    mask: Tensor
     phi: Tensor
+    max_levels: Tensor
     keys: Tensor
-    loss: attacks.LossFn
-    losses: attacks.PixelLossFn
     clean: Tensor | None
     chunk: int
+    meter: Meter
+
+    @property
+    def loss(self) -> attacks.LossFn:
+        return self.watched(image_loss(self.localizer, self.mask, *loss_and_target(self.setting)))
+
+    @property
+    def losses(self) -> attacks.PixelLossFn:
+        return self.watched(pixel_losses(self.localizer, self.mask))
+
+    def watched(self, function: ImageFn) -> ImageFn:
+        return self.meter.watch(function, len(self.image))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -192,29 +173,42 @@ def _swept(
     """Run all phi of one attack as one batch, phi-major."""
     count, first = len(variants), variants[0]
     image = batch.image.repeat(count, 1, 1, 1)
-    levels = [float(setting.phi) for setting in variants if setting.phi is not None]
-    phi = torch.tensor(levels, dtype=torch.float64).repeat_interleave(len(batch.image))
     phi_batch = _PhiBatch(
+        localizer,
         first,
         image,
-        phi.to(dtype=image.dtype, device=image.device).view(-1, 1, 1, 1),
+        batch.mask,
+        _per_row([float(setting.phi or 0) for setting in variants], batch.image).to(image.dtype),
+        _per_row([float(max_levels(setting.phi) or 0) for setting in variants], batch.image),
         torch.tensor(
             [_key(seed, sample_id, setting) for setting in variants for sample_id in batch.sample_ids],
             device=image.device,
         ),
-        meter.watch(_loss(localizer, batch.mask, *loss_and_target(first)), len(image)),
-        meter.watch(_pixel_losses(localizer, batch.mask), len(image)),
         clean.gradient.repeat(count, 1, 1, 1) if clean else None,
         max(1, batch_size // len(image)),
+        meter,
     )
-    out = _ATTACKS[first.attack](phi_batch)
+    meter.zero_pixels = None
+    result = _ATTACKS[first.attack](phi_batch)
+    out, member = (result.image, result.member) if isinstance(result, attacks.Worst) else (result, None)
     if first.attack in ("noise", "square"):
         zero_pixels = None  # no gradient was taken
     else:
         zero_pixels = clean.zero_pixels.repeat(count) if clean else _zero_pixels(meter, batch)
     for position, setting in enumerate(variants):
         part = slice(position * len(batch.image), (position + 1) * len(batch.image))
-        yield Attacked(setting, out[part], None if zero_pixels is None else zero_pixels[part])
+        yield Attacked(
+            setting,
+            out[part],
+            None if zero_pixels is None else zero_pixels[part],
+            None if member is None else member[part],
+        )
+
+
+def _per_row(values: Sequence[float], image: Tensor) -> Tensor:
+    """Lay out one number of each setting for N images of each: float64 ``(k N, 1, 1, 1)`` on their device."""
+    rows = torch.tensor(values, dtype=torch.float64, device=image.device)
+    return rows.repeat_interleave(len(image)).view(-1, 1, 1, 1)
 
 
 def _pgn(batch: _PhiBatch) -> Tensor:
@@ -246,7 +240,31 @@ def _square(batch: _PhiBatch) -> Tensor:
     )
 
 
-_ATTACKS: Mapping[str, Callable[[_PhiBatch], Tensor]] = {
+def _strong(batch: _PhiBatch) -> attacks.Worst:
+    start = batch.uniform(batch.shape, 0)
+    scale = batch.watched(lambda image: logit_scale(batch.localizer, image))(batch.image)
+
+    def store(image: Tensor) -> Tensor:
+        levels = quantise(image, batch.image, batch.max_levels)
+        return levels.permute(0, 3, 1, 2).to(image.dtype).div_(255.0)
+
+    return attacks.strong(
+        [
+            attacks.EnsembleMember(
+                batch.watched(image_loss(batch.localizer, batch.mask, run.loss, scale=scale)),
+                start if run.random_start else None,
+            )
+            for run in RUNS
+        ],
+        batch.image,
+        score=batch.watched(f1_left(batch.localizer, batch.mask)),
+        store=store,
+        phi=batch.phi,
+        steps=STEPS,
+    )
+
+
+_ATTACKS: Mapping[str, Callable[[_PhiBatch], Tensor | attacks.Worst]] = {
     "noise": lambda batch: attacks.noise(
         batch.image, signs=attacks.signs(batch.keys, batch.shape, 0), phi=batch.phi
     ),
@@ -261,6 +279,7 @@ _ATTACKS: Mapping[str, Callable[[_PhiBatch], Tensor]] = {
     "apgd": lambda batch: attacks.apgd(batch.loss, batch.image, phi=batch.phi, steps=batch.setting.steps),
     "pgn": _pgn,
     "square": _square,
+    "strong": _strong,
 }
 
 
@@ -297,14 +316,7 @@ def _cw(
     ordered = sorted(variants, key=lambda setting: setting.steps)
     params = ordered[0].params
 
-    def objective(image: Tensor) -> Tensor:
-        return forged_excess(
-            require_map(localizer.logits(image), image, "the logits"),
-            threshold=getattr(localizer, "logit_threshold", localizer.threshold),
-            hinge=bool(params["hinge"]),
-            objective=params["objective"],
-        )
-
+    objective = excess(localizer, hinge=bool(params["hinge"]), objective=params["objective"])
     snapshots = attacks.cw(
         meter.watch(objective, len(batch.image)),
         batch.image,

@@ -12,6 +12,7 @@ from afbench.core import Setting, UsageError
 from afbench.naming import unknown_name
 
 from .attacks import ATTACKS, BUILT_IN
+from .ensemble import GRADIENTS
 from .params import iterations, resolve_params
 
 LARGE_PHI = Fraction(1, 10)
@@ -47,8 +48,8 @@ def make_setting(
         steps = parse_steps(value)
         return Setting(attack, f"{steps}{suffix}", None, steps, resolved)
     phi = parse_phi(value, large_phi=large_phi)
-    # estimates count steps as gradients, and noise takes none
-    steps = 0 if attack == "noise" else iterations(resolved)
+    # estimates count steps as gradients: noise takes none, and an ensemble has no steps of its own
+    steps = {"noise": 0, "strong": GRADIENTS}.get(attack, iterations(resolved))
     return Setting(attack, phi_label(phi) + suffix, phi, steps, resolved)
 
 

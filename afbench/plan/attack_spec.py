@@ -15,7 +15,8 @@ class Attack:
     ``sweeps`` says what a list of settings varies: ``phi`` or ``steps``. Settings of one ``group`` share
     gradients and are run together. ``defaults`` are the paper's or, where it is silent, the attack's own; they are
     recorded with every config. ``optional`` are parameters that are recorded only where they are given, so that configs
-    made before there was such a parameter keep their hashes; ``asked_as`` is what a user writes.
+    made before there was such a parameter keep their hashes; ``fixed`` are recorded, but have one value;
+    ``asked_as`` is what a user writes.
     """
 
     name: str
@@ -26,8 +27,14 @@ class Attack:
     defaults: Mapping[str, Default] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
     asked_as: str = ""
+    fixed: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> tuple[str, ...]:
         """Parameters that ``--param`` may set."""
         return (*self.defaults, *self.optional)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """All that a user may choose."""
+        return tuple(name for name in self.parameters if name not in self.fixed)

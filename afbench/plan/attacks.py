@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from .attack_spec import Attack
 from .catalogue import CATALOGUE
+from .ensemble import ENSEMBLE, MEMBERS, RECIPE
 
 PAPER_PHI = ("1/255", "2/255", "3/255")
 PAPER_STEPS = (50, 100, 150, 200, 250)
@@ -96,6 +97,15 @@ _TABLE = (
         "Croce & Hein 2020, arXiv 2003.01690",
         {"steps": 20},
         OBJECTIVE,
+    ),
+    Attack(
+        "strong",
+        "phi",
+        "strong",
+        f"worst case per image of {len(MEMBERS) - 1} attacks; has no parameters",
+        "after SEA, Croce et al. 2024, arXiv 2306.12941",
+        {ENSEMBLE: RECIPE},
+        fixed=(ENSEMBLE,),
     ),
     Attack(
         "square",

@@ -27,7 +27,9 @@ _DIVERSE: dict[str, Default] = {
 def _entry(name: str, summary: str, source: str, **defaults: Default) -> Attack:
     key = PREFIX + name.lower()
     alpha = ("alpha",) if {"alpha_over_phi", "alpha_over_eps"} & defaults.keys() else ()
-    return Attack(key, "phi", key, summary, source, {**defaults, FAMILY: VERSION}, alpha, f"{FAMILY}:{name}")
+    return Attack(
+        key, "phi", key, summary, source, {**defaults, FAMILY: VERSION}, alpha, f"{FAMILY}:{name}", (FAMILY,)
+    )
 
 
 CATALOGUE = (
@@ -149,7 +151,7 @@ _MAPS = "it indexes maps with maps: gigabytes for one image, then it fails; use 
 UNUSABLE = {
     "APGD": _MAPS,
     "APGDT": _MAPS,
-    "AutoAttack": "it consists of APGD, FAB and Square, which fail on maps; use --attack pgd --param steps=100, cw and square",
+    "AutoAttack": "it consists of APGD, FAB and Square, which fail on maps; use --attack strong",
     "CW": f"{_ONE_HOT}; use --attack cw",
     "DeepFool": _LEAST,
     "EADEN": f"{_ONE_HOT}; use --attack cw",

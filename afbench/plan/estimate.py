@@ -9,6 +9,7 @@ from afbench.core import Setting
 from afbench.resources import resource_json
 
 from .attacks import ATTACKS
+from .ensemble import QUERIES
 from .params import LOSSES, TARGETS
 from .runplan import Block, RunPlan, SourceSpec
 
@@ -63,7 +64,7 @@ def loss_and_target(setting: Setting) -> tuple[str, str]:
 def queries(setting: Setting) -> int:
     """Count the forward passes without a gradient of one setting on one image, besides the judging of the result."""
     # APGD looks at the loss of its last point; TPGD asks first what the localizer says of the original
-    return {"square": setting.steps, "apgd": 1, "ta_tpgd": 1}.get(setting.attack, 0)
+    return {"square": setting.steps, "apgd": 1, "strong": QUERIES, "ta_tpgd": 1}.get(setting.attack, 0)
 
 
 def shared_gradients(settings: Iterable[Setting]) -> int:

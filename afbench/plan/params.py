@@ -9,6 +9,7 @@ from typing import Any
 
 from .attack_spec import Attack, Default
 from .catalogue import CORNER, FAMILY, VERSION
+from .ensemble import ENSEMBLE, RECIPE
 
 TARGETS = ("mask", "empty", "hide")
 """What a sign attack moves away from (the true mask) or towards (the empty mask of an authentic image); ``hide`` is both."""
@@ -26,6 +27,7 @@ _CHOICES = {
     "kernel_name": ("gaussian", "linear", "uniform"),
     "eps": (CORNER,),
     FAMILY: (VERSION,),
+    ENSEMBLE: (RECIPE,),
 }
 _POSITIVE = ("lr", "c", "alpha_over_phi", "alpha_over_eps", "alpha", "p_init", "resize_rate")
 _AT_MOST = {"delta": 1, "diversity_prob": 1, "p_init": 1, "resize_rate": 2}
@@ -42,10 +44,8 @@ def resolve_params(attack: Attack, values: Mapping[str, Any]) -> dict[str, Any]:
         if name not in attack.parameters:
             if name in ("eps", "max_epsilon"):
                 raise ValueError(f"attack '{attack.name}' has its {name} from --phi; leave it out")
-            known_names = ", ".join(attack.parameters) or "none"
-            raise ValueError(
-                f"attack '{attack.name}' has no parameter '{name}'; its parameters: {known_names}"
-            )
+            choices = ", ".join(attack.choices) or "none"
+            raise ValueError(f"attack '{attack.name}' has no parameter '{name}'; its parameters: {choices}")
         resolved[name] = _checked(name, attack.defaults.get(name, 1.0), value)
     for name, default in _UNRECORDED.items():
         if resolved.get(name) == default:

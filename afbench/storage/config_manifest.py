@@ -22,7 +22,7 @@ class ShardRecord:
     ``together`` are the configs that were attacked in the same batches, which in float32 decide single levels:
     with it, ``image_format`` and the batch size in ``log/`` the shard can be made again. ``determinism`` is the level promised
     for that: L0, L1 or L2; "" for originals, and where nobody wrote it down. ``files`` are names that images had in their
-    source, by sample id, where the id cannot spell them; of originals only. ``software`` is what made it, where that
+    source, by sample id, where the id cannot spell them; of originals only. ``members`` say which attack of an ensemble made an image, by sample id. ``software`` is what made it, where that
     is not what made the rest of its split. ``parquet`` are ``bytes`` and ``sha256`` of the shard that an archive was made of.
     """
 
@@ -38,6 +38,7 @@ class ShardRecord:
     image_format: str | None = "webp"
     determinism: str = ""
     files: Mapping[str, str] = field(default_factory=dict)
+    members: Mapping[str, str] = field(default_factory=dict)
     software: Mapping[str, Any] | None = None
     parquet: Mapping[str, Any] | None = None
     unknown_keys: Mapping[str, Any] = field(default_factory=dict)
@@ -62,6 +63,7 @@ class ShardRecord:
             image_format=_optional_text(value.get("image_format")),
             determinism=_text(value.get("determinism", "")),
             files=_mapping(value.get("files", {})),
+            members=_mapping(value.get("members", {})),
             software=_optional_mapping(value.get("software")),
             parquet=_optional_mapping(value.get("parquet")),
             unknown_keys=_unknown_keys(cls, value),
@@ -84,6 +86,7 @@ class ShardRecord:
             "image_format": self.image_format,
             "determinism": self.determinism or None,
             "files": dict(self.files) or None,
+            "members": dict(self.members) or None,
             "software": self.software or None,
             "parquet": self.parquet,
         }

@@ -136,16 +136,17 @@ def _provenance(benchmark: Benchmark, stored_row: StoredRow) -> dict[str, Any]:
         stored_row.split
     ]
     part = manifest.splits[stored_row.split]
-    shard = {
-        key: value for key, value in stored_row.shard.as_json().items() if key not in ("excluded", "files")
-    }
+    of_other_samples = ("excluded", "files", "members")
+    shard = {key: value for key, value in stored_row.shard.as_json().items() if key not in of_other_samples}
     sample_id = stored_row.row["sample_id"]
+    member = stored_row.shard.members.get(sample_id)
     file = next((shard.files[sample_id] for shard in original.shards if sample_id in shard.files), None)
     provenance: dict[str, Any] = {
         "row": {key: value for key, value in stored_row.row.items() if key not in ("image", "mask")},
         "bytes": {key: len(stored_row.row[key]) for key in ("image", "mask") if stored_row.row.get(key)},
         "shard": shard,
         **({"file": file} if file else {}),
+        **({"member": member} if member else {}),
         "source": {key: value for key, value in original.as_json().items() if key != "shards"},
         "listed_in": TOP,
     }

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from afbench.core import AfbenchError, UsageError
 from afbench.files import json_bytes, sha256_file
 from afbench.plan import canonical_json
+from afbench.plan.ensemble import ENSEMBLE
 from afbench.schemas import schema_problem
 
 from .agreement import disagreements
@@ -196,6 +197,12 @@ def _check_configs(benchmark: Benchmark, listing: Mapping[str, Any]) -> Iterator
     for name, manifest in benchmark.attacked.items():
         if hashlib.sha256(canonical_json(manifest.provenance).encode()).hexdigest() != manifest.config_hash:
             yield Problem(f"manifests/{name}.json", "says another 'how' than its config_hash is of")
+        is_ensemble = ENSEMBLE in manifest.provenance["params"]
+        for shard in manifest.shards:
+            expected = shard.rows if is_ensemble else 0
+            if len(shard.members) != expected:
+                message = f"says of {len(shard.members)} images which member made them, expected {expected}"
+                yield Problem(shard.path, f"{message}, in manifests/{name}.json")
 
 
 def _check_agreement(benchmark: Benchmark) -> Iterator[Problem]:

@@ -82,7 +82,16 @@ def run_shard(
 
         def write() -> None:
             clean_rows = [row_future.result() for row_future in rows]
-            _commit(run, split.originals, split, number, clean_rows, excluded_samples, batch_configs=())
+            _commit(
+                run,
+                split.originals,
+                split,
+                number,
+                clean_rows,
+                excluded_samples,
+                batch_configs=(),
+                members={},
+            )
             run.progress.add(split.keep_seconds * len(split.shards[number]))
 
         io_threads.writer.put(write)
@@ -241,8 +250,22 @@ def _write_group(
             if isinstance(result, Failure)
         ]
         # recorded, so that a repair can run the same batches
-        batch_configs = [configs[member] for member in group]
-        _commit(run, config, split, number, rows, [*excluded_samples, *failures], batch_configs=batch_configs)
+        batch_configs = [configs[group_setting] for group_setting in group]
+        members = {
+            result.sample.sample_id: result.member
+            for result in results
+            if isinstance(result, AttackedRow) and result.member
+        }
+        _commit(
+            run,
+            config,
+            split,
+            number,
+            rows,
+            [*excluded_samples, *failures],
+            batch_configs=batch_configs,
+            members=members,
+        )
         written_configs.append(config)
     return written_configs
 
@@ -330,6 +353,7 @@ def _commit(
     excluded_samples: Sequence[Mapping[str, str]],
     *,
     batch_configs: Sequence[str],
+    members: Mapping[str, str],
 ) -> None:
     record = write_shard(
         run.out,
@@ -350,7 +374,12 @@ def _commit(
         row["sample_id"]: file_hashes[row["sample_id"]] for row in rows if row["sample_id"] in file_hashes
     }
     record = replace(
-        record, together=batch_configs, image_format=run.image_format, determinism=level, files=files
+        record,
+        together=batch_configs,
+        image_format=run.image_format,
+        determinism=level,
+        files=files,
+        members=members,
     )
     # after the file: a kill in between costs a shard, and leaves no record of a file that is missing
     commit_record(run.out, config, split.name, number, record)

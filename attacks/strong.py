@@ -1,0 +1,94 @@
+"""The worst of several attacks for each image, chosen among images as they will be stored."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attacks.apgd import best_point
+from attacks.gradient import LossFn, check_image, check_shape, check_steps, input_gradient
+from attacks.sign import ball, per_image, stepped
+
+
+class EnsembleMember(NamedTuple):
+    """One run of ``apgd``: the loss it raises, and its start in units of ``phi``, ``(N, 3, H, W)`` in [-1, 1), or the
+    image itself."""
+
+    loss: LossFn
+    start: Tensor | None = None
+
+
+class Worst(NamedTuple):
+    """The image with the lowest score, that score, and which member made it: 0 is the original, the last is the pass on
+    the 8-bit grid."""
+
+    image: Tensor
+    score: Tensor
+    member: Tensor
+
+
+def strong(
+    members: Sequence[EnsembleMember],
+    image: Tensor,
+    *,
+    score: LossFn,
+    store: Callable[[Tensor], Tensor],
+    phi: Tensor,
+    steps: int,
+) -> Worst:
+    """Run ``apgd`` for each member, then signed steps of whole levels from the worst, and keep what scores lowest.
+
+    Scores are those of images on the 8-bit grid, so that rounding gives nothing back unseen: the last pass begins at the
+    worst stored image, raises the loss of the first member by a level a step, and sees every image it passes.
+
+    Args:
+        members: at least one; of equal scores the first is kept, and the original only where all score higher.
+        image: float ``(N, 3, H, W)``, RGB in [0, 1].
+        score: what an image is worth to the defender, one number per image ``(N,)``; taken without a gradient.
+        store: images to what is stored of them, within ``phi`` of the original.
+        phi: ``(N, 1, 1, 1)``, L-inf radius in units of the [0, 1] range.
+        steps: gradients of each member and of the last pass, at least 1.
+    Returns:
+        What ``store`` made of the worst images, their scores and members ``(N,)``; NaN where a loss or gradient was
+        not finite.
+    Raises:
+        ValueError: if ``image`` leaves [0, 1], a tensor has the wrong shape, or ``steps`` is below 1.
+    Source: the worst case per image over losses: Croce et al. 2024 (SEA), arXiv 2306.12941, section 3.
+    """
+    check_steps(steps)
+    x = check_image(image)
+    phi = per_image("phi", phi, x)
+    allowed = ball(x, phi)
+    with torch.no_grad():
+        first_score = score(x)
+    worst = Worst(x, first_score, torch.zeros_like(first_score, dtype=torch.int64))
+    broken = torch.zeros_like(x)
+    for number, member in enumerate(members, start=1):
+        start = x
+        if member.start is not None:
+            start = torch.clamp(x + phi * check_shape("start", member.start, tuple(x.shape), x), *allowed)
+        attacked = best_point(member.loss, start, allowed=allowed, phi=phi, steps=steps)
+        broken = broken + 0 * attacked
+        worst = _lower(worst, store(torch.nan_to_num(attacked)), score, number)
+    level = torch.full_like(phi, 1 / 255)
+    stored = worst.image
+    for _ in range(steps):
+        moved = stepped(stored, input_gradient(members[0].loss, stored), level, allowed)
+        broken = broken + 0 * moved
+        stored = store(torch.nan_to_num(moved))
+        worst = _lower(worst, stored, score, len(members) + 1)
+    return worst._replace(image=worst.image + broken)
+
+
+def _lower(worst: Worst, stored: Tensor, score: LossFn, number: int) -> Worst:
+    """Take the images of member ``number`` that score lower than the worst so far."""
+    with torch.no_grad():
+        new_score = score(stored)
+    # the first stands against the original, which an attack leaves even where that gains nothing
+    lower = new_score <= worst.score if number == 1 else new_score < worst.score
+    return Worst(
+        torch.where(lower.view(-1, 1, 1, 1), stored, worst.image),
+        torch.where(lower, new_score, worst.score),
+        torch.where(lower, number, worst.member),
+    )
