@@ -100,7 +100,7 @@ def assert_refused(ran, told, root, before):
     ("arguments", "told"),
     [
         (("--localizer", "reference", "--attack", "fsgm"), "attack 'fsgm' is unknown; did you mean fgsm"),
-        (("--localizer", "reference", "--attack", "AutoAttack"), "use --attack pgd --param steps=100, cw"),
+        (("--localizer", "reference", "--attack", "AutoAttack"), "use --attack strong"),
         (("--localizer", "reference", "--attack", "DIFGSM"), "--attack torchattacks:DIFGSM"),
         (
             ("--localizer", "referense", "--attack", "fgsm"),
