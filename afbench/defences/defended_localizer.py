@@ -13,7 +13,9 @@ from afbench.images import resize
 
 from .purifier import Purifier
 
-_PASSED_ON = frozenset({"resolution", "logit", "logit_threshold", "untrained", "side", "resize", "fit"})
+_PASSED_ON = frozenset(
+    {"resolution", "logit", "logit_threshold", "untrained", "side", "canvas", "resize", "fit"}
+)
 """Attributes of a localizer beyond its protocol that a defence does not change."""
 
 

@@ -140,7 +140,8 @@ def batch_size_for(localizer: Localizer, size: tuple[int, int], device: str, bat
     """
     if batch_size is not None:
         return batch_size
-    side = getattr(localizer, "side", None)
+    # every image becomes a square of this side, however large it is
+    side = getattr(localizer, "side", None) or getattr(localizer, "canvas", None)
     pixels = side * side if side else size[0] * size[1]
     if device.startswith("cuda"):
         return max(1, int(GPU_KIB_AT_ONCE / getattr(localizer, "kib_per_pixel", KIB_PER_PIXEL)) // pixels)

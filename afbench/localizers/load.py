@@ -80,7 +80,7 @@ def load_localizer(
     """Build a localizer, ready to attack: evaluation mode, parameters frozen.
 
     Args:
-        name: ``reference``, a published localizer (``mvss``, ``ifosn``, ``hdfnet``, ``code``, ``pscc``, ``mesorch``), or a user's own
+        name: ``reference``, a published localizer (``mvss``, ``ifosn``, ``hdfnet``, ``code``, ``pscc``, ``mesorch``, ``imlvit``), or a user's own
             ``my_package.my_module:build``.
         checkpoint: the released file as it is (for ``pscc`` the folder of its three), or safetensors; None for the
             embedded or registered weights; ``random`` for untrained ones, which every manifest records.

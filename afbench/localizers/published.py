@@ -22,6 +22,8 @@ from .saving import save_checkpoint
 Resolution = Literal["official", "input"]
 LEAST_SIDE = 16
 """Smaller images are padded, because no network here has an output for them."""
+UNSEEN_LOGIT = -20.0
+"""Logit of a pixel beyond the canvas: not forged, at a probability of 2e-9, and without a gradient."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,10 @@ class NetworkRecipe:
         logit_threshold: a pixel is forged where the sigmoid of its logit is above it.
         side: side of the square that its authors resize to; None where they take the image as it is.
         antialias: whether that resize is antialiased (Pillow) or not (OpenCV).
-        multiple: an image that is not resized is padded to sides that are multiples of this.
+        canvas: side of the black square that its authors lay an image into, at the top left; what lies beyond is cut. None
+            where they do not.
+        multiple: an image that is neither resized nor laid into a canvas is padded to sides that are multiples of this.
+        least_side: the least side after that padding.
         thirds: modules whose outputs are the shallow, middle and topmost features (our choice, after the paper's proposal).
         logit: describes the logits in words, for the manifest.
         kib_per_pixel: memory of one gradient for each pixel that the network sees, measured in float32.
@@ -55,7 +60,9 @@ class NetworkRecipe:
     threshold: float = 0.5
     logit_threshold: float = 0.5
     antialias: bool = False
+    canvas: int | None = None
     multiple: int = 1
+    least_side: int = LEAST_SIDE
     kib_per_pixel: float = 4.0
     settle: Callable[[nn.Module], object] = lambda network: None
 
@@ -64,7 +71,7 @@ class NetworkRecipe:
 class PublishedLocalizer:
     """A network in evaluation mode, frozen. ``untrained`` is True for random weights.
 
-    ``resolution`` ``input`` skips the authors' resize, for images that already have that size or another legal one.
+    ``resolution`` ``input`` skips the authors' resize or canvas, for images that already have that size or another legal one.
     """
 
     name: str
@@ -102,6 +109,11 @@ class PublishedLocalizer:
         return self.recipe.side if self.resolution == "official" else None
 
     @property
+    def canvas(self) -> int | None:
+        """Return the side of the black square that every image is laid into, or None."""
+        return self.recipe.canvas if self.resolution == "official" else None
+
+    @property
     def antialias(self) -> bool:
         """Return whether that resize is antialiased."""
         return self.recipe.antialias
@@ -109,7 +121,7 @@ class PublishedLocalizer:
     def logits(self, image: Tensor) -> Tensor:
         """Map ``(N, 3, H, W)``, any finite values, to ``(N, 1, H, W)``: the network's own logits, resized to the image."""
         answer, size = self._answer(image)
-        return self._sized_back(self.recipe.logits(answer, size), image)
+        return self._sized_back(self.recipe.logits(answer, size), image, UNSEEN_LOGIT)
 
     def probability(self, image: Tensor) -> Tensor:
         """Map ``(N, 3, H, W)`` to ``(N, 1, H, W)`` in [0, 1]: the network's probability, resized to the image.
@@ -122,8 +134,8 @@ class PublishedLocalizer:
         """Return both from one pass through the network."""
         answer, size = self._answer(image)
         return (
-            self._sized_back(self.recipe.probability(answer, size), image),
-            self._sized_back(self.recipe.logits(answer, size), image),
+            self._sized_back(self.recipe.probability(answer, size), image, 0.0),
+            self._sized_back(self.recipe.logits(answer, size), image, UNSEEN_LOGIT),
         )
 
     def features(self, image: Tensor, third: str = "middle") -> list[Tensor]:
@@ -135,7 +147,12 @@ class PublishedLocalizer:
         return save_checkpoint(self.network, path)
 
     def unread_pixels(self, height: int, width: int) -> int:
-        """Count the pixels that the resize never reads: no attack can use them, and noise there changes nothing."""
+        """Count the pixels that the network never sees: no attack can use them, and noise there changes nothing.
+
+        A resize without antialiasing skips them, or they lie beyond the canvas.
+        """
+        if self.canvas is not None:
+            return height * width - min(height, self.canvas) * min(width, self.canvas)
         if self.side is None or self.recipe.antialias:
             return 0
         return height * width - _lines_read(height, self.side) * _lines_read(width, self.side)
@@ -160,23 +177,28 @@ class PublishedLocalizer:
         image = image.contiguous(memory_format=torch.channels_last)
         if self.side is not None:
             return resize(image, (self.side, self.side), antialias=self.antialias)
-        height, width = image.shape[-2:]
-        return _pad(image, _padded(height, self.recipe.multiple), _padded(width, self.recipe.multiple))
+        if self.canvas is not None:
+            return F.pad(image[..., : self.canvas, : self.canvas], _below_right(image, (self.canvas,) * 2))
+        height, width = (self._padded(side) for side in image.shape[-2:])
+        padding = _below_right(image, (height, width))
+        return F.pad(image, padding, mode="replicate") if any(padding) else image
 
-    def _sized_back(self, scores: Tensor, image: Tensor) -> Tensor:
+    def _padded(self, side: int) -> int:
+        return max(self.recipe.least_side, side + -side % self.recipe.multiple)
+
+    def _sized_back(self, scores: Tensor, image: Tensor, unseen: float) -> Tensor:
+        """Bring scores to the size of the image; ``unseen`` is the score of pixels beyond the canvas."""
         height, width = image.shape[-2:]
         if self.side is not None:
             return resize(scores, (height, width))
-        return scores[..., :height, :width]
+        scores = scores[..., :height, :width]
+        padding = _below_right(scores, (height, width))
+        return F.pad(scores, padding, value=unseen) if any(padding) else scores
 
 
-def _padded(side: int, multiple: int) -> int:
-    return max(LEAST_SIDE, side + -side % multiple)
-
-
-def _pad(image: Tensor, height: int, width: int) -> Tensor:
-    padding = (0, width - image.shape[-1], 0, height - image.shape[-2])
-    return F.pad(image, padding, mode="replicate") if any(padding) else image
+def _below_right(image: Tensor, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return what to pad an image by, right and below, to a size (height, width); nothing where it is larger."""
+    return 0, max(0, size[1] - image.shape[-1]), 0, max(0, size[0] - image.shape[-2])
 
 
 def _lines_read(side: int, target: int) -> int:

@@ -158,10 +158,18 @@ def _made(configs: Configs) -> str:
     return "\n\n".join(
         (
             _table(first, (row[: len(first)] for row in localizers), words=len(first)),
+            *_localizer_notes(row[1] for row in localizers),
             *([f"Made again: {_promise_text(promises)}."] if promises else ()),
             _table(second, ([*key, str(count)] for key, count in attacks.items()), words=3),
         )
     )
+
+
+def _localizer_notes(architectures: Iterable[str]) -> list[str]:
+    """Collect what must be known of every result on some networks, e.g. that one does not see whole images."""
+    published = resource_json("localizers")
+    names = dict.fromkeys(architecture.removesuffix(" (untrained)") for architecture in architectures)
+    return [published[name]["note"] for name in names if "note" in published.get(name, {})]
 
 
 def _promise_text(levels: Iterable[str]) -> str:

@@ -15,8 +15,8 @@ OWN_SIZE = 256
 
 
 def official_side(localizer: Localizer) -> int:
-    """Return the side that a localizer resizes to, or ``OWN_SIZE`` where it does not."""
-    return int(getattr(localizer, "side", None) or OWN_SIZE)
+    """Return the side of the square that a localizer makes of every image, or ``OWN_SIZE`` where it does not."""
+    return int(getattr(localizer, "side", None) or getattr(localizer, "canvas", None) or OWN_SIZE)
 
 
 def random_images(batch: int, side: int, device: str) -> Tensor:

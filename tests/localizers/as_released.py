@@ -29,7 +29,7 @@ def as_released(name: str, state: Mapping[str, Tensor], folder: Path) -> Path:
         moments = {0: {"step": torch.tensor(3.0), "exp_avg": torch.zeros(2)}}
         optimizer = {"state": moments, "param_groups": [{"lr": 1e-4, "betas": (0.9, 0.999), "params": [0]}]}
         torch.save({"episode": 7, "state_dict": state, "optimizer": optimizer, "args": settings}, path)
-    elif name == "mesorch":
+    elif name in ("mesorch", "imlvit"):
         settings = argparse.Namespace(lr=1e-4, world_size=4, if_predict_label=False, data_path="CASIA2.0")
         optimizer = {"state": {}, "param_groups": [{"lr": 5e-7, "params": [0]}]}
         torch.save(

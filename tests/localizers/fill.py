@@ -14,6 +14,7 @@ GAIN = {
     "code": 1.3,
     "pscc": 1.15,
     "mesorch": 1.2,
+    "imlvit": 1.2,
 }
 """Of tensors of two and more dimensions, so that the output is neither constant nor saturated."""
 

@@ -82,12 +82,12 @@ class Stored:
 @pytest.mark.parametrize(
     "name",
     [
-        # at their own 512 pixels these take half a minute each
+        # at their own 512 or 1024 pixels these take half a minute and more each
         pytest.param(
             name,
             marks=[
                 pytest.mark.xdist_group(name),
-                *[pytest.mark.slow] * (name in ("mvss", "code", "mesorch")),
+                *[pytest.mark.slow] * (name in ("mvss", "code", "mesorch", "imlvit")),
             ],
         )
         for name in GAIN
@@ -276,6 +276,9 @@ def test_at_the_native_size_phi_holds_on_what_is_stored_and_unread_pixels_are_co
         assert set(stored.largest_change(config).values()) == {phi}
         wide, small = (stored.rows[config][one] for one in ("0", "1"))
         unread = 40 * 1024 if name in ("mvss", "code", "mesorch") else 0  # of three columns one is read
+        unread = 40 * 512 if name == "imlvit" else unread  # what lies beyond 1024
         assert (wide["unread_pixels"], small["unread_pixels"]) == (unread, 0)
         same = int((found["0"] == stored.images("clean")["0"]).all(axis=2).sum())
         assert same >= unread
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert ("sees the top left 1024x1024 pixels" in card) == (name == "imlvit")

@@ -24,6 +24,7 @@ SIZES = {
     "code": (32, 64),
     "pscc": (16, 24),
     "mesorch": (32, 64),
+    "imlvit": (32, 48),
 }
 """Legal without a resize, and quick."""
 
@@ -133,6 +134,24 @@ def test_pixels_never_read_are_those_without_a_gradient(name, size):
     assert stand_in(name, "input").unread_pixels(*size) == 0
 
 
+@pytest.mark.parametrize("size", [(30, 40), (1024, 1024), (1100, 50), (1030, 1040)])
+def test_imlvit_lays_an_image_into_a_black_square_and_cuts_what_lies_beyond(size):
+    localizer, image = stand_in("imlvit"), random_image(1, 3, *size).requires_grad_()
+    probability, logits = localizer.probability_and_logits(image)
+    square = localizer.network.seen
+    height, width = (min(side, 1024) for side in size)
+    assert localizer.canvas == 1024 and square.shape == (1, 3, 1024, 1024)
+    assert torch.equal(square[..., :height, :width], image[..., :height, :width])
+    assert int((square != 0).any(dim=1).sum()) <= height * width
+    unread = size[0] * size[1] - height * width
+    assert localizer.unread_pixels(*size) == unread and stand_in("imlvit", "input").unread_pixels(*size) == 0
+    (slope,) = torch.autograd.grad(logits.sum(), image)
+    assert int((slope == 0).all(dim=1).sum()) == unread
+    beyond = torch.ones(size, dtype=torch.bool)
+    beyond[:height, :width] = False
+    assert (probability[0, 0][beyond] == 0).all() and (logits[0, 0][beyond] == -20).all()
+
+
 def test_noise_where_nothing_is_read_changes_nothing():
     localizer, image = stand_in("mvss"), random_image(1, 3, 1536, 700).requires_grad_()
     (slope,) = torch.autograd.grad(localizer.logits(image).sum(), image)
@@ -175,6 +194,7 @@ def test_what_resizes_nothing_fits_nothing(picture, name):
         ("code", (64, 32), (64, 32)),
         ("code", (3, 33), (32, 64)),
         ("mesorch", (3, 33), (32, 64)),
+        ("imlvit", (3, 33), (32, 48)),
         ("mvss", (5, 90), (16, 90)),
         ("ifosn", (15, 16), (16, 16)),
         ("pscc", (20, 1), (20, 16)),
