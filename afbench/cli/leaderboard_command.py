@@ -33,6 +33,4 @@ def command(scores: tuple[Path, ...], out: Path, as_json: bool) -> None:
     if as_json:
         echo(json.dumps({"site": str(out / "index.html"), **site._asdict()}, indent=2))
         return
-    echo(
-        f"submissions {site.submissions}, ranked {site.ranked_submissions}, boards {site.boards}: {out / 'index.html'}"
-    )
+    echo(f"submissions {site.submissions}, ranked {site.ranked}, boards {site.boards}: {out / 'index.html'}")

@@ -16,7 +16,7 @@ class SiteCounts(NamedTuple):
 
     submissions: int
     boards: int
-    ranked_submissions: int
+    ranked: int
 
 
 def publish_leaderboard(
