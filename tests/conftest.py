@@ -28,6 +28,9 @@ settings.register_profile("long", deadline=None, max_examples=300)
 def pytest_configure(config: pytest.Config) -> None:
     """Try few examples of each property, and many where slow tests are asked for; how long one takes is no test."""
     settings.load_profile("long" if config.option.markexpr == "slow" else "short")
+    # a shell makes what it starts with & ignore Ctrl-C, and the commands under test would ignore it, too
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
