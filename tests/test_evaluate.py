@@ -159,8 +159,8 @@ def test_the_noise_control_is_what_generate_would_have_made(benchmark, found, tm
 
 def test_each_image_is_decoded_once_however_many_defences_look(benchmark, monkeypatch):
     seen = []
-    real = predict_workflow.decode_stored
-    monkeypatch.setattr(predict_workflow, "decode_stored", lambda data: seen.append(data) or real(data))
+    real = predict_workflow.stored_picture
+    monkeypatch.setattr(predict_workflow, "stored_picture", lambda *row: seen.append(row) or real(*row))
     started, done = [], []
     opened = open_evaluation(benchmark, localizer="reference", defences=["bit-depth", "jpeg", "resize"])
     evaluate(opened, start=started.append, advance=done.append)

@@ -165,16 +165,16 @@ def test_a_shard_that_comes_out_differently_is_not_stored_and_the_difference_is_
     (bench / FGSM).unlink()
     newer = {"afbench": "9.9", "commit": None, "libraries": {"torch": "9.9"}}
     monkeypatch.setattr("afbench.workflows.rerun.recorded_run.software", lambda: newer)
-    monkeypatch.setattr("afbench.workflows.rerun.regenerate.judge", _judged_otherwise)
+    monkeypatch.setattr("afbench.workflows.rerun.regenerate.judge_samples", _judged_otherwise)
     (why,) = repair(bench).not_repaired.values()
     assert "other bytes than recorded" in why and "-> 9.9" in why and "libraries.torch" in why
     assert not (bench / FGSM).exists()
 
 
 def _judged_otherwise(*asked: Any, **given: Any) -> Any:
-    from afbench.engine import judge
+    from afbench.engine import judge_samples
 
-    return [replace(one, loss=one.loss + 1) for one in judge(*asked, **given)]
+    return [replace(one, loss=one.loss + 1) for one in judge_samples(*asked, **given)]
 
 
 def test_other_weights_are_refused_by_name(bench: Path) -> None:

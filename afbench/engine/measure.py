@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from afbench.core import ByteImage, Defence, FloatImage, Localizer, UsageError
+from afbench.core import ByteImage, Defence, FloatImage, Localizer, Sample, UsageError
 from afbench.images import masks_to_tensor, resize, to_tensor
 from afbench.losses import binary_cross_entropy
 from afbench.metrics import Counts, count_pixels
@@ -88,6 +88,14 @@ def judge(
         half = len(rows) // 2
         waiting += [rows[half:], rows[:half]]
     return [results[row] for row in range(len(images))]
+
+
+def judge_samples(
+    localizer: Localizer, samples: Sequence[Sample], *, batch_size: int | None, device: str
+) -> list[Judged]:
+    """Judge samples by their own masks, as ``judge`` does."""
+    images, masks = [sample.image for sample in samples], [sample.mask for sample in samples]
+    return judge(localizer, images, masks, batch_size=batch_size, device=device)
 
 
 def localize(

@@ -10,12 +10,12 @@ from PIL import Image
 from afbench.core import ByteImage
 from afbench.defences import Purifier
 from afbench.engine import localize
-from afbench.images import decode_stored
 from afbench.metrics import count_pixels, f1
 from afbench.report.sheet import draw_sheet
 from afbench.report.tables import figure
 from afbench.scoring.score_tables import CONTROLS
 from afbench.storage.manifests import CLEAN
+from afbench.storage.stored_pixels import stored_picture
 
 from ..adaptive import adaptive_configs, require_oblivious
 from ..sample_choice import choose_samples, read_chosen_rows
@@ -47,11 +47,11 @@ def evaluation_figure(setup: EvaluationSetup, *, samples: Sequence[str] = (), im
     }
     rows = []
     for sample_id, row in pictures[CLEAN].items():
-        original, mask = decode_stored(row["image"]), decode_stored(row["mask"])
+        original, mask = stored_picture(benchmark.folder, row), stored_picture(benchmark.folder, row, "mask")
         for config, purifiers in configs_to_show:
             if sample_id not in pictures[config]:
                 continue
-            attacked = decode_stored(pictures[config][sample_id]["image"])
+            attacked = stored_picture(benchmark.folder, pictures[config][sample_id])
             original_prediction = _predict_mask(setup, setup.purifiers[0], original)
             predictions = {purifier.label: _predict_mask(setup, purifier, attacked) for purifier in purifiers}
             scores = [f"{label} {_score(prediction, mask)}" for label, prediction in predictions.items()]

@@ -21,8 +21,8 @@ from torch import Tensor
 from afbench.core import Localizer, Sample
 from afbench.defences import Purifier
 from afbench.defences.defended_localizer import DefendedLocalizer
-from afbench.engine import AttackedRow, judge, run_settings
-from afbench.images import decode_stored, masks_to_tensor, to_tensor
+from afbench.engine import AttackedRow, judge_samples, run_settings
+from afbench.images import masks_to_tensor, to_tensor
 from afbench.losses import binary_cross_entropy
 from afbench.metrics import f1
 from afbench.plan import make_setting
@@ -30,6 +30,7 @@ from afbench.scoring.score_tables import CONTROLS, ranking_rows
 from afbench.scoring.statistics import difference_interval
 from afbench.storage.manifests import CLEAN, shard_paths
 from afbench.storage.shards import read_rows
+from afbench.storage.stored_pixels import stored_sample
 
 from .evaluate import ADAPTIVE, Evaluation, EvaluationSetup, Side
 
@@ -192,10 +193,7 @@ def _read_first(setup: EvaluationSetup, count: int) -> list[Sample]:
         shard_paths(setup.benchmark.configs[CLEAN]),
         ("sample_id", "image", "mask"),
     )
-    return [
-        Sample(row["sample_id"], decode_stored(row["image"]), decode_stored(row["mask"]))
-        for _, row in zip(range(count), rows, strict=False)
-    ]
+    return [stored_sample(setup.benchmark.folder, row) for _, row in zip(range(count), rows, strict=False)]
 
 
 def _f1_left(
@@ -207,9 +205,7 @@ def _f1_left(
 ) -> float:
     """Attack the defended localizer, round to 8 bits, and return its mean F1."""
     common: dict[str, Any] = {"batch_size": setup.batch_size, "device": setup.device}
-    original_results = judge(
-        setup.localizer, [sample.image for sample in samples], [sample.mask for sample in samples], **common
-    )
+    original_results = judge_samples(setup.localizer, samples, **common)
     rows = run_settings(
         localizer,
         samples,

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from afbench.core import AfbenchError, BadSample, ByteImage, FloatImage, UsageError
+from afbench.core import ByteImage, FloatImage, UsageError
 from afbench.defences import Purifier, load_defence
 from afbench.defences.purifier import require_owner
 from afbench.engine import localize
 from afbench.engine.io_pool import Submit, default_threads, threads
 from afbench.files import commit_bytes, commit_json, sha256_file
-from afbench.images import decode_stored, png_bytes
+from afbench.images import png_bytes
 from afbench.localizers import load_localizer
 from afbench.scoring.package import BEGUN, MANIFEST
 from afbench.scoring.versions import part_hashes
@@ -32,6 +32,7 @@ from afbench.storage.manifests import (
     shard_paths,
 )
 from afbench.storage.shards import read_rows
+from afbench.storage.stored_pixels import stored_picture
 from afbench.version import __version__
 
 from ..adaptive import adaptive_configs, require_oblivious
@@ -235,7 +236,7 @@ def decoded_batches(
         if not batch:
             return None
         wanted_rows = [row for row in batch if is_wanted(str(row["sample_id"]))]
-        decoding = [submit(_decoded, benchmark.folder, row["image"]) for row in wanted_rows]
+        decoding = [submit(stored_picture, benchmark.folder, row) for row in wanted_rows]
         ids = [str(row["sample_id"]) for row in wanted_rows]
         return lambda: DecodedRows(ids, [future.result() for future in decoding], len(batch))
 
@@ -243,13 +244,6 @@ def decoded_batches(
     while collect := collect_next:
         collect_next = start()
         yield collect()
-
-
-def _decoded(data: Path, image: bytes) -> ByteImage:
-    try:
-        return decode_stored(image)
-    except BadSample as problem:
-        raise AfbenchError(f"'{data}' is damaged: {problem}; see `afbench verify {data}`") from None
 
 
 def _path(localizer: str, split: str, config: str, sample_id: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from afbench.core import Localizer, Sample, Setting, UsageError
-from afbench.engine import compute_precision, judge, run_settings
+from afbench.engine import compute_precision, judge_samples, run_settings
 from afbench.engine.grid import AttackBatch, attack_batch, images_at_once
 from afbench.engine.io_pool import default_threads, threads
 from afbench.engine.measure import batch_size_for
@@ -190,13 +190,12 @@ def _stored_image(
     noise = expand_attack("noise")[:1]
 
     def look() -> list[object]:
-        return [*judge(localizer, images, masks, batch_size=None, device=device)]
+        return [*judge_samples(localizer, samples, batch_size=None, device=device)]
 
-    images, masks = [sample.image for sample in samples], [sample.mask for sample in samples]
     start = time.perf_counter()
-    original_results = judge(localizer, images[:1], masks[:1], batch_size=None, device=device)  # warms up
+    original_results = judge_samples(localizer, samples[:1], batch_size=None, device=device)  # warms up
     if time.perf_counter() - start > seconds / (2 * len(samples)):
-        samples, images, masks = samples[:1], images[:1], masks[:1]
+        samples = samples[:1]
     score_seconds = _timed(look, device)
     with threads(default_threads()) as submit:  # a run encodes and decodes in threads as well
         attack_seconds = _timed(

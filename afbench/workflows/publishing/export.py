@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from afbench.core import AfbenchError, BadSample, ByteImage, UsageError
+from afbench.core import AfbenchError, ByteImage, UsageError
 from afbench.files import commit_if_changed, sha256_file
-from afbench.images import decode_stored
 from afbench.storage.archive import is_archive
 from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.delivery import Delivery, deliver, delivering, finish, publish
@@ -19,6 +18,7 @@ from afbench.storage.hdf5 import Content, scalar_columns
 from afbench.storage.manifests import CLEAN, ORIGINALS, TOP, Benchmark, count_rows, open_benchmark
 from afbench.storage.rights import ALLOWED, FORBIDDEN, RESIDUAL_LEVELS, UNCLEAR, revealing
 from afbench.storage.shards import read_rows
+from afbench.storage.stored_pixels import stored_picture
 
 from ..generation.finalise import finalise
 from .formats import (
@@ -240,15 +240,8 @@ def content_of(config: str, split: str, withheld: Sequence[str]) -> Content:
 def _originals(benchmark: Benchmark, split: str, number: int) -> dict[str, ByteImage]:
     record = benchmark.configs[CLEAN].splits[split].shards[number]
     columns = ("sample_id", "image", "height", "width")
-    images = {}
-    for row in read_rows(benchmark.folder, [record.path], columns):
-        try:
-            images[row["sample_id"]] = decode_stored(row["image"], (row["height"], row["width"]))
-        except BadSample as problem:
-            raise AfbenchError(
-                f"'{record.path}', {row['sample_id']}: {problem}; see `afbench verify`"
-            ) from None
-    return images
+    rows = read_rows(benchmark.folder, [record.path], columns)
+    return {row["sample_id"]: stored_picture(benchmark.folder, row) for row in rows}
 
 
 def _close(delivery: Delivery, benchmark: Benchmark, to: str, withheld: Sequence[str]) -> None:

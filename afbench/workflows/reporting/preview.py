@@ -11,11 +11,11 @@ from PIL import Image
 
 from afbench.core import ByteImage, Localizer, UsageError
 from afbench.engine import judge
-from afbench.images import decode_stored
 from afbench.localizers import known_localizers, load_localizer
 from afbench.report.sheet import SheetRow, contact_sheet
 from afbench.report.tables import UNTRAINED, figure
 from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark
+from afbench.storage.stored_pixels import stored_picture
 
 from ..adaptive import put_behind_recorded_defence
 from ..sample_choice import SampleChoice, choose_samples, read_chosen_rows
@@ -62,7 +62,7 @@ def preview(
             )
     choice = choose_samples(benchmark, shown_configs, names=samples, split=split, count=count)
     originals = {
-        sample_id: decode_stored(row["image"])
+        sample_id: stored_picture(folder, row)
         for sample_id, row in read_chosen_rows(benchmark, CLEAN, choice).items()
     }
     rows = [row for name in shown_configs for row in _rows(benchmark, name, choice, originals, load)]
@@ -134,7 +134,8 @@ def _rows(
     sheet_rows = []
     for sample_id, row in read_chosen_rows(benchmark, name, choice).items():
         original = originals[sample_id]
-        image, mask = decode_stored(row["image"]), decode_stored(row["mask"])
+        image = stored_picture(benchmark.folder, row)
+        mask = stored_picture(benchmark.folder, row, "mask")
         (original_result,) = judge(localizer, [original], [mask], batch_size=1, device="cpu")
         (attacked_result,) = judge(defended, [image], [mask], batch_size=1, device="cpu")
         label = [

@@ -15,13 +15,13 @@ from afbench.core import AfbenchError, Localizer, Sample, Setting, UsageError
 from afbench.defences.defended_localizer import defence_of
 from afbench.engine import compute_precision
 from afbench.engine.grid import SEED_RULE
-from afbench.images import decode_stored
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
 from afbench.plan import ATTACKS, canonical_json
 from afbench.storage.config_manifest import ShardRecord, SplitManifest
 from afbench.storage.manifests import CLEAN, Benchmark
 from afbench.storage.shards import read_rows
+from afbench.storage.stored_pixels import stored_sample
 
 from ..adaptive import put_behind_recorded_defence
 from ..generation.batch_log import logged_groups, parse_batch_sizes
@@ -169,16 +169,7 @@ def stored_samples(benchmark: Benchmark, split: str, number: int) -> list[Sample
         AfbenchError: if that shard is damaged.
     """
     path = benchmark.configs[CLEAN].splits[split].shards[number].path
-    return [
-        Sample(
-            row["sample_id"],
-            decode_stored(row["image"]),
-            decode_stored(row["mask"]),
-            row["group"],
-            row["kind"],
-        )
-        for row in read_rows(benchmark.folder, [path])
-    ]
+    return [stored_sample(benchmark.folder, row) for row in read_rows(benchmark.folder, [path])]
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from afbench.core import AfbenchError, BadSample, ReadOptions, Sample
 from afbench.defences.defended_localizer import undefended
-from afbench.engine import judge, run_settings
+from afbench.engine import judge_samples, run_settings
 from afbench.engine.block import AttackedRow
 from afbench.files import commit_bytes
 from afbench.sources import SourceOptions, open_source
@@ -82,12 +82,8 @@ def regenerate_attacked(
     samples = stored_samples(benchmark, split, number)
     settings = {setting_of(name, benchmark.attacked[name].provenance): name for name in batch_names}
     with computing_like(provenance, recorded_run):
-        original_results = judge(
-            undefended(localizer),
-            [sample.image for sample in samples],
-            [sample.mask for sample in samples],
-            batch_size=recorded_run.batch_size,
-            device=recorded_run.device,
+        original_results = judge_samples(
+            undefended(localizer), samples, batch_size=recorded_run.batch_size, device=recorded_run.device
         )
         results_by_setting = run_settings(
             localizer,

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from afbench.core import AfbenchError, Localizer, Sample, Setting, UsageError
+from afbench.core import AfbenchError, ByteImage, Localizer, Sample, Setting, UsageError
 from afbench.defences.defended_localizer import undefended
-from afbench.engine import judge, run_settings
+from afbench.engine import judge_samples, run_settings
 from afbench.engine.block import AttackedRow
 from afbench.engine.grid import images_at_once
 from afbench.engine.measure import batch_size_for
-from afbench.images import decode_stored, pixel_sha256
+from afbench.images import pixel_sha256
 from afbench.storage.contents import find_row
 from afbench.storage.manifests import ORIGINALS, open_benchmark
+from afbench.storage.stored_pixels import stored_picture
 
 from .recorded_run import (
     LocalizerSource,
@@ -95,12 +96,8 @@ def reproduce(
         settings = [setting_of(name, benchmark.attacked[name].provenance) for name in names]
         batch = _batch_samples(localizer, samples, position, settings, recorded_run)
     with computing_like(provenance, recorded_run):
-        original_results = judge(
-            undefended(localizer),
-            [sample.image for sample in batch],
-            [sample.mask for sample in batch],
-            batch_size=recorded_run.batch_size,
-            device=recorded_run.device,
+        original_results = judge_samples(
+            undefended(localizer), batch, batch_size=recorded_run.batch_size, device=recorded_run.device
         )
         results = run_settings(
             localizer,
@@ -121,7 +118,8 @@ def reproduce(
     if not isinstance(result, AttackedRow):
         raise AfbenchError(f"'{row}' cannot be made again: {result.reason} ({result.detail})")
     part = manifest.splits[split]
-    return _compare(result, location.row, batch, explain_difference(part, part.shards[number], recorded_run))
+    explanation = explain_difference(part, part.shards[number], recorded_run)
+    return _compare(result, location.row, stored_picture(folder, location.row), batch, explanation)
 
 
 def _batch_samples(
@@ -141,9 +139,12 @@ def _batch_samples(
 
 
 def _compare(
-    regenerated: AttackedRow, stored_row: dict[str, Any], batch: Sequence[Sample], explanation: str
+    regenerated: AttackedRow,
+    stored_row: dict[str, Any],
+    stored: ByteImage,
+    batch: Sequence[Sample],
+    explanation: str,
 ) -> Reproduced:
-    stored = decode_stored(stored_row["image"])
     if stored.shape != regenerated.image.shape:
         raise AfbenchError(
             f"{stored_row['sample_id']}: the stored image is {stored.shape}, made {regenerated.image.shape}"

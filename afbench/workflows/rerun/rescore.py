@@ -10,13 +10,13 @@ from typing import Any
 
 from afbench.core import AfbenchError, Localizer, UsageError
 from afbench.defences.defended_localizer import undefended
-from afbench.engine import judge
-from afbench.images import decode_stored
+from afbench.engine import judge, judge_samples
 from afbench.metrics import Counts, f1, iou
 from afbench.plan import canonical_json
 from afbench.storage.manifests import Benchmark, open_benchmark
 from afbench.storage.problem import Problem
 from afbench.storage.shards import read_rows
+from afbench.storage.stored_pixels import stored_picture
 
 from .recorded_run import (
     LocalizerSource,
@@ -130,15 +130,10 @@ def _check_shard(
             if cache.key != key:
                 # all originals, also those an attack failed on: the batch composition may move a float32 result
                 originals = list(samples.values())
-                results = judge(
-                    undefended(localizer),
-                    [sample.image for sample in originals],
-                    [sample.mask for sample in originals],
-                    **settings,
-                )
+                results = judge_samples(undefended(localizer), originals, **settings)
                 cache.key, cache.counts = key, [sample.counts for sample in results]
             attacked_results = judge(
-                localizer, [decode_stored(row["image"]) for row in rows], masks, **settings
+                localizer, [stored_picture(benchmark.folder, row) for row in rows], masks, **settings
             )
     except AfbenchError as error:
         yield Problem(path, f"cannot be scored again: {error}")
