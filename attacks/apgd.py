@@ -9,11 +9,10 @@ from torch import Tensor
 from attacks.gradient import (
     LossFn,
     check_image,
-    check_shape,
     check_steps,
     loss_and_gradient,
 )
-from attacks.sign import Ball, ball, per_image, stepped
+from attacks.sign import Ball, ball, per_image, started, stepped
 
 MOMENTUM = 0.75
 """Weight of the new step beside the last move."""
@@ -53,7 +52,7 @@ def apgd(loss: LossFn, image: Tensor, *, phi: Tensor, steps: int, start: Tensor 
     phi = per_image("phi", phi, x)
     allowed = ball(x, phi)
     if start is not None:
-        x = torch.clamp(x + phi * check_shape("start", start, tuple(x.shape), x), *allowed)
+        x = started(x, start, phi, allowed)
     return best_point(loss, x, allowed=allowed, phi=phi, steps=steps)
 
 

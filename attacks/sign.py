@@ -95,7 +95,7 @@ def climb(
     x = check_image(image)
     phi, alpha = per_image("phi", phi, x), per_image("alpha", alpha, x)
     allowed = ball(x, phi)
-    x = torch.clamp(x + phi * check_shape("start", start, tuple(x.shape), x), *allowed)
+    x = started(x, start, phi, allowed)
     for step in range(steps):
         x = stepped(x, input_gradient(loss_at(step), x), alpha, allowed)
     return x
@@ -162,6 +162,11 @@ def noise(image: Tensor, *, signs: Tensor, phi: Tensor) -> Tensor:
 def ball(image: Tensor, phi: Tensor) -> Ball:
     """Intersect the ``phi`` ball around ``image`` with [0, 1]."""
     return Ball((image - phi).clamp(min=0), (image + phi).clamp(max=1))
+
+
+def started(image: Tensor, start: Tensor, phi: Tensor, allowed: Ball) -> Tensor:
+    """Move images to their starts, ``(N, 3, H, W)`` in [-1, 1) in units of ``phi``, inside the ball."""
+    return torch.clamp(image + phi * check_shape("start", start, tuple(image.shape), image), *allowed)
 
 
 def per_image(name: str, value: Tensor, image: Tensor) -> Tensor:

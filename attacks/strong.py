@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from attacks.apgd import best_point
-from attacks.gradient import LossFn, check_image, check_shape, check_steps, input_gradient
-from attacks.sign import ball, per_image, stepped
+from attacks.gradient import LossFn, check_image, check_steps, input_gradient
+from attacks.sign import ball, per_image, started, stepped
 
 
 class EnsembleMember(NamedTuple):
@@ -65,9 +65,7 @@ def strong(
     worst = Worst(x, first_score, torch.zeros_like(first_score, dtype=torch.int64))
     broken = torch.zeros_like(x)
     for number, member in enumerate(members, start=1):
-        start = x
-        if member.start is not None:
-            start = torch.clamp(x + phi * check_shape("start", member.start, tuple(x.shape), x), *allowed)
+        start = x if member.start is None else started(x, member.start, phi, allowed)
         attacked = best_point(member.loss, start, allowed=allowed, phi=phi, steps=steps)
         broken = broken + 0 * attacked
         worst = _lower(worst, store(torch.nan_to_num(attacked)), score, number)
