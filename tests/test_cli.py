@@ -116,7 +116,11 @@ def assert_refused(ran, told, root, before):
         ((*PLAN, "--eps", "3"), "No such option '--eps'; use --phi, e.g. --phi 3/255"),
         ((*PLAN, "--phi", "1"), "did you mean 1/255? --large-phi runs it anyway"),
         ((*PLAN, "--phi", "1/255", "--phi", "1/255"), "setting 'fgsm-1' is asked for twice"),
-        ((*PLAN, "--steps", "3"), "none of the attacks fgsm takes --steps"),
+        ((*PLAN, "--steps", "3"), "none of the attacks fgsm takes --steps; leave it out"),
+        (
+            ("--localizer", "reference", "--attack", "bim", "--steps", "3"),
+            "their iterations are --param steps=N",
+        ),
         (("--localizer", "reference", "--attack", "cw", "--steps", "0"), "steps must be a whole number"),
         (("--localizer", "reference", "--attack", "cw", "--phi", "1/255"), "cw takes --steps"),
         ((*PLAN, "--param", "steps=3"), "has a parameter 'steps'"),

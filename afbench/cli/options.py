@@ -211,9 +211,9 @@ def _settings(
     if phi and "phi" not in sweeps:
         raise UsageError(f"none of the attacks {attack_names} takes --phi; cw takes --steps")
     if steps and "steps" not in sweeps:
-        raise UsageError(
-            f"none of the attacks {attack_names} takes --steps; their iterations are --param steps=N"
-        )
+        in_steps = any("steps" in ATTACKS[name].parameters for name, _ in attacks)
+        remedy = "their iterations are --param steps=N" if in_steps else "leave it out"
+        raise UsageError(f"none of the attacks {attack_names} takes --steps; {remedy}")
     # a parameter that no attack takes is a typing error, and would be ignored without a word
     for key in params:
         if not any(key in ATTACKS[name].parameters for name, _ in attacks):
