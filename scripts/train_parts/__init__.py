@@ -1,0 +1,1 @@
+"""What ``scripts/train_ansm`` trains on."""
