@@ -66,10 +66,6 @@ def example(*command):
     return arguments[1:]
 
 
-of_one_benchmark = pytest.mark.xdist_group("cli")
-"""In one process, which makes it once."""
-
-
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory):
     """What the example of ``afbench generate --help`` makes, of one image and in an empty folder."""
@@ -260,7 +256,6 @@ def test_the_examples_of_list_and_plan_run(afbench, tmp_path):
     assert "configs             80 (20 settings each)" in plan.out
 
 
-@of_one_benchmark
 def test_the_examples_of_verify_stats_and_preview_run_on_what_generate_made(afbench, benchmark, tmp_path):
     for name in ("verify", "stats", "preview"):
         arguments = [str(benchmark) if part == "afbench-out/demo" else part for part in example(name)]
@@ -275,7 +270,6 @@ def test_the_examples_of_verify_stats_and_preview_run_on_what_generate_made(afbe
         assert sheet.format == "PNG" and sheet.width > 900
 
 
-@of_one_benchmark
 def test_the_examples_of_export_and_restore_run_on_what_generate_made(afbench, benchmark, tmp_path):
     arguments = [str(benchmark) if part == "afbench-out/demo" else part for part in example("export")]
     ran = afbench(*arguments)
@@ -286,7 +280,6 @@ def test_the_examples_of_export_and_restore_run_on_what_generate_made(afbench, b
     assert (restored / "MANIFEST.json").read_bytes() == (benchmark / "MANIFEST.json").read_bytes()
 
 
-@of_one_benchmark
 def test_the_examples_of_inspect_and_reproduce_run_on_what_generate_made(afbench, benchmark):
     def here(part):
         return (
@@ -301,7 +294,6 @@ def test_the_examples_of_inspect_and_reproduce_run_on_what_generate_made(afbench
     assert again.code == 0 and ": identical, " in again.out
 
 
-@of_one_benchmark
 def test_answers_for_programs_are_json_on_stdout_alone(afbench, benchmark):
     assert json.loads(afbench("verify", str(benchmark), "--json").out) == {
         "rows": 2,

@@ -25,7 +25,7 @@ from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import GenerateHooks, Options
 
 pytest.importorskip("ray")
-pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.slow]  # a cluster takes long to start
+pytestmark = pytest.mark.slow  # a cluster takes long to start
 
 OPTIONS = Options(checkpoint="random", shard_size=1)
 SETTINGS = tuple(expand_attack("fgsm", phi=["1/255", "3/255"]))

@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from afbench.localizers.nets.code_net import CodeNet
 
-pytestmark = pytest.mark.xdist_group("code")
-
 GOLDEN = Path(__file__).parent / "golden"
 STATE = json.loads((GOLDEN / "code.state.json").read_text())
 """``{entry: [shape, dtype, sum of the filled weights]}``."""

@@ -18,9 +18,7 @@ from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import verify
 
-one_for_each = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in GAIN]
-)
+one_for_each = pytest.mark.parametrize("name", GAIN)
 FGSM = ("--attack", "fgsm", "--phi", "1/255")
 
 
@@ -85,10 +83,7 @@ class Stored:
         # at their own 512 or 1024 pixels these take half a minute and more each
         pytest.param(
             name,
-            marks=[
-                pytest.mark.xdist_group(name),
-                *[pytest.mark.slow] * (name in ("mvss", "code", "mesorch", "imlvit")),
-            ],
+            marks=[pytest.mark.slow] * (name in ("mvss", "code", "mesorch", "imlvit")),
         )
         for name in GAIN
     ],

@@ -26,10 +26,9 @@ SINGLE = {"mesorch": (2e-5, 1e-3), "imlvit": (2e-5, 1e-3)}
 """Allowed differences of float32 from the official float64 run: of the probability, and of the gradient, relative."""
 LEGAL = {"mesorch": ((32, 32), (32, 96)), "imlvit": ((32, 32), (48, 240))}
 ILLEGAL = {"mesorch": ((16, 32), (32, 48), (40, 40)), "imlvit": ((16, 64), (40, 64))}
-NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SINGLE]
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(scope="module", params=SINGLE)
 def localizer(request, tmp_path_factory):
     """The localizer of a released file that was registered; only one at a time, since they are big."""
     name, folder = request.param, tmp_path_factory.mktemp("released")
@@ -78,7 +77,7 @@ def deviations(localizer, network, golden, prefix, dtype):
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SINGLE)
 def test_names_shapes_and_types_are_the_published_ones_in_order(name):
     with torch.device("meta"):
         state = recipe(name).network().state_dict()

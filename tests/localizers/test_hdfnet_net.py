@@ -12,8 +12,6 @@ from torch.nn import functional as F
 
 from afbench.localizers.nets.hdfnet_net import HdfNet
 
-pytestmark = pytest.mark.xdist_group("hdfnet")
-
 GOLDEN = Path(__file__).parent / "golden"
 
 

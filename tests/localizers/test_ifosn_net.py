@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from afbench.localizers.nets.ifosn_net import IfosnNet
 
-pytestmark = pytest.mark.xdist_group("ifosn")
 GOLDEN = Path(__file__).parent / "golden"
 
 

@@ -13,8 +13,6 @@ from torch.nn import functional as F
 
 from afbench.localizers.nets.mvss_net import ChannelAttention, ConstrainedConv, MvssNet, PositionAttention
 
-pytestmark = pytest.mark.xdist_group("mvss")
-
 GOLDEN = Path(__file__).parent / "golden"
 PUBLISHED = json.loads((GOLDEN / "mvss.state.json").read_text())
 """Entry name: shape, dtype, and the sum of its values under the deterministic weights."""

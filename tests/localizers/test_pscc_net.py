@@ -15,8 +15,6 @@ from torch.nn import functional as F
 from afbench.localizers.nets import pscc_net
 from afbench.localizers.nets.pscc_net import PsccNet, published_probability
 
-pytestmark = pytest.mark.xdist_group("pscc")
-
 GOLDEN = Path(__file__).parent / "golden"
 PUBLISHED = json.loads((GOLDEN / "pscc.state.json").read_text())
 """Entry name: shape, dtype, and the sum of its values under the deterministic weights."""

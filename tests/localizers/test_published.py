@@ -28,9 +28,7 @@ SIZES = {
 }
 """Legal without a resize, and quick."""
 
-one_for_each = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in GAIN]
-)
+one_for_each = pytest.mark.parametrize("name", GAIN)
 
 
 class StandIn(nn.Module):
@@ -101,7 +99,6 @@ def test_an_image_of_the_authors_size_is_not_touched():
         assert torch.equal(localizer.network.seen, image)
 
 
-@pytest.mark.xdist_group("hdfnet")
 def test_hdfnet_takes_any_image_in_its_official_resolution(untrained):
     with torch.no_grad():
         probability, logits = untrained("hdfnet", "official").probability_and_logits(
@@ -111,7 +108,6 @@ def test_hdfnet_takes_any_image_in_its_official_resolution(untrained):
     assert torch.equal(probability > 0.5, logits > 0)
 
 
-@pytest.mark.xdist_group("code")
 def test_code_takes_any_image_in_its_official_resolution(untrained):
     with torch.no_grad():
         probability, logits = untrained("code", "official").probability_and_logits(
@@ -212,7 +208,6 @@ def test_without_a_resize_an_image_is_padded_below_and_right_by_its_last_pixels(
     )
 
 
-@pytest.mark.xdist_group("code")
 def test_code_takes_sides_that_are_no_multiple_of_32_without_a_resize(untrained):
     image = random_image(1, 3, 50, 70).requires_grad_()
     logits = untrained("code").logits(image)
@@ -220,7 +215,6 @@ def test_code_takes_sides_that_are_no_multiple_of_32_without_a_resize(untrained)
     assert logits.shape == (1, 1, 50, 70) and (slope != 0).any(dim=1).all()
 
 
-@pytest.mark.xdist_group("hdfnet")
 def test_hdfnet_without_a_resize_refuses_what_it_was_not_made_for(untrained):
     with pytest.raises(ValueError, match="found height 64, width 96; resize"):
         untrained("hdfnet").logits(random_image(1, 3, 64, 96))
@@ -246,7 +240,6 @@ def test_code_finds_by_logit_what_it_finds_by_map():
     assert torch.equal(torch.sigmoid(logits)[told] > 0.5, probability[told] > 0.2)
 
 
-@pytest.mark.xdist_group("code")
 def test_the_real_code_network_keeps_that_promise(untrained):
     image = random_image(1, 3, 64, 64)
     localizer = replace(untrained("code"), network=copy.deepcopy(untrained("code").network))
@@ -294,8 +287,8 @@ def test_features_of_every_third_have_gradients_and_come_in_the_networks_order(u
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
-        pytest.param("hdfnet", ((64, 64), (96, 96)), marks=pytest.mark.xdist_group("hdfnet")),
-        pytest.param("code", ((64, 64), (50, 70)), marks=pytest.mark.xdist_group("code")),
+        ("hdfnet", ((64, 64), (96, 96))),
+        ("code", ((64, 64), (50, 70))),
     ],
 )
 def test_untrained_networks_keep_what_attacks_rest_on(untrained, name, sizes):
@@ -304,7 +297,6 @@ def test_untrained_networks_keep_what_attacks_rest_on(untrained, name, sizes):
     assert findings[0].detail.startswith(f"{name}, threshold {untrained(name).threshold}")
 
 
-@pytest.mark.xdist_group("pscc")
 def test_images_of_pscc_do_not_depend_on_their_batch(untrained):
     """The whole check would take half a minute: its grids have one size whatever the image."""
     passed, told = conformance._independent(untrained("pscc"), random_image(2, 3, 16, 24))

@@ -27,9 +27,7 @@ FOLLOWING = dict(zip(GAIN, [*list(GAIN)[1:], *list(GAIN)[:1]], strict=True))
 HERE = ("mvss", "ifosn", "hdfnet", "code", "pscc")
 """Localizers whose released file is opened here; test_golden_nets.py opens those of the others."""
 
-one_for_each = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in HERE]
-)
+one_for_each = pytest.mark.parametrize("name", HERE)
 
 
 def random_tensor(seed, shape):
@@ -61,7 +59,6 @@ def test_the_released_file_gives_the_published_probability_and_gradient(name, tm
     assert (gradient - expected).norm() / expected.norm() < 2e-2
 
 
-@pytest.mark.xdist_group("pscc")
 def test_the_hash_of_weights_does_not_depend_on_their_packaging(tmp_path):
     name = "pscc"
     network = load.recipe(name).network()

@@ -17,9 +17,7 @@ from afbench.localizers.weights import registered
 from afbench.resources import resource_json
 
 GOLDEN = Path(__file__).parent / "golden"
-published = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in resource_json("localizers")]
-)
+published = pytest.mark.parametrize("name", list(resource_json("localizers")))
 
 
 @pytest.fixture
