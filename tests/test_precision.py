@@ -1,9 +1,10 @@
 """The arithmetic asked for is on inside, and what was there before is back afterwards."""
 
+import numpy as np
 import pytest
 import torch
 
-from afbench.engine import PRECISIONS, compute_precision
+from afbench.engine import PRECISIONS, compute_precision, localize
 
 
 def _flags() -> tuple[bool, bool, bool]:
@@ -35,3 +36,20 @@ def test_bf16_computes_in_half_precision_and_fp32_does_not() -> None:
     for precision, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
         with compute_precision(precision, "cpu"):
             assert torch.nn.functional.conv2d(one, one).dtype == dtype
+
+
+def test_what_is_scored_behind_a_defence_is_computed_in_fp32() -> None:
+    flags = []
+
+    class Spy:
+        kib_per_pixel = 1.0
+
+        def probability(self, image: torch.Tensor) -> torch.Tensor:
+            flags.append(_flags())
+            return image[:, :1]
+
+    before = _flags()
+    images = [np.zeros((4, 4, 3), np.uint8)]
+    localized = list(localize(Spy(), images, defence=lambda image: image, batch_size=1, device="cpu"))  # type: ignore[arg-type]
+    assert len(localized) == 1 and flags == [(False, False, False)] and _flags() == before
+    assert torch.backends.cudnn.allow_tf32  # torch's own choice, which a scored map must not inherit

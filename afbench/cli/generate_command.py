@@ -46,6 +46,11 @@ from .progress import counted_bar, deferred_bar, quiet_option
     help="Arithmetic of the localizer; recorded.",
 )
 @click.option(
+    "--allow-imprecise",
+    is_flag=True,
+    help="Take tf32 or bf16 also for a localizer that is another network then (trufor); recorded.",
+)
+@click.option(
     "--batch-size", type=int, help="Images per batch of the localizer. Default: as many as suit their size."
 )
 @click.option(
@@ -143,6 +148,7 @@ def command(
     localizer_name: str | None,
     device: str,
     precision: str,
+    allow_imprecise: bool,
     batch_size: int | None,
     shard_size: int | None,
     image_format: str,
@@ -178,6 +184,7 @@ def command(
         localizer_name=localizer_name,
         device=device,
         precision=precision,
+        allow_imprecise=allow_imprecise,
         batch_size=batch_size,
         shard_size=shard_size,
         image_format=image_format,  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from afbench.losses import binary_cross_entropy
 from afbench.metrics import Counts, count_pixels
 
 from .memory import OutOfMemory, fits
+from .precision import compute_precision
 
 PIXELS_AT_ONCE = 16 * 128 * 128
 """Pixels of a batch on a CPU where no batch size is given: larger ones are slower (docs/benchmarks)."""
@@ -108,7 +109,8 @@ def localize(
 ) -> Iterator[tuple[int, FloatImage]]:
     """Yield the number of each 8-bit image and its probability map, float32 ``(H, W)``, behind a defence."""
     for rows in equal_sizes(images, lambda size: batch_size_for(localizer, size, device, batch_size)):
-        with torch.no_grad():
+        # torch rounds a GPU's convolutions to TF32 unless told otherwise, and an attack's precision is recorded
+        with torch.no_grad(), compute_precision("fp32", device, deterministic=False):
             batch = to_tensor([images[row] for row in rows], device)
             purified = defence(batch)
             maps = require_map(localizer.probability(purified), purified, "the probability")

@@ -74,14 +74,20 @@ def require_localizer(name: str, checkpoint: str | None) -> str:
     return name
 
 
+def why_imprecise(name: str, precision: str) -> str:
+    """Say why a localizer is another network in a precision; "" where it is not, or where nobody looked."""
+    row = resource_json("localizers").get(name, {})
+    return "" if precision == "fp32" else str(row.get("fp32_only", ""))
+
+
 def load_localizer(
     name: str, checkpoint: str | None = None, *, resolution: str = "official", device: str = "cpu"
 ) -> Localizer:
     """Build a localizer, ready to attack: evaluation mode, parameters frozen.
 
     Args:
-        name: ``reference``, a published localizer (``mvss``, ``ifosn``, ``hdfnet``, ``code``, ``pscc``, ``mesorch``, ``imlvit``), or a user's own
-            ``my_package.my_module:build``.
+        name: ``reference``, a published localizer (``mvss``, ``ifosn``, ``hdfnet``, ``code``, ``pscc``, ``mesorch``, ``imlvit``,
+            ``trufor``), or a user's own ``my_package.my_module:build``.
         checkpoint: the released file as it is (for ``pscc`` the folder of its three), or safetensors; None for the
             embedded or registered weights; ``random`` for untrained ones, which every manifest records.
         resolution: ``official``, or ``input`` to skip the localizer's own resize (then images must have a size that the

@@ -158,18 +158,28 @@ def _made(configs: Configs) -> str:
     return "\n\n".join(
         (
             _table(first, (row[: len(first)] for row in localizers), words=len(first)),
-            *_localizer_notes(row[1] for row in localizers),
+            *_localizer_notes((row[1], row[5]) for row in localizers),
             *([f"Made again: {_promise_text(promises)}."] if promises else ()),
             _table(second, ([*key, str(count)] for key, count in attacks.items()), words=3),
         )
     )
 
 
-def _localizer_notes(architectures: Iterable[str]) -> list[str]:
-    """Collect what must be known of every result on some networks, e.g. that one does not see whole images."""
+def _localizer_notes(networks: Iterable[tuple[str, str]]) -> list[str]:
+    """Collect what must be known of every result on some networks, e.g. that one does not see whole images.
+
+    Args:
+        networks: architecture and precision of each.
+    """
     published = resource_json("localizers")
-    names = dict.fromkeys(architecture.removesuffix(" (untrained)") for architecture in architectures)
-    return [published[name]["note"] for name in names if "note" in published.get(name, {})]
+    notes: dict[str, None] = {}
+    for architecture, precision in networks:
+        row = published.get(architecture.removesuffix(" (untrained)"), {})
+        if "note" in row:
+            notes[row["note"]] = None
+        if "fp32_only" in row and precision not in ("fp32", "-"):
+            notes[f"In {precision} {row['title']} is another network: {row['fp32_only']}."] = None
+    return list(notes)
 
 
 def _promise_text(levels: Iterable[str]) -> str:

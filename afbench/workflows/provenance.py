@@ -12,6 +12,7 @@ from typing import Any
 import afbench
 from afbench.core import Localizer, Setting
 from afbench.defences import Purifier
+from afbench.localizers import why_imprecise
 from afbench.plan import canonical_json
 
 ROUNDING = "nearest level, halves away from zero with slack 1e-3, within floor(255 phi + 1e-3) levels"
@@ -50,9 +51,10 @@ def describe_config(
         "rounding": ROUNDING,
         "seed": seed,
         "seed_rule": seed_rule,
-        # the keys are absent rather than null without a defence, so that the hashes of older configs stay the same
+        # these keys are absent where they say nothing, so that the hashes of older configs stay the same
         **({} if defence is None else {"defence": defence.describe()}),
         **({"compile": True} if compiled else {}),
+        **({"imprecise": True} if why_imprecise(localizer.name, precision) else {}),
     }
 
 

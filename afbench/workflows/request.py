@@ -10,7 +10,7 @@ from typing import Literal
 
 from afbench.core import UsageError
 from afbench.images import ImageFormat
-from afbench.localizers import require_localizer
+from afbench.localizers import require_localizer, why_imprecise
 from afbench.plan import RunPlan, require_catalogue
 from afbench.storage.run_folder import check_folder
 
@@ -24,6 +24,8 @@ class Options:
     """How to run a plan. Of these options, ``precision``, ``checkpoint``, ``attack_at``, ``through_defence`` (a defence as
     ``load_defence`` reads it) and ``compile`` decide the pixels.
 
+    ``allow_imprecise`` attacks a localizer also in a ``precision`` that makes another network of it.
+
     ``deterministic`` makes a GPU give the same bytes again; every shard's record states which level of that was promised.
     ``image_threads`` decode and encode images during the attack: None for one per processor, 0 to do it between attacks.
     ``batch_size`` is in images; None follows their size. Another batch size may change single pixel levels in float32, and so
@@ -34,6 +36,7 @@ class Options:
     localizer_name: str | None = None
     device: str = "cpu"
     precision: str = "fp32"
+    allow_imprecise: bool = False
     batch_size: int | None = None
     shard_size: int | None = None
     image_format: ImageFormat = "webp"
@@ -114,3 +117,9 @@ def check_request(plan: RunPlan, out: Path, options: Options) -> None:
     require_catalogue(setting for block in plan.blocks for setting in block.settings)
     for name in names:
         require_localizer(name, options.checkpoint)
+        reason = why_imprecise(name, options.precision)
+        if reason and not options.allow_imprecise:
+            raise UsageError(
+                f"--precision {options.precision} would attack another network than '{name}': {reason}; "
+                "leave the option out, or give --allow-imprecise, which is recorded"
+            )

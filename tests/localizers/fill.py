@@ -15,6 +15,7 @@ GAIN = {
     "pscc": 1.15,
     "mesorch": 1.2,
     "imlvit": 1.2,
+    "trufor": 1.4,
 }
 """Of tensors of two and more dimensions, so that the output is neither constant nor saturated."""
 

@@ -225,7 +225,7 @@ def test_localizers_of_one_input_size_share_their_originals(
     assert {image.shape for name in stored.rows for image in stored.images(name).values()} == {(512, 512, 3)}
 
 
-@pytest.mark.parametrize("name", ["ifosn", "pscc", "reference"])
+@pytest.mark.parametrize("name", ["ifosn", "pscc", "trufor", "reference"])
 def test_a_localizer_that_resizes_nothing_keeps_the_size_at_the_models_size(
     afbench, photographs, quick, tmp_path, name
 ):
@@ -277,3 +277,24 @@ def test_at_the_native_size_phi_holds_on_what_is_stored_and_unread_pixels_are_co
         assert same >= unread
     card = (tmp_path / "out" / "README.md").read_text()
     assert ("sees the top left 1024x1024 pixels" in card) == (name == "imlvit")
+
+
+def test_a_precision_that_makes_another_network_is_refused_unless_asked_for_and_then_recorded(
+    afbench, photographs, quick, tmp_path
+):
+    command = ("generate", "--localizer", "trufor", "--checkpoint", "random", *FGSM, *photographs((32, 48)))
+    refused = afbench(*command, "--precision", "bf16", "--out", "out")
+    assert refused.code == 2 and not (tmp_path / "out").exists()
+    assert refused.err.count("\n") == 1 and refused.err.startswith(
+        "afbench: error: --precision bf16 would attack another network than 'trufor': its noise branch moves by 0.10"
+    )
+    assert "give --allow-imprecise, which is recorded" in refused.err
+    assert afbench(*command, "--precision", "bf16", "--allow-imprecise", "--out", "out").code == 0
+    provenance = Stored(tmp_path / "out").benchmark.configs["trufor-fgsm-1"].provenance
+    assert provenance["precision"] == "bf16" and provenance["imprecise"] is True
+    assert "In bf16 TruFor is another network: its noise" in (tmp_path / "out" / "README.md").read_text()
+    assert verify(tmp_path / "out") == []
+    assert afbench("reproduce", "out", "--row", "trufor-fgsm-1/folder/0").code == 0
+    assert afbench(*command, "--allow-imprecise", "--out", "fp32").code == 0
+    assert "imprecise" not in Stored(tmp_path / "fp32").benchmark.configs["trufor-fgsm-1"].provenance
+    assert "another network" not in (tmp_path / "fp32" / "README.md").read_text()

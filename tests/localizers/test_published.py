@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from afbench import check_localizer, load_localizer
-from afbench.localizers import conformance
+from afbench.localizers import conformance, why_imprecise
 from afbench.localizers.load import recipe
 from afbench.localizers.published import PublishedLocalizer
 
@@ -25,6 +25,7 @@ SIZES = {
     "pscc": (16, 24),
     "mesorch": (32, 64),
     "imlvit": (32, 48),
+    "trufor": (29, 40),
 }
 """Legal without a resize, and quick."""
 
@@ -84,7 +85,7 @@ def test_the_network_sees_the_authors_square(name, side):
     assert localizer.side == side and stand_in(name, "input").side is None
 
 
-@pytest.mark.parametrize("name", ["ifosn", "pscc"])
+@pytest.mark.parametrize("name", ["ifosn", "pscc", "trufor"])
 @pytest.mark.parametrize("resolution", ["official", "input"])
 def test_what_takes_any_size_is_given_the_image_itself(name, resolution):
     localizer, image = stand_in(name, resolution), random_image(1, 3, 47, 101)
@@ -177,7 +178,7 @@ def test_fitting_eight_bits_is_the_authors_resize_and_nearly_the_differentiable_
     assert stand_in(name, "input").fit(image) is image
 
 
-@pytest.mark.parametrize("name", ["ifosn", "pscc"])
+@pytest.mark.parametrize("name", ["ifosn", "pscc", "trufor"])
 def test_what_resizes_nothing_fits_nothing(picture, name):
     image = picture()
     assert stand_in(name).fit(image) is image
@@ -194,6 +195,7 @@ def test_what_resizes_nothing_fits_nothing(picture, name):
         ("mvss", (5, 90), (16, 90)),
         ("ifosn", (15, 16), (16, 16)),
         ("pscc", (20, 1), (20, 16)),
+        ("trufor", (28, 61), (29, 61)),
     ],
 )
 def test_without_a_resize_an_image_is_padded_below_and_right_by_its_last_pixels(name, size, padded):
@@ -301,3 +303,9 @@ def test_images_of_pscc_do_not_depend_on_their_batch(untrained):
     """The whole check would take half a minute: its grids have one size whatever the image."""
     passed, told = conformance._independent(untrained("pscc"), random_image(2, 3, 16, 24))
     assert passed, told
+
+
+def test_only_trufor_is_another_network_in_lower_precision():
+    for precision in ("tf32", "bf16"):
+        assert [name for name in GAIN if why_imprecise(name, precision)] == ["trufor"]
+    assert not any(why_imprecise(name, "fp32") for name in (*GAIN, "reference", "my.module:build"))

@@ -1,0 +1,20 @@
+"""TruFor: the image as it is, at any size, RGB. Its confidence map and its score of a whole image are not computed."""
+
+from .nets.trufor_net import SMALLEST, TruForNet
+from .published import NetworkRecipe, as_is, call, sigmoid
+
+RECIPE = NetworkRecipe(
+    network=TruForNet,
+    answer=call,
+    logits=as_is,
+    probability=sigmoid,
+    side=None,
+    least_side=SMALLEST,
+    logit="the difference of the network's two",
+    kib_per_pixel=12.4,
+    thirds={
+        "shallow": ("dncnn", "backbone.FRMs.0"),
+        "middle": ("backbone.FRMs.1", "backbone.block3.2", "backbone.extra_block3.2"),
+        "topmost": ("backbone.FRMs.3", "backbone.FFMs.3", "decode_head.linear_fuse"),
+    },
+)
