@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from afbench.plan.ensemble import MEMBERS
@@ -22,8 +23,11 @@ def benchmark(afbench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def _generate(out: Path, limit: int) -> list[Any]:
-    attack = ["--attack", "strong", "--phi", "1/255", "--source", "demo", "--limit", limit]
-    return ["generate", "--localizer", "reference", *attack, "--out", out]
+    attacks = ["--attack", "fgsm", "--attack", "strong", "--phi", "1/255"]
+    return [
+        *("generate", "--localizer", "reference", *attacks),
+        *("--source", "demo", "--limit", limit, "--out", out),
+    ]
 
 
 def test_every_image_has_its_member_in_the_manifest_and_verify_counts_them(
@@ -54,8 +58,49 @@ def test_it_is_made_again_to_the_same_bytes_and_grows(afbench: Any, benchmark: P
     assert afbench("verify", benchmark).code == 0
 
 
+def test_tables_show_it_before_the_attacks_of_the_paper(afbench: Any, benchmark: Path) -> None:
+    rows = json.loads(afbench("stats", benchmark, "--json").out)
+    assert [row["config"] for row in rows if row["config"].startswith("reference")] == [
+        CONFIG,
+        "reference-fgsm-1",
+    ]
+    evaluated = afbench("evaluate", "--localizer", "reference", "--data", benchmark, "--json")
+    assert evaluated.code == 0, evaluated.err
+    assert evaluated.out.index('"strong"') < evaluated.out.index('"fgsm"')
+    records = json.loads(evaluated.out)["figures"]
+    worst = {record["attack"]: record["f1"] for record in records if record["defence"] == "none"}
+    assert worst["worst-case"] <= min(worst["strong"], worst["fgsm"])
+    card = (benchmark / "README.md").read_text()
+    assert card.index(f"config_name: {CONFIG}") < card.index("config_name: reference-fgsm-1")
+    assert "The rows of `strong` say how robust the localizer is" in card
+
+
+def test_stats_take_of_each_image_the_lowest_f1_of_all_configs(afbench: Any, benchmark: Path) -> None:
+    lowest: dict[str, float] = {}
+    originals: dict[str, float] = {}
+    for config in (CONFIG, "reference-fgsm-1"):
+        for path in (benchmark / "data" / config).iterdir():
+            for row in pq.read_table(path, columns=["sample_id", "f1_clean", "f1_adv"]).to_pylist():
+                lowest[row["sample_id"]] = min(lowest.get(row["sample_id"], 1.0), row["f1_adv"])
+                originals[row["sample_id"]] = row["f1_clean"]
+    f1_clean, f1_worst = (sum(scores.values()) / len(scores) for scores in (originals, lowest))
+    head, row = afbench("stats", benchmark, "--wide").out.strip().splitlines()[-2:]
+    assert head.split()[:4] == ["worst", "case", "per", "image"]
+    assert row.split() == [
+        *("reference", "demo", "2", "2"),
+        *(f"{f1_clean:.3f}", f"{f1_worst:.3f}", f"{100 * f1_worst / f1_clean:.1f}"),
+    ]
+
+
+def test_stats_show_manifests_where_a_shard_is_gone(afbench: Any, benchmark: Path) -> None:
+    next((benchmark / "data" / CONFIG).iterdir()).unlink()
+    shown = afbench("stats", benchmark)
+    assert shown.code == 0 and CONFIG in shown.out
+    assert "warning: no worst case per image" in shown.err and "worst case per image" not in shown.out
+
+
 def test_it_takes_no_parameters_in_one_line(afbench: Any, tmp_path: Path) -> None:
-    refused = afbench(*_generate(tmp_path / "out", 1), "--param", "steps=30")
+    refused = afbench("generate", "--localizer", "reference", "--attack", "strong", "--param", "steps=30")
     assert refused.code == 2
     assert "none of the attacks strong has a parameter 'steps'; their parameters: none" in refused.err
 

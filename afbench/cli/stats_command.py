@@ -18,14 +18,29 @@ from .text_tables import table_width, wide_option
 def command(folder: Path, as_json: bool, wide: bool) -> None:
     """Print F1 before and after, RP, the all-ones baseline, PSNR and SSIM for every config and source.
 
+    The attack strong comes first: its RP says how robust a localizer is. A second table takes of each image the lowest F1 that
+    any stored attack left.
+
     Where a localizer finds nothing in the originals a warning says so; RP is marked with ! where their F1 is below that of
     an all-ones mask, and not shown where it is 0.000.
     """
-    from afbench.report.tables import stats_rows, stats_table
+    from afbench.core import AfbenchError
+    from afbench.report.tables import stats_rows, stats_table, worst_table
     from afbench.report.weak import weak_configs
     from afbench.storage.manifests import open_benchmark
+    from afbench.storage.worst_case import worst_cases
 
-    configs = open_benchmark(folder).configs
-    echo(json.dumps(stats_rows(configs), indent=2) if as_json else stats_table(configs, table_width(wide)))
+    benchmark = open_benchmark(folder)
+    configs = benchmark.configs
+    if as_json:
+        echo(json.dumps(stats_rows(configs), indent=2))
+    else:
+        echo(stats_table(configs, table_width(wide)))
+        # the other figures stand in the manifests, so they are shown where shards are missing or damaged, too
+        try:
+            if worst_rows := worst_cases(benchmark):
+                echo("\n" + worst_table(worst_rows, table_width(wide)))
+        except AfbenchError as error:
+            echo(f"warning: no worst case per image: {error}", err=True)
     for line in weak_configs(configs):
         echo(f"warning: {line}", err=True)

@@ -15,6 +15,7 @@ from .text import fold_line, text_table
 
 _NAMES = {
     **ATTACKS,
+    "worst-case": "worst case per image",
     "noise": "random noise",
     "all-ones": "all-ones mask",
     "authentic": "authentic (FPR %)",
@@ -231,7 +232,12 @@ def _notes(records: Sequence[Record]) -> list[str]:
                     f"{cell['settings']} of {settings} settings"
                 )
     labels = sorted(
-        {f"{record['defence']}: {record['attack']}" for record in records if record["seen_in_training"]}
+        {
+            f"{record['defence']}: {record['attack']}"
+            for record in records
+            # the worst case is no attack of its own
+            if record["seen_in_training"] and record["attack"] != "worst-case"
+        }
     )
     return notes + [f"note: seen in training of {label}" for label in labels]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from afbench.plan.headline import ALL, STRONG, headline_attack
 
 from .tables import figure
 from .text import fold_line, text_table
@@ -16,12 +18,7 @@ def score_table(score: Mapping[str, Any], width: int | None = None) -> str:
     body = [
         _row(localizer, label, figures)
         for localizer, aggregates in score["aggregates"].items()
-        for label, figures in (
-            ("all attacks (micro)", aggregates["micro"]),
-            ("mean of sources (macro)", aggregates["macro"]),
-            ("worst attack per image", aggregates["worst_case"]),
-            *aggregates["per_attack"].items(),
-        )
+        for label, figures in _labelled(aggregates)
     ]
     baselines = score.get("baselines", {})
     body += [
@@ -32,7 +29,8 @@ def score_table(score: Mapping[str, Any], width: int | None = None) -> str:
     ]
     lines = [text_table(_HEAD, body, column_groups=(1, 2, 2, 1), width=width)]
     lines += [
-        f"{localizer}: not shown to beat a mask of ones in F1 ({figure(baseline['above_all_ones']['f1'], 3)} on attacked images)"
+        f"{localizer}: not shown to beat a mask of ones in F1 ({figure(baseline['above_all_ones']['f1'], 3)} "
+        f"{_images_of(score['aggregates'][localizer])})"
         for localizer, baseline in baselines.items()
         if baseline["all-ones"]["n"] and not baseline["above_all_ones"]["beaten"]
     ]
@@ -47,6 +45,22 @@ def score_table(score: Mapping[str, Any], width: int | None = None) -> str:
             f"partial: {score.get('missing', 'some')} predictions are missing, so this cannot be ranked"
         )
     return "\n".join([lines[0], *(fold_line(line, width) for line in lines[1:])])
+
+
+def _labelled(aggregates: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the figures with their labels, the one that says how robust a localizer is first."""
+    per_attack = dict(aggregates["per_attack"])
+    if headline_attack(per_attack) == STRONG:
+        yield STRONG, per_attack.pop(STRONG)
+    yield "all attacks (micro)", aggregates["micro"]
+    yield "mean of sources (macro)", aggregates["macro"]
+    yield "worst attack per image", aggregates["worst_case"]
+    yield from per_attack.items()
+
+
+def _images_of(aggregates: Mapping[str, Any]) -> str:
+    attack = headline_attack(aggregates["per_attack"])
+    return "on attacked images" if attack == ALL else f"on images of {attack}"
 
 
 def _row(localizer: str, label: str, figures: Mapping[str, Any]) -> list[str]:

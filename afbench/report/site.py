@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from afbench.core import UsageError
 from afbench.files import commit_if_changed, json_bytes
+from afbench.plan.headline import ALL, headline_figures
 
 from .plots import PlotLine, Point, f1_panel, interval_bar
 
@@ -80,6 +81,7 @@ def _environment() -> Environment:
         "extra": extra_text,
         "params": params_text,
         "people": _people,
+        "ranking": _ranking,
         "short": lambda warning: str(warning).split(", first ")[0],
         "strength": lambda value: f"{value:.4g}",
         "undefended": undefended_f1,
@@ -150,8 +152,8 @@ def _board(board: Mapping[str, Any], number: int) -> dict[str, Any]:
     tables = []
     for count, table in enumerate(board["tables"]):
         rows = [*table["ranked"], *table["baselines"]]
-        highest = [row["micro"]["rp"] or 0.0 for row in rows]
-        highest += [row["micro"]["rp_ci"][1] for row in rows if row["micro"]["rp_ci"]]
+        highest = [row["robustness"]["rp"] or 0.0 for row in rows]
+        highest += [row["robustness"]["rp_ci"][1] for row in rows if row["robustness"]["rp_ci"]]
         end = max([100.0, *highest])
         tables.append(
             {
@@ -180,10 +182,10 @@ def _row(row: Mapping[str, Any], ranked_rows: Sequence[Mapping[str, Any]], end: 
 
 
 def _bar(row: Mapping[str, Any], end: float) -> Markup:
-    micro = row["micro"]
-    if micro["rp"] is None:
+    figures = row["robustness"]
+    if figures["rp"] is None:
         return Markup("")
-    return Markup(interval_bar(micro["rp"], *(micro["rp_ci"] or (None, None)), end=end))
+    return Markup(interval_bar(figures["rp"], *(figures["rp_ci"] or (None, None)), end=end))
 
 
 def _submission(submission: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,12 +196,16 @@ def _submission(submission: Mapping[str, Any]) -> dict[str, Any]:
 def _standing(part: Mapping[str, Any]) -> str:
     if part["rank"] is None:
         return f"Not ranked for localizer {part['localizer']}: {part['why']}."
-    rank, micro = part["rank"], part["aggregates"]["micro"]
-    rp = "-" if micro["rp"] is None else f"{micro['rp']:.1f}"
-    sentence = f"Rank {rank} of {part['ranked']} for localizer {part['localizer']}, RP {rp} over all attacks."
+    figures = headline_figures(part["aggregates"])
+    rp = "-" if figures["rp"] is None else f"{figures['rp']:.1f}"
+    sentence = f"Rank {part['rank']} of {part['ranked']} for localizer {part['localizer']}, RP {rp} {_ranking(part['ranked_by'])}."
     if part["chance"]["beaten"]:
         return sentence
     return f"{sentence} Its F1 under attack is not shown to be above that of a mask of ones ({_f1(part['chance']['f1'])})."
+
+
+def _ranking(ranked_by: str) -> str:
+    return "over all attacks" if ranked_by == ALL else f"under {attack_name(ranked_by)}"
 
 
 def _part(part: Mapping[str, Any], ident: str) -> dict[str, Any]:

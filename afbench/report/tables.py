@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -60,6 +60,21 @@ def stats_table(configs: Mapping[str, ConfigManifest], width: int | None = None)
             *(_figure(row, key) for key in FIGURES),
         ]
         for row in stats_rows(configs)
+    ]
+    return text_table(head, body, width=width)
+
+
+def worst_table(rows: Sequence[Mapping[str, Any]], width: int | None = None) -> str:
+    """Draw the rows of ``worst_cases``: what the worst stored attack of each image leaves."""
+    head = ["worst case per image", "source", "configs", "images", "F1 orig", "F1 worst", "RP %"]
+    body = [
+        [
+            *(str(row[key]) for key in ("localizer", "source", "configs", "n")),
+            figure(row["f1_clean"], 3),
+            figure(row["f1_worst"], 3),
+            rp_figure(row["rp"], row["f1_clean"], row["f1_all_ones"]),
+        ]
+        for row in rows
     ]
     return text_table(head, body, width=width)
 

@@ -14,12 +14,13 @@ import pandas as pd
 
 from afbench.core import UsageError
 from afbench.plan import ATTACKS
+from afbench.plan.headline import headline_attack, headline_figures
 
 from .board_entries import BoardEntry, images_of, make_entries, same_defence, same_images, stands_behind
 from .chance import baseline_tables, chance
 from .compare import require_same_rows
 from .curves import curves
-from .score_tables import ranking_rows
+from .score_tables import headline_rows, ranking_rows
 from .statistics import DRAWS, tie_groups
 from .stored_scores import StoredScore
 from .submission import SUBMISSION_FIELDS
@@ -98,6 +99,7 @@ def _table(
     first = None if not complete_entries else _rows(complete_entries[0], localizer)
     return {
         "localizer": localizer,
+        "ranked_by": headline_attack(attacks),
         "attacks": [
             name for name in (*ATTACKS, *sorted(attacks - set(ATTACKS) - {"clean"})) if name in attacks
         ],
@@ -160,6 +162,7 @@ def _ranked_rows(
 ) -> list[dict[str, Any]]:
     if not entries:
         return []
+    rows = {page: headline_rows(table) for page, table in rows.items()}
     first = rows[entries[0].page]
     standings = tie_groups(
         {page: table["f1"] for page, table in rows.items()},
@@ -197,6 +200,7 @@ def _row(entry: BoardEntry, localizer: str) -> dict[str, Any]:
 
 def _figures(aggregates: Mapping[str, Any]) -> dict[str, Any]:
     return {
+        "robustness": headline_figures(aggregates),
         "micro": aggregates["micro"],
         "worst_case": aggregates["worst_case"],
         "clean": aggregates["per_attack"].get("clean"),
@@ -217,8 +221,10 @@ def _adaptive(entry: BoardEntry, localizer: str, all_entries: Sequence[BoardEntr
                 and same_images(images, adaptive_images)
                 and _one_denominator(images, adaptive_images)
             ):
-                micro = figures["micro"]
-                figures_against.append({"rp": micro["rp"], "rp_ci": micro["rp_ci"], "page": candidate.page})
+                robustness = headline_figures(figures)
+                figures_against.append(
+                    {"rp": robustness["rp"], "rp_ci": robustness["rp_ci"], "page": candidate.page}
+                )
     defined = [figures for figures in figures_against if figures["rp"] is not None]
     return min(defined, key=lambda figures: (figures["rp"], figures["page"])) if defined else None
 
@@ -264,6 +270,7 @@ def _rank_on_board(entry: BoardEntry, localizer: str, boards: Sequence[Mapping[s
         "rank": row and row["rank"],
         "chance": row and row["chance"],
         "ranked": len(ranked_rows),
+        "ranked_by": headline_attack(entry.tables["aggregates"][localizer]["per_attack"]),
         "version": version,
         "why": entry.why(localizer),
     }

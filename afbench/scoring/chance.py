@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .score_tables import CONTROLS, build_tables, ranking_rows, score_rows
+from .score_tables import CONTROLS, build_tables, headline_rows, ranking_rows, score_rows
 from .statistics import DRAWS, difference_interval
 
 NONE, ALL_ONES = "none", "all-ones"
@@ -26,7 +26,7 @@ _ALIKE, _IMAGES = 0.005, 5
 
 @dataclass(frozen=True)
 class Chance:
-    """F1 of all-ones masks on the attacked images, and the 95 % interval of a submission's F1 minus that."""
+    """F1 of all-ones masks on the attacked images that rank, and the 95 % interval of a submission's F1 minus that."""
 
     f1: float | None
     low: float | None
@@ -68,8 +68,8 @@ def _all_ones(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def chance(per_image: pd.DataFrame, localizer: str, *, draws: int = DRAWS) -> Chance:
-    """Compare a submission's F1 on a localizer's attacked images with that of all-ones masks, paired by image."""
-    rows = ranking_rows(per_image[per_image["localizer"] == localizer])
+    """Compare a submission's F1 on the attacked images that rank it with that of all-ones masks, paired by image."""
+    rows = headline_rows(ranking_rows(per_image[per_image["localizer"] == localizer]))
     forged = rows["tp"] + rows["fn"]
     ones = 2 * forged / (forged + _pixels(rows))
     ends = difference_interval(

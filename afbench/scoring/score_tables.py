@@ -20,6 +20,7 @@ import pandas as pd
 
 from afbench.metrics import FloatArray, ManyCounts, f1, fpr, iou, mcc, rp
 from afbench.plan import ATTACKS
+from afbench.plan.headline import ALL, headline_attack
 
 from .statistics import DRAWS, LEVEL, interval, ratio, resample
 
@@ -147,6 +148,14 @@ def ranking_rows(per_image: pd.DataFrame) -> pd.DataFrame:
     """
     rows = score_rows(per_image)
     return rows[rows["defined"] & ~rows["attack"].isin(CONTROLS)].reset_index(drop=True)
+
+
+def headline_rows(attacked_rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of one localizer, as ``ranking_rows`` gives them, that the figure it is ranked by averages."""
+    attack = headline_attack(set(attacked_rows["attack"]))
+    if attack == ALL:
+        return attacked_rows
+    return attacked_rows[attacked_rows["attack"] == attack].reset_index(drop=True)
 
 
 def _worst_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -95,12 +95,17 @@ def verified_tables(score: StoredScore) -> dict[str, Any]:
             f"'{score.folder}': {SCORE} does not follow from {PER_IMAGE}: {fault}; score it again"
         )
     tables = build_tables(score.per_image, seen_in_training=score.seen)
-    for name in ("configs", "aggregates"):
-        if fault := _unlike(score.record[name], tables[name], name):
+    for name, order in (("configs", _by_config), ("aggregates", dict)):
+        if fault := _unlike(order(score.record[name]), order(tables[name]), name):
             raise AfbenchError(
                 f"'{score.folder}': {SCORE} does not follow from {PER_IMAGE}: {printable(fault)}; score it again"
             )
     return tables
+
+
+def _by_config(figures: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Sort rows of configs by name: versions of afbench list attacks in different orders."""
+    return sorted(figures, key=lambda row: (row["localizer"], row["config"], row["source"]))
 
 
 def _unlike_configs(score: StoredScore) -> str | None:

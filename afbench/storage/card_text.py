@@ -37,6 +37,10 @@ _FIGURES = (
     "max level",
 )
 
+_STRONG = (
+    "The rows of `strong` say how robust the localizer is: of each image they take the worst of several attacks. The other "
+    "attacks stand beside it."
+)
 _WEAK = (
     "! F1 on the originals is below that of masks that call every pixel forged: the localizer finds nothing there, and RP says "
     "nothing of the attack."
@@ -73,8 +77,9 @@ def figures_table(configs: Configs) -> str:
                 label = name + " (untrained)" * manifest.provenance["localizer"]["untrained"]
                 rows.append([label, source, *_cells(split.summary)])
     table = _table(_FIGURES, rows, words=2)
-    weak = any(row[5].endswith("!") for row in rows)
-    return f"{table}\n\n{_WEAK}" if weak else table
+    has_strong = any(manifest.provenance.get("attack") == "strong" for manifest in configs.values())
+    is_weak = any(row[5].endswith("!") for row in rows)
+    return "\n\n".join([table, *[_STRONG] * has_strong, *[_WEAK] * is_weak])
 
 
 def _cells(summary: Mapping[str, Any]) -> list[str]:

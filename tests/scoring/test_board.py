@@ -2,10 +2,12 @@
 
 import json
 
+import pandas as pd
 import pytest
-from scores import VERSION, per_image, write_score
+from scores import GRID, VERSION, per_image, write_score
 
 from afbench.core import AfbenchError, UsageError
+from afbench.report.site import render_site
 from afbench.scoring.boards import build_boards
 from afbench.scoring.stored_scores import read_score
 
@@ -51,6 +53,53 @@ def test_the_best_comes_first_and_those_that_cannot_be_told_apart_tie(board):
     assert values == sorted(values, reverse=True)
     assert table["attacks"] == ["fgsm", "pgd", "cw", "noise"]
     assert table["images"] == 20 * 5 and table["sources"] == ["demo", "synthetic"]
+
+
+@pytest.fixture(scope="module")
+def specialists(tmp_path_factory):
+    """A defence that holds against every attack but the ensemble, and one that holds against the ensemble alone."""
+    folder = tmp_path_factory.mktemp("specialists")
+    grid = [*GRID, ("strong", 3, 120)]
+    weak, robust = (per_image(kept, grid=grid) for kept in (0.2, 0.8))
+    mixed = [
+        pd.concat([first[first["attack"] != "strong"], second[second["attack"] == "strong"]])
+        for first, second in ((robust, weak), (weak, robust))
+    ]
+    names = ("average", "worst")
+    return [read_score(write_score(folder, name, table)) for name, table in zip(names, mixed, strict=True)]
+
+
+def test_the_ensemble_ranks_where_a_benchmark_holds_it(specialists):
+    boards = build_boards(specialists)
+    table = only_table(boards)
+    assert table["ranked_by"] == "strong" and table["attacks"][0] == "strong"
+    assert [row["submission_id"] for row in table["ranked"]] == ["worst", "average"]
+    first, second = table["ranked"]
+    assert first["micro"]["rp"] < second["micro"]["rp"]
+    assert first["robustness"] == first["per_attack"]["strong"]
+    # an all-ones mask is compared on the images that rank
+    strong = specialists[1].per_image.query("attack == 'strong' and localizer == 'reference'")
+    forged, pixels = strong["tp"] + strong["fn"], strong[["tp", "fp", "fn", "tn"]].sum(axis=1)
+    assert first["chance"]["f1"] == pytest.approx((2 * forged / (forged + pixels)).mean())
+    page = render_site(boards)["index.html"].decode()
+    assert "Ranked by RP under strong" in page and page.index("RP under strong") < page.index("Worst case RP")
+    assert f"{first['robustness']['rp']:.1f}" in page
+
+
+def test_all_attacks_rank_where_there_is_no_ensemble(board):
+    table = only_table(board)
+    assert table["ranked_by"] == "all"
+    assert all(row["robustness"] == row["micro"] for row in table["ranked"])
+    assert "Ranked by RP over all attacks" in render_site(board)["index.html"].decode()
+
+
+def test_a_score_that_lists_attacks_in_another_order_still_opens(tmp_path):
+    table = per_image(0.4)
+    folder = write_score(tmp_path, "older", table)
+    record = json.loads((folder / "score.json").read_text())
+    record["configs"].reverse()
+    (folder / "score.json").write_text(json.dumps(record))
+    assert only_table(build_boards([read_score(folder)]))["ranked"]
 
 
 def test_the_board_is_the_same_for_any_order_of_scores(four, board):

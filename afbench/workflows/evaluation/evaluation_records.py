@@ -9,15 +9,17 @@ import pandas as pd
 
 from afbench.plan import ATTACKS
 from afbench.report.evaluation import originals_of
-from afbench.scoring.score_tables import build_tables
+from afbench.scoring.score_tables import CONTROLS, build_tables
 from afbench.storage.summary import finds_nothing
 
 from .evaluate import OBLIVIOUS, Evaluation
 
 ALL_SOURCES = "all"
 ORIGINAL, NOISE, ALL_ONES, AUTHENTIC = "clean", "noise", "all-ones", "authentic"
-ORDER = (ORIGINAL, *(name for name in ATTACKS if name != NOISE), NOISE, ALL_ONES, AUTHENTIC)
-"""The order of attacks in a table: attacks, then the controls that need no attack, then authentic images."""
+WORST_CASE = "worst-case"
+"""Stands for the attack that left the lowest F1 of each image."""
+ORDER = (ORIGINAL, *(name for name in ATTACKS if name != NOISE), WORST_CASE, NOISE, ALL_ONES, AUTHENTIC)
+"""The order of attacks in a table: attacks and their worst case, then the controls that need no attack, then authentic images."""
 
 Record = dict[str, Any]
 
@@ -29,6 +31,7 @@ def evaluation_records(evaluation: Evaluation) -> list[Record]:
     ``attack``, ``defence``, ``knowledge``, ``f1``, ``rp``, their 95 % intervals ``f1_ci`` and ``rp_ci``, ``fpr`` (of authentic
     images only), ``images`` (distinct ones) and ``settings``; None where a figure is undefined. ``finds_nothing`` is true if
     the bare localizer's F1 on the originals of the source is 0.000 or below that of all-ones masks: then RP says nothing.
+    Records of ``worst-case`` take of each image the lowest F1 that any attack left, where there is more than one config.
     Records of ``all-ones`` don't depend on a defence, so they come once, as the bare localizer's.
     """
     records = [
@@ -74,6 +77,19 @@ def _records(rows: pd.DataFrame, source: str, trained_on: Any) -> Iterator[Recor
     (figures,) = build_tables(rows.assign(localizer="side"), seen_in_training=trained_on)[
         "aggregates"
     ].values()
+    attacks = rows[~rows["attack"].isin(CONTROLS)]
+    if attacks["config"].nunique() > 1:
+        worst = figures["worst_case"]
+        yield {
+            "attack": WORST_CASE,
+            "source": source,
+            "fpr": None,
+            "seen_in_training": worst["seen_in_training"],
+            "images": worst["n"],
+            "settings": attacks["config"].nunique(),
+            "undefined": worst["n_undefined"],
+            **{name: worst[name] for name in ("f1", "f1_ci", "rp", "rp_ci")},
+        }
     for attack, statistics in figures["per_attack"].items():
         attack_rows = rows[rows["attack"] == attack]
         authentic = attack_rows["config"] == AUTHENTIC
