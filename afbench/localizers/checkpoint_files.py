@@ -93,18 +93,32 @@ def _content(path: Path) -> Any:
         raise
     except pickle.UnpicklingError as error:
         name = re.search(r"GLOBAL ([\w.]{1,100})", str(error))
-        content_note = (
-            f"it holds '{name[1]}' (a whole pickled network, or an object beside the weights)" if name else ""
-        )
         raise UsageError(
-            f"checkpoint '{path}' was not opened: {content_note or 'it is no PyTorch file of plain tensors'}, and unpickling "
-            "anything else could run code; where it was made, save the weights alone: "
-            "torch.save(network.state_dict(), 'weights.pth')"
+            f"checkpoint '{path}' was not opened: {_refusal_of_object(name[1] if name else '')}"
         ) from None
     except Exception as error:  # damaged bytes make the unpickler fail in any way
         raise UsageError(
             f"checkpoint '{path}' cannot be read: {' '.join(str(error).split())[:120] or type(error).__name__}"
         ) from None
+
+
+def _refusal_of_object(class_name: str) -> str:
+    """Say why a file with an object in it was not opened, and how to make one that can be."""
+    if class_name.startswith("omegaconf."):
+        return (
+            f"it holds '{class_name}' (settings of OmegaConf beside the weights), and unpickling them could run code; if you "
+            "trust its makers, save the weights alone with their software: "
+            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pth')"
+        )
+    content_note = (
+        f"it holds '{class_name}' (a whole pickled network, or an object beside the weights)"
+        if class_name
+        else "it is no PyTorch file of plain tensors"
+    )
+    return (
+        f"{content_note}, and unpickling anything else could run code; where it was made, save the weights alone: "
+        "torch.save(network.state_dict(), 'weights.pth')"
+    )
 
 
 def _unwrapped(path: Path, content: Any) -> Any:

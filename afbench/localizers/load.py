@@ -162,7 +162,7 @@ def filled_network(name: str, checkpoint: str | Path | None) -> nn.Module:
 
 
 def guess_owner(state: Mapping[str, Tensor], *, expected_name: str) -> str:
-    """Say which localizer a state dict belongs to, if most of its names are those of another than ``expected_name``."""
+    """Say which localizer a state dict belongs to, if it has most names of one; of ``expected_name`` itself it is a variant."""
     import torch
 
     from .nets.reference_net import ReferenceNet
@@ -173,12 +173,24 @@ def guess_owner(state: Mapping[str, Tensor], *, expected_name: str) -> str:
             network = ReferenceNet() if name == REFERENCE else recipe(name).network()
         expected_keys = network.state_dict().keys()
         shared = len(expected_keys & {*state, *_without_first_part(state)})
-        if name != expected_name and 2 * shared > len(expected_keys):
+        if 2 * shared > len(expected_keys) and name != expected_name:
             return f"; it looks like '{name}'"
+        # a file that only lacks names may also be an incomplete one
+        if 2 * shared > len(expected_keys) and state.keys() - expected_keys:
+            return _variant_note(name)
         for part in PSCC_PARTS if name == "pscc" else ():
             if 2 * len(expected_keys & {f"{part}.{key}" for key in state}) > len(state):
                 return f"; it looks like {part}.pth, one of three files of 'pscc': give the folder that holds them"
     return ""
+
+
+def _variant_note(name: str) -> str:
+    """Say that weights are of another version of a published network, and which one may be meant."""
+    row = resource_json("localizers").get(name)
+    if row is None:
+        return ""
+    example = f", such as {row['variant']}" if "variant" in row else ""
+    return f"; it looks like another version of '{name}'{example}, which afbench does not have"
 
 
 def _without_first_part(names: Iterable[str]) -> Iterator[str]:

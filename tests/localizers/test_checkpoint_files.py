@@ -4,7 +4,9 @@ import argparse
 import gzip
 import pathlib
 import pickle
+import sys
 import zipfile
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -132,6 +134,17 @@ def test_a_whole_pickled_network_is_named_with_what_to_do(tmp_path, zipped):
         in told
     )
     assert "save the weights alone: torch.save(network.state_dict(), 'weights.pth')" in told
+
+
+def test_settings_of_omegaconf_beside_the_weights_are_named_with_what_to_do(tmp_path, monkeypatch):
+    """OmegaConf itself is not installed: a class of its module's name is pickled like it."""
+    module = ModuleType("omegaconf.dictconfig")
+    module.DictConfig = type("DictConfig", (), {"__module__": module.__name__})
+    monkeypatch.setitem(sys.modules, "omegaconf", ModuleType("omegaconf"))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    told = refusal_message(save(tmp_path, {"state_dict": STATE, "cfg": module.DictConfig()}))
+    assert "it holds 'omegaconf.dictconfig.DictConfig' (settings of OmegaConf beside the weights)" in told
+    assert told.endswith("torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'weights.pth')")
 
 
 def zip_bytes(path, inside):

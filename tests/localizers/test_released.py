@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -122,6 +123,33 @@ def test_weights_of_another_localizer_name_both_sides_and_their_owner(meta_netwo
     assert f"it looks like {'HRNet.pth, one of three files of ' if owner == 'pscc' else ''}'{owner}'" in told
 
 
+@pytest.mark.parametrize(
+    ("name", "added", "variant"),
+    [
+        ("mvss", "head.ConvGeM.conv.weight", "MVSS-Net++"),
+        ("trufor", "decode_head_np.linear_pred.weight", ""),
+    ],
+)
+def test_another_version_of_a_network_is_refused_with_words(meta_networks, tmp_path, name, added, variant):
+    state = empty_state(name)
+    state.pop(next(reversed(state)))
+    torch.save(state | {added: torch.zeros(1)}, tmp_path / "w.pt")
+    example = f", such as {variant}" if variant else ""
+    note = f"({added}); it looks like another version of '{name}'{example}, which afbench does not have"
+    assert refusal(name, tmp_path / "w.pt").endswith(note)
+
+
+def test_a_file_that_lacks_names_is_no_other_version(meta_networks, tmp_path):
+    torch.save(dict(list(empty_state("mvss").items())[1:]), tmp_path / "w.pt")
+    assert refusal("mvss", tmp_path / "w.pt").endswith("), 0 unexpected")
+
+
+@pytest.mark.parametrize("name", GAIN)
+def test_right_names_with_wrong_shapes_are_refused(meta_networks, tmp_path, name):
+    path = as_released(name, empty_state(name), tmp_path)
+    assert re.search(r": \S+ has shape \(1,\), expected \(\d+, .*\)$", refusal(name, path))
+
+
 @pytest.mark.parametrize("owner", GAIN)
 def test_the_reference_says_whose_weights_it_was_given(tmp_path, owner):
     torch.save(empty_state(owner), tmp_path / "w.pt")
@@ -237,6 +265,14 @@ def test_a_truncated_file_is_refused(tmp_path, share):
     with path.open("r+b") as stream:
         stream.truncate(int(share * path.stat().st_size))
     refusal("code", path)
+
+
+@pytest.mark.parametrize("name", [name for name in GAIN if name != "pscc"])
+def test_a_truncated_file_of_every_release_is_refused(meta_networks, tmp_path, name):
+    path = as_released(name, empty_state(name), tmp_path)
+    with path.open("r+b") as stream:
+        stream.truncate(path.stat().st_size // 2)
+    assert f"checkpoint '{path}' cannot be read: " in refusal(name, path)
 
 
 @pytest.mark.parametrize(
