@@ -8,10 +8,12 @@ import pytest
 
 from afbench.report.tables import rp_figure, stats_rows, stats_table
 from afbench.report.weak import weak_configs, weak_images
+from afbench.scoring.statistics import few_images
 from afbench.storage.card import figures_table
 from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 from afbench.storage.summary import finds_nothing
 
+FEW = "reference: 2 images: intervals of fewer than 30 are rough; use more"
 WORDS = "it finds nothing here: check weights, masks, polarity"
 
 
@@ -66,6 +68,15 @@ def test_a_localizer_is_named_once_a_source_and_with_the_figures() -> None:
     ]
 
 
+def test_images_of_each_localizer_are_counted_once_and_authentic_ones_not_at_all() -> None:
+    row = {"localizer": "l", "source": "s", "tp": 5, "fn": 20}
+    authentic = row | {"sample_id": "none", "tp": 0, "fn": 0}
+    rows = [row | {"sample_id": f"s{number}", "config": config} for number in range(29) for config in "ab"]
+    many = [row | {"localizer": "m", "sample_id": f"s{number}"} for number in range(30)]
+    lines = few_images(pd.DataFrame([*rows, authentic, *many]))
+    assert lines == ["l: 29 images: intervals of fewer than 30 are rough; use more"]
+
+
 def test_images_of_a_score_say_the_same_and_authentic_ones_say_nothing() -> None:
     row = {"localizer": "l", "source": "s", "sample_id": "a", "tp": 5, "fp": 0, "fn": 20, "tn": 75}
     authentic = row | {"sample_id": "b", "tp": 0, "fn": 0, "fp": 25, "f1_original": 0.0}
@@ -98,4 +109,5 @@ def test_generate_stats_score_and_evaluate_warn_in_one_line(
     assert scored.code == 0 and f"warning: {line}" in scored.err
     judged = afbench("evaluate", "--data", "B", "--localizer", "reference", "--json")
     assert judged.code == 0 and f"warning: {line}" in judged.err
-    assert json.loads(judged.out)["warnings"] == [line]
+    assert json.loads(judged.out)["warnings"] == [line, FEW]
+    assert f"warning: {FEW}" in scored.err and f"warning: {FEW}" in afbench("compare", "scored", "scored").err

@@ -24,8 +24,11 @@ def command(first: Path, second: Path, as_json: bool, wide: bool) -> None:
     """
     from afbench.report.differences import differences_table
     from afbench.scoring.compare import compare, comparison_json
+    from afbench.scoring.statistics import few_images
     from afbench.scoring.stored_scores import read_score
 
     scores = read_score(first), read_score(second)
+    for line in few_images(scores[0].per_image):
+        echo(f"warning: {line}", err=True)
     comparison = comparison_json(*scores, compare(*scores))
     echo(json.dumps(comparison, indent=2) if as_json else differences_table(comparison, table_width(wide)))

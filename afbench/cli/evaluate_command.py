@@ -104,6 +104,7 @@ def command(
     from afbench.report.evaluation import evaluation_table
     from afbench.report.gate_table import gate_table
     from afbench.report.weak import weak_images
+    from afbench.scoring.statistics import few_images
     from afbench.workflows.evaluation import evaluation_files as files
     from afbench.workflows.evaluation.evaluate import evaluate, open_evaluations
     from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
@@ -136,7 +137,8 @@ def command(
             result = evaluate(evaluation, start=bar.start, advance=bar.advance)
         records += evaluation_records(result)
         # the first side is the bare localizer, on whose F1 every RP rests
-        warnings += weak_images(result.sides[0].per_image)
+        bare = result.sides[0].per_image
+        warnings += [*weak_images(bare), *few_images(bare)]
         gate_checks = gates_of_benchmark(result)
         if sweep:
             with ExitStack() as stack:

@@ -47,6 +47,7 @@ def command(
     from afbench.report.weak import weak_images
     from afbench.scoring.problems import InvalidSubmission
     from afbench.scoring.score import examine, score
+    from afbench.scoring.statistics import few_images
 
     # a score that is neither written nor waived is most likely a forgotten option
     if (out is None) != validate_only:
@@ -75,7 +76,7 @@ def command(
         echo(json.dumps(invalid.as_json(), indent=2) if as_json else "\n".join(invalid.problems.lines()))
         echo(f"{submission}: invalid", err=True)
         return 1
-    for line in weak_images(images):
+    for line in [*weak_images(images), *few_images(images)]:
         echo(f"warning: {line}", err=True)
     if as_json:
         echo(json.dumps(record, indent=2))

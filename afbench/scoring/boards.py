@@ -20,10 +20,12 @@ from .board_entries import BoardEntry, images_of, make_entries, same_defence, sa
 from .chance import baseline_tables, chance
 from .compare import require_same_rows
 from .curves import curves
+from .resampling import DRAWS
 from .score_tables import headline_rows, ranking_rows
-from .statistics import DRAWS, tie_groups
+from .statistics import few_images_warning
 from .stored_scores import StoredScore
 from .submission import SUBMISSION_FIELDS
+from .ties import tie_groups
 from .versions import difference
 
 
@@ -104,6 +106,7 @@ def _table(
             name for name in (*ATTACKS, *sorted(attacks - set(ATTACKS) - {"clean"})) if name in attacks
         ],
         "images": 0 if first is None else len(first),
+        "warning": None if first is None else few_images_warning(_original_count(first)),
         "sources": [] if first is None else sorted(set(first["source"])),
         "ranked": _ranked_rows(localizer, ranked_entries, rows, all_entries),
         "baselines": _baselines(localizer, complete_entries),
@@ -114,6 +117,10 @@ def _table(
             if standing[entry.page] in ("partial", "untrained", "constant")
         ],
     }
+
+
+def _original_count(rows: pd.DataFrame) -> int:
+    return len(rows[["source", "sample_id"]].drop_duplicates())
 
 
 def _baselines(localizer: str, complete_entries: Sequence[BoardEntry]) -> list[dict[str, Any]]:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .resampling import DRAWS
 from .score_tables import CONTROLS, build_tables, headline_rows, ranking_rows, score_rows
-from .statistics import DRAWS, difference_interval
+from .statistics import difference_interval
 
 NONE, ALL_ONES = "none", "all-ones"
 ALIKE_SHARE = 0.95

@@ -11,8 +11,9 @@ import pandas as pd
 from afbench.core import UsageError
 from afbench.storage.manifests import AUTHENTIC
 
+from .resampling import DRAWS
 from .score_tables import CONTROLS
-from .statistics import DRAWS, difference_interval
+from .statistics import difference_interval
 from .stored_scores import KEY, StoredScore
 from .versions import difference
 

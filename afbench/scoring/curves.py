@@ -9,7 +9,8 @@ import pandas as pd
 
 from afbench.plan import ATTACKS
 
-from .statistics import interval, ratio, resample
+from .resampling import interval, ratio, resample
+from .statistics import SMALL, mean_interval
 
 
 def curves(per_image: pd.DataFrame, localizer: str) -> list[dict[str, Any]]:
@@ -20,7 +21,7 @@ def curves(per_image: pd.DataFrame, localizer: str) -> list[dict[str, Any]]:
         # NaN equals nothing, so attacks without phi get 0 to compare by
         rows[["attack", "phi", "steps"]].drop_duplicates().assign(phi=lambda table: table["phi"].fillna(0.0))
     )
-    columns, points = [], []
+    means, columns, points = [], [], []
     for attack, phi, steps in settings.sort_values(["attack", "phi", "steps"]).itertuples(index=False):
         setting_rows = rows[
             (rows["attack"] == attack) & (rows["phi"].fillna(0.0) == phi) & (rows["steps"] == steps)
@@ -31,6 +32,7 @@ def curves(per_image: pd.DataFrame, localizer: str) -> list[dict[str, Any]]:
         # the second column counts the image, so that draws divide by the images this setting has
         column = np.zeros((len(images), 2))
         column[positions] = np.stack([mean, np.ones(len(mean))], axis=1)
+        means.append(mean)
         columns.append(column)
         points.append(
             (
@@ -47,7 +49,14 @@ def curves(per_image: pd.DataFrame, localizer: str) -> list[dict[str, Any]]:
     sums = np.stack(list(sums_by_source.values())).sum(axis=0)
     by_attack: dict[str, list[dict[str, Any]]] = {}
     for number, (attack, phi, steps, f1, undefended) in enumerate(points):
-        ends = interval(ratio(sums[:, 2 * number], sums[:, 2 * number + 1])) if len(images) > 1 else None
+        names = means[number].index
+        ends = (
+            mean_interval(
+                means[number], names.get_level_values("source"), names.get_level_values("sample_id")
+            )
+            if len(names) < SMALL
+            else interval(ratio(sums[:, 2 * number], sums[:, 2 * number + 1]))
+        )
         by_attack.setdefault(str(attack), []).append(
             {
                 "strength": float(phi) if phi else int(steps),

@@ -22,7 +22,9 @@ from afbench.metrics import FloatArray, ManyCounts, f1, fpr, iou, mcc, rp
 from afbench.plan import ATTACKS
 from afbench.plan.headline import ALL, headline_attack
 
-from .statistics import DRAWS, LEVEL, interval, ratio, resample
+from .bootstrap_t import bootstrap_t
+from .resampling import DRAWS, LEVEL, Interval, interval, ratio, resample
+from .statistics import SMALL, images_of_rows, mean_interval, rp_interval
 
 CONTROLS = ("clean", "noise")
 """Values of the attack column that are no attacks."""
@@ -46,6 +48,8 @@ class _Bootstrap:
 
     by_source: Mapping[str, FloatArray]
     configs: Sequence[str]
+    draws: int
+    seed: int
 
     def sums(self, source: str, configs: Collection[str]) -> FloatArray:
         columns = [number for number, config in enumerate(self.configs) if config in configs]
@@ -98,6 +102,7 @@ def build_tables(
             "seed": seed,
             "level": LEVEL,
             "interval": "percentile",
+            f"interval_below_{SMALL}_images": "bootstrap-t",
             "unit": "image",
             "paired_by": "sample_id",
             "stratified_by": "source",
@@ -191,7 +196,10 @@ def _draw(rows: pd.DataFrame, worst: pd.DataFrame, draws: int, seed: int) -> _Bo
     # a source that has only authentic images is not resampled
     nothing = np.zeros((draws, len(configs), 3))
     return _Bootstrap(
-        {source: by_source.get(source, nothing) for source in sorted(set(rows["source"]))}, configs
+        {source: by_source.get(source, nothing) for source in sorted(set(rows["source"]))},
+        configs,
+        draws,
+        seed,
     )
 
 
@@ -231,20 +239,32 @@ def _aggregate(rows: pd.DataFrame, worst: pd.DataFrame, bootstrap: _Bootstrap) -
 def _micro(rows: pd.DataFrame, bootstrap: _Bootstrap) -> Figures:
     """Compute the figures of rows that all weigh the same."""
     defined_rows = rows[rows["defined"]]
-    sums = np.zeros((len(next(iter(bootstrap.by_source.values()))), 3))
-    for source, group in defined_rows.groupby("source", sort=True):
-        sums = sums + bootstrap.sums(str(source), group["config"].unique())
-    has_interval = _several_images(defined_rows)
+    f1_ends, rp_ends = _micro_intervals(defined_rows, bootstrap)
     # authentic images have no F1; only their false positive rate is a figure
     means, authentic = _means(defined_rows), rows[~rows["forged"]]
     return {
         **_head(rows, defined_rows),
         **means,
-        "f1_ci": _ends(ratio(sums[:, 0], sums[:, 2])) if has_interval else None,
-        "rp_ci": _ends(100.0 * ratio(sums[:, 0], sums[:, 1])) if has_interval else None,
+        "f1_ci": _ends(f1_ends),
+        "rp_ci": _ends(rp_ends),
         "seen_in_training": bool(rows["seen"].any()),
         **({"n_authentic": len(authentic), "fpr": _mean(authentic["fpr"])} if len(authentic) else {}),
     }
+
+
+def _micro_intervals(rows: pd.DataFrame, bootstrap: _Bootstrap) -> tuple[Interval | None, Interval | None]:
+    """Return the intervals of F1 and RP over rows that are all defined."""
+    if _few_images(rows):
+        images = rows["source"].tolist(), rows["sample_id"].tolist()
+        draws, seed = bootstrap.draws, bootstrap.seed
+        return (
+            mean_interval(rows["f1"], *images, draws=draws, seed=seed),
+            rp_interval(rows["f1"], rows["f1_original"], *images, draws=draws, seed=seed),
+        )
+    sums = np.zeros((bootstrap.draws, 3))
+    for source, group in rows.groupby("source", sort=True):
+        sums = sums + bootstrap.sums(str(source), group["config"].unique())
+    return interval(ratio(sums[:, 0], sums[:, 2])), interval(100.0 * ratio(sums[:, 0], sums[:, 1]))
 
 
 def _macro(rows: pd.DataFrame, sources: Sequence[pd.DataFrame], bootstrap: _Bootstrap) -> Figures:
@@ -254,24 +274,55 @@ def _macro(rows: pd.DataFrame, sources: Sequence[pd.DataFrame], bootstrap: _Boot
     names = list(dict.fromkeys(name for source_means in means for name in source_means)) or list(
         _means(rows[:0])
     )
-    sums = [
-        bootstrap.sums(str(group["source"].iloc[0]), group["config"].unique()) for group in defined_groups
-    ]
-    has_interval = _several_images(rows[rows["defined"]])
-    f1_drawn = [ratio(part[:, 0], part[:, 2]) for part in sums]
-    rp_drawn = [100.0 * ratio(part[:, 0], part[:, 1]) for part in sums]
+    f1_ends, rp_ends = _macro_intervals(defined_groups, bootstrap)
     return {
         **_head(rows, rows[rows["defined"]]),
         "n_sources": len(defined_groups),
         **{name: _mean_of([source_means.get(name) for source_means in means]) for name in names},
-        "f1_ci": _ends(np.mean(f1_drawn, axis=0)) if has_interval else None,
-        "rp_ci": _ends(np.mean(rp_drawn, axis=0)) if has_interval else None,
+        "f1_ci": _ends(f1_ends),
+        "rp_ci": _ends(rp_ends),
         "seen_in_training": bool(rows["seen"].any()),
     }
 
 
+def _macro_intervals(
+    groups: Sequence[pd.DataFrame], bootstrap: _Bootstrap
+) -> tuple[Interval | None, Interval | None]:
+    """Return the intervals of the sources' mean F1 and mean RP; each group holds the defined rows of one source."""
+    if not groups or not _several_images(pd.concat(groups)):
+        return None, None
+    # the smallest source weighs as much as the largest
+    if any(_few_images(group) for group in groups):
+        rows = pd.concat(groups)
+        images = images_of_rows(
+            [rows["f1"], rows["f1_original"]], rows["source"].tolist(), rows["sample_id"].tolist()
+        )
+        f1_sums, original_sums, counts = images.columns.T
+        f1_ends, rp_ends = (
+            bootstrap_t(
+                f1_sums,
+                denominator,
+                counts,
+                images.sources,
+                by_source=True,
+                draws=bootstrap.draws,
+                seed=bootstrap.seed,
+            )
+            for denominator in (counts, original_sums)
+        )
+        return f1_ends, None if rp_ends is None else Interval(100.0 * rp_ends.low, 100.0 * rp_ends.high)
+    sums = [bootstrap.sums(str(group["source"].iloc[0]), group["config"].unique()) for group in groups]
+    f1_drawn = [ratio(part[:, 0], part[:, 2]) for part in sums]
+    rp_drawn = [100.0 * ratio(part[:, 0], part[:, 1]) for part in sums]
+    return interval(np.mean(f1_drawn, axis=0)), interval(np.mean(rp_drawn, axis=0))
+
+
 def _several_images(rows: pd.DataFrame) -> bool:
     return any(len(rows) and (rows[name] != rows[name].iloc[0]).any() for name in ("source", "sample_id"))
+
+
+def _few_images(rows: pd.DataFrame) -> bool:
+    return len(rows[["source", "sample_id"]].drop_duplicates()) < SMALL
 
 
 def _head(rows: pd.DataFrame, defined_rows: pd.DataFrame) -> Figures:
@@ -305,8 +356,7 @@ def _mean_of(values: Sequence[float | None]) -> float | None:
     return math.fsum(defined) / len(defined) if defined and len(defined) == len(values) else None
 
 
-def _ends(figures: FloatArray) -> list[float] | None:
-    ends = interval(figures)
+def _ends(ends: Interval | None) -> list[float] | None:
     return None if ends is None else [ends.low, ends.high]
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afbench.scoring.score_tables import COLUMNS, build_tables, ranking_rows
-from afbench.scoring.statistics import mean_interval, rp_interval, tie_groups
+from afbench.scoring.statistics import mean_interval, rp_interval
+from afbench.scoring.ties import tie_groups
 
 PHI = 1 / 255
 
@@ -254,6 +255,7 @@ def test_the_bootstrap_says_what_it_did():
         "seed": 9,
         "level": 0.95,
         "interval": "percentile",
+        "interval_below_100_images": "bootstrap-t",
         "unit": "image",
         "paired_by": "sample_id",
         "stratified_by": "source",

@@ -1,0 +1,153 @@
+"""Compute bootstrap-t intervals of ratios of means, for few and skewed values.
+
+Each draw's error is divided by the standard error of that draw, so that a draw which happened to miss the rare large values does
+not pass for a certain one (Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 12.5).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from afbench.metrics import FloatArray
+
+from .resampling import DRAWS, LEVEL, Interval, ratio, resample, too_undefined
+
+_NO_ERROR = 1e-9
+"""Standard error, as a share of the sample's or of the largest value, below which there is none: what is left is rounding."""
+
+
+class _Ratio(NamedTuple):
+    """A ratio over some sources: its value and limits, its variance in the sample, and error and variance in every draw."""
+
+    value: float
+    least: float
+    most: float
+    variance: float
+    squared_bound: float
+    errors: FloatArray
+    variances: FloatArray
+
+
+def bootstrap_t(
+    numerator: FloatArray,
+    denominator: FloatArray,
+    rows: FloatArray,
+    sources: Sequence[str],
+    *,
+    least: float = 0.0,
+    by_source: bool = False,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Interval | None:
+    """Return the 95 % interval of a ratio of sums over images or, with ``by_source``, of the mean of the sources' ratios.
+
+    An end never lies where Hoeffding's inequality excludes the truth. Without that, an end would lie anywhere if many draws
+    hold one value only: they have no standard error, so their studentised error is infinite.
+
+    Args:
+        numerator: sum of each image's rows ``(N,)``; a row is at least ``least`` and at most 1.
+        denominator: number of each image's rows, or the sum of what they are divided by, in [0, 1] a row.
+        rows: number of each image's rows.
+        sources: of each image; images are drawn within their source.
+        least: the least possible value of a row of the numerator.
+        by_source: give each source the same weight, instead of each row.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+    Returns:
+        None where too many draws have a denominator of 0.
+    """
+    source = np.asarray(sources, dtype=object)
+    names = sorted(set(sources))
+    ratios = []
+    for group in [[name] for name in names] if by_source else [names]:
+        is_in = np.isin(source, group)
+        if not denominator[is_in].sum() > 0:
+            return None
+        columns = numerator[is_in], denominator[is_in], rows[is_in]
+        ratios.append(_ratio(*columns, source[is_in].tolist(), least, draws, seed))
+    # sources are drawn apart, so the variances of their ratios add up
+    count = len(ratios)
+    value = sum(part.value for part in ratios) / count
+    error = math.sqrt(sum(part.variance for part in ratios)) / count
+    errors = np.sum([part.errors for part in ratios], axis=0) / count
+    spreads = np.sqrt(np.sum([part.variances for part in ratios], axis=0)) / count
+    if too_undefined(errors):
+        return None
+    limits = [sum(part.least for part in ratios) / count, sum(part.most for part in ratios) / count]
+    if error <= _NO_ERROR * max(map(abs, limits)):
+        return Interval(value, value)
+    bound = math.sqrt(sum(part.squared_bound for part in ratios)) / count
+    defined = np.isfinite(errors)
+    low, high = _quantiles(_studentised(errors[defined], spreads[defined], error))
+    return Interval(
+        float(max(value - high * error, value - bound, limits[0])),
+        float(min(value - low * error, value + bound, limits[1])),
+    )
+
+
+def _ratio(
+    numerator: FloatArray,
+    denominator: FloatArray,
+    rows: FloatArray,
+    sources: Sequence[str],
+    least: float,
+    draws: int,
+    seed: int,
+) -> _Ratio:
+    total = float(denominator.sum())
+    value = float(numerator.sum()) / total
+    # centred before it is squared: equal values then have no variance left by rounding
+    residual = numerator - value * denominator
+    columns = np.stack([residual, denominator, residual**2, residual * denominator, denominator**2], axis=1)
+    sizes = {str(name): int(size) for name, size in zip(*np.unique(sources, return_counts=True), strict=True)}
+    is_source = {name: np.asarray(sources, dtype=object) == name for name in sizes}
+    sample = {name: columns[is_source[name]].sum(axis=0)[None] for name in sizes}
+    errors, variances = _errors_and_variances(resample(columns, sources, draws=draws, seed=seed), sizes)
+    # a source of one image is always drawn as it is
+    is_varied = np.array([sizes[name] > 1 for name in sources])
+    # a mean's denominator is known; RP's varies as well, by up to 1 a row
+    width = 1.0 - least + (0.0 if np.array_equal(denominator, rows) else abs(value))
+    return _Ratio(
+        value,
+        least * float(rows.sum()) / total if is_varied.any() else value,
+        float(rows.sum()) / total if is_varied.any() else value,
+        float(_errors_and_variances(sample, sizes)[1][0]),
+        # two-sided Hoeffding: exp(-2 t^2 / sum of squared widths) = (1 - LEVEL) / 2
+        (width / total) ** 2 * float((rows[is_varied] ** 2).sum()) * math.log(2 / (1 - LEVEL)) / 2,
+        errors,
+        variances,
+    )
+
+
+def _errors_and_variances(
+    sums: Mapping[str, FloatArray], sizes: Mapping[str, int]
+) -> tuple[FloatArray, FloatArray]:
+    """Return how far each draw's ratio is from the sample's, and its linearised variance; NaN without a denominator."""
+    residual, denominator, *_ = np.sum(list(sums.values()), axis=0).T
+    errors = ratio(residual, denominator)
+    variances = np.zeros(len(errors))
+    for name, size in sizes.items():
+        # a source of one image has no variance of its own
+        if size > 1:
+            first, second, *squares = sums[name].T
+            mean = (first - errors * second) / size
+            squared = squares[0] - 2 * errors * squares[1] + errors**2 * squares[2]
+            variances += np.maximum(squared - size * mean**2, 0.0) * size / (size - 1)
+    return errors, ratio(variances, denominator**2)
+
+
+def _studentised(errors: FloatArray, spreads: FloatArray, error: float) -> FloatArray:
+    """Divide the errors by their standard errors; infinite where a draw is off, but has no standard error."""
+    has_spread = spreads > _NO_ERROR * error
+    without = np.where(np.abs(errors) > _NO_ERROR * error, np.copysign(math.inf, errors), 0.0)
+    return np.where(has_spread, errors / np.where(has_spread, spreads, 1.0), without)
+
+
+def _quantiles(values: FloatArray) -> tuple[float, float]:
+    # values may be infinite, between which nothing can be interpolated
+    low = np.quantile(values, (1 - LEVEL) / 2, method="lower")
+    return float(low), float(np.quantile(values, (1 + LEVEL) / 2, method="higher"))

@@ -1,0 +1,122 @@
+"""Bootstrap-t intervals against their definition, and where the definition alone would give none."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_tables import frame, row
+
+from afbench.scoring.bootstrap_t import bootstrap_t
+from afbench.scoring.resampling import resample
+from afbench.scoring.score_tables import build_tables
+from afbench.scoring.statistics import SMALL, few_images_warning, mean_interval, rp_interval
+
+
+def drawn_images(count, source="a"):
+    """How often each image is in each draw."""
+    return resample(np.eye(count), [source] * count)[source]
+
+
+def names(count):
+    return ["a"] * count, [f"s{number:03d}" for number in range(count)]
+
+
+def studentised_ends(value, error, values, errors):
+    ratios = np.sort((values - value) / errors)
+    low, high = ratios[math.floor(0.025 * (len(ratios) - 1))], ratios[math.ceil(0.975 * (len(ratios) - 1))]
+    return value - high * error, value - low * error
+
+
+def test_a_mean_is_studentised_by_the_standard_error_of_each_draw():
+    f1 = np.random.default_rng(0).beta(1, 3, 40)
+    times = drawn_images(40)
+    values = times @ f1 / 40
+    errors = np.sqrt(
+        [np.average((f1 - mean) ** 2, weights=count) / 39 for mean, count in zip(values, times, strict=True)]
+    )
+    expected = studentised_ends(f1.mean(), f1.std(ddof=1) / math.sqrt(40), values, errors)
+    assert mean_interval(f1, *names(40)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_remaining_performance_is_studentised_by_its_linearised_standard_error():
+    rng = np.random.default_rng(1)
+    original = rng.beta(5, 2, 60)
+    f1 = original * rng.beta(1, 2, 60)
+    times = drawn_images(60)
+    values = times @ f1 / (times @ original)
+    errors = [
+        np.sqrt(60 / 59 * (count @ (f1 - value * original) ** 2)) / (count @ original)
+        for value, count in zip(values, times, strict=True)
+    ]
+    value = f1.sum() / original.sum()
+    error = np.sqrt(60 / 59 * ((f1 - value * original) ** 2).sum()) / original.sum()
+    expected = studentised_ends(100 * value, 100 * error, 100 * values, 100 * np.array(errors))
+    assert rp_interval(f1, original, *names(60)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_rule_changes_at_a_hundred_images():
+    f1 = np.random.default_rng(2).beta(1, 4, SMALL)
+    ends = np.quantile(drawn_images(SMALL) @ f1 / SMALL, [0.025, 0.975])
+    assert mean_interval(f1, *names(SMALL)) == pytest.approx(tuple(ends), abs=1e-9)
+    times = drawn_images(SMALL - 1)
+    ends = np.quantile(times @ f1[1:] / (SMALL - 1), [0.025, 0.975])
+    assert mean_interval(f1[1:], *names(SMALL - 1)).high > ends[1] + 1e-3
+
+
+def test_one_defended_image_among_many_lost_ones_leaves_a_finite_interval_wider_than_percentiles():
+    f1 = np.zeros(36)
+    f1[7] = 0.4
+    found = mean_interval(f1, *names(36))
+    # a third of the draws lack the image, so percentiles end at 0.4 * 3 / 36
+    assert found.low == 0 and found.high == pytest.approx(f1.mean() + math.sqrt(math.log(40) / 72))
+    assert found.high > 0.4 * 3 / 36
+
+
+def test_two_images_say_nothing_and_equal_images_leave_no_doubt():
+    assert mean_interval([0.3, 0.9], *names(2)) == (0.0, 1.0)
+    assert mean_interval([0.3] * 5, *names(5)) == pytest.approx((0.3, 0.3))
+    assert rp_interval([0.3] * 5, [0.6] * 5, *names(5)) == pytest.approx((50, 50))
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 999), st.integers(2, 20), st.booleans())
+def test_an_interval_holds_its_figure_and_stays_where_the_figure_can_be(seed, count, sparse):
+    rng = np.random.default_rng(seed)
+    original = rng.uniform(0.05, 1, count)
+    f1 = original * rng.uniform(0, 1, count) * (rng.random(count) < (0.2 if sparse else 1))
+    sources, samples = [str(number % 3) for number in range(count)], names(count)[1]
+    found = mean_interval(f1, sources, samples, draws=100)
+    assert 0 <= found.low <= f1.mean() + 1e-9 and f1.mean() - 1e-9 <= found.high <= 1
+    found = rp_interval(f1, original, sources, samples, draws=100)
+    value = 100 * f1.sum() / original.sum()
+    assert 0 <= found.low <= value + 1e-7 and value - 1e-7 <= found.high < math.inf
+
+
+def test_sources_of_the_same_weight_are_averaged_whatever_their_size():
+    f1 = np.random.default_rng(5).beta(1, 2, 50)
+    f1[40:] = [0, 1] * 5
+    sources = ["a"] * 40 + ["b"] * 10
+    ones = np.ones(50)
+    found = bootstrap_t(f1, ones, ones, sources, by_source=True)
+    assert found.low < (f1[:40].mean() + f1[40:].mean()) / 2 < found.high
+    # the small source weighs as much as the large one, so the mean of sources is less certain
+    weighted = bootstrap_t(f1, ones, ones, sources)
+    assert found.high - found.low > 1.2 * (weighted.high - weighted.low)
+
+
+def test_a_table_of_few_images_holds_bootstrap_t_intervals_and_of_many_percentiles():
+    rng = np.random.default_rng(6)
+    for count in (SMALL - 1, SMALL):
+        f1 = np.round(rng.beta(1, 4, count), 3)
+        table = frame(*(row("pgd-1", f"s{k:03d}", value, 0.8) for k, value in enumerate(f1)))
+        figures = build_tables(table)["aggregates"]["loc"]
+        assert figures["micro"]["f1_ci"] == pytest.approx(mean_interval(f1, *names(count)), abs=1e-9)
+        assert figures["macro"]["f1_ci"] == pytest.approx(figures["micro"]["f1_ci"], abs=1e-9)
+
+
+def test_fewer_than_thirty_images_get_a_warning():
+    assert few_images_warning(12) == "12 images: intervals of fewer than 30 are rough; use more"
+    assert few_images_warning(1).startswith("1 image: ")
+    assert few_images_warning(0) is few_images_warning(30) is None

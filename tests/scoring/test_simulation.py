@@ -1,0 +1,67 @@
+"""Simulate what intervals and tie groups promise: how often they hold the truth, and how often they separate equals."""
+
+import numpy as np
+import pytest
+
+from afbench.scoring.resampling import interval, resample
+from afbench.scoring.statistics import difference_interval, mean_interval
+from afbench.scoring.ties import tie_groups
+
+pytestmark = pytest.mark.slow
+DRAWS = 1000
+
+
+def attacked_f1(rng, shape):
+    """F1 after an attack: lost on half the images, skewed on the others; the mean is 1/12."""
+    return (rng.random(shape) < 0.5) * rng.beta(0.5, 2.5, shape)
+
+
+def names(count):
+    return ["a"] * count, [f"s{number:03d}" for number in range(count)]
+
+
+def coverage(count, runs):
+    """Shares of runs in which the percentile interval and afbench's hold the truth."""
+    rng = np.random.default_rng(count)
+    shares = np.zeros(2)
+    for run in range(runs):
+        f1 = attacked_f1(rng, count)
+        percentile = interval(resample(f1[:, None], ["a"] * count, draws=DRAWS, seed=run)["a"][:, 0] / count)
+        found = mean_interval(f1, *names(count), draws=DRAWS, seed=run)
+        shares += [ends.low <= 1 / 12 <= ends.high for ends in (percentile, found)]
+    return shares / runs
+
+
+def separated(submissions, runs, images=120):
+    """Shares of boards of equal submissions on which pairwise intervals, and afbench, separate some."""
+    rng = np.random.default_rng(submissions)
+    shares = np.zeros(2)
+    where = names(images)
+    for run in range(runs):
+        difficulty = rng.beta(2, 3, images)[:, None]
+        f1 = difficulty * rng.beta(1, 1, (images, submissions))
+        options = {"draws": DRAWS, "seed": run}
+        best = f1[:, f1.mean(axis=0).argmax()]
+        pairwise = [difference_interval(column, best, *where, **options) for column in f1.T]
+        scores = {str(number): column for number, column in enumerate(f1.T)}
+        shares += [
+            not all(ends.holds_zero() for ends in pairwise),
+            max(place.rank for place in tie_groups(scores, *where, **options)) > 1,
+        ]
+    return shares / runs
+
+
+@pytest.mark.parametrize("count", [12, 36, 60])
+def test_intervals_of_few_images_hold_the_truth_as_often_as_they_say(count):
+    percentile, found = coverage(count, 400)
+    print(f"{count} images: percentile {percentile:.3f}, bootstrap-t {found:.3f}")
+    assert found >= 0.92
+    assert found > percentile
+
+
+@pytest.mark.parametrize(("submissions", "runs"), [(5, 200), (20, 100)])
+def test_equal_submissions_are_rarely_separated_however_many_there_are(submissions, runs):
+    pairwise, found = separated(submissions, runs)
+    print(f"{submissions} submissions: pairwise {pairwise:.3f}, max-T {found:.3f}")
+    assert found <= 0.1
+    assert pairwise > 0.15
