@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -163,15 +164,10 @@ def filled_network(name: str, checkpoint: str | Path | None) -> nn.Module:
 
 def guess_owner(state: Mapping[str, Tensor], *, expected_name: str) -> str:
     """Say which localizer a state dict belongs to, if it has most names of one; of ``expected_name`` itself it is a variant."""
-    import torch
-
-    from .nets.reference_net import ReferenceNet
     from .released import PSCC_PARTS
 
     for name in known_localizers():
-        with torch.device("meta"):  # names alone
-            network = ReferenceNet() if name == REFERENCE else recipe(name).network()
-        expected_keys = network.state_dict().keys()
+        expected_keys = _official_keys(name)
         shared = len(expected_keys & {*state, *_without_first_part(state)})
         if 2 * shared > len(expected_keys) and name != expected_name:
             return f"; it looks like '{name}'"
@@ -191,6 +187,18 @@ def _variant_note(name: str) -> str:
         return ""
     example = f", such as {row['variant']}" if "variant" in row else ""
     return f"; it looks like another version of '{name}'{example}, which afbench does not have"
+
+
+@cache
+def _official_keys(name: str) -> frozenset[str]:
+    """Return the names in a localizer's state dict, from a network without numbers."""
+    import torch
+
+    from .nets.reference_net import ReferenceNet
+
+    with torch.device("meta"):
+        network = ReferenceNet() if name == REFERENCE else recipe(name).network()
+    return frozenset(network.state_dict())
 
 
 def _without_first_part(names: Iterable[str]) -> Iterator[str]:

@@ -49,14 +49,13 @@ def _images(*shape, seed=0):
     return torch.from_numpy(np.random.Generator(np.random.PCG64(seed)).random(shape))
 
 
-def _probability_and_slope(network, dtype):
+def _probability_and_slope(network):
     """On the golden input, with the golden target's cross entropy."""
-    image = _images(1, 3, 128, 128, seed=101).to(dtype).requires_grad_()
-    target = (_images(1, 1, 128, 128, seed=1101) > 0.5).to(dtype)
+    image = _images(1, 3, 128, 128, seed=101).requires_grad_()
+    target = (_images(1, 1, 128, 128, seed=1101) > 0.5).double()
     logits = network(image)
     (slope,) = torch.autograd.grad(F.binary_cross_entropy_with_logits(logits, target), image)
-    assert logits.dtype == slope.dtype == dtype
-    return torch.sigmoid(logits.detach()).double(), slope.double()
+    return torch.sigmoid(logits.detach()), slope
 
 
 def _deviation(found, golden):
@@ -64,7 +63,6 @@ def _deviation(found, golden):
     return (
         float((probability - golden["prob"]).abs().max()),
         float((slope - golden["grad"]).norm() / golden["grad"].norm()),
-        float((slope.sign() != golden["grad"].sign()).double().mean()),
     )
 
 
@@ -84,13 +82,8 @@ def test_the_weights_are_those_of_the_golden_run(network, published):
 
 
 def test_probability_and_gradient_are_the_released_networks(network, golden):
-    probability, slope, _ = _deviation(_probability_and_slope(network, torch.float64), golden)
+    probability, slope = _deviation(_probability_and_slope(network), golden)
     assert probability < 1e-5 and slope < 1e-5
-
-
-def test_single_precision_stays_near(single, golden):
-    probability, slope, signs = _deviation(_probability_and_slope(single, torch.float32), golden)
-    assert probability < 2e-5 and slope < 2e-2 and signs < 1e-3
 
 
 @pytest.mark.parametrize("size", [(33, 47), (64, 50)])

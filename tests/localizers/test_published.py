@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from afbench import check_localizer, load_localizer
-from afbench.localizers import conformance, why_imprecise
+from afbench.localizers import why_imprecise
 from afbench.localizers.load import recipe
 from afbench.localizers.published import PublishedLocalizer
 
@@ -297,12 +297,6 @@ def test_untrained_networks_keep_what_attacks_rest_on(untrained, name, sizes):
     findings = list(check_localizer(untrained(name), sizes=sizes))
     assert len(findings) == 11 and [one for one in findings if not one.passed] == []
     assert findings[0].detail.startswith(f"{name}, threshold {untrained(name).threshold}")
-
-
-def test_images_of_pscc_do_not_depend_on_their_batch(untrained):
-    """The whole check would take half a minute: its grids have one size whatever the image."""
-    passed, told = conformance._independent(untrained("pscc"), random_image(2, 3, 16, 24))
-    assert passed, told
 
 
 def test_only_trufor_is_another_network_in_lower_precision():

@@ -57,7 +57,9 @@ def test_the_released_file_gives_the_published_probability_and_gradient(name, tm
     assert (probability - expected).abs().max() < (1e-3 if name == "pscc" else 2e-5)
     loss = F.binary_cross_entropy(differentiable(name, localizer, image), target)
     (gradient,), expected = torch.autograd.grad(loss, image), torch.from_numpy(golden["grad"])
+    assert probability.dtype == gradient.dtype == torch.float32
     assert (gradient - expected).norm() / expected.norm() < 2e-2
+    assert (gradient.sign() != expected.sign()).double().mean() < 1e-3
 
 
 def test_the_hash_of_weights_does_not_depend_on_their_packaging(tmp_path):
