@@ -12,9 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from afbench import load
 from afbench.core import AfbenchError
 from afbench.files import json_bytes, sha256_file
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.reading import parquet_store
 from afbench.storage import probe
 from afbench.storage.manifests import TOP, open_benchmark, read_json
 from afbench.storage.schema import CLEAN_COLUMNS, arrow_schema
@@ -124,6 +126,21 @@ def test_readers_refuse_it_too_before_they_decode_anything(bench: Path, bomb: st
     _plant(bench, BOMBS[bomb][0]())
     with pytest.raises(AfbenchError, match=rf"shard '{CLEAN}' cannot be read"):
         list(read_rows(bench, [CLEAN]))
+
+
+@pytest.mark.reliability("R6")
+def test_a_packed_copy_that_unfolds_to_too_much_is_refused_before_this_process_reads_it(
+    bench: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    word = pa.DictionaryArray.from_arrays(pa.array([0, 0, 0]), ["x" * (64 << 20)])
+    data = _written(_rows(3, b"x").set_column(3, "source", word), compression="zstd", store_schema=False)
+    assert len(data) < 1 << 20
+    _plant(bench, data)
+    monkeypatch.setattr(parquet_store, "memory_for", lambda size: 100 << 20)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(AfbenchError, match=rf"shard '{CLEAN}' cannot be read \(takes too much memory"):
+        load(bench, "clean")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 100 << 10
 
 
 @pytest.mark.reliability("R6")

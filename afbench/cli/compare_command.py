@@ -25,10 +25,10 @@ def command(first: Path, second: Path, as_json: bool, wide: bool) -> None:
     from afbench.report.differences import differences_table
     from afbench.scoring.compare import compare, comparison_json
     from afbench.scoring.statistics import few_images
-    from afbench.scoring.stored_scores import read_score
+    from afbench.scoring.stored_scores import read_scores
 
-    scores = read_score(first), read_score(second)
-    for line in few_images(scores[0].per_image):
+    first_score, second_score = read_scores([first, second])
+    for line in few_images(first_score.per_image):
         echo(f"warning: {line}", err=True)
-    comparison = comparison_json(*scores, compare(*scores))
+    comparison = comparison_json(first_score, second_score, compare(first_score, second_score))
     echo(json.dumps(comparison, indent=2) if as_json else differences_table(comparison, table_width(wide)))

@@ -11,8 +11,11 @@ import pyarrow.parquet as pq
 
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import decode_stored
+from afbench.sandbox import memory_for
 from afbench.storage.config_manifest import ConfigManifest, SplitManifest
+from afbench.storage.guard import refuse_bomb
 from afbench.storage.manifests import ORIGINALS, open_benchmark
+from afbench.storage.probe import probe_tables
 
 from .store import ROW_COLUMNS, Row, make_row
 
@@ -49,7 +52,9 @@ class ParquetStore:
         """
         rows: list[Row] = []
         names = [*ROW_COLUMNS, *([] if config in ORIGINALS else ["original_sha256"])]
-        for shard in self.configs[config].splits.get(split, SplitManifest()).shards:
+        shards = self.configs[config].splits.get(split, SplitManifest()).shards
+        self._refuse_bombs([shard.path for shard in shards])
+        for shard in shards:
             path = shard.path
             try:
                 file = pq.ParquetFile(self.folder / path, pre_buffer=False, page_checksum_verification=True)
@@ -65,6 +70,21 @@ class ParquetStore:
             if row_count != shard.rows:
                 raise _damaged(self.folder, path, f"{row_count} rows, expected {shard.rows}")
         return rows
+
+    def _refuse_bombs(self, paths: Sequence[str]) -> None:
+        """Refuse shards that would take much memory; those packed in another way than afbench's are decoded to know."""
+        packed: dict[str, int] = {}
+        for path in paths:
+            try:
+                size = (self.folder / path).stat().st_size
+                with pq.ParquetFile(self.folder / path, pre_buffer=False) as file:
+                    refuse_bomb(file, size)
+            except (OSError, pa.ArrowException) as error:
+                raise _damaged(self.folder, path, error) from None
+            except AfbenchError:
+                packed[path] = memory_for(size)
+        for problem in probe_tables(self.folder, packed, batch_rows=16):
+            raise _damaged(self.folder, problem.path, problem.message)
 
     def image(self, row: Row, original: ByteImage | None = None) -> ByteImage:
         """Read an image, uint8 RGB ``(H, W, 3)``.

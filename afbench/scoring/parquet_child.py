@@ -1,14 +1,12 @@
-"""Read one submitted Parquet file, in a process of its own with little memory and time; run as a script.
+"""Read one submitted Parquet file, in a process of its own with little memory and time; run as a module.
 
-Every size inside a Parquet file is a claim: a page of a few bytes may make a reader allocate gigabytes. So the file comes in on
-stdin and the masks go out on stdout, as frames of two lengths and two byte strings, while the system bounds what
-reading takes. A first length of 2**32 - 1 marks a problem: its code and what was found.
+The file comes in on stdin and the masks go out on stdout, as frames of two lengths and two byte strings. A first length of
+2**32 - 1 marks a problem: its code and what was found.
 """
 
 from __future__ import annotations
 
 import io
-import resource
 import struct
 import sys
 from collections.abc import Iterator
@@ -17,6 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from afbench.sandbox import TOO_MUCH, lacks_memory, limit
 
 SECONDS = 120
 PROBLEM = 2**32 - 1
@@ -30,26 +30,19 @@ class Bad(Exception):
 
 def main() -> None:
     data = sys.stdin.buffer.read()
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     max_rows, memory = map(int, sys.argv[1:])
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    limit(memory=memory, seconds=SECONDS)
     out = sys.stdout.buffer
     try:
         for name, mask in _rows(data, max_rows):
             out.write(FRAME.pack(len(name), len(mask)) + name + mask)
     except Bad as problem:
         _report(out, *problem.args)
-    except MemoryError:
-        _report(out, "AF011", "takes too much memory to read")
     except Exception as error:  # a stranger's bytes make the library raise almost anything
-        # Arrow reports a failed allocation by its own error or only in the message
-        lacks_memory = type(error).__name__ == "ArrowMemoryError" or "alloc" in str(error)
-        message = (
-            "takes too much memory to read"
-            if lacks_memory
-            else f"no readable Parquet ({type(error).__name__})"
-        )
-        _report(out, "AF011" if lacks_memory else "AF008", message)
+        if lacks_memory(error):
+            _report(out, "AF011", TOO_MUCH)
+        else:
+            _report(out, "AF008", f"no readable Parquet ({type(error).__name__})")
     out.flush()
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import IO
+
+from afbench.sandbox import MEMORY, memory_for, python_command
 
 from .problems import Refusal
 
 _FRAME = struct.Struct("<II")
 _PROBLEM = 2**32 - 1
-_CHILD = Path(__file__).with_name("parquet_child.py")
-MEMORY = 1 << 31
-"""Bytes of address space that reading may take, beside four times the file; the libraries alone take a third of it."""
 _WALL_SECONDS = 300.0
 
 
@@ -34,9 +31,9 @@ def read_parquet(
     Raises:
         Refusal: AF007 to AF009 and AF011, perhaps after some rows.
     """
-    # -P keeps the working directory, a stranger's perhaps, out of the child's imports
+    limits = str(max_rows), str(memory_for(len(data), memory))
     child = subprocess.Popen(
-        [sys.executable, "-P", str(_CHILD), str(max_rows), str(memory + 4 * len(data))],
+        python_command(f"{__package__}.parquet_child", *limits),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

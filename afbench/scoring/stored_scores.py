@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from afbench.core import AfbenchError, UsageError
 from afbench.schemas import schema_problem
+from afbench.storage.probe import probe_tables
 from afbench.untrusted import is_name, quoted
 
 from .problems import printable
@@ -49,16 +50,27 @@ class StoredScore:
 
 
 def read_score(folder: Path) -> StoredScore:
-    """Read what ``afbench score`` wrote.
+    """Read what ``afbench score`` wrote, like ``read_scores`` with one folder."""
+    (score,) = read_scores([folder])
+    return score
+
+
+def read_scores(folders: Sequence[Path]) -> Iterator[StoredScore]:
+    """Yield what ``afbench score`` wrote into each folder; one bounded process examines all tables before the first is read.
 
     Raises:
-        UsageError: if the folder holds no score.
-        AfbenchError: if the score is damaged, in one line that says where.
+        UsageError: if a folder holds no score.
+        AfbenchError: if a score is damaged, in one line that says where.
     """
-    if not (folder / SCORE).is_file():
-        raise UsageError(f"'{folder}' holds no score: {SCORE} is missing; `afbench score` makes one")
-    about = _read_record(folder / SCORE)
-    return StoredScore(folder, about, _read_rows(folder / PER_IMAGE))
+    for folder in folders:
+        if not (folder / SCORE).is_file():
+            raise UsageError(f"'{folder}' holds no score: {SCORE} is missing; `afbench score` makes one")
+    records = [_read_record(folder / SCORE) for folder in folders]
+    tables = {str(folder / PER_IMAGE): _MAX_TABLE for folder in folders if (folder / PER_IMAGE).is_file()}
+    for problem in probe_tables(Path(), tables, columns=list(_TYPES), batch_rows=1024):
+        raise AfbenchError(f"'{problem.path}' cannot be read: {printable(problem.message, 160)}")
+    for folder, record in zip(folders, records, strict=True):
+        yield StoredScore(folder, record, _read_rows(folder / PER_IMAGE))
 
 
 def find_scores(paths: Sequence[Path]) -> list[Path]:

@@ -1,17 +1,18 @@
-"""Let a process with little memory check whether shards are what they claim, before this one reads them."""
+"""Let a process with little memory check whether Parquet files are what they claim, before this one reads them."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
+
+from afbench import sandbox
 
 from .problem import Problem
 
-MEMORY = 1 << 31
-"""Bytes of address space that reading may take, beside four times the largest file."""
+MEMORY = sandbox.MEMORY
 SECONDS = 300
 """Of one core, for one file."""
 
@@ -24,28 +25,43 @@ def probe_shards(folder: Path, files: Mapping[str, int], *, decode: bool) -> Ite
         files: the rows that each shard, by its path, should have; all exist.
         decode: read every page, not only the footer.
     """
+    return _probe(folder, files, {"decode": decode})
+
+
+def probe_tables(
+    folder: Path, files: Mapping[str, int], *, columns: Sequence[str] | None = None, batch_rows: int
+) -> Iterator[Problem]:
+    """Decode files of any packing in a bounded process, so that reading them whole is known to take little memory.
+
+    Args:
+        folder: where they are; a path may also be absolute.
+        files: the bytes that the values of each file, by its path, may take; all exist.
+        columns: that will be read; None for all.
+        batch_rows: how many rows to decode at once.
+    """
+    return _probe(folder, files, {"columns": columns and list(columns), "batch_rows": batch_rows})
+
+
+def _probe(folder: Path, files: Mapping[str, int], options: Mapping[str, Any]) -> Iterator[Problem]:
     remaining = dict(files)
     while remaining:
+        largest_file = max((folder / path).stat().st_size for path in remaining)
         request = {
+            **options,
             "folder": str(folder.resolve()),
             "files": remaining,
-            "decode": decode,
             "seconds": SECONDS,
-            # a good shard may take memory by its size: it is not compressed
-            "memory": MEMORY + 4 * max((folder / path).stat().st_size for path in remaining),
+            "memory": sandbox.memory_for(largest_file, MEMORY),
         }
-        # -P keeps the working directory, a stranger's perhaps, out of the child's imports
         result = subprocess.run(
-            [sys.executable, "-P", "-m", f"{__package__}.probe_child"],
+            sandbox.python_command(f"{__package__}.probe_child"),
             input=json.dumps(request),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             check=False,
         )
-        lines = result.stdout.splitlines()
-        messages = dict(zip(lines[::2], lines[1::2], strict=False))
-        for path, message in messages.items():
+        for path, message in map(json.loads, result.stdout.splitlines()):
             remaining.pop(path, None)
             if message:
                 yield Problem(path, message)

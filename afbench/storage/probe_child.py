@@ -1,64 +1,81 @@
-"""Open shards of a stranger's benchmark in a process with little memory and time; run as a module.
+"""Open Parquet files of strangers in a process with little memory and time; run as a module.
 
-Every size inside a Parquet file is a claim: a page of a few bytes may make a reader allocate gigabytes. JSON comes in
-on stdin; for each file its path goes out on a line, and what is wrong with it, or nothing, on the next.
+JSON comes in on stdin; for each file that was examined a line goes out: its path and what is wrong with it, or nothing.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from afbench.core import AfbenchError
+from afbench.sandbox import TOO_MUCH, lacks_memory, limit
 from afbench.untrusted import require_name
 
 from .guard import refuse_bomb
 from .schema import arrow_schema, columns_of
 
+_UNFOLDED_LATER = ("dictionary<", "_view", "run_end_encoded<")
+"""Types whose values may share bytes that a later reader copies."""
+
 
 def main() -> None:
     request = json.load(sys.stdin)
-    resource.setrlimit(resource.RLIMIT_AS, (request["memory"], request["memory"]))
-    for path, rows in request["files"].items():
-        seconds_used = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-        resource.setrlimit(
-            resource.RLIMIT_CPU, (int(seconds_used) + request["seconds"], resource.RLIM_INFINITY)
-        )
-        print(path, flush=True)
-        print(_problem(Path(request["folder"]), path, rows, request["decode"]), flush=True)
+    for path, number in request["files"].items():
+        limit(memory=request["memory"], seconds=request["seconds"])
+        message = _problem(Path(request["folder"]), path, number, request)
+        print(json.dumps([path, message]), flush=True)
 
 
-def _problem(folder: Path, path: str, rows: int, decode: bool) -> str:
+def _problem(folder: Path, path: str, number: int, request: dict[str, Any]) -> str:
     try:
-        return _claim(folder, path, rows, decode)
-    except MemoryError:
-        return "takes too much memory to read"
+        with pq.ParquetFile(folder / path, pre_buffer=False, page_checksum_verification=True) as file:
+            if "batch_rows" in request:
+                return _oversize(file, request["columns"], request["batch_rows"], largest=number)
+            return _claim(file, folder, path, rows=number, decode=request["decode"])
     except AfbenchError as error:
         return str(error)
     except Exception as error:  # a stranger's bytes make the library raise almost anything
-        lacking = type(error).__name__ == "ArrowMemoryError" or "alloc" in str(error)
         message = " ".join(str(error).split())[:120]
-        return "takes too much memory to read" if lacking else f"is no readable Parquet ({message})"
+        return TOO_MUCH if lacks_memory(error) else f"is no readable Parquet ({message})"
 
 
-def _claim(folder: Path, path: str, rows: int, decode: bool) -> str:
-    with pq.ParquetFile(folder / path, pre_buffer=False, page_checksum_verification=True) as file:
-        refuse_bomb(file, (folder / path).stat().st_size)
-        if not file.schema_arrow.equals(arrow_schema(columns_of(path.split("/")[1]))):
-            return "has other columns than a shard of its config"
-        if file.metadata.num_rows != rows:
-            return f"holds {file.metadata.num_rows} rows, expected {rows}"
-        for batch in file.iter_batches(batch_size=1024, columns=["sample_id"], use_threads=False):
-            for (name,) in zip(*batch.to_pydict().values(), strict=True):
-                require_name("sample", name)
-        # as many at once as readers take, so that what is read here is read there
-        for _ in file.iter_batches(batch_size=16, use_threads=False) if decode else ():
-            pass
+def _claim(file: Any, folder: Path, path: str, *, rows: int, decode: bool) -> str:
+    refuse_bomb(file, (folder / path).stat().st_size)
+    if not file.schema_arrow.equals(arrow_schema(columns_of(path.split("/")[1]))):
+        return "has other columns than a shard of its config"
+    if file.metadata.num_rows != rows:
+        return f"holds {file.metadata.num_rows} rows, expected {rows}"
+    for batch in file.iter_batches(batch_size=1024, columns=["sample_id"], use_threads=False):
+        for (name,) in zip(*batch.to_pydict().values(), strict=True):
+            require_name("sample", name)
+    # as many at once as readers take, so that what is read here is read there
+    for _ in file.iter_batches(batch_size=16, use_threads=False) if decode else ():
+        pass
     return ""
+
+
+def _oversize(file: Any, columns: list[str] | None, batch_rows: int, *, largest: int) -> str:
+    """Decode a file of any packing; say so if its values take more than ``largest`` bytes in a reader's memory."""
+    total = 0
+    for batch in file.iter_batches(batch_size=batch_rows, columns=columns, use_threads=False):
+        total += sum(map(_unfolded_bytes, batch.columns))
+        if total > largest:
+            return TOO_MUCH
+    return ""
+
+
+def _unfolded_bytes(column: Any) -> int:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if any(kind in str(column.type) for kind in _UNFOLDED_LATER):
+        raise AfbenchError(f"holds values of type {str(column.type)[:60]}")
+    return int(column.nbytes)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,16 @@
 """Whether two scores differ: paired differences by hand, ties, and what cannot be compared."""
 
 import json
+import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scores import per_image, write_rows, write_score
 
 from afbench.core import AfbenchError, UsageError
+from afbench.scoring import stored_scores
 from afbench.scoring.compare import ALL_ATTACKS, compare
 from afbench.scoring.stored_scores import find_scores, read_score
 
@@ -188,7 +192,8 @@ def test_the_command_prints_a_table_or_json(afbench, folders):
 ODD = (None, True, -1, 1e308, 2**70, "", "x" * 6000, "<b>", "\x00", [], {}, [[]], {"a": {"b": [1]}}, "\u202e")
 
 
-def test_a_score_with_anything_in_any_place_is_read_or_refused_in_one_line(folders, tmp_path):
+def test_a_score_with_anything_in_any_place_is_read_or_refused_in_one_line(folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(stored_scores, "probe_tables", lambda *_, **__: [])  # its table is the good one
     whole = (folders["weak"] / "score.json").read_text()
     (tmp_path / "per_image.parquet").write_bytes((folders["weak"] / "per_image.parquet").read_bytes())
     random, refused = np.random.default_rng(0), 0
@@ -211,3 +216,19 @@ def test_a_score_with_anything_in_any_place_is_read_or_refused_in_one_line(folde
             refused += 1
             assert len(str(error).splitlines()) == 1
     assert refused > 75
+
+
+def test_a_table_that_unfolds_to_too_much_is_refused_before_this_process_reads_it(
+    folders, tmp_path, monkeypatch
+):
+    shutil.copy(folders["weak"] / "score.json", tmp_path)
+    table = pa.Table.from_pandas(per_image(0.2, seed=3), preserve_index=False)
+    word = pa.DictionaryArray.from_arrays(pa.array([0] * len(table)), ["x" * (1 << 20)])
+    table = table.set_column(table.schema.get_field_index("sample_id"), "sample_id", word)
+    pq.write_table(table, tmp_path / "per_image.parquet", store_schema=False)
+    assert (tmp_path / "per_image.parquet").stat().st_size < 1 << 20
+    monkeypatch.setattr(stored_scores, "_MAX_TABLE", 64 << 20)
+    with pytest.raises(
+        AfbenchError, match=r"per_image\.parquet' cannot be read: takes too much memory to read"
+    ):
+        read_score(tmp_path)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from afbench.report.site import render_site, write_site
 from afbench.scoring.boards import build_boards
-from afbench.scoring.stored_scores import StoredScore, find_scores, read_score
+from afbench.scoring.stored_scores import StoredScore, find_scores, read_scores
 
 
 class SiteCounts(NamedTuple):
@@ -33,8 +33,8 @@ def publish_leaderboard(
         AfbenchError: if a score is damaged, or the site cannot be written.
     """
     scores: list[StoredScore] = []
-    for folder in find_scores(paths):
-        scores.append(read_score(folder))
+    for score in read_scores(find_scores(paths)):
+        scores.append(score)
         advance(1)
     boards = build_boards(scores)
     write_site(render_site(boards), out)
