@@ -22,6 +22,7 @@ from afbench.scoring.score import score
 from afbench.storage.manifests import shard_paths
 from afbench.storage.shards import read_rows
 from afbench.workflows.evaluation import gates as gates_workflow
+from afbench.workflows.evaluation import logit_scale
 from afbench.workflows.evaluation import predict as predict_workflow
 from afbench.workflows.evaluation.evaluate import (
     ADAPTIVE,
@@ -34,6 +35,7 @@ from afbench.workflows.evaluation.evaluate import (
 from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
 from afbench.workflows.evaluation.evaluation_records import evaluation_records
 from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
+from afbench.workflows.evaluation.logit_scale import ScaledLocalizer, scale_gates, scale_warnings
 from afbench.workflows.evaluation.predict import predict
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
@@ -349,7 +351,8 @@ def test_the_sweep_checks_steps_phi_and_gradients_of_every_defence(benchmark, qu
     assert [one.defence for one in found] == [
         name for name in ("none", "resize-0.75", "jpeg-75") for _ in range(3)
     ]
-    assert started == [3 * 1 * (1 + 2 + 2)] and sum(done) == started[0]
+    assert started == [3 * 1 * 2 * (1 + 2 + 2)] and sum(done) == started[0]
+    assert all(f"({loss})" in gate.detail for gate in found[:2] for loss in ("bce", "soft-f1"))
     slopes = [one for one in found if "finite differences" in one.name]
     assert [one.passed for one in slopes] == [True, True, None] and "BPDA" in slopes[2].detail
     table = gate_table([vars(one) for one in found])
@@ -357,7 +360,7 @@ def test_the_sweep_checks_steps_phi_and_gradients_of_every_defence(benchmark, qu
 
 
 def test_a_gradient_that_is_wrong_or_masked_fails(benchmark, opened):
-    (sample,) = gates_workflow._read_first(opened, 1)
+    (sample,) = gates_workflow.first_samples(opened, 1)
     network, none = opened.localizer, load_defence("none")
 
     class Doubled(torch.autograd.Function):
@@ -377,12 +380,75 @@ def test_a_gradient_that_is_wrong_or_masked_fails(benchmark, opened):
     assert told.passed is False and "length 0" in told.detail
 
 
+def test_a_gradient_that_one_loss_alone_shows_to_be_wrong_fails(opened, monkeypatch):
+    (sample,) = gates_workflow.first_samples(opened, 1)
+    losses = gates_workflow.image_loss
+
+    def doubled_gradient(localizer, mask, name):
+        loss = losses(localizer, mask, name)
+        return lambda image: 2 * loss(image) - loss(image).detach() if name == "soft-f1" else loss(image)
+
+    monkeypatch.setattr(gates_workflow, "image_loss", doubled_gradient)
+    gate = gates_workflow._slope(opened.localizer, load_defence("none"), sample, "cpu")
+    assert gate.passed is False and gate.detail.startswith("bce: ") and "; soft-f1: " in gate.detail
+
+
 def test_a_defence_whose_gradient_leads_nowhere_fails_the_gate_of_large_phi(benchmark, quick, monkeypatch):
     """Masked gradients leave the image as it is, and so the figures high: what the gate is for."""
     masked = replace(load_defence("none"), label="masked", apply=lambda image: image * 0 + image.detach())
     opened = replace(open_evaluation(benchmark, localizer="reference"), purifiers=[masked])
     _, phi, _ = sweep_gates(opened, images=2)
     assert phi.passed is False and "at 32/255" in phi.detail
+
+
+@pytest.fixture(scope="module")
+def with_strong(tmp_path_factory):
+    """The ensemble and bim under two losses on demo images."""
+    out = tmp_path_factory.mktemp("strong") / "made"
+    phi = {"phi": ["1/255"]}
+    attacks = [("strong", phi), ("bim", phi), ("bim", {**phi, "params": {"loss": "soft-f1"}})]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("afbench.engine.grid.STEPS", 1)  # its own images play no part
+        make(out, attacks, limit=2)
+    return open_evaluation(out, localizer="reference")
+
+
+@pytest.mark.parametrize(
+    ("images", "steps", "factors"),
+    [(1, 2, (0.7, 4.0)), pytest.param(2, 15, (0.5, 0.7, 1.0, 3.0, 4.0), marks=pytest.mark.slow)],
+)
+def test_a_factor_on_the_logits_moves_rp_of_the_ensemble_by_at_most_two_points(
+    with_strong, monkeypatch, images, steps, factors
+):
+    monkeypatch.setattr(logit_scale, "FACTORS", factors)
+    monkeypatch.setattr("afbench.engine.grid.STEPS", steps)
+    gates = scale_gates(with_strong, images=images)
+    by_config = {gate.detail.split(",")[0]: gate for gate in gates}
+    assert by_config["reference-strong-1"].passed is True
+    # what the cross-entropy leaves depends on the size of logits, which is no fault of the benchmark but worth a warning
+    assert by_config["reference-bim-1"].passed is None
+    warnings = scale_warnings(gates)
+    assert any(line.startswith("reference-bim-1: its RP moves by more than 2 points") for line in warnings)
+    assert not any("strong-1:" in line for line in warnings)
+
+
+def test_an_ensemble_that_sees_the_size_of_logits_fails(with_strong, monkeypatch):
+    rps = iter([0.0, 0.1, 0.0] * 3)
+    monkeypatch.setattr(logit_scale, "mean_f1_after", lambda *arguments: next(rps))
+    gates = scale_gates(with_strong, images=1)
+    assert [gate.passed for gate in gates] == [False, None, None]
+    assert len(scale_warnings(gates)) == 3
+
+
+def test_scaled_logits_make_the_same_decisions(opened):
+    image = torch.rand(2, 3, 32, 48, generator=torch.Generator().manual_seed(0))
+    inner = opened.localizer
+    scaled = ScaledLocalizer(inner, 4.0)
+    cut = math.log(inner.threshold / (1 - inner.threshold))
+    with torch.no_grad():
+        assert torch.equal(scaled.logits(image) > cut, inner.logits(image) > cut)
+        assert torch.allclose(scaled.logits(image) - cut, 4 * (inner.logits(image) - cut), atol=1e-5)
+        assert torch.equal(scaled.probability(image), inner.probability(image))
 
 
 def test_the_command_prints_a_table_and_writes_it_in_three_forms_and_a_figure(afbench, benchmark, tmp_path):

@@ -62,7 +62,7 @@ from .text_tables import table_width, wide_option
     "--gates",
     "sweep",
     is_flag=True,
-    help="Also attack a few images through every defence with more steps and large phi, and check its gradients; a gate that fails gives exit code 1.",
+    help="Also attack a few images through every defence with more steps and large phi, and check its gradients and whether a factor on the logits moves RP; a gate that fails gives exit code 1.",
 )
 @click.option(
     "--checkpoint",
@@ -110,6 +110,7 @@ def command(
     from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
     from afbench.workflows.evaluation.evaluation_records import evaluation_records
     from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
+    from afbench.workflows.evaluation.logit_scale import scale_gates, scale_warnings
     from afbench.workflows.sample_choice import choose_samples
 
     files.check_targets(data, out, picture)
@@ -144,6 +145,11 @@ def command(
             with ExitStack() as stack:
                 bar = deferred_bar(stack, "gates", "grad")
                 gate_checks += sweep_gates(evaluation, start=bar.start, advance=bar.advance)
+            with ExitStack() as stack:
+                bar = deferred_bar(stack, "scaled logits", "grad")
+                scale_checks = scale_gates(evaluation, start=bar.start, advance=bar.advance)
+            gate_checks += scale_checks
+            warnings += scale_warnings(scale_checks)
         gates += [files.gate_json(gate, evaluation.name) for gate in gate_checks]
     if out is not None:
         files.write_evaluation(out, records, gates, warnings)

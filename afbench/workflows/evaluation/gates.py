@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
 from itertools import pairwise
 from typing import Any
@@ -18,12 +18,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from afbench.core import Localizer, Sample
+from afbench.core import Localizer, Sample, Setting
 from afbench.defences import Purifier
 from afbench.defences.defended_localizer import DefendedLocalizer
 from afbench.engine import AttackedRow, judge_samples, run_settings
+from afbench.engine.objectives import image_loss
 from afbench.images import masks_to_tensor, to_tensor
-from afbench.losses import binary_cross_entropy
 from afbench.metrics import f1
 from afbench.plan import make_setting
 from afbench.scoring.score_tables import CONTROLS, ranking_rows
@@ -43,6 +43,8 @@ ZERO = 0.05
 SWEEP_IMAGES = 4
 SWEEP_STEPS = (5, 20)
 """Iterations of PGD at 3/255."""
+SWEEP_LOSSES = ("bce", "soft-f1")
+"""The attacks' default, which shrinks where logits are large, and one that does not."""
 SWEEP_PHI = (8, 32)
 """In 255ths; attacked with PGD of the larger number of steps."""
 SLOPE_ERROR = 0.01
@@ -149,45 +151,58 @@ def sweep_gates(
     Raises:
         AfbenchError: if the benchmark is damaged.
     """
-    samples = _read_first(setup, images)
+    samples = first_samples(setup, images)
+    by_steps = {loss: [_pgd("3/255", steps, loss) for steps in SWEEP_STEPS] for loss in SWEEP_LOSSES}
+    by_phi = {loss: [_pgd(f"{phi}/255", SWEEP_STEPS[-1], loss) for phi in SWEEP_PHI] for loss in SWEEP_LOSSES}
     settings = [
-        *(make_setting("pgd", "3/255", {"steps": f1_by_steps}) for f1_by_steps in SWEEP_STEPS),
-        *(
-            make_setting("pgd", f"{f1_by_phi}/255", {"steps": SWEEP_STEPS[-1]}, large_phi=True)
-            for f1_by_phi in SWEEP_PHI
-        ),
+        setting
+        for by_loss in (by_steps, by_phi)
+        for of_one_loss in by_loss.values()
+        for setting in of_one_loss
     ]
     start(len(setup.purifiers) * len(samples) * sum(setting.steps for setting in settings))
     gates: list[Gate] = []
     for purifier in setup.purifiers:
         localizer = DefendedLocalizer(setup.localizer, purifier)
-        mean_f1 = [_f1_left(setup, localizer, samples, setting, advance) for setting in settings]
-        f1_by_steps, f1_by_phi = mean_f1[: len(SWEEP_STEPS)], mean_f1[len(SWEEP_STEPS) :]
-        figures = " -> ".join(f"{value:.3f}" for value in f1_by_steps)
+        mean_f1 = {
+            setting: mean_f1_after(setup, localizer, samples, setting, advance) for setting in settings
+        }
         gates.append(
             Gate(
                 purifier.label,
                 "more steps never help the defender",
-                f1_by_steps[-1] <= f1_by_steps[0] + TOLERANCE,
-                f"pgd 3/255 through it, {' and '.join(map(str, SWEEP_STEPS))} steps, {len(samples)} images: F1 {figures}",
+                all(mean_f1[rows[-1]] <= mean_f1[rows[0]] + TOLERANCE for rows in by_steps.values()),
+                f"pgd 3/255 through it, {' and '.join(map(str, SWEEP_STEPS))} steps, {len(samples)} images: "
+                f"F1 {_by_loss(by_steps, mean_f1)}",
             )
         )
-        figures = ", ".join(
-            f"{value:.3f} at {size}/255" for value, size in zip(f1_by_phi, SWEEP_PHI, strict=True)
-        )
+        sizes = " and ".join(f"{phi}/255" for phi in SWEEP_PHI)
         gates.append(
             Gate(
                 purifier.label,
                 "F1 goes to zero as phi grows",
-                f1_by_phi[-1] <= ZERO,
-                f"pgd of {SWEEP_STEPS[-1]} steps through it, {len(samples)} images: F1 {figures}",
+                all(mean_f1[rows[-1]] <= ZERO for rows in by_phi.values()),
+                f"pgd of {SWEEP_STEPS[-1]} steps through it at {sizes}, {len(samples)} images: "
+                f"F1 {_by_loss(by_phi, mean_f1)}",
             )
         )
         gates.append(_slope(setup.localizer, purifier, samples[0], setup.device))
     return gates
 
 
-def _read_first(setup: EvaluationSetup, count: int) -> list[Sample]:
+def _pgd(phi: str, steps: int, loss: str) -> Setting:
+    return make_setting("pgd", phi, {"steps": steps, "loss": loss}, large_phi=True)
+
+
+def _by_loss(settings: Mapping[str, Sequence[Setting]], mean_f1: Mapping[Setting, float]) -> str:
+    """State the figures of each loss, in the order of its settings."""
+    return ", ".join(
+        f"{' -> '.join(f'{mean_f1[setting]:.3f}' for setting in rows)} ({loss})"
+        for loss, rows in settings.items()
+    )
+
+
+def first_samples(setup: EvaluationSetup, count: int) -> list[Sample]:
     rows = read_rows(
         setup.benchmark.folder,
         shard_paths(setup.benchmark.configs[CLEAN]),
@@ -196,14 +211,14 @@ def _read_first(setup: EvaluationSetup, count: int) -> list[Sample]:
     return [stored_sample(setup.benchmark.folder, row) for _, row in zip(range(count), rows, strict=False)]
 
 
-def _f1_left(
+def mean_f1_after(
     setup: EvaluationSetup,
     localizer: Localizer,
     samples: Sequence[Sample],
-    setting: Any,
-    advance: Callable[[int], None],
+    setting: Setting,
+    advance: Callable[[int], None] = lambda gradients: None,
 ) -> float:
-    """Attack the defended localizer, round to 8 bits, and return its mean F1."""
+    """Attack a localizer, defended or not, round to 8 bits, and return its mean F1."""
     common: dict[str, Any] = {"batch_size": setup.batch_size, "device": setup.device}
     original_results = judge_samples(setup.localizer, samples, **common)
     rows = run_settings(
@@ -221,7 +236,7 @@ def _f1_left(
 
 
 def _slope(localizer: Localizer, purifier: Purifier, sample: Sample, device: str) -> Gate:
-    """Compare the loss's slope along its own gradient, in float64, with central differences of several sizes.
+    """Compare the slope of each loss along its own gradient, in float64, with central differences of several sizes.
 
     A ReLU that switches between the two points spoils a difference, so one size that agrees is enough.
     """
@@ -242,27 +257,32 @@ def _slope(localizer: Localizer, purifier: Purifier, sample: Sample, device: str
     image = (255 * image + jitter) / 256
     mask = masks_to_tensor([sample.mask], device).double()
 
-    def loss(pixels: Tensor) -> Tensor:
-        return binary_cross_entropy(pipeline.logits(pixels), mask).sum()
-
-    leaf = image.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(leaf), leaf)
-    length = float(gradient.norm())
-    if not math.isfinite(length) or length == 0:
-        return Gate(purifier.label, name, False, f"the gradient has length {length:g}")
-    direction = gradient / length
-    with torch.no_grad():
-        slopes = [
-            float(loss(image + h * direction) - loss(image - h * direction)) / (2 * h) for h in _DIFFERENCES
-        ]
-    nearest = min(slopes, key=lambda slope: abs(slope - length))
-    error = abs(nearest - length) / length
+    checks = {loss: _compare_slopes(image_loss(pipeline, mask, loss), image) for loss in SWEEP_LOSSES}
     return Gate(
         purifier.label,
         name,
-        error <= SLOPE_ERROR,
-        f"{length:.6g} by autograd, {nearest:.6g} by differences ({100 * error:.2g} % apart)",
+        all(passed for passed, _ in checks.values()),
+        "; ".join(f"{loss}: {figures}" for loss, (_, figures) in checks.items()),
     )
+
+
+def _compare_slopes(loss: Callable[[Tensor], Tensor], image: Tensor) -> tuple[bool, str]:
+    """Return whether autograd and differences agree on the slope of a loss, and the figures."""
+    leaf = image.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(leaf).sum(), leaf)
+    length = float(gradient.norm())
+    if not math.isfinite(length) or length == 0:
+        return False, f"the gradient has length {length:g}"
+    direction = gradient / length
+    with torch.no_grad():
+        slopes = [
+            float((loss(image + h * direction) - loss(image - h * direction)).sum()) / (2 * h)
+            for h in _DIFFERENCES
+        ]
+    nearest = min(slopes, key=lambda slope: abs(slope - length))
+    error = abs(nearest - length) / length
+    figures = f"{length:.6g} by autograd, {nearest:.6g} by differences ({100 * error:.2g} % apart)"
+    return error <= SLOPE_ERROR, figures
 
 
 def _in_float64(purifier: Purifier) -> Purifier:
