@@ -16,6 +16,10 @@ from .custom import description_problem
 
 SIZES = ((64, 64), (64, 96), (75, 53))
 """Square, wide, and tall with odd sides: photographs have any size."""
+LARGE_SIZES = ((1056, 48), (48, 1056))
+"""Thin, so that they cost little; longer than the 1024 pixels that some networks cut images to."""
+_LAST_LINES = 32
+"""Lines at the end of a large image that must matter; several, because a resize without antialiasing skips some."""
 TOLERANCE = 1e-3
 """Allowed difference of float32 logits between a batch and its single images, relative to the largest logit."""
 
@@ -30,32 +34,42 @@ class Finding:
 
 
 def check_localizer(
-    localizer: Localizer, *, device: str = "cpu", sizes: tuple[tuple[int, int], ...] = SIZES
+    localizer: Localizer,
+    *,
+    device: str = "cpu",
+    sizes: tuple[tuple[int, int], ...] = SIZES,
+    large_sizes: tuple[tuple[int, int], ...] = LARGE_SIZES,
 ) -> Iterator[Finding]:
-    """Try a localizer on random images of a few sizes ``(height, width)``.
+    """Try a localizer on random images of a few sizes ``(height, width)``, of ``large_sizes`` by one pass forward.
 
     Yields:
         One finding for each promise, as soon as it is tried. If that raises an error, the promise is broken, and the
         error is the detail.
     """
-    images = [
-        torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0)).to(device) for size in sizes
-    ]
+    images = [_random_images(2, size, device) for size in sizes]
     checks: dict[str, Callable[[], tuple[bool, str]]] = {
         "names itself": lambda: _describes(localizer),
         "logits at the image's size": lambda: _shapes(localizer.logits, images),
         "probability at the image's size": lambda: _shapes(localizer.probability, images),
         "probability in [0, 1]": lambda: _range(localizer, images[0]),
-        "evaluation mode": lambda: _evaluates(localizer, images[0]),
+        "evaluation mode": lambda: _evaluates(localizer),
         "parameters frozen": lambda: _frozen(localizer),
         "gradient at the image": lambda: _gradient(localizer, images[0]),
         "images independent of their batch": lambda: _independent(localizer, images[0]),
         "a forward changes nothing": lambda: _unchanged(localizer, images[0]),
         "logits are no probabilities": lambda: _logits(localizer, images),
         "gradient at every border": lambda: _borders(localizer, images),
+        "the same at every call": lambda: _repeats(localizer, images[0]),
+        "no part of a large image hidden": lambda: _reads_all(localizer, large_sizes, device),
     }
     for name, check in checks.items():
         yield _run_check(name, check)
+
+
+def _random_images(batch: int, size: tuple[int, int], device: str) -> Tensor:
+    images = torch.rand(batch, 3, *size, generator=torch.Generator().manual_seed(0))
+    images[1:] /= 4  # darker, so that a statistic of the whole batch shows
+    return images.to(device)
 
 
 def _run_check(name: str, check: Callable[[], tuple[bool, str]]) -> Finding:
@@ -103,21 +117,42 @@ def _logits(localizer: Localizer, images: list[Tensor]) -> tuple[bool, str]:
     return True, f"from {low:.3g} to {high:.3g}"
 
 
-def _evaluates(localizer: Localizer, image: Tensor) -> tuple[bool, str]:
+def _evaluates(localizer: Localizer) -> tuple[bool, str]:
     network = _network(localizer)
-    training = (
-        [name or "the network" for name, module in network.named_modules() if module.training]
-        if network
-        else []
-    )
-    if training:
-        return False, f"{training[0]} is in training mode; call .eval()"
+    if network is None:
+        return True, "not checked: no attribute 'network'"
+    training = [name or "the network" for name, module in network.named_modules() if module.training]
+    return not training, f"{training[0]} is in training mode; call .eval()" if training else "all modules"
+
+
+def _repeats(localizer: Localizer, image: Tensor) -> tuple[bool, str]:
     with torch.no_grad():
         is_equal = torch.equal(localizer.logits(image), localizer.logits(image))
-    return (
-        is_equal,
-        "twice the same" if is_equal else "two passes differ: dropout or another random draw is on",
-    )
+    if is_equal:
+        return True, "twice the same"
+    return False, "two passes differ: dropout, layers made anew in forward, or another random draw is on"
+
+
+def _reads_all(localizer: Localizer, sizes: tuple[tuple[int, int], ...], device: str) -> tuple[bool, str]:
+    """Check that the end of a large image matters, unless the localizer itself counts it as unread."""
+    for size in sizes:
+        image = _random_images(1, size, device)
+        changed = image.clone()
+        end = (
+            (..., slice(-_LAST_LINES, None), slice(None))
+            if size[0] > size[1]
+            else (..., slice(-_LAST_LINES, None))
+        )
+        changed[end] = 1 - changed[end]
+        with torch.no_grad():
+            is_read = not torch.equal(localizer.logits(image), localizer.logits(changed))
+        declared = getattr(localizer, "unread_pixels", None)
+        if not is_read and not (declared and declared(*size)):
+            return False, (
+                f"the last {_LAST_LINES} lines of an image of {size[0]}x{size[1]} change nothing; do not cut, or count them "
+                "in a method unread_pixels(height, width)"
+            )
+    return True, f"tried {', '.join('{}x{}'.format(*size) for size in sizes) or 'none'}"
 
 
 def _frozen(localizer: Localizer) -> tuple[bool, str]:
@@ -134,17 +169,34 @@ def _frozen(localizer: Localizer) -> tuple[bool, str]:
 
 
 def _gradient(localizer: Localizer, image: Tensor) -> tuple[bool, str]:
-    leaf = image.clone().requires_grad_()
-    (slope,) = torch.autograd.grad(localizer.logits(leaf).sum(), leaf)
+    slope = _slope(localizer, image)
+    if slope is None:
+        return False, _DETACHED
     share = float((slope != 0).any(dim=1).float().mean())
-    return bool(torch.isfinite(slope).all()) and share > 0, f"{100 * share:.0f} % of pixels have one"
+    passed = bool(torch.isfinite(slope).all()) and share > 0
+    return passed, f"{100 * share:.0f} % of pixels have one" if share else _DETACHED
+
+
+_DETACHED = (
+    "no pixel has one: the image is detached in the network, or runs through no_grad, numpy or rounding"
+)
+
+
+def _slope(localizer: Localizer, image: Tensor) -> Tensor | None:
+    """Return the gradient of the summed logits at an image; None where they do not depend on it."""
+    leaf = image.clone().requires_grad_()
+    logits = localizer.logits(leaf)
+    if not logits.requires_grad:
+        return None
+    return torch.autograd.grad(logits.sum(), leaf, allow_unused=True)[0]
 
 
 def _borders(localizer: Localizer, images: list[Tensor]) -> tuple[bool, str]:
     """Check that every border gets a gradient: a network that crops never reads it, so attacks and masks miss that part."""
     for image in images:
-        leaf = image.clone().requires_grad_()
-        (slope,) = torch.autograd.grad(localizer.logits(leaf).sum(), leaf)
+        slope = _slope(localizer, image)
+        if slope is None:
+            return False, _DETACHED
         gets_gradient = (slope != 0).flatten(0, 1).any(dim=0)
         lines = {
             "top": gets_gradient[0],
