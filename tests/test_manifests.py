@@ -65,7 +65,7 @@ def test_a_wrong_source_of_a_plan_is_told_by_its_own_key(tmp_path, source, messa
 
 def test_every_shipped_plan_can_be_read():
     plans = list_plans()
-    assert {"demo", "ansm-table3"} <= plans.keys()
+    assert {"demo", "ansm-table3", "zoo"} <= plans.keys()
     for name, description in plans.items():
         assert read_plan(name).name == name
         assert description

@@ -24,6 +24,8 @@ from afbench.plan import (
     settings_by_group,
     shared_gradients,
 )
+from afbench.plan.cost import localizer_cost
+from afbench.resources import resource_json
 
 GOOD = "name: mine\nblocks:\n- {localizers: [reference], sources: [demo], attacks: [{attack: fgsm}]}\n"
 
@@ -227,6 +229,15 @@ def test_the_grid_of_the_paper_costs_1535_shared_gradients_an_image():
     assert (training.configs, list(training.sources)) == (4, ["casia_v2"])
     assert training.gradients_naive == training.gradients_shared == 1
     assert grid.adversarial_images == sum(grid.sources.values()) * 80
+
+
+def test_the_zoo_is_every_published_localizer_under_the_strongest_attack_and_noise():
+    (block,) = read_plan("zoo").blocks
+    assert sorted(block.localizers) == sorted(resource_json("localizers"))
+    assert {setting.attack for setting in block.settings} == {"strong", "noise"}
+    (row,) = estimate(read_plan("zoo"))
+    assert (row.configs, row.settings, row.gradients_shared) == (8 * 4, 4, 2 * 120)
+    assert all(localizer_cost(name) for name in block.localizers)
 
 
 def test_gradients_are_one_for_fgsm_and_the_longest_cw_run():
