@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import pickle
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 import torch
+from click.testing import CliRunner
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -59,19 +61,20 @@ def run_alone(*arguments, cwd):
 
 def example(*command):
     """The arguments of the example that a command's help ends with."""
-    program = Path(sys.executable).parent / "afbench"
-    told = subprocess.run([program, *command, "--help"], capture_output=True, text=True, check=True).stdout
-    arguments = shlex.split(told.rpartition("Example: ")[2])
+    shown = CliRunner().invoke(cli, [*command, "--help"], prog_name="afbench", terminal_width=78)
+    assert shown.exit_code == 0
+    arguments = shlex.split(shown.stdout.rpartition("Example: ")[2])
     assert arguments[0] == "afbench"
     return arguments[1:]
 
 
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory):
-    """What the example of ``afbench generate --help`` makes, of one image and in an empty folder."""
+    """What the example of ``afbench generate --help`` makes, of one image, in few steps and in an empty folder."""
     folder = tmp_path_factory.mktemp("cli")
     arguments = example("generate")
     arguments[arguments.index("--limit") + 1] = "1"
+    arguments[arguments.index("--steps") + 1] = "5"
     arguments[arguments.index("--out") + 1] = "made"
     done = run_alone(*arguments, cwd=folder)
     assert done.returncode == 0, done.stderr
@@ -265,7 +268,7 @@ def test_the_examples_of_verify_stats_and_preview_run_on_what_generate_made(afbe
         if name == "verify":
             assert ran.out.endswith("2 rows checked, 0 problems\n")
         if name == "stats":
-            assert "reference-cw-250" in ran.out and max(map(len, ran.out.splitlines())) <= 80
+            assert "reference-cw-5" in ran.out and max(map(len, ran.out.splitlines())) <= 80
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.format == "PNG" and sheet.width > 900
 
@@ -285,11 +288,11 @@ def test_the_examples_of_inspect_and_reproduce_run_on_what_generate_made(afbench
         return (
             str(benchmark)
             if part == "afbench-out/demo"
-            else part.replace("reference-cw-50/", "reference-cw-250/")
+            else re.sub(r"reference-cw-\d+", "reference-cw-5", part)
         )
 
     shown = afbench(*map(here, example("inspect")))
-    assert shown.code == 0 and "config: reference-cw-250\n" in shown.out
+    assert shown.code == 0 and "config: reference-cw-5\n" in shown.out
     again = afbench(*map(here, example("reproduce")))
     assert again.code == 0 and ": identical, " in again.out
 
@@ -301,7 +304,7 @@ def test_answers_for_programs_are_json_on_stdout_alone(afbench, benchmark):
         "problems": [],
     }
     (row,) = json.loads(afbench("stats", str(benchmark), "--json").out)
-    assert row["config"] == "reference-cw-250" and row["source"] == "demo" and row["n"] == 1
+    assert row["config"] == "reference-cw-5" and row["source"] == "demo" and row["n"] == 1
     assert set(json.loads(afbench("list", "--json").out)) == {
         *("attacks", "localizers", "sources", "defences", "plans"),
     }
@@ -316,9 +319,9 @@ def test_answers_for_programs_are_json_on_stdout_alone(afbench, benchmark):
 
 def test_a_config_made_differently_is_refused_and_left_alone(afbench, benchmark):
     stamp = {path: path.stat().st_mtime_ns for path in benchmark.rglob("*") if path.is_file()}
-    arguments = ("generate", "--localizer", "reference", "--attack", "cw", "--steps", "250", "--limit", "1")
+    arguments = ("generate", "--localizer", "reference", "--attack", "cw", "--steps", "5", "--limit", "1")
     ran = afbench(*arguments, "--out", str(benchmark), "--checkpoint", "random")
-    assert ran.code == 2 and "holds config reference-cw-250 made differently" in ran.err
+    assert ran.code == 2 and "holds config reference-cw-5 made differently" in ran.err
     assert afbench(*arguments, "--out", str(benchmark)).code == 0
     assert {path: path.stat().st_mtime_ns for path in benchmark.rglob("*") if path.is_file()} == stamp
 
