@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from afbench.core import AfbenchError, UsageError
+from afbench.core import AfbenchError, PartialError, UsageError
 from afbench.defences import load_defence
 from afbench.files import commit_bytes, sha256_file
 from afbench.localizers import load_localizer
@@ -51,6 +51,16 @@ def test_every_image_of_every_config_gets_the_mask_its_counts_were_taken_from(be
             assert found.sum() == row["tp"] + row["fp"]
     clean = rows(benchmark, "clean")[0]
     assert predicted(tmp_path / "none", "clean", clean["sample_id"]).any()
+
+
+def test_a_second_call_into_a_folder_is_refused_while_the_first_one_fills_it(benchmark, tmp_path):
+    def refused(images):
+        with pytest.raises(PartialError, match=r"out' is being written by another process; wait for it"):
+            predict(benchmark, tmp_path / "out", localizer="reference")
+
+    assert predict(benchmark, tmp_path / "out", localizer="reference", start=refused).images == 9
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"manifest.json", "predictions"}
+    assert predict(benchmark, tmp_path / "out", localizer="reference").images == 0
 
 
 def test_the_manifest_names_what_was_predicted_and_hashes_every_file(benchmark, tmp_path):

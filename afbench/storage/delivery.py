@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from afbench.core import AfbenchError, PartialError, UsageError
+from afbench.core import AfbenchError, UsageError
 from afbench.files import commit_bytes, commit_if_changed, commit_json, json_bytes, sweep
 
 from .config_manifest import SCHEMA_VERSION
+from .locks import written_alone
 from .manifests import LOG, TOP, read_json, safe_path
 from .run_folder import check_folder
 
@@ -46,18 +45,7 @@ def delivering(folder: Path, request: Mapping[str, Any]) -> Iterator[Delivery]:
     """
     work_folder = folder / WORK_FOLDER
     _check(folder, request)
-    try:
-        work_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out '{folder}' cannot be made: {error.strerror}") from None
-    lock = FileLock(work_folder / "lock", blocking=False)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise PartialError(
-            f"'{folder}' is being written by another process; wait for it, or give another --out"
-        ) from None
-    try:
+    with written_alone(folder, work_folder / "lock"):
         # again: another process may have ended while this one looked
         delivery = Delivery(folder, request, _check(folder, request) == DONE)
         if delivery.finished:
@@ -75,11 +63,11 @@ def delivering(folder: Path, request: Mapping[str, Any]) -> Iterator[Delivery]:
                 record = read_json(path)
                 if _is_whole(folder, record):
                     delivery.units[record["unit"]] = record
-        yield delivery
-    finally:
-        lock.release()
-        if (folder / DONE).is_file() and not (work_folder / _REQUEST).is_file():
-            shutil.rmtree(work_folder, ignore_errors=True)
+        try:
+            yield delivery
+        finally:
+            if (folder / DONE).is_file() and not (work_folder / _REQUEST).is_file():
+                shutil.rmtree(work_folder, ignore_errors=True)
 
 
 def _check(folder: Path, request: Mapping[str, Any]) -> str | None:

@@ -82,6 +82,29 @@ def locked(
 
 
 @contextmanager
+def written_alone(folder: Path, lock_path: Path) -> Iterator[None]:
+    """Hold a folder that one command fills, by the lock file ``lock_path`` in it, until the end of the block.
+
+    Raises:
+        PartialError: if another process holds it.
+        UsageError: if the folder cannot be made.
+    """
+    lock = FileLock(lock_path)
+    try:
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        # where the file system has no locks, go on without
+        _take(lock, 0, loose=True)
+    except Timeout:
+        raise _held(folder, "another process") from None
+    except OSError as error:
+        raise UsageError(f"--out '{folder}' cannot be made: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def at_work(folder: Path, plan: str, *, loose: bool = False) -> Iterator[None]:
     """Announce, while the folder is ``locked``, that this process makes shards of a plan until the end of the block."""
     path = folder / LOG / f"at-work.{os.uname().nodename}.{os.getpid()}"

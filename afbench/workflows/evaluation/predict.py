@@ -38,7 +38,7 @@ from afbench.version import __version__
 from ..adaptive import adaptive_configs, require_oblivious
 from ..attacked_localizer import require_architecture, require_attacked
 from ..request import config_localizer
-from .submission_folder import claim_submission
+from .submission_folder import claimed_submission
 
 _ROWS_AT_ONCE = 64
 
@@ -94,6 +94,7 @@ def predict(
     Raises:
         UsageError: if the benchmark has no config of this localizer or attacked other weights, or the folder holds
             something else.
+        PartialError: if another process predicts into the folder.
     """
     benchmark = open_benchmark(data)
     purifier = load_defence(defence, localizer=config_localizer(localizer), device=device, seed=seed)
@@ -118,49 +119,52 @@ def predict(
             "threshold": network.threshold,
         },
     }
-    claimed = claim_submission(out, manifest, benchmark)
-    if not claimed.unfinished:
-        return Predicted(0)
-    start(sum(count_rows(benchmark.configs[config]) for config in configs))
-    image_count = 0
-    hashes: dict[str, str] = {}
-    write_futures: list[Future[dict[str, str]]] = []
-    with threads(default_threads()) as submit:
-        for config in configs:
-            for split in benchmark.configs[config].splits:
+    with claimed_submission(out, manifest, benchmark) as submission:
+        if not submission.unfinished:
+            return Predicted(0)
+        start(sum(count_rows(benchmark.configs[config]) for config in configs))
+        image_count = 0
+        hashes: dict[str, str] = {}
+        write_futures: list[Future[dict[str, str]]] = []
+        with threads(default_threads()) as submit:
+            for config in configs:
+                for split in benchmark.configs[config].splits:
 
-                def is_missing(sample_id: str, split: str = split, config: str = config) -> bool:
-                    return not _is_there(
-                        out, _path(attacked_localizer["name"], split, config, sample_id), probabilities
-                    )
-
-                for rows in decoded_batches(benchmark, config, split, submit, is_wanted=is_missing):
-                    paths = [
-                        _path(attacked_localizer["name"], split, config, sample_id) for sample_id in rows.ids
-                    ]
-                    maps = localize(
-                        network, rows.images, defence=purifier.apply, batch_size=batch_size, device=device
-                    )
-                    previous_futures, write_futures = write_futures, []
-                    for number, probability in maps:
-                        write_futures.append(
-                            submit(_write, out, paths[number], probability, network.threshold, probabilities)
+                    def is_missing(sample_id: str, split: str = split, config: str = config) -> bool:
+                        return not _is_there(
+                            out, _path(attacked_localizer["name"], split, config, sample_id), probabilities
                         )
-                    for future in previous_futures:  # bounds the memory of images that wait to be written
-                        hashes.update(future.result())
-                    advance(rows.read)
-                    image_count += len(paths)
-        for future in write_futures:
-            hashes.update(future.result())
-    files = {
-        # files of an interrupted call are hashed from the disk
-        path: hashes.get(path) or sha256_file(out / path)
-        for path in sorted(file.relative_to(out).as_posix() for file in out.rglob("*.png"))
-    }
-    # last: a folder with this file is a complete submission
-    commit_json(out / MANIFEST, {**manifest, "files_sha256": files})
-    (out / BEGUN).unlink()
-    return Predicted(image_count, claimed.added)
+
+                    for rows in decoded_batches(benchmark, config, split, submit, is_wanted=is_missing):
+                        paths = [
+                            _path(attacked_localizer["name"], split, config, sample_id)
+                            for sample_id in rows.ids
+                        ]
+                        maps = localize(
+                            network, rows.images, defence=purifier.apply, batch_size=batch_size, device=device
+                        )
+                        previous_futures, write_futures = write_futures, []
+                        for number, probability in maps:
+                            write_futures.append(
+                                submit(
+                                    _write, out, paths[number], probability, network.threshold, probabilities
+                                )
+                            )
+                        for future in previous_futures:  # bounds the memory of images that wait to be written
+                            hashes.update(future.result())
+                        advance(rows.read)
+                        image_count += len(paths)
+            for future in write_futures:
+                hashes.update(future.result())
+        files = {
+            # files of an interrupted call are hashed from the disk
+            path: hashes.get(path) or sha256_file(out / path)
+            for path in sorted(file.relative_to(out).as_posix() for file in out.rglob("*.png"))
+        }
+        # last: a folder with this file is a complete submission
+        commit_json(out / MANIFEST, {**manifest, "files_sha256": files})
+        (out / BEGUN).unlink()
+    return Predicted(image_count, submission.added)
 
 
 def _configs(benchmark: Benchmark, localizer: str, defence: str, through: Purifier | None) -> list[str]:

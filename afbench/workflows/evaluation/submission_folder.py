@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,32 +11,54 @@ from afbench.core import AfbenchError, UsageError
 from afbench.files import commit_json, sweep
 from afbench.scoring.package import BEGUN, MANIFEST
 from afbench.scoring.versions import Parts, changed_parts, earlier_parts
+from afbench.storage.locks import written_alone
 from afbench.storage.manifests import Benchmark, read_json
 
+_LOCK = ".lock"
+"""Held while a process fills the folder, then removed: a submission has no other files."""
 _MAY_DIFFER = ("files_sha256", "dataset", "configs", "configs_sha256", "date")
 """Keys of a manifest that change when the benchmark grows, or with the day."""
 
 
-class Claimed(NamedTuple):
+class SubmissionState(NamedTuple):
     """Whether predictions are missing, and the configs, with source, that the benchmark got since the previous call."""
 
     unfinished: bool
     added: tuple[str, ...] = ()
 
 
-def claim_submission(out: Path, manifest: Mapping[str, Any], benchmark: Benchmark) -> Claimed:
-    """Claim a folder for the submission of this manifest; predictions that are in it stay.
+@contextmanager
+def claimed_submission(
+    out: Path, manifest: Mapping[str, Any], benchmark: Benchmark
+) -> Iterator[SubmissionState]:
+    """Hold a folder for the submission of this manifest until the end of the block; predictions that are in it stay.
 
     Raises:
         UsageError: if it holds something else, or predictions on images that the benchmark no longer holds.
+        PartialError: if another process fills it.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    _find_manifest(out)  # before anything is written
+    lock_path = out / _LOCK
+    with written_alone(out, lock_path):
+        try:
+            yield _claim(out, manifest, benchmark)
+        finally:
+            lock_path.unlink(missing_ok=True)
+
+
+def _find_manifest(out: Path) -> Path | None:
+    """Return the manifest that a folder holds, finished or begun; None for a folder that is free."""
     path = next((out / name for name in (MANIFEST, BEGUN) if (out / name).is_file()), None)
+    if path is None and out.is_dir() and any(entry.name != _LOCK for entry in out.iterdir()):
+        raise UsageError(f"'{out}' is not empty and holds no submission; give another --out")
+    return path
+
+
+def _claim(out: Path, manifest: Mapping[str, Any], benchmark: Benchmark) -> SubmissionState:
+    path = _find_manifest(out)
     if path is None:
-        if any(out.iterdir()):
-            raise UsageError(f"'{out}' is not empty and holds no submission; give another --out")
         commit_json(out / BEGUN, dict(manifest))
-        return Claimed(True)
+        return SubmissionState(True)
     if path.name == BEGUN:
         sweep(out)
     existing = read_json(path)
@@ -50,11 +73,11 @@ def claim_submission(out: Path, manifest: Mapping[str, Any], benchmark: Benchmar
     if not added:
         if path.name == MANIFEST:
             (out / BEGUN).unlink(missing_ok=True)
-        return Claimed(path.name == BEGUN)
+        return SubmissionState(path.name == BEGUN)
     # in this order: after a kill in between, the next call still finds the earlier manifest
     commit_json(out / BEGUN, dict(manifest))
     (out / MANIFEST).unlink(missing_ok=True)
-    return Claimed(True, added)
+    return SubmissionState(True, added)
 
 
 def _require_same(out: Path, existing: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:
