@@ -101,6 +101,34 @@ def test_no_attack_looks_at_a_value_in_its_loop(attack: str) -> None:
     assert sum(few.values()) <= 2
 
 
+@pytest.mark.parametrize("attack", sorted(grid._ATTACKS))
+def test_no_attack_looks_at_a_value_after_its_first_pass(
+    attack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: Counter[str] = Counter()
+    looks_before_pass: list[int] = []
+    late_looks: list[int] = []
+
+    def logits(image: Tensor) -> Tensor:
+        looks_before_pass.append(counts.total())
+        return _logits(image)
+
+    def watched(run: Callable[..., Any]) -> Callable[..., Any]:
+        def inner(*given: Any) -> Any:
+            looks_before_pass.clear()
+            result = run(*given)
+            late_looks.append(counts.total() - looks_before_pass[0] if looks_before_pass else 0)
+            return result
+
+        return inner
+
+    monkeypatch.setattr(grid, "_ATTACKS", {name: watched(run) for name, run in grid._ATTACKS.items()})
+    with Looks(counts):
+        list(attack_batch(Lab(logits), _batch(), _settings(attack, 3), seed=0, batch_size=8, meter=Meter()))
+    assert late_looks
+    assert set(late_looks) == {0}
+
+
 @pytest.mark.parametrize(
     "look",
     [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -242,7 +243,17 @@ def _square(batch: _PhiBatch) -> Tensor:
 
 def _strong(batch: _PhiBatch) -> attacks.Worst:
     start = batch.uniform(batch.shape, 0)
-    scale = batch.watched(lambda image: logit_scale(batch.localizer, image))(batch.image)
+
+    @cache
+    def scale() -> Tensor:
+        return batch.watched(lambda image: logit_scale(batch.localizer, image))(batch.image)
+
+    def scaled_loss(name: str) -> ImageFn:
+        def loss(image: Tensor) -> Tensor:
+            # the scale is a pass: the attack checks its image before the first one, or the check waits for the device
+            return image_loss(batch.localizer, batch.mask, name, scale=scale())(image)
+
+        return loss
 
     def store(image: Tensor) -> Tensor:
         levels = quantise(image, batch.image, batch.max_levels)
@@ -251,7 +262,7 @@ def _strong(batch: _PhiBatch) -> attacks.Worst:
     return attacks.strong(
         [
             attacks.EnsembleMember(
-                batch.watched(image_loss(batch.localizer, batch.mask, run.loss, scale=scale)),
+                batch.watched(scaled_loss(run.loss)),
                 start if run.random_start else None,
             )
             for run in RUNS
