@@ -153,3 +153,37 @@ def test_the_recipes_own_traps_are_caught_by_name(benco, monkeypatch):
     localizer = namespace["build"](None, "cpu")
     localizer.network.train()
     assert "evaluation mode" in broken(localizer)
+
+
+class TwoClasses(nn.Module):
+    """What TruFor of photoholmes looks like from outside: ``forward`` gives scores of two classes first."""
+
+    def __init__(self, weights=None):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Conv2d(3, 2, 5, padding=2)
+
+    def forward(self, image):
+        return self.layers(image), None, None, None
+
+    @torch.no_grad()
+    def predict(self, image):
+        return self.forward(image)
+
+
+def test_the_recipe_for_photoholmes_keeps_every_promise_and_would_not_with_predict(monkeypatch):
+    for name in ("photoholmes", "photoholmes.methods", "photoholmes.methods.trufor"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    sys.modules["photoholmes.methods.trufor"].TruFor = TwoClasses
+    recipe = recipe_block("photoholmes")
+    for code, expected in (
+        (recipe, []),
+        (recipe.replace(".forward(", ".predict("), ["gradient at the image", "gradient at every border"]),
+    ):
+        namespace = {}
+        exec(compile(code, "localizers.md", "exec"), namespace)
+        assert broken(namespace["build"](None, "cpu")) == expected
+    scores = TwoClasses()(torch.ones(1, 3, 8, 8))[0]
+    localizer = namespace["build"](None, "cpu")
+    expected = torch.softmax(scores, dim=1)[:, 1:]
+    torch.testing.assert_close(localizer.probability(torch.ones(1, 3, 8, 8)), expected)
