@@ -107,7 +107,7 @@ class ReadOptions:
         return ReadOptions(**value)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Source:
     """A list of sample ids and a way to read one; ``read`` raises ``BadSample``.
 

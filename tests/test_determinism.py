@@ -78,7 +78,16 @@ def test_the_level_stands_in_manifests_cards_and_inspect(
 
 
 def test_a_record_of_a_version_that_promised_nothing_stays_as_it_was() -> None:
-    record = ShardRecord("data/x/y.parquet", 1, 2, "a", "b", "c", "d", ())
+    record = ShardRecord(
+        path="data/x/y.parquet",
+        rows=1,
+        bytes=2,
+        sha256="a",
+        ids_sha256="b",
+        first_id="c",
+        last_id="d",
+        excluded=(),
+    )
     assert "determinism" not in record.as_json()
     assert ShardRecord.from_json(replace(record, determinism="L1").as_json()).determinism == "L1"
 
@@ -156,7 +165,7 @@ def test_measured_launches_are_logged_taken_again_on_resume_and_by_reproduce(
         device="cuda",
         batch_size=None,
         image_format="webp",
-        progress=RunProgress(1.0, print),
+        progress=RunProgress(seconds=1.0, advance=print),
         say=print,
         image_threads=0,
         deterministic=True,

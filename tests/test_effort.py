@@ -106,7 +106,7 @@ def test_a_part_that_cuts_elsewhere_is_refused_before_it_mixes_samples(
 
 def test_work_is_told_in_whole_gradients_and_all_of_it_once() -> None:
     steps: list[int] = []
-    progress = RunProgress(2.0, steps.append)
+    progress = RunProgress(seconds=2.0, advance=steps.append)
     piece = WorkPiece(progress.add, 7.0)
     for seconds in (1.0, 1.0, 3.5, 4.0, 9.0):  # more than there is: a launch was done twice
         piece.add(seconds)

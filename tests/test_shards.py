@@ -58,10 +58,17 @@ def test_shards_hold_every_id_once_in_order_and_neither_too_many_nor_too_much(
 def test_huge_images_make_smaller_shards_whatever_size_is_asked_for() -> None:
     """64 images of 12 megapixels may take 1.5 GB: what is cut is the list, before anything is made."""
     ids = [f"s{number}" for number in range(64)]
-    source = Source("x", ids, lambda one: None, "", "", pixels=dict.fromkeys(ids, 12 * MEGAPIXEL))  # type: ignore[arg-type, return-value]
+    source = Source(
+        name="x",
+        ids=ids,
+        read=lambda one: None,
+        sha256="",
+        terms="",
+        pixels=dict.fromkeys(ids, 12 * MEGAPIXEL),
+    )  # type: ignore[arg-type, return-value]
     found = Split(source, 64, "native").shards
     assert {len(shard) for shard in found} == {10, 4} and len(found) == 7
-    small = Source("x", ids, lambda one: None, "", "")  # type: ignore[arg-type, return-value]
+    small = Source(name="x", ids=ids, read=lambda one: None, sha256="", terms="")  # type: ignore[arg-type, return-value]
     assert [len(shard) for shard in Split(small, 40, "native").shards] == [40, 24]
 
 

@@ -267,9 +267,18 @@ def test_a_card_names_every_config_and_group_with_files_and_counts() -> None:
         failed = (
             [{"sample_id": "s", "reason": "nonfinite_gradient", "detail": ""}] if attack == "fgsm" else []
         )
-        shard = ShardRecord(path, 2, 7, "0" * 64, "", "a", "b", failed)
+        shard = ShardRecord(
+            path=path,
+            rows=2,
+            bytes=7,
+            sha256="0" * 64,
+            ids_sha256="",
+            first_id="a",
+            last_id="b",
+            excluded=failed,
+        )
         how = {"attack": attack, "localizer": {"name": "reference"}}
-        part = SplitManifest([shard], samples=2, terms="free")
+        part = SplitManifest(shards=[shard], samples=2, terms="free")
         return ConfigManifest(config, {"demo": part}, how)
 
     names = {"clean": "", "reference-cw-50": "cw", "reference-fgsm-1": "fgsm", "reference-fgsm-2": "fgsm"}

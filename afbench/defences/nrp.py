@@ -28,7 +28,7 @@ Features = Callable[[Tensor], Sequence[Tensor]]
 """Images ``(N, 3, H, W)`` to feature maps of a frozen network."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NrpSettings:
     """How a purifier is trained.
 

@@ -30,7 +30,7 @@ class Resize(NamedTuple):
         return f"{self.side}x{self.side}, {'antialiased' if self.antialias else 'bilinear'}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Purifier:
     """A defence in front of a localizer.
 

@@ -74,7 +74,7 @@ def load_defence(text: str, *, localizer: str | None = None, device: str = "cpu"
     """
     name, setting = split_defence(text)
     if name == NONE:
-        return Purifier(NONE, NONE, {}, _unchanged)
+        return Purifier(name=NONE, label=NONE, params={}, apply=_unchanged)
     if name == ANSM:
         return _ansm(setting, localizer, device)
     if name == NRP:
@@ -85,13 +85,19 @@ def load_defence(text: str, *, localizer: str | None = None, device: str = "cpu"
     params: dict[str, Param] = {number.name: value}
     label = f"{name}-{255 * value if number.of_range else value:.6g}"
     if isinstance(entry, _Fixed):
-        return Purifier(name, label, params, partial(entry.transform, **params), entry.gradient)
+        return Purifier(
+            name=name,
+            label=label,
+            params=params,
+            apply=partial(entry.transform, **params),
+            gradient=entry.gradient,
+        )
     transform: RandomTransform = partial(entry.transform, **params)
     return Purifier(
-        name,
-        label,
-        params,
-        keyed_by_pixels(transform, seed),
+        name=name,
+        label=label,
+        params=params,
+        apply=keyed_by_pixels(transform, seed),
         draw=keyed_by_number(transform, seed),
         draws=EOT_DRAWS,
         seed=seed,
@@ -134,11 +140,11 @@ def _trained(name: str, label: str, network: FrozenAnsm, *, owned: bool) -> Puri
     sized = _trained_resize(network.card["settings"], label)
     params: dict[str, Param] = dict(network.params)
     return Purifier(
-        name,
-        label,
-        params if sized is None else {**params, "size": str(sized)},
-        network if sized is None else partial(_purify_resized, network, sized),
-        "surrogate" if network.decides else "exact",
+        name=name,
+        label=label,
+        params=params if sized is None else {**params, "size": str(sized)},
+        apply=network if sized is None else partial(_purify_resized, network, sized),
+        gradient="surrogate" if network.decides else "exact",
         weights_sha256=network.sha256,
         trained_on=network.trained_on,
         network=network,

@@ -33,7 +33,7 @@ BYTES_ON_DEVICE = 2**30
 """Bytes of attacked images that one group keeps on the device to be judged there; a larger group copies them there again."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AttackedRow:
     """One stored image: its bytes, its decoded pixels, and how the localizer does on it and on its original; ``member``
     says which attack of an ensemble made it."""
@@ -300,14 +300,14 @@ def _rows(
         data, distances = outcome.stored.result()
         rows.append(
             AttackedRow(
-                samples[number],
-                data,
-                outcome.image,
-                original_results[number],
-                next(scores),
-                distances,
-                zero_pixels[number],
-                members[number],
+                sample=samples[number],
+                encoded=data,
+                image=outcome.image,
+                original_result=original_results[number],
+                attacked_result=next(scores),
+                distance=distances,
+                zero_gradient_pixels=zero_pixels[number],
+                member=members[number],
             )
         )
     return rows

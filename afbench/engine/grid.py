@@ -119,7 +119,7 @@ def _by_params(settings: Sequence[Setting]) -> list[list[Setting]]:
     return list(groups.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _PhiBatch:
     """Several phi of one attack on N images as one batch of k N, phi-major; ``clean`` is laid out alike, ``mask`` has N."""
 
@@ -175,19 +175,19 @@ def _swept(
     count, first = len(variants), variants[0]
     image = batch.image.repeat(count, 1, 1, 1)
     phi_batch = _PhiBatch(
-        localizer,
-        first,
-        image,
-        batch.mask,
-        _per_row([float(setting.phi or 0) for setting in variants], batch.image).to(image.dtype),
-        _per_row([float(max_levels(setting.phi) or 0) for setting in variants], batch.image),
-        torch.tensor(
+        localizer=localizer,
+        setting=first,
+        image=image,
+        mask=batch.mask,
+        phi=_per_row([float(setting.phi or 0) for setting in variants], batch.image).to(image.dtype),
+        max_levels=_per_row([float(max_levels(setting.phi) or 0) for setting in variants], batch.image),
+        keys=torch.tensor(
             [_key(seed, sample_id, setting) for setting in variants for sample_id in batch.sample_ids],
             device=image.device,
         ),
-        clean.gradient.repeat(count, 1, 1, 1) if clean else None,
-        max(1, batch_size // len(image)),
-        meter,
+        clean=clean.gradient.repeat(count, 1, 1, 1) if clean else None,
+        chunk=max(1, batch_size // len(image)),
+        meter=meter,
     )
     meter.zero_pixels = None
     result = _ATTACKS[first.attack](phi_batch)

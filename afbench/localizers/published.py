@@ -26,7 +26,7 @@ UNSEEN_LOGIT = -20.0
 """Logit of a pixel beyond the canvas: not forged, at a probability of 2e-9, and without a gradient."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NetworkRecipe:
     """How a network becomes a localizer.
 

@@ -29,12 +29,12 @@ def add_weights(name: str, file: Path, *, overwrite: bool = False) -> Registered
     require_registrable(name)
     network = filled_network(name, file)
     registration = Registered(
-        name,
-        f"{name}.safetensors",
-        state_sha256(network),
-        file.resolve().name,
-        file_sha256(file),
-        datetime.now(UTC).isoformat(timespec="seconds"),
+        name=name,
+        file=f"{name}.safetensors",
+        weights_sha256=state_sha256(network),
+        origin=file.resolve().name,
+        origin_sha256=file_sha256(file),
+        added=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     # the same weights may be added again, e.g. from another file of the release
     previous = None if overwrite else registered(name)

@@ -14,7 +14,7 @@ from afbench.naming import did_you_mean
 from afbench.resources import resource_json
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Registered:
     """Weights in the folder: the stored file, its network's ``weights_sha256``, and the file they came from."""
 

@@ -37,7 +37,7 @@ SHARD_PIXELS = 125_000_000
 """The most a shard may hold, unless it is one image. The storage has the same rule; a test compares them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LocalizerCost:
     """Operations and memory, counted on one square image of ``side``; ``resizes``: every image is resized to that side.
 
@@ -63,10 +63,18 @@ class LocalizerCost:
         return counted * self.pixels(image_pixels) / self.side**2
 
 
-REFERENCE = LocalizerCost(256, False, 1.2, 2.4, 4.0, 590_129, kib_measured=1.0)
+REFERENCE = LocalizerCost(
+    side=256,
+    resizes=False,
+    gigaflop_forward=1.2,
+    gigaflop_gradient=2.4,
+    kib_per_pixel=4.0,
+    parameters=590_129,
+    kib_measured=1.0,
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """The remaining work of one localizer on one source.
 
@@ -132,15 +140,15 @@ def workloads(
                 images, pixels_per_image = size or (None, 512 * 512)
                 result.append(
                     Workload(
-                        name,
-                        source.name,
-                        images,
-                        pixels_per_image,
-                        len(remaining_settings),
-                        max(map(len, settings_by_group(remaining_settings).values()), default=0),
-                        shared_gradients(remaining_settings),
-                        sum(naive_gradients(setting) for setting in remaining_settings),
-                        1 + sum(1 + queries(setting) for setting in remaining_settings)
+                        localizer=name,
+                        source=source.name,
+                        images=images,
+                        pixels=pixels_per_image,
+                        settings=len(remaining_settings),
+                        together=max(map(len, settings_by_group(remaining_settings).values()), default=0),
+                        gradients_shared=shared_gradients(remaining_settings),
+                        gradients_naive=sum(naive_gradients(setting) for setting in remaining_settings),
+                        forwards=1 + sum(1 + queries(setting) for setting in remaining_settings)
                         if remaining_settings
                         else 0,
                     )

@@ -16,7 +16,9 @@ CORES = 2
 """Cores of the machine that shards are cut for; not of this one, since all that share a folder must cut alike."""
 MOST_SHARDS = 1000
 """Shards of one config and source: a folder of more files helps nobody, however slow the machine."""
-TYPICAL = LocalizerCost(256, False, 80.0, 160.0, 9.0, 0)
+TYPICAL = LocalizerCost(
+    side=256, resizes=False, gigaflop_forward=80.0, gigaflop_gradient=160.0, kib_per_pixel=9.0, parameters=0
+)
 """Cost assumed of a user's own localizer, for which nothing is published: about that of IF-OSN and PSCC-Net."""
 
 

@@ -21,7 +21,7 @@ LEAST_SHARE = 0.45
 """The same share where it is smallest: a disk that cannot hold even that is too small."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BlockEstimate:
     """Figures of one block. ``gradients_*`` are forward and backward passes per image and localizer."""
 

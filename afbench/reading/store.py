@@ -14,7 +14,7 @@ ROW_COLUMNS = ("sample_id", "group", "source", "height", "width", "image_sha256"
 """Columns of every config that a ``Row`` is made of; attacked ones have ``original_sha256`` too."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One image of one config.
 

@@ -138,13 +138,13 @@ def _averages(
         rp = 100.0 * row["f1"] / row["before"] if row["before"] else None
         settings = int(row["settings"])
         figures[PaperCell(identity["architecture"], str(source), str(attack))] = Measured(
-            _called(measured_by, identity),
-            float(row["f1"] / row["rows"]),
-            rp,
-            round(row["rows"] / settings),
-            settings,
-            identity["weights_sha256"],
-            identity["attack_at"],
+            by=_called(measured_by, identity),
+            f1=float(row["f1"] / row["rows"]),
+            rp=rp,
+            images=round(row["rows"] / settings),
+            settings=settings,
+            weights_sha256=identity["weights_sha256"],
+            attack_at=identity["attack_at"],
         )
     return figures
 

@@ -36,7 +36,7 @@ class PaperCell(NamedTuple):
     attack: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """A mean over images and over ``settings`` of the paper's intensities; RP in percent of the same images.
 

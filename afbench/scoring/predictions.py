@@ -37,7 +37,7 @@ class MapScores(NamedTuple):
     f1_best: float
 
 
-@dataclass
+@dataclass(kw_only=True)
 class PredictionTally:
     """What reading a submission yields: pixel counts and map scores by cell and sample, oddities, and hashes by path.
 

@@ -42,7 +42,7 @@ _ODD = {
 _NO_MAP = MapScores(math.nan, math.nan)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Examined:
     """A valid submission, counted: ``per_image`` has one row per mask; ``missing`` counts the masks that a partial one lacks.
 
@@ -139,14 +139,14 @@ def examine(
             truth = use_bare_baselines(truth, localizer)
     note_baselines(tally, truth)
     return Examined(
-        claims.manifest,
-        {name: truth.localizers[name] for name in claims.localizers},
-        per_image_table(tally, truth),
-        _warnings(tally.oddities),
-        content,
-        _parts(claims, tally, truth),
-        _not_covered(claims, truth),
-        missing.counts["AF004"],
+        manifest=claims.manifest,
+        localizers={name: truth.localizers[name] for name in claims.localizers},
+        per_image=per_image_table(tally, truth),
+        warnings=_warnings(tally.oddities),
+        content_sha256=content,
+        parts=_parts(claims, tally, truth),
+        not_covered=_not_covered(claims, truth),
+        missing=missing.counts["AF004"],
     )
 
 

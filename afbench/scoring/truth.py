@@ -103,7 +103,7 @@ class Masks:
         return mask
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Truth:
     """A benchmark opened for scoring; ``cells`` hold the baselines of their samples by id, ``parts`` the hashes of its configs.
 

@@ -24,10 +24,10 @@ def open_demo(limit: int | None) -> Source:
     table = _table()
     ids = table["sample_id"].to_pylist()[:limit]
     return Source(
-        "demo",
-        ids,
-        partial(_read, {name: row for row, name in enumerate(ids)}),
-        table.schema.metadata[_SHA256_KEY].decode(),
+        name="demo",
+        ids=ids,
+        read=partial(_read, {name: row for row, name in enumerate(ids)}),
+        sha256=table.schema.metadata[_SHA256_KEY].decode(),
         terms="made by afbench on photographs under CC0, public domain or CC-BY, see ATTRIBUTION.md",
         redistribution="allowed",
     )

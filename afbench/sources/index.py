@@ -223,10 +223,10 @@ def open_indexed(
     # what is authentic leaves the fingerprint of the forged ones alone: it can be asked for later
     plain = replace(index.options, authentic=False)
     return Source(
-        name,
-        [sample.id for sample in forged],
-        partial(_read, index, records, pixels),
-        samples_sha256(name, plain, forged),
+        name=name,
+        ids=[sample.id for sample in forged],
+        read=partial(_read, index, records, pixels),
+        sha256=samples_sha256(name, plain, forged),
         terms=manifest.get("terms", "the user's own; not known to afbench"),
         citation=manifest.get("citation", ""),
         redistribution=manifest.get("redistribution", "unclear"),

@@ -29,7 +29,7 @@ MAX_INDEX_BYTES = 2**28
 _NOT_HASHED = ("image", "mask", "detail")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IndexRecord:
     """What an index says of one sample; an excluded one has a ``reason`` and a ``detail``.
 
@@ -69,7 +69,7 @@ class IndexRecord:
         return SourceEntry(self.id, self.image, self.mask, rule, self.label, self.group, self.kind)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """Counts of an index.
 

@@ -25,10 +25,10 @@ def open_synthetic(seed: int, limit: int | None) -> Source:
     # OpenCV and NumPy are part of the recipe: another version may round another way
     recipe = f"{RULE} seed {seed} opencv {version('opencv-python-headless')} numpy {version('numpy')}"
     return Source(
-        "synthetic",
-        ids,
-        partial(_read, seed),
-        hashlib.sha256(recipe.encode()).hexdigest(),
+        name="synthetic",
+        ids=ids,
+        read=partial(_read, seed),
+        sha256=hashlib.sha256(recipe.encode()).hexdigest(),
         terms="made by afbench; photographs CC0, public domain or CC-BY, see ATTRIBUTION.md",
         redistribution="allowed",
     )

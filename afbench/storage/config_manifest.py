@@ -15,7 +15,7 @@ from afbench.images import ImageFormat
 SCHEMA_VERSION = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShardRecord:
     """What a manifest says of one committed shard; ``path`` is relative to the benchmark's folder.
 
@@ -98,7 +98,7 @@ class ShardRecord:
         return "png" if self.image_format == "png" else "webp"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SplitManifest:
     """What a manifest says of one split, which is one source.
 

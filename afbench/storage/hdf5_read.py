@@ -25,7 +25,7 @@ _LINKS = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an externa
 _LAYOUTS = {h5py.h5d.VIRTUAL: "virtual", h5py.h5d.CHUNKED: "chunked", h5py.h5d.COMPACT: "compact"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ArchiveShard:
     """An open HDF5 shard whose every claim has been checked. ``columns`` are in memory, pictures are read when asked for."""
 
@@ -156,7 +156,7 @@ def _checked(path: Path, file: Any) -> ArchiveShard:
         ranges[name] = (columns.pop(offset), columns.pop(length))
         _check_ranges(path, name, *ranges[name], sets[name].shape[0])
     stated = {name: attributes[name] for name in ("config", "split", "content", "image_format")}
-    return ArchiveShard(path, **stated, columns=columns, _ranges=ranges, _file=file)
+    return ArchiveShard(path=path, **stated, columns=columns, _ranges=ranges, _file=file)
 
 
 def _require_name(path: Path, label: str, value: str) -> None:

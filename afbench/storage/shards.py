@@ -107,14 +107,14 @@ def write_shard(
     sha256 = commit_bytes(folder / path, data)
     ids = [str(row["sample_id"]) for row in rows]
     return ShardRecord(
-        path,
-        len(rows),
-        len(data),
-        sha256,
-        ids_sha256,
-        ids[0] if ids else None,
-        ids[-1] if ids else None,
-        list(excluded),
+        path=path,
+        rows=len(rows),
+        bytes=len(data),
+        sha256=sha256,
+        ids_sha256=ids_sha256,
+        first_id=ids[0] if ids else None,
+        last_id=ids[-1] if ids else None,
+        excluded=list(excluded),
     )
 
 

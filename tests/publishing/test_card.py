@@ -72,8 +72,17 @@ def test_the_hub_s_own_reader_takes_its_yaml(folder: Path) -> None:
     [(999, "n<1K"), (1000, "1K<n<10K"), (5_000_000, "1M<n<10M"), (10**8, "100M<n<1B")],
 )
 def test_sizes_are_words_the_hub_knows(rows: int, size: str) -> None:
-    shard = ShardRecord("data/clean/x.parquet", rows, 1, "0", "", "a", "b", [])
-    part = SplitManifest([shard], samples=rows, terms="free", redistribution="allowed")
+    shard = ShardRecord(
+        path="data/clean/x.parquet",
+        rows=rows,
+        bytes=1,
+        sha256="0",
+        ids_sha256="",
+        first_id="a",
+        last_id="b",
+        excluded=[],
+    )
+    part = SplitManifest(shards=[shard], samples=rows, terms="free", redistribution="allowed")
     card = dataset_card({"clean": ConfigManifest("clean", {"x": part})})
     assert yaml.safe_load(card.split("---\n")[1])["size_categories"] == [size]
 

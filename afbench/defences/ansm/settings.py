@@ -29,7 +29,7 @@ class AnsmStage(NamedTuple):
     steps: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """How a module is trained; the values given here are Table II's for IF-OSN.
 

@@ -17,7 +17,7 @@ SMALLER_SHARE = 0.75
 """Of a stage's steps, the first ones, have the smaller crops of ``first_side``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchRules:
     """What decides a stage's batches, apart from the images.
 

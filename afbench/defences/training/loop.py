@@ -47,7 +47,16 @@ def train_stages(
     files.card["images"] = {name: len(indices) for name, indices in parts._asdict().items()}
     with full_precision(), torch.random.fork_rng(devices=[]):
         averaged = [value.clone() for value in network.state_dict().values()] if average else []
-        run = TrainingRun(data, parts, network, stages, files, options, average, averaged)
+        run = TrainingRun(
+            data=data,
+            parts=parts,
+            network=network,
+            stages=stages,
+            files=files,
+            options=options,
+            average=average,
+            averaged=averaged,
+        )
         begin_stage(run)
         restore_state(run)
         if files.processes.main:

@@ -22,7 +22,7 @@ from .run_files import RunFiles
 from .stage import Moment, TrainingOptions, TrainingStage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """One stage of AdamW whose learning rate falls to 0 along a cosine.
 

@@ -37,7 +37,7 @@ StageLoss = Callable[[Callable[..., Any], Batch, Moment], Tensor]
 """The trained part as it is to be called, a batch and the moment to one number per pair, ``(N,)``; lowered."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainingStage:
     """One stage of a training.
 

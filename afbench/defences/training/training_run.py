@@ -19,7 +19,7 @@ from .run_files import RunFiles
 from .stage import TrainingOptions, TrainingStage
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Progress:
     """Where a training is: stage and epoch in progress, steps of it that are done, and what it has seen."""
 
@@ -32,7 +32,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class TrainingRun:
     """What a training holds while it runs; ``averaged`` is empty without a running average.
 

@@ -61,7 +61,7 @@ class Evaluation:
     network: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationSetup:
     """A benchmark, the localizer it attacked, and the defences to evaluate that localizer behind, ``none`` first."""
 

@@ -105,7 +105,7 @@ def generate(
 
 def start_progress(prepared: PreparedPlan, hooks: GenerateHooks) -> RunProgress:
     """Start counting work, in gradients of the first localizer on the first source."""
-    return RunProgress(prepared.tasks[0].effort.gradient, hooks.advance)
+    return RunProgress(seconds=prepared.tasks[0].effort.gradient, advance=hooks.advance)
 
 
 def remaining_work(out: Path, prepared: PreparedPlan, shard_jobs: Sequence[ShardJob]) -> int:

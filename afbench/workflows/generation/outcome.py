@@ -16,7 +16,7 @@ from .prepare import PreparedPlan, published_shards
 from .splits import Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What a run did: the configs of its plan, shards it wrote, gradients it took, and how many samples were excluded, by reason.
 
@@ -61,15 +61,15 @@ def summarise_run(
     )
     shorter = [] if unmade else _shorter_configs(out, prepared)
     return Outcome(
-        out,
-        list(prepared.headers),
-        shards,
-        gradients,
-        excluded_counts,
-        restricted,
-        unmade,
-        weak_configs(requested_manifests),
-        shorter,
+        folder=out,
+        configs=list(prepared.headers),
+        shards_written=shards,
+        gradients=gradients,
+        excluded_counts=excluded_counts,
+        restricted=restricted,
+        shards_left=unmade,
+        warnings=weak_configs(requested_manifests),
+        shorter=shorter,
     )
 
 

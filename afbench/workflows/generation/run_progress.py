@@ -10,7 +10,7 @@ AddSeconds = Callable[[float], None]
 """Takes work that was just done, in seconds of the cost model."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RunProgress:
     """Turns seconds of the cost model into whole gradients of ``seconds`` each and passes them to ``advance``; thread-safe."""
 

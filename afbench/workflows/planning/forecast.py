@@ -48,7 +48,7 @@ class PlanProgress:
     gradients_left: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Forecast:
     """All figures of a plan. A figure is None while a source was not opened or a localizer's cost is not known.
 
@@ -140,19 +140,19 @@ def forecast_plan(
             main_memory + (device_memory["cpu"] if device_type == "cpu" else 0),
         )
     return Forecast(
-        blocks,
-        remaining,
-        total_gigaflops,
-        None if total_gigaflops is None else gpu_hours(total_gigaflops),
-        None if hours is None else (hours + start_seconds) / 3600,
-        None if disk_bytes is None else int(disk_bytes),
-        int(missing_bytes),
-        free_disk,
-        device_memory,
-        main_memory,
-        limits,
-        _progress(plan, remaining, finished) if out.exists() else None,
-        speeds,
+        blocks=blocks,
+        workloads=remaining,
+        gigaflops=total_gigaflops,
+        gpu_hours=None if total_gigaflops is None else gpu_hours(total_gigaflops),
+        hours=None if hours is None else (hours + start_seconds) / 3600,
+        disk_bytes=None if disk_bytes is None else int(disk_bytes),
+        missing_bytes=int(missing_bytes),
+        free_bytes=free_disk,
+        device_bytes=device_memory,
+        host_bytes=main_memory,
+        limited_by=limits,
+        done=_progress(plan, remaining, finished) if out.exists() else None,
+        speeds=speeds,
     )
 
 

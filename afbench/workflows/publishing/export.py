@@ -36,7 +36,7 @@ EXPORT_RULES = {"hdf5": 1, "parquet": 1, "imagefolder": 1, "webdataset": 2}
 """Version of each format's writer; raised whenever the same shard would give other bytes."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exported:
     """What the export's folder now holds; ``written_shards`` counts those that this call wrote.
 
@@ -107,14 +107,14 @@ def export(
             file_record for record in delivery.units.values() for file_record in record["files"].values()
         ]
     return Exported(
-        out,
-        list(benchmark.configs),
-        images,
-        len(files),
-        sum(file_record["bytes"] for file_record in files),
-        restricted,
-        withheld,
-        written_shards,
+        folder=out,
+        configs=list(benchmark.configs),
+        images=images,
+        files=len(files),
+        bytes=sum(file_record["bytes"] for file_record in files),
+        restricted=restricted,
+        withheld=withheld,
+        written_shards=written_shards,
     )
 
 

@@ -34,7 +34,7 @@ _TOKEN = re.compile(r"hf_[A-Za-z0-9]+")
 _HUB_FILE = ".gitattributes"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Upload:
     """A checked upload: the sizes of all ``files`` by path, the ``hashes`` of those in the folder, and the content of the
     ``derived`` ones, which no folder holds.
@@ -107,7 +107,14 @@ def prepare(
     files |= {name: len(data) for name, data in derived.items()}
     hashes = {path: record["sha256"] for path, record in listing.items()} | {TOP: sha256_file(folder / TOP)}
     return Upload(
-        folder, repo, private, bool(rights.unclear), dict(sorted(files.items())), hashes, derived, rights
+        folder=folder,
+        repo=repo,
+        private=private,
+        gated=bool(rights.unclear),
+        files=dict(sorted(files.items())),
+        hashes=hashes,
+        derived=derived,
+        rights=rights,
     )
 
 

@@ -31,7 +31,7 @@ Loader = Callable[[str, Mapping[str, Any], str], Localizer]
 """From a config, its provenance and a device to the localizer it attacked."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RecordedRun:
     """How a shard was computed, as the log tells it; what the log doesn't tell has the value of a run today.
 
@@ -67,12 +67,12 @@ def read_recorded_run(folder: Path, config: str, split: str, number: int) -> Rec
                 )
                 batch_size = None if entry["batch_size"] is None else int(entry["batch_size"])
                 recorded_run = RecordedRun(
-                    str(entry["device"]),
-                    batch_size,
-                    int(entry["threads"]),
-                    batch_sizes,
-                    True,
-                    bool(entry.get("deterministic", True)),
+                    device=str(entry["device"]),
+                    batch_size=batch_size,
+                    threads=int(entry["threads"]),
+                    batch_sizes=batch_sizes,
+                    logged=True,
+                    deterministic=bool(entry.get("deterministic", True)),
                 )
     return recorded_run
 

@@ -33,7 +33,7 @@ from .recorded_run import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Reproduced:
     """How a regenerated row compares: ``levels`` is the largest difference; ``values`` of all ``of`` values differ.
 
@@ -153,11 +153,11 @@ def _compare(
     distance = np.abs(stored.astype(np.int16) - regenerated.image.astype(np.int16))
     identical = not distance.any() and pixel_sha256(regenerated.image) == stored_row["image_sha256"]
     return Reproduced(
-        identical,
-        int(distance.max()),
-        int(np.count_nonzero(distance)),
-        int(distance.size),
-        pixel_sha256(regenerated.image),
-        [sample.sample_id for sample in batch],
-        "" if identical else explanation,
+        identical=identical,
+        levels=int(distance.max()),
+        values=int(np.count_nonzero(distance)),
+        of=int(distance.size),
+        image_sha256=pixel_sha256(regenerated.image),
+        batch=[sample.sample_id for sample in batch],
+        differs="" if identical else explanation,
     )

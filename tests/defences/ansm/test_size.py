@@ -33,7 +33,15 @@ def resizing(antialias: bool, side: int | None = SIDE) -> PublishedLocalizer:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = nn.Conv2d(3, 1, 5, padding=2).requires_grad_(False)
-    recipe = NetworkRecipe(lambda: network, call, as_is, sigmoid, side, thirds={}, antialias=antialias)
+    recipe = NetworkRecipe(
+        network=lambda: network,
+        answer=call,
+        logits=as_is,
+        probability=sigmoid,
+        side=side,
+        thirds={},
+        antialias=antialias,
+    )
     return PublishedLocalizer("tiny", recipe, network, "0" * 64, False, "official")
 
 
