@@ -41,7 +41,12 @@ def pixel_cross_entropy(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def forged_excess(
-    logits: Tensor, *, threshold: float, hinge: bool = True, objective: Objective = "probability"
+    logits: Tensor,
+    *,
+    threshold: float,
+    hinge: bool = True,
+    objective: Objective = "probability",
+    kappa: float = 0.0,
 ) -> Tensor:
     """Sum how far the forged pixels stand above the threshold: what C&W lowers to get an all-zero mask.
 
@@ -53,6 +58,7 @@ def forged_excess(
         threshold: delta, the localizer's own threshold in (0, 1).
         hinge: stop pushing pixels that are already below the threshold.
         objective: measure the excess in probability, or in logits (which do not saturate).
+        kappa: confidence: with ``hinge`` pixels are pushed until they lie this far below, in units of the sum's terms.
     Returns:
         ``(N,)``.
     Source: ANSM Eq. 4-5 after Carlini & Wagner 2017, arXiv 1608.04644, with k = delta - (1 - delta).
@@ -62,7 +68,7 @@ def forged_excess(
     else:
         excess = saturating_sigmoid(logits) - threshold
     margin = 2 * excess
-    return (margin.clamp(min=0) if hinge else margin).sum(dim=(1, 2, 3))
+    return (margin.clamp(min=-kappa) if hinge else margin).sum(dim=(1, 2, 3))
 
 
 class _Sigmoid(torch.autograd.Function):

@@ -11,7 +11,7 @@ and a float image in [0, 1], and returns a float image in [0, 1]. Attacks know n
 """
 
 from attacks.apgd import apgd
-from attacks.cw import cw
+from attacks.cw import cw, cw_search
 from attacks.draws import signs, uniform
 from attacks.gradient import LossFn, check_image, input_gradient
 from attacks.pgn import pgn
@@ -30,6 +30,7 @@ __all__ = [
     "check_image",
     "cospgd",
     "cw",
+    "cw_search",
     "fgsm",
     "input_gradient",
     "mifgsm",

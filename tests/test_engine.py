@@ -18,7 +18,15 @@ from afbench.engine.meter import Meter
 from afbench.images import decode_stored, masks_to_tensor, to_tensor
 from afbench.losses import ATTACK_LOSSES
 from afbench.metrics import f1
-from afbench.plan import expand_attack, max_levels, queries, read_plan, settings_by_group, shared_gradients
+from afbench.plan import (
+    expand_attack,
+    make_setting,
+    max_levels,
+    queries,
+    read_plan,
+    settings_by_group,
+    shared_gradients,
+)
 from afbench.plan.ensemble import MEMBERS, STEPS
 from afbench.plan.params import LOSSES
 from afbench.storage.summary import summarise
@@ -33,6 +41,7 @@ GROUPS = {
     "pgd": expand_attack("pgd", params={"steps": 3}),
     "pgn": expand_attack("pgn", params={"steps": 2, "neighbours": 3}),
     "cw": expand_attack("cw", steps=[2, 5, 3]),
+    "cw search": expand_attack("cw", steps=[2, 5], params={"c_search": 3, "kappa": 0.2, "lr": 0.02}),
     "noise": expand_attack("noise"),
     "empty": [
         *expand_attack("fgsm", params={"target": "empty"}),
@@ -130,6 +139,7 @@ def _bytes(done: dict[Setting, list[AttackedRow | Failure]]) -> dict[tuple[str, 
         (expand_attack("pgn"), 1200),
         (expand_attack("pgn", params={"neighbours": 2}), 2 * 2 * 10 * 3),
         (expand_attack("cw"), 250),
+        (expand_attack("cw", steps=[2, 5], params={"c_search": 3}), 3 * (2 + 5)),
         (expand_attack("noise"), 0),
         ([*expand_attack("fgsm"), *expand_attack("fgsm", params={"target": "empty"})], 2),
         ([*expand_attack("fgsm"), *expand_attack("fgsm", params={"loss": "js"})], 2),
@@ -141,7 +151,7 @@ def _bytes(done: dict[Setting, list[AttackedRow | Failure]]) -> dict[tuple[str, 
         (expand_attack("square", params={"queries": 9}), 0),
     ],
     ids=[
-        *("fgsm", "sign group", "bim", "pgd", "mifgsm", "pgn", "pgn of 2", "cw", "noise"),
+        *("fgsm", "sign group", "bim", "pgd", "mifgsm", "pgn", "pgn of 2", "cw", "cw search", "noise"),
         *("targets", "losses", "pgd to empty", "segpgd", "cospgd", "apgd", "strong", "square"),
     ],
 )
@@ -174,6 +184,16 @@ def test_an_attack_without_gradients_tells_its_queries() -> None:
     told: list[int] = []
     _run(settings, SAMPLES[:2], on_queries=told.append)
     assert sum(told) == 2 * 3 * 9 and queries(first) == 9
+
+
+def test_the_search_of_cw_tells_its_queries_and_leaves_no_more_f1_than_one_round() -> None:
+    samples = [_sample(0, 24, 24), _sample(1, 24, 24)]
+    plain, searched = (make_setting("cw", 20, {"lr": 0.01, **params}) for params in ({}, {"c_search": 4}))
+    asked: list[int] = []
+    rows = _good(_run([searched], samples, on_queries=asked.append)[searched])
+    assert sum(asked) == len(samples) * queries(searched) == len(samples) * 4
+    for row, plain_row in zip(rows, _good(_run([plain], samples)[plain]), strict=True):
+        assert f1(row.attacked_result.counts) <= f1(plain_row.attacked_result.counts)
 
 
 def test_the_ensemble_tells_its_queries(monkeypatch: pytest.MonkeyPatch) -> None:

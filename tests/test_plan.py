@@ -112,12 +112,30 @@ def test_phi_goes_with_bounded_attacks_and_steps_with_cw():
         ("cw", {"objective": 3}, "parameter objective must be one of probability, logit"),
         ("cw", {"hinge": "perhaps"}, "parameter hinge must be true or false"),
         ("pgn", {"delta": 1.5}, r"parameter delta must be in \[0, 1\]"),
+        ("cw", {"kappa": -1}, "parameter kappa must be a positive number"),
+        (
+            "cw",
+            {"kappa": 0.1, "hinge": "false"},
+            "kappa is where the hinge ends; leave it out with hinge=false",
+        ),
+        ("cw", {"kappa": 1}, "kappa must be below 1 with objective=probability"),
+        ("cw", {"c_search": 0}, "parameter c_search must be a whole number from 1 to 20; found '0'"),
+        ("cw", {"c_search": 2.5}, "parameter c_search must be a whole number from 1 to 20"),
+        ("cw", {"c_search": True}, "parameter c_search must be a whole number from 1 to 20"),
+        ("bim", {"kappa": 1}, "attack 'bim' has no parameter 'kappa'"),
     ],
 )
 def test_unknown_and_ill_typed_parameters_are_refused_by_name(attack, params, told):
     value = 50 if attack == "cw" else "1/255"
     with pytest.raises(UsageError, match=told):
         make_setting(attack, value, params)
+
+
+def test_a_margin_of_zero_is_the_plain_attack_and_a_search_is_not():
+    assert make_setting("cw", 50, {"kappa": 0}) == make_setting("cw", 50)
+    assert "kappa" not in make_setting("cw", 50).params and "c_search" not in make_setting("cw", 50).params
+    assert make_setting("cw", 50, {"c_search": "3"}).params["c_search"] == 3
+    assert make_setting("cw", 50, {"kappa": 0.2}).label != "50"
 
 
 def test_unknown_names_are_answered_with_the_known_ones():

@@ -241,6 +241,12 @@ def _square(batch: _PhiBatch) -> Tensor:
     )
 
 
+def _stored(attacked: Tensor, original: Tensor, max_levels: Tensor | None) -> Tensor:
+    """Return images as they will read from the 8 bits that are stored of them."""
+    levels = quantise(attacked, original, max_levels)
+    return levels.permute(0, 3, 1, 2).to(attacked.dtype).div_(255.0)
+
+
 def _strong(batch: _PhiBatch) -> attacks.Worst:
     start = batch.uniform(batch.shape, 0)
 
@@ -255,10 +261,6 @@ def _strong(batch: _PhiBatch) -> attacks.Worst:
 
         return loss
 
-    def store(image: Tensor) -> Tensor:
-        levels = quantise(image, batch.image, batch.max_levels)
-        return levels.permute(0, 3, 1, 2).to(image.dtype).div_(255.0)
-
     return attacks.strong(
         [
             attacks.EnsembleMember(
@@ -269,7 +271,7 @@ def _strong(batch: _PhiBatch) -> attacks.Worst:
         ],
         batch.image,
         score=batch.watched(f1_left(batch.localizer, batch.mask)),
-        store=store,
+        store=lambda image: _stored(image, batch.image, batch.max_levels),
         phi=batch.phi,
         steps=STEPS,
     )
@@ -327,15 +329,32 @@ def _cw(
     ordered = sorted(variants, key=lambda setting: setting.steps)
     params = ordered[0].params
 
-    objective = excess(localizer, hinge=bool(params["hinge"]), objective=params["objective"])
-    snapshots = attacks.cw(
-        meter.watch(objective, len(batch.image)),
-        batch.image,
-        steps=[setting.steps for setting in ordered],
-        lr=float(params["lr"]),
-        c=float(params["c"]),
-        optimizer=params["optimizer"],
+    lowered = excess(
+        localizer,
+        hinge=bool(params["hinge"]),
+        objective=params["objective"],
+        kappa=float(params.get("kappa", 0.0)),
     )
+    objective = meter.watch(lowered, len(batch.image))
+    common = {"lr": float(params["lr"]), "c": float(params["c"]), "optimizer": params["optimizer"]}
+    snapshots: Iterator[Tensor]
+    if "c_search" in params:
+        # each step count finds weights of its own, so there is no common trajectory
+        score = meter.watch(f1_left(localizer, batch.mask), len(batch.image))
+        snapshots = (
+            attacks.cw_search(
+                objective,
+                batch.image,
+                steps=setting.steps,
+                rounds=int(params["c_search"]),
+                score=score,
+                store=lambda image: _stored(image, batch.image, None),
+                **common,
+            )
+            for setting in ordered
+        )
+    else:
+        snapshots = attacks.cw(objective, batch.image, steps=[setting.steps for setting in ordered], **common)
     for setting, image in zip(ordered, snapshots, strict=True):
         yield Attacked(setting, image, _zero_pixels(meter, batch))
 

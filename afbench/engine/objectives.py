@@ -47,8 +47,8 @@ def image_loss(
     return loss
 
 
-def excess(localizer: Localizer, *, hinge: bool, objective: str) -> ImageFn:
-    """Make what C&W lowers of every image: how far its forged pixels stand above the threshold."""
+def excess(localizer: Localizer, *, hinge: bool, objective: str, kappa: float) -> ImageFn:
+    """Make what C&W lowers of every image: how far its forged pixels stand above the threshold, down to ``kappa`` below."""
 
     def lowered(image: Tensor) -> Tensor:
         return forged_excess(
@@ -56,6 +56,7 @@ def excess(localizer: Localizer, *, hinge: bool, objective: str) -> ImageFn:
             threshold=_threshold(localizer),
             hinge=hinge,
             objective="logit" if objective == "logit" else "probability",
+            kappa=kappa,
         )
 
     return lowered

@@ -75,6 +75,7 @@ _TABLE = (
         "least squares towards an empty mask, no bound",
         "Carlini & Wagner 2017, arXiv 1608.04644, as in ANSM Eq. 4-5",
         {"lr": 1e-3, "c": 1.0, "optimizer": "adam", "hinge": True, "objective": "probability"},
+        ("kappa", "c_search"),
     ),
     Attack(
         "noise",

@@ -47,11 +47,12 @@ def naive_gradients(setting: Setting) -> int:
         return 0
     if setting.attack == "pgn":
         return 2 * int(params["neighbours"]) * setting.steps
-    # these parameters of torchattacks multiply gradients: passes averaged over, darker copies, neighbours
+    # these parameters multiply gradients: passes averaged over, darker copies, rounds of C&W's search, neighbours
     return (
         setting.steps
         * int(params.get("eot_iter", 1))
         * int(params.get("m", 1))
+        * int(params.get("c_search", 1))
         * (1 + int(params.get("N", 0)))
     )
 
@@ -63,8 +64,11 @@ def loss_and_target(setting: Setting) -> tuple[str, str]:
 
 def queries(setting: Setting) -> int:
     """Count the forward passes without a gradient of one setting on one image, besides the judging of the result."""
-    # APGD looks at the loss of its last point; TPGD asks first what the localizer says of the original
-    return {"square": setting.steps, "apgd": 1, "strong": QUERIES, "ta_tpgd": 1}.get(setting.attack, 0)
+    # C&W's search scores each round; APGD looks at the loss of its last point; TPGD asks first what the localizer says of the original
+    searched = int(setting.params.get("c_search", 0))
+    return {"square": setting.steps, "apgd": 1, "strong": QUERIES, "ta_tpgd": 1, "cw": searched}.get(
+        setting.attack, 0
+    )
 
 
 def shared_gradients(settings: Iterable[Setting]) -> int:
@@ -75,7 +79,7 @@ def shared_gradients(settings: Iterable[Setting]) -> int:
     total = len({loss_and_target(setting) for setting in sign}) + sum(setting.steps - 1 for setting in sign)
     trajectories: dict[str, int] = {}
     for setting in settings:
-        if setting.attack == "cw":
+        if setting.attack == "cw" and "c_search" not in setting.params:
             # fewer steps are a snapshot of the same trajectory: the longest run pays for all
             key = repr(sorted(setting.params.items()))
             trajectories[key] = max(trajectories.get(key, 0), setting.steps)

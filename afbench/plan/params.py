@@ -17,7 +17,7 @@ LOSSES = ("bce", "soft-f1", "js", "masked-ce", "balanced-ce", "hinge")
 """What a sign attack raises; the engine has a function for each."""
 _NO_EMPTY_MASK = ("masked-ce", "hinge")
 """Losses that stop at pixels already wrong: lowered towards an empty mask, they would let go of forged pixels."""
-_UNRECORDED = {"target": TARGETS[0], "loss": LOSSES[0]}
+_UNRECORDED = {"target": TARGETS[0], "loss": LOSSES[0], "kappa": 0.0}
 """Defaults that are not recorded: configs made before there was a choice keep their hashes."""
 _CHOICES = {
     "optimizer": ("adam", "gd"),
@@ -29,6 +29,8 @@ _CHOICES = {
     FAMILY: (VERSION,),
     ENSEMBLE: (RECIPE,),
 }
+_COUNTS = {"c_search": 20}
+"""Whole numbers without a default, from 1 to this."""
 _POSITIVE = ("lr", "c", "alpha_over_phi", "alpha_over_eps", "alpha", "p_init", "resize_rate")
 _AT_MOST = {"delta": 1, "diversity_prob": 1, "p_init": 1, "resize_rate": 2}
 
@@ -52,6 +54,12 @@ def resolve_params(attack: Attack, values: Mapping[str, Any]) -> dict[str, Any]:
             del resolved[name]
     if "target" in resolved and resolved.get("loss") in _NO_EMPTY_MASK:
         raise ValueError(f"loss={resolved['loss']} moves away from the true mask; leave target out")
+    if "kappa" in resolved and not resolved["hinge"]:
+        raise ValueError("kappa is where the hinge ends; leave it out with hinge=false")
+    if resolved.get("kappa", 0) >= 1 and resolved["objective"] == "probability":
+        raise ValueError(
+            f"kappa must be below 1 with objective=probability, whose terms end at about -1; found {resolved['kappa']:g}"
+        )
     if "alpha" in resolved:
         ratio = next(name for name in attack.defaults if name.startswith("alpha_over"))
         if ratio in values:
@@ -77,6 +85,12 @@ def _checked(name: str, default: Default, value: Any) -> Any:
         if str(value).lower() not in ("true", "false"):
             raise ValueError(f"parameter {name} must be true or false; found '{value}'")
         return str(value).lower() == "true"
+    if name in _COUNTS and not (str(value).isdecimal() and 1 <= int(value) <= _COUNTS[name]):
+        raise ValueError(
+            f"parameter {name} must be a whole number from 1 to {_COUNTS[name]}; found '{value}'"
+        )
+    if name in _COUNTS:
+        return int(value)
     # float(True) is 1.0: a bool where a number belongs is a mistake, not a number
     number = math.nan if isinstance(value, bool) else _read_number(name, value)
     if not math.isfinite(number):

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from attacks import LossFn, cw
+from afbench.losses import Objective, forged_excess
+from attacks import LossFn, cw, cw_search
 
 
 def valley(image: Tensor) -> LossFn:
@@ -164,3 +165,92 @@ def test_wrong_input_is_refused_at_the_call_and_not_at_the_first_image() -> None
         cw(lab.loss, lab.image, steps=[1], optimizer="sgd")
     with pytest.raises(ValueError, match="image must be float"):
         cw(lab.loss, lab.image * 255, steps=[1])
+
+
+def test_the_search_finds_the_smallest_weight_that_succeeds_for_each_image() -> None:
+    # xi = -c w / 2 at the optimum, and the objective is met where every pixel lies below 0.45: at c w / 2 = 0.05
+    image = torch.full((3, 3, 2, 2), 0.5, dtype=torch.float64)
+    slopes = torch.tensor([0.01, 0.15, 4.0], dtype=torch.float64).view(-1, 1, 1, 1)
+    weights_seen: list[Tensor] = []
+
+    def objective(x: Tensor) -> Tensor:
+        return (slopes * x).sum((1, 2, 3))
+
+    def score(x: Tensor) -> Tensor:
+        weights_seen.append((0.5 - x[:, 0, 0, 0]) * 2 / slopes.flatten())
+        return (x > 0.45).double().mean((1, 2, 3))
+
+    attacked = cw_search(
+        objective, image, steps=60, rounds=8, score=score, store=lambda x: x, lr=0.3, c=1.0, optimizer="gd"
+    )
+    needed = 0.1 / slopes.flatten()
+    found = (0.5 - attacked[:, 0, 0, 0]) * 2 / slopes.flatten()
+    assert (found >= needed).all() and (found < 1.3 * needed).all()
+    # 4 x 1 / 2 leaves [0, 1] and is clipped
+    assert torch.allclose(weights_seen[0], torch.tensor([1, 1, 0.25], dtype=torch.float64))
+    assert torch.allclose(weights_seen[1], torch.tensor([8, 1 / 8, 1 / 8], dtype=torch.float64))
+
+
+def test_one_round_of_the_search_is_the_plain_attack_and_images_do_not_meet() -> None:
+    lab = problem(3)
+    objective = valley(lab.image)
+
+    def search(image: Tensor, objective: LossFn, rounds: int) -> Tensor:
+        return cw_search(
+            objective, image, steps=5, rounds=rounds, score=lambda x: x.mean((1, 2, 3)), store=lambda x: x
+        )
+
+    (plain,) = cw(objective, lab.image, steps=[5])
+    assert torch.equal(search(lab.image, objective, 1), plain)
+    weights = torch.randn(lab.image.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    batch = search(lab.image, linear(weights), 4)
+    for number in range(3):
+        part = slice(number, number + 1)
+        assert torch.equal(search(lab.image[part], linear(weights[part]), 4), batch[part])
+
+
+def test_the_search_keeps_the_lowest_score_where_no_weight_succeeds() -> None:
+    image = torch.full((1, 3, 2, 2), 0.5, dtype=torch.float64)
+    scores = iter([0.5, 0.2, 0.4])
+    stored: list[Tensor] = []
+
+    def store(x: Tensor) -> Tensor:
+        stored.append(x)
+        return x
+
+    attacked = cw_search(
+        lambda x: x.sum((1, 2, 3)),
+        image,
+        steps=3,
+        rounds=3,
+        score=lambda x: torch.full((1,), next(scores), dtype=torch.float64),
+        store=store,
+    )
+    assert torch.equal(attacked, stored[1])
+
+
+def test_the_search_shows_a_gradient_that_is_not_finite() -> None:
+    image = torch.full((1, 3, 2, 2), 0.5, dtype=torch.float64)
+    attacked = cw_search(
+        lambda x: (x * torch.nan).sum((1, 2, 3)),
+        image,
+        steps=1,
+        rounds=2,
+        score=lambda x: torch.zeros(1, dtype=torch.float64),
+        store=lambda x: x,
+    )
+    assert attacked.isnan().all()
+
+
+@pytest.mark.parametrize("objective", ["probability", "logit"])
+def test_pixels_end_below_the_threshold_by_kappa(objective: Objective) -> None:
+    image = torch.full((1, 3, 4, 4), 0.5, dtype=torch.float64)
+
+    def lowered(x: Tensor, kappa: float) -> Tensor:
+        logits = 20 * (x.mean(1, keepdim=True) - 0.47)
+        return forged_excess(logits, threshold=0.5, objective=objective, kappa=kappa)
+
+    for kappa in (0.0, 0.4):
+        (attacked,) = cw(lambda x, kappa=kappa: lowered(x, kappa), image, steps=[800], lr=1e-4, c=5.0)
+        per_pixel = lowered(attacked, kappa=10.0) / 16
+        assert per_pixel.item() == pytest.approx(-kappa, abs=0.05)
