@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +15,9 @@ from .echo import echo
 from .name_types import DEFENCE, LOCALIZER
 from .progress import deferred_bar, quiet_option
 from .text_tables import table_width, wide_option
+
+if TYPE_CHECKING:
+    from afbench.workflows.evaluation.evaluate import Evaluations
 
 
 @click.command(
@@ -42,7 +46,15 @@ from .text_tables import table_width, wide_option
     help="What stands in front of the localizer; repeat. As for `afbench predict`. The bare localizer is always shown.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder for table.csv, table.tex and evaluation.json."
+    "--after",
+    multiple=True,
+    metavar="STEP",
+    help="Also score the bare localizer after this step of posting; repeat: jpeg:QUALITY, webp:QUALITY, resize:FACTOR, blur:SIGMA, chain:social.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for table.csv, table.tex and evaluation.json, with --after also after.csv and after.svg.",
 )
 @click.option(
     "--figure",
@@ -82,6 +94,7 @@ def command(
     localizers: tuple[str, ...],
     localizer_name: str | None,
     defences: tuple[str, ...],
+    after: tuple[str, ...],
     out: Path | None,
     picture: Path | None,
     samples: tuple[str, ...],
@@ -98,19 +111,16 @@ def command(
     Oblivious figures are of the configs made against the bare localizer, adaptive ones of those made through the very
     defence with `afbench generate --through-defence`. Of several localizers table.tex is one table. Means are over images and settings, as in the ANSM paper's Table III; RP
     is in percent of what the bare localizer reaches on the originals.
+
+    `--after` asks what survives publication: of attacks, and of the localizer.
     """
     from afbench.files import commit_bytes
     from afbench.images import png_bytes
     from afbench.report.evaluation import evaluation_table
     from afbench.report.gate_table import gate_table
-    from afbench.report.weak import weak_images
-    from afbench.scoring.statistics import few_images
     from afbench.workflows.evaluation import evaluation_files as files
-    from afbench.workflows.evaluation.evaluate import evaluate, open_evaluations
+    from afbench.workflows.evaluation.evaluate import open_evaluations
     from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
-    from afbench.workflows.evaluation.evaluation_records import evaluation_records
-    from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
-    from afbench.workflows.evaluation.logit_scale import scale_gates, scale_warnings
     from afbench.workflows.sample_choice import choose_samples
 
     files.check_targets(data, out, picture)
@@ -124,6 +134,7 @@ def command(
         localizers=localizers,
         localizer_name=localizer_name,
         defences=defences,
+        after=after,
         checkpoint=checkpoint,
         seed=seed,
         device=device,
@@ -131,12 +142,44 @@ def command(
     )
     if samples:  # a wrong name ends the command before any work
         choose_samples(evaluations.setups[0].benchmark, (), names=samples)
-    records, gates, warnings = [], [], evaluations.notes
+    records, posted, gates, warnings = _evaluated(evaluations, sweep)
+    if out is not None:
+        files.write_evaluation(out, records, gates, warnings, posted)
+    if picture is not None:
+        commit_bytes(picture, png_bytes(evaluation_figure(evaluations.setups[0], samples=samples)))
+    for line in warnings:
+        echo(f"warning: {line}", err=True)
+    if as_json:
+        echo(json.dumps(files.evaluation_json(records, gates, warnings, posted), indent=2, allow_nan=False))
+    else:
+        echo(evaluation_table(records, table_width(wide)))
+        if posted:
+            echo("\nafter posting, without a defence; RP is in percent of F1 on the originals as stored")
+            echo(evaluation_table(files.as_columns(posted), table_width(wide)))
+        echo("\n" + gate_table(gates, table_width(wide)))
+    # without --gates a failed gate is printed, but does not change the exit code
+    return int(sweep and any(gate["passed"] is False for gate in gates))
+
+
+def _evaluated(
+    evaluations: Evaluations, sweep: bool
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]], list[str]]:
+    """Evaluate one localizer after the other; return figures, figures after posting, gates and warnings of all."""
+    from afbench.report.weak import weak_images
+    from afbench.scoring.statistics import few_images
+    from afbench.workflows.evaluation.evaluate import evaluate
+    from afbench.workflows.evaluation.evaluation_files import gate_json
+    from afbench.workflows.evaluation.evaluation_records import evaluation_records, posted_records
+    from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
+    from afbench.workflows.evaluation.logit_scale import scale_gates, scale_warnings
+
+    records, posted, gates, warnings = [], [], [], evaluations.notes
     for evaluation in evaluations.setups:
         with ExitStack() as stack:
             bar = deferred_bar(stack, f"evaluate {evaluation.name}", "img")
             result = evaluate(evaluation, start=bar.start, advance=bar.advance)
         records += evaluation_records(result)
+        posted += posted_records(result)
         # the first side is the bare localizer, on whose F1 every RP rests
         bare = result.sides[0].per_image
         warnings += [*weak_images(bare), *few_images(bare)]
@@ -150,17 +193,5 @@ def command(
                 scale_checks = scale_gates(evaluation, start=bar.start, advance=bar.advance)
             gate_checks += scale_checks
             warnings += scale_warnings(scale_checks)
-        gates += [files.gate_json(gate, evaluation.name) for gate in gate_checks]
-    if out is not None:
-        files.write_evaluation(out, records, gates, warnings)
-    if picture is not None:
-        commit_bytes(picture, png_bytes(evaluation_figure(evaluations.setups[0], samples=samples)))
-    for line in warnings:
-        echo(f"warning: {line}", err=True)
-    if as_json:
-        echo(json.dumps(files.evaluation_json(records, gates, warnings), indent=2, allow_nan=False))
-    else:
-        echo(evaluation_table(records, table_width(wide)))
-        echo("\n" + gate_table(gates, table_width(wide)))
-    # without --gates a failed gate is printed, but does not change the exit code
-    return int(sweep and any(gate["passed"] is False for gate in gates))
+        gates += [gate_json(gate, evaluation.name) for gate in gate_checks]
+    return records, posted, gates, warnings

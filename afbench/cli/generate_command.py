@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from afbench.core import UsageError
+from afbench.defences.post_names import POST, step_text
 from afbench.workflows.executors.executor_spec import EXECUTORS, read_executor_spec, read_part
 from afbench.workflows.request import GenerateHooks, Options, check_request
 
@@ -84,6 +86,11 @@ from .progress import counted_bar, deferred_bar, quiet_option
     help="Attack through this defence, with full knowledge of it: jpeg:75, median, ansm, ansm:CHECKPOINT, ... Its gradients are exact, their mean over fixed draws if it is random (EOT), or the identity if it has none (BPDA). Configs are called <localizer>_<defence>-<attack>-<setting>.",
 )
 @click.option(
+    "--through-post",
+    metavar="STEP",
+    help="Attack so that the noise survives a step of posting: jpeg:75, webp:80, resize:0.75, blur:1 or chain:social. Logits are averaged over qualities around the stated one (EOT), compression and rounding count as the identity (BPDA). Configs are called <localizer>_post_<step>-<attack>-<setting>.",
+)
+@click.option(
     "--retry-failed",
     is_flag=True,
     help="Make the shards again that lack samples because an attack failed (NaN gradients, out of memory); others are not touched.",
@@ -155,6 +162,7 @@ def command(
     attack_at: str,
     authentic: bool,
     through_defence: str | None,
+    through_post: str | None,
     retry_failed: bool,
     image_threads: int | None,
     deterministic: bool,
@@ -175,6 +183,7 @@ def command(
     Run it again to resume or to add configs; what is finished is not touched.
     """
     plan = build_plan(**plan_arguments)
+    through = _through(through_defence, through_post)
     if dry_run:
         echo_plan(plan, as_json)
         return
@@ -190,7 +199,7 @@ def command(
         image_format=image_format,  # type: ignore[arg-type]
         attack_at=attack_at,  # type: ignore[arg-type]
         authentic=authentic,
-        through_defence=through_defence,
+        through_defence=through,
         retry_failed=retry_failed,
         image_threads=image_threads,
         deterministic=deterministic,
@@ -254,3 +263,14 @@ def command(
     # `datasets` would take such a path for a pattern of files
     reader = "afbench.load" if is_pattern(folder) else "datasets.load_dataset"
     echo(f'next: afbench stats {folder}; {reader}("{folder}", "{outcome.configs[0]}")')
+
+
+def _through(defence: str | None, step: str | None) -> str | None:
+    """Return what attacks go through, as ``load_defence`` reads it."""
+    if step is None:
+        return defence
+    if defence is not None:
+        raise UsageError(
+            "--through-post and --through-defence are two attacks; make them one after the other"
+        )
+    return POST + step_text(step)

@@ -42,10 +42,10 @@ class Purifier:
             same image gives the same result in any batch: a random defence draws from the image's own pixels and ``seed``.
         gradient: ``exact``; ``bpda``: in the backward pass of ``through`` it counts as the identity; or ``surrogate``:
             the module takes hard decisions, and its own backward pass lets them count as the probabilities behind them.
-        draw: of a random defence, image and number of a draw to its result under that draw, alike for every image;
-            None where nothing is random.
+        draw: of a random defence, image and number of a draw to its result under that draw, alike for every image; of a
+            step of posting, its result at another quality. None where an attack sees what is evaluated.
         draws: how many of them an adaptive attack averages over.
-        seed: of a random defence.
+        seed: of a random defence; None where ``apply`` draws nothing.
         weights_sha256: of what was trained; empty where nothing was.
         trained_on: attacks or configs that training saw.
         network: what was trained, if anything was.
@@ -70,7 +70,7 @@ class Purifier:
 
     @property
     def deterministic(self) -> bool:
-        """Say whether nothing is drawn."""
+        """Say whether an attack sees just what is evaluated."""
         return self.draw is None
 
     def through(self, image: Tensor, draw: int = 0) -> Tensor:
@@ -87,7 +87,7 @@ class Purifier:
             return self.draw(image, draw)
         if self.gradient != "bpda":
             return self.apply(image)
-        return cast(Tensor, _StraightThrough.apply(image, self.apply(image.detach())))
+        return straight_through(image, self.apply(image.detach()))
 
     def describe(self) -> dict[str, Any]:
         """Return all that decides the pixels of an attack through it, as plain data."""
@@ -120,6 +120,11 @@ def require_owner(defence: Purifier, localizer: Localizer) -> None:
             f"{defence.label} was trained on images resized to {defence.resize}, but '{localizer.name}' sees them at "
             f"{side}x{side}; train one with `afbench train {defence.name} --resize {side}`"
         )
+
+
+def straight_through(image: Tensor, purified: Tensor) -> Tensor:
+    """Return ``purified``, whose gradient counts as that of ``image`` of the same shape (BPDA)."""
+    return cast(Tensor, _StraightThrough.apply(image, purified))
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -15,6 +15,8 @@ from afbench.images import resize
 
 from . import transforms
 from .names import ANSM, NONE, NRP, TRANSFORMS, split_defence
+from .post_names import POST
+from .posting import load_step
 from .purifier import (
     EOT_DRAWS,
     Gradient,
@@ -62,7 +64,7 @@ _TABLE: Mapping[str, _Fixed | _Random] = {
 
 def load_defence(text: str, *, localizer: str | None = None, device: str = "cpu", seed: int = 0) -> Purifier:
     """Read a defence by name, with its setting behind a colon: ``jpeg``, ``jpeg:60``, ``median:5``, ``ansm:CHECKPOINT``,
-    ``nrp:CHECKPOINT``.
+    ``nrp:CHECKPOINT``; or a step of posting as ``post-jpeg:75``.
 
     Args:
         text: as ``list_defences`` shows them; omitted settings have a default.
@@ -72,6 +74,8 @@ def load_defence(text: str, *, localizer: str | None = None, device: str = "cpu"
     Raises:
         UsageError: if it is unknown, its setting out of range, or its checkpoint missing or of another localizer.
     """
+    if text.startswith(POST):
+        return load_step(text.removeprefix(POST))
     name, setting = split_defence(text)
     if name == NONE:
         return Purifier(name=NONE, label=NONE, params={}, apply=_unchanged)

@@ -26,6 +26,9 @@ _INTERVALS = ("f1_low", "f1_high", "rp_low", "rp_high")
 
 _TRAINED = r"(ansm|nrp)(-[0-9a-f]{6})?"
 
+AFTER = "after "
+"""Begins a column of images after a step of posting."""
+
 Record = Mapping[str, Any]
 Original: TypeAlias = tuple[float | None, float | None]
 """F1 on the originals of a source, of the bare localizer and of all-ones masks."""
@@ -64,17 +67,27 @@ def _table(records: Sequence[Record], width: int | None) -> str:
     columns = columns_of(records)
     head = ["source", "attack", "images"]
     for column in columns:
-        title = "adaptive" if column.knowledge == "adaptive" else column.defence
-        head += [f"{title} F1", "RP %"]
+        head += [f"{_title(column)} F1", "RP %"]
     body, originals = [], originals_of(records)
     for (source, attack), cells in _rows(records).items():
         images = max(cell["images"] for cell in cells.values())
-        body.append([source, _name(attack), str(images)])
+        body.append([source, attack_title(attack), str(images)])
         for column in columns:
             body[-1] += _cells(cells.get(column), attack, originals.get(source, (None, None)))
     table = text_table(head, body, column_groups=(1, *[2] * len(columns)), width=width)
     lines = [_identity(records[0]), *_notes(records)]
     return "\n".join([table, *(fold_line(line, width) for line in lines)])
+
+
+def _title(column: Column) -> str:
+    if column.knowledge != "adaptive":
+        return column.defence
+    # a step of posting is no defence, so an attack on it is called by its option
+    return (
+        f"--through-post {column.defence.removeprefix(AFTER)}"
+        if column.defence.startswith(AFTER)
+        else "adaptive"
+    )
 
 
 def originals_of(records: Sequence[Record]) -> dict[str, Original]:
@@ -127,7 +140,7 @@ def evaluation_csv(records: Sequence[Record]) -> str:
             [
                 _printed(record),
                 SOURCES.get(record["source"], record["source"]),
-                _name(record["attack"]).partition(" (")[0],
+                attack_title(record["attack"]).partition(" (")[0],
                 record["defence"],
                 record["knowledge"],
                 *(_plain(record[name]) for name in ("f1", "rp", "fpr")),
@@ -197,7 +210,7 @@ def _latex_block(records: Sequence[Record], columns: Sequence[Column], several: 
         labels = [SOURCES.get(source, source)]
         if several:
             labels.insert(0, _printed(records[0]))
-        row = [escape(label) if not block else "" for label in labels] + [escape(_name(attack))]
+        row = [escape(label) if not block else "" for label in labels] + [escape(attack_title(attack))]
         for column in columns:
             row += map(number, _cells(cells.get(column), attack, originals.get(source, (None, None))))
         block.append(row)
@@ -228,7 +241,7 @@ def _notes(records: Sequence[Record]) -> list[str]:
         for column, cell in cells.items():
             if attack != "all-ones" and cell["settings"] < settings:
                 notes.append(
-                    f"note: {source} {_name(attack)}, {column.defence} {column.knowledge}: "
+                    f"note: {source} {attack_title(attack)}, {column.defence} {column.knowledge}: "
                     f"{cell['settings']} of {settings} settings"
                 )
     labels = sorted(
@@ -242,7 +255,8 @@ def _notes(records: Sequence[Record]) -> list[str]:
     return notes + [f"note: seen in training of {label}" for label in labels]
 
 
-def _name(attack: str) -> str:
+def attack_title(attack: str) -> str:
+    """Return what tables call an attack or a control."""
     return _NAMES.get(attack, attack)
 
 

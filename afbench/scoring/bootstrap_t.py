@@ -25,9 +25,9 @@ class _Ratio(NamedTuple):
 
     value: float
     least: float
-    most: float
+    greatest: float
     variance: float
-    squared_bound: float
+    bound: Interval
     errors: FloatArray
     variances: FloatArray
 
@@ -45,8 +45,8 @@ def bootstrap_t(
 ) -> Interval | None:
     """Return the 95 % interval of a ratio of sums over images or, with ``by_source``, of the mean of the sources' ratios.
 
-    An end never lies where Hoeffding's inequality excludes the truth. Without that, an end would lie anywhere if many draws
-    hold one value only: they have no standard error, so their studentised error is infinite.
+    An end never lies where the Chernoff-Hoeffding inequality excludes the truth (Hoeffding 1963, theorem 1). Without that, an end
+    would lie anywhere if many draws hold one value only: they have no standard error, so their studentised error is infinite.
 
     Args:
         numerator: sum of each image's rows ``(N,)``; a row is at least ``least`` and at most 1.
@@ -77,15 +77,15 @@ def bootstrap_t(
     spreads = np.sqrt(np.sum([part.variances for part in ratios], axis=0)) / count
     if too_undefined(errors):
         return None
-    limits = [sum(part.least for part in ratios) / count, sum(part.most for part in ratios) / count]
+    limits = [sum(part.least for part in ratios) / count, sum(part.greatest for part in ratios) / count]
     if error <= _NO_ERROR * max(map(abs, limits)):
         return Interval(value, value)
-    bound = math.sqrt(sum(part.squared_bound for part in ratios)) / count
+    bounds = [sum(ends) / count for ends in zip(*(part.bound for part in ratios), strict=True)]
     defined = np.isfinite(errors)
     low, high = _quantiles(_studentised(errors[defined], spreads[defined], error))
     return Interval(
-        float(max(value - high * error, value - bound, limits[0])),
-        float(min(value - low * error, value + bound, limits[1])),
+        float(max(value - high * error, bounds[0], limits[0])),
+        float(min(value - low * error, bounds[1], limits[1])),
     )
 
 
@@ -102,6 +102,9 @@ def _ratio(
     value = float(numerator.sum()) / total
     # centred before it is squared: equal values then have no variance left by rounding
     residual = numerator - value * denominator
+    # a power of two, which rounds nothing: sums of draws are exact on a grid, which tiny residuals would fall through
+    scale = math.ldexp(1.0, math.frexp(float(np.abs(residual).max()))[1])
+    residual = residual / scale
     columns = np.stack([residual, denominator, residual**2, residual * denominator, denominator**2], axis=1)
     sizes = {str(name): int(size) for name, size in zip(*np.unique(sources, return_counts=True), strict=True)}
     is_source = {name: np.asarray(sources, dtype=object) == name for name in sizes}
@@ -109,17 +112,16 @@ def _ratio(
     errors, variances = _errors_and_variances(resample(columns, sources, draws=draws, seed=seed), sizes)
     # a source of one image is always drawn as it is
     is_varied = np.array([sizes[name] > 1 for name in sources])
-    # a mean's denominator is known; RP's varies as well, by up to 1 a row
-    width = 1.0 - least + (0.0 if np.array_equal(denominator, rows) else abs(value))
+    # a mean's denominator is known; RP's varies as well, between 0 and 1 a row
+    tilt = 0.0 if np.array_equal(denominator, rows) else value
     return _Ratio(
         value,
         least * float(rows.sum()) / total if is_varied.any() else value,
         float(rows.sum()) / total if is_varied.any() else value,
-        float(_errors_and_variances(sample, sizes)[1][0]),
-        # two-sided Hoeffding: exp(-2 t^2 / sum of squared widths) = (1 - LEVEL) / 2
-        (width / total) ** 2 * float((rows[is_varied] ** 2).sum()) * math.log(2 / (1 - LEVEL)) / 2,
-        errors,
-        variances,
+        scale**2 * float(_errors_and_variances(sample, sizes)[1][0]),
+        _bound(value, tilt, least, total, rows[is_varied]),
+        scale * errors,
+        scale**2 * variances,
     )
 
 
@@ -138,6 +140,45 @@ def _errors_and_variances(
             squared = squares[0] - 2 * errors * squares[1] + errors**2 * squares[2]
             variances += np.maximum(squared - size * mean**2, 0.0) * size / (size - 1)
     return errors, ratio(variances, denominator**2)
+
+
+def _bound(value: float, tilt: float, least: float, total: float, rows: FloatArray) -> Interval:
+    """Return where the truth lies with 95 %, whatever the distribution of rows in [``least``, 1].
+
+    Args:
+        value: the ratio.
+        tilt: what a row is centred by, times its denominator: the ratio, or 0 for a mean.
+        least: the least possible value of a row.
+        total: sum of the denominators.
+        rows: number of rows of each image that is drawn.
+    """
+    if not len(rows):
+        return Interval(value, value)
+    lowest, highest = least - max(tilt, 0.0), 1.0 - min(tilt, 0.0)
+    centre = value if tilt == 0.0 else 0.0
+    share, row_count = (centre - lowest) / (highest - lowest), float(rows.sum())
+    # giving every image the weight of the heaviest one keeps the inequality true
+    ends = _chernoff(min(max(share, 0.0), 1.0), row_count / float(rows.max()))
+    low, high = (lowest + (highest - lowest) * end - centre for end in ends)
+    return Interval(value + low * row_count / total, value + high * row_count / total)
+
+
+def _chernoff(share: float, count: float) -> tuple[float, float]:
+    """Return the means below and above which ``count`` values in [0, 1] average ``share`` with a chance of 2.5 % at most."""
+    limit = math.log(2 / (1 - LEVEL)) / count
+
+    def divergence(mean: float) -> float:
+        parts = ((share, mean), (1 - share, 1 - mean))
+        return sum(p * math.log(p / q) if p else 0.0 for p, q in parts)
+
+    def end(edge: float) -> float:
+        inner, outer = share, edge
+        for _ in range(50):
+            middle = (inner + outer) / 2
+            inner, outer = (middle, outer) if divergence(middle) <= limit else (inner, middle)
+        return outer
+
+    return end(0.0) if share > 0 else 0.0, end(1.0) if share < 1 else 1.0
 
 
 def _studentised(errors: FloatArray, spreads: FloatArray, error: float) -> FloatArray:

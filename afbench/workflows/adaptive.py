@@ -55,7 +55,8 @@ def put_behind_recorded_defence(
     architecture = provenance["localizer"]["architecture"]
     try:
         # the params of what was trained are no setting, and a manifest could make them a path
-        setting = [] if record["name"] in (ANSM, NRP) else list(record["params"].values())
+        # the first of them is the setting; a chain's recipe follows it
+        setting = [] if record["name"] in (ANSM, NRP) else list(record["params"].values())[:1]
         text = ":".join(map(str, [record["name"], *setting]))
         defence = load_defence(text, localizer=architecture, device=device, seed=int(record["seed"] or 0))
     except (UsageError, KeyError, TypeError, ValueError, AttributeError):

@@ -70,12 +70,25 @@ def test_one_defended_image_among_many_lost_ones_leaves_a_finite_interval_wider_
     f1[7] = 0.4
     found = mean_interval(f1, *names(36))
     # a third of the draws lack the image, so percentiles end at 0.4 * 3 / 36
-    assert found.low == 0 and found.high == pytest.approx(f1.mean() + math.sqrt(math.log(40) / 72))
+    assert found.low == pytest.approx(0, abs=1e-6)
+    share, high = f1.mean(), found.high
+    divergence = share * math.log(share / high) + (1 - share) * math.log((1 - share) / (1 - high))
+    assert 36 * divergence == pytest.approx(math.log(40))
     assert found.high > 0.4 * 3 / 36
 
 
+def test_a_trace_of_f1_on_one_image_is_bounded_as_if_there_were_none():
+    f1 = np.zeros(36)
+    f1[7] = 1e-4
+    # (1 - mean) ** 36 = 0.025: a larger mean would have shown
+    assert mean_interval(f1, *names(36)).high == pytest.approx(1 - 0.025 ** (1 / 36), abs=1e-4)
+    found = rp_interval(f1, np.full(36, 0.8), *names(36))
+    assert found.high == pytest.approx(100 * (1 - 0.025 ** (1 / 36)) / 0.8, abs=0.02)
+
+
 def test_two_images_say_nothing_and_equal_images_leave_no_doubt():
-    assert mean_interval([0.3, 0.9], *names(2)) == (0.0, 1.0)
+    found = mean_interval([0.3, 0.9], *names(2))
+    assert found.low < 0.05 and found.high > 0.95
     assert mean_interval([0.3] * 5, *names(5)) == pytest.approx((0.3, 0.3))
     assert rp_interval([0.3] * 5, [0.6] * 5, *names(5)) == pytest.approx((50, 50))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +12,8 @@ import pandas as pd
 
 from afbench.core import AfbenchError, ByteImage, Localizer, Sample, UsageError
 from afbench.defences import Purifier, load_defence
+from afbench.defences.post_names import step_text
+from afbench.defences.posting import load_step
 from afbench.defences.purifier import require_owner
 from afbench.engine import localize, noisy_images
 from afbench.engine.io_pool import Submit, default_threads, threads
@@ -51,6 +53,7 @@ class Side:
 class Evaluation:
     """All sides of one localizer, the bare one first, and ``all_ones``, the scores of masks that call every pixel forged.
 
+    ``posted`` are the sides after each step of posting, whose ``defence`` is that step, as ``jpeg:90``.
     ``localizer`` is the name that configs use; ``network`` identifies the architecture and weights.
     """
 
@@ -59,11 +62,15 @@ class Evaluation:
     sides: Sequence[Side]
     all_ones: pd.DataFrame
     network: Mapping[str, Any] = field(default_factory=dict)
+    posted: Sequence[Side] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSetup:
-    """A benchmark, the localizer it attacked, and the defences to evaluate that localizer behind, ``none`` first."""
+    """A benchmark, the localizer it attacked, and the defences to evaluate that localizer behind, ``none`` first.
+
+    ``steps`` of posting, by the way they are written, are evaluated with the bare localizer.
+    """
 
     benchmark: Benchmark
     truth: Truth
@@ -73,6 +80,7 @@ class EvaluationSetup:
     seed: int
     device: str
     batch_size: int | None
+    steps: Mapping[str, Purifier] = field(default_factory=dict)
 
 
 class Evaluations(NamedTuple):
@@ -93,6 +101,7 @@ def open_evaluations(
     localizers: Sequence[str],
     localizer_name: str | None = None,
     defences: Sequence[str] = (),
+    after: Sequence[str] = (),
     checkpoint: str | None = None,
     seed: int = 0,
     device: str = "cpu",
@@ -107,6 +116,7 @@ def open_evaluations(
             with one localizer.
         defences: as ``load_defence`` reads them; the bare localizer is always evaluated. With several localizers, a
             defence that was trained for one of them is left out for the others, with a note.
+        after: steps of posting, as ``jpeg:90``, that images go through before the bare localizer sees them.
         checkpoint: weights of the localizer, if they are neither embedded nor registered; only with one localizer.
         seed: of random defences.
         device: where to compute.
@@ -117,6 +127,7 @@ def open_evaluations(
         AfbenchError: if the benchmark is damaged, or attacked untrained weights.
     """
     localizers = list(dict.fromkeys(localizers))
+    steps = {step_text(text): load_step(text) for text in after}
     if len(localizers) > 1 and (checkpoint or localizer_name):
         raise UsageError("--checkpoint and --localizer-name go with one --localizer")
     benchmark = open_benchmark(data)
@@ -147,6 +158,7 @@ def open_evaluations(
                 seed=int(provenance["seed"]),
                 device=device,
                 batch_size=batch_size,
+                steps=steps,
             )
         )
     # one localizer may do without a defence of another, but a defence that fits none of them is a mistake
@@ -193,10 +205,9 @@ def evaluate(
         AfbenchError: if the benchmark is damaged.
     """
     benchmark, truth = setup.benchmark, setup.truth
+    purifiers = _purifiers(setup)
     oblivious = require_oblivious(benchmark, setup.name)
-    adaptive = {
-        purifier.label: adaptive_configs(benchmark, setup.name, purifier) for purifier in setup.purifiers
-    }
+    adaptive = {purifier.label: adaptive_configs(benchmark, setup.name, purifier) for purifier in purifiers}
     # a config of the same name may have attacked other weights
     for config in (config for configs in adaptive.values() for config in configs):
         attacked = benchmark.configs[config].provenance["localizer"]
@@ -211,36 +222,44 @@ def evaluate(
         )
     )
     tallies = {
-        (purifier.label, side): PredictionTally()
-        for purifier in setup.purifiers
-        for side in (OBLIVIOUS, ADAPTIVE)
+        (purifier.label, side): PredictionTally() for purifier in purifiers for side in (OBLIVIOUS, ADAPTIVE)
     }
     with threads(default_threads()) as submit:
         for config in (*originals, *oblivious):
             for source, ids, images in _read_images(benchmark, config, submit):
                 cell = Cell(setup.name, source, config)
-                for purifier in setup.purifiers:
+                for purifier in purifiers:
                     _count_masks(setup, purifier, cell, ids, images, tallies[purifier.label, OBLIVIOUS])
                 advance(len(ids))
                 if lacks_noise and config == CLEAN:
                     truth = _count_noise(setup, truth, cell, ids, images, tallies)
                     advance(len(ids))
         # an attack through a defence says nothing of other defences, so each sees its own configs alone
-        for purifier in setup.purifiers:
+        for purifier in purifiers:
             for config in adaptive[purifier.label]:
                 for source, ids, images in _read_images(benchmark, config, submit):
                     cell = Cell(defended_name(setup.name, purifier), source, config)
                     _count_masks(setup, purifier, cell, ids, images, tallies[purifier.label, ADAPTIVE])
                     advance(len(ids))
-    sides = [
-        Side(purifier.label, side, per_image_table(tallies[purifier.label, side], truth), purifier.trained_on)
-        for purifier in setup.purifiers
-        for side in (OBLIVIOUS, ADAPTIVE)
-        # a defence without adaptive configs has no adaptive side
-        if tallies[purifier.label, side].counts
-    ]
+
+    def sides_of(named: Iterable[tuple[str, Purifier]]) -> list[Side]:
+        return [
+            Side(name, side, per_image_table(tallies[purifier.label, side], truth), purifier.trained_on)
+            for name, purifier in named
+            for side in (OBLIVIOUS, ADAPTIVE)
+            # a defence without adaptive configs has no adaptive side
+            if tallies[purifier.label, side].counts
+        ]
+
+    sides = sides_of((purifier.label, purifier) for purifier in setup.purifiers)
+    posted = sides_of(setup.steps.items())
     network = identity_of(benchmark.configs[oblivious[0]].provenance)
-    return Evaluation(benchmark.folder, setup.name, sides, _all_ones(setup), network)
+    return Evaluation(benchmark.folder, setup.name, sides, _all_ones(setup), network, posted)
+
+
+def _purifiers(setup: EvaluationSetup) -> list[Purifier]:
+    """List what stands before the localizer, each in turn: nothing, every defence, every step of posting."""
+    return [*setup.purifiers, *setup.steps.values()]
 
 
 def _read_images(
@@ -292,7 +311,7 @@ def _count_noise(
         device=setup.device,
     )
     noise_cell = Cell(cell.localizer, cell.source, f"{cell.localizer}-noise-{setting.label}")
-    for purifier in setup.purifiers:
+    for purifier in _purifiers(setup):
         _count_masks(setup, purifier, noise_cell, ids, noisy, tallies[purifier.label, OBLIVIOUS])
     # the first purifier is none: the bare localizer's counts are the baseline of the other sides
     counts = tallies[setup.purifiers[0].label, OBLIVIOUS].counts[noise_cell]

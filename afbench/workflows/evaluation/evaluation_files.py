@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from afbench.core import UsageError
 from afbench.files import commit_bytes, json_bytes
-from afbench.report.evaluation import evaluation_csv, evaluation_latex
+from afbench.report.evaluation import AFTER, evaluation_csv, evaluation_latex
+from afbench.report.posting_figure import posting_figure
 from afbench.storage.manifests import LOG
 
 if TYPE_CHECKING:
     from .gates import Gate
 
 CSV, LATEX, JSON = "table.csv", "table.tex", "evaluation.json"
+POSTED_CSV, POSTED_FIGURE = "after.csv", "after.svg"
 
 
 def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
@@ -40,10 +42,29 @@ def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
 
 
 def evaluation_json(
-    records: Sequence[Mapping[str, Any]], gates: Sequence[Mapping[str, Any]], notes: Sequence[str] = ()
+    records: Sequence[Mapping[str, Any]],
+    gates: Sequence[Mapping[str, Any]],
+    notes: Sequence[str] = (),
+    posted: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return an evaluation as plain data: ``figures`` from ``evaluation_records``, ``gates``, and ``warnings``."""
-    return {"schema_version": 1, "figures": list(records), "gates": list(gates), "warnings": list(notes)}
+    """Return an evaluation as plain data: ``figures`` from ``evaluation_records``, ``gates``, ``warnings`` and, where there
+    are steps of posting, ``after`` from ``posted_records``.
+    """
+    return {
+        "schema_version": 1,
+        "figures": list(records),
+        "gates": list(gates),
+        "warnings": list(notes),
+        **({"after": list(posted)} if posted else {}),
+    }
+
+
+def as_columns(posted: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Turn figures after posting into those of an evaluation whose columns are the steps."""
+    return [
+        {**record, "defence": f"{AFTER}{record['after']}" if record["after"] else record["defence"]}
+        for record in posted
+    ]
 
 
 def gate_json(gate: Gate, localizer: str) -> dict[str, Any]:
@@ -62,12 +83,16 @@ def write_evaluation(
     records: Sequence[Mapping[str, Any]],
     gates: Sequence[Mapping[str, Any]],
     notes: Sequence[str] = (),
+    posted: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write the table as CSV and LaTeX, and everything as JSON, each atomically.
+    """Write the table as CSV and LaTeX, figures after posting as CSV and SVG, and everything as JSON, each atomically.
 
     Raises:
         AfbenchError: if they cannot be written.
     """
     commit_bytes(out / CSV, evaluation_csv(records).encode())
     commit_bytes(out / LATEX, evaluation_latex(records, notes).encode())
-    commit_bytes(out / JSON, json_bytes(evaluation_json(records, gates, notes)))
+    commit_bytes(out / JSON, json_bytes(evaluation_json(records, gates, notes, posted)))
+    if posted:
+        commit_bytes(out / POSTED_CSV, evaluation_csv(as_columns(posted)).encode())
+        commit_bytes(out / POSTED_FIGURE, posting_figure(posted).encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -57,6 +58,23 @@ def evaluation_records(evaluation: Evaluation) -> list[Record]:
             **record,
             "finds_nothing": finds_nothing(*originals.get(record["source"], (None, None))),
         }
+        for record in records
+    ]
+
+
+def posted_records(evaluation: Evaluation) -> list[Record]:
+    """Return the records of the bare localizer on images as stored and after each step of posting, in ``after``.
+
+    RP is in percent of F1 on the originals as stored. ``knowledge`` is ``adaptive`` for attacks through the very step.
+    """
+    if not evaluation.posted:
+        return []
+    records = evaluation_records(
+        replace(evaluation, sides=[evaluation.sides[0], *evaluation.posted], posted=())
+    )
+    bare = evaluation.sides[0].defence
+    return [
+        {**record, "defence": bare, "after": None if record["defence"] == bare else record["defence"]}
         for record in records
     ]
 

@@ -195,7 +195,7 @@ def _manifest(
         "code_url": "",
         "defence": {
             "type": purifier.name,
-            "deterministic": purifier.deterministic,
+            "deterministic": purifier.seed is None,
             "seed": purifier.seed,
             "trained_on": list(purifier.trained_on),
             "params": dict(purifier.params),
