@@ -1,17 +1,21 @@
 """The embedded localizer, and checkpoints nobody vouches for."""
 
+import ast
 import os
 import pickle
 from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import afbench
 from afbench.core import UsageError
 from afbench.localizers import list_localizers, load_localizer, require_localizer
 from afbench.localizers.checkpoint_files import state_sha256
 from afbench.localizers.nets.reference_net import ReferenceNet
+from afbench.localizers.untrained import is_untrained
 from afbench.resources import resource_json
 
 WEIGHTS = files("afbench.localizers") / "weights" / "reference.safetensors"
@@ -260,3 +264,17 @@ def test_a_published_localizer_says_where_its_weights_are_and_what_needs_none(na
     for part in (row["file"], row["where"], *told, "`--localizer reference` needs nothing"):
         assert part in str(problem.value)
     assert f"weights: {row['file']}, {row['where']}" in list_localizers()[name]
+
+
+def test_the_word_for_untrained_weights_is_spelled_in_one_place():
+    package = Path(afbench.__file__).parent
+    spelled = [
+        path.relative_to(package).as_posix()
+        for path in sorted(package.rglob("*.py"))
+        if any(
+            isinstance(node, ast.Constant) and node.value == "random"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        )
+    ]
+    assert spelled == ["localizers/untrained.py", "naming.py"]  # there a name of noise
+    assert is_untrained("random") and not is_untrained(Path("random")) and not is_untrained(None)

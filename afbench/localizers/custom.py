@@ -16,6 +16,7 @@ from afbench.crash import crash_line
 
 from .checkpoint_files import state_sha256
 from .saving import save_checkpoint
+from .untrained import is_untrained
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def load_custom(name: str, checkpoint: str | None, device: str) -> Localizer:
         UsageError: if it cannot be imported or called, or returns no localizer.
     """
     module_name, _, function = name.partition(":")
-    if checkpoint == "random":
+    if is_untrained(checkpoint):
         raise UsageError(f"localizer '{name}' makes its own weights; give --checkpoint PATH or none")
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))

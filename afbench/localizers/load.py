@@ -12,6 +12,7 @@ from afbench.core import Localizer, UsageError
 from afbench.naming import resolve_name, unknown_name
 from afbench.resources import resource_json
 
+from .untrained import RANDOM, is_untrained
 from .weights import registered
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from .published import NetworkRecipe
 
 REFERENCE = "reference"
-RANDOM = "random"
-"""A checkpoint name for untrained weights, for speed tests; every manifest records it."""
 
 
 def list_localizers() -> dict[str, str]:
@@ -63,7 +62,7 @@ def require_localizer(name: str, checkpoint: str | None) -> str:
     name = require_known(name)
     if checkpoint == "":
         raise UsageError("the checkpoint is empty; give a path, or leave it out for registered weights")
-    if checkpoint not in (None, RANDOM) and not Path(str(checkpoint)).exists():
+    if checkpoint is not None and not is_untrained(checkpoint) and not Path(checkpoint).exists():
         raise UsageError(f"checkpoint '{checkpoint}' does not exist; give the path of a file")
     row = resource_json("localizers").get(name)
     if row and checkpoint is None and registered(name) is None:
@@ -124,7 +123,7 @@ def load_localizer(
     except ValueError as error:
         raise UsageError(f"weights of '{name}' ({checkpoint or 'registered'}): {error}") from None
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return PublishedLocalizer(name, recipe(name), network, digest, checkpoint == RANDOM, resolution)  # type: ignore[arg-type]
+    return PublishedLocalizer(name, recipe(name), network, digest, is_untrained(checkpoint), resolution)  # type: ignore[arg-type]
 
 
 def recipe(name: str) -> NetworkRecipe:
@@ -150,7 +149,7 @@ def filled_network(name: str, checkpoint: str | Path | None) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = recipe(name).network()
-    if checkpoint != RANDOM:
+    if not is_untrained(checkpoint):
         registration = registered(name) if checkpoint is None else None
         path = registration.path if registration else Path(str(checkpoint))
         fill(

@@ -15,6 +15,7 @@ from .checkpoint_files import Guess, fill, read_state, state_sha256
 from .feature_hooks import collect_outputs
 from .nets.reference_net import ReferenceNet
 from .saving import save_checkpoint
+from .untrained import is_untrained
 
 THIRDS = {
     "shallow": ("stages.0", "stages.1"),
@@ -77,23 +78,29 @@ def build(
     Raises:
         UsageError: if the checkpoint is missing, damaged, unsafe or of another network.
     """
-    network = _untrained()
-    if checkpoint is None:
-        with as_file(files("afbench.localizers") / "weights" / "reference.safetensors") as path:
-            fill(network, read_state(path), "embedded reference weights")
-    elif checkpoint != "random":
-        fill(network, read_state(Path(checkpoint)), checkpoint, guess)
+    network = filled_reference(checkpoint, guess)
     digest = state_sha256(network)
     network.eval().requires_grad_(False)
     fold_batch_norm(network)
     network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return ReferenceLocalizer(network, digest, untrained=checkpoint == "random")
+    return ReferenceLocalizer(network, digest, untrained=is_untrained(checkpoint))
 
 
-def _untrained() -> ReferenceNet:
+def filled_reference(checkpoint: str | None, guess: Guess) -> ReferenceNet:
+    """Build its network with the embedded weights, those of a file, or untrained ones, which are the same in every run.
+
+    Raises:
+        UsageError: if the checkpoint is missing, damaged, unsafe or of another network.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return ReferenceNet()
+        network = ReferenceNet()
+    if checkpoint is None:
+        with as_file(files("afbench.localizers") / "weights" / "reference.safetensors") as path:
+            fill(network, read_state(path), "embedded reference weights")
+    elif not is_untrained(checkpoint):
+        fill(network, read_state(Path(checkpoint)), checkpoint, guess)
+    return network
 
 
 def fold_batch_norm(network: nn.Module) -> None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
 from afbench.core import Localizer, UsageError
 
-from .checkpoint_files import fill, read_state, state_sha256
+from .checkpoint_files import state_sha256
 from .custom import load_custom
-from .load import RANDOM, REFERENCE, filled_network, guess_owner, load_localizer, recipe, require_localizer
-from .nets.reference_net import ReferenceNet
+from .load import REFERENCE, filled_network, guess_owner, load_localizer, recipe, require_localizer
 from .published import PublishedLocalizer
-from .reference import ReferenceLocalizer
+from .reference import ReferenceLocalizer, filled_reference
+from .untrained import is_untrained
 
 
 @dataclass(frozen=True)
@@ -59,33 +57,14 @@ def load_trainable(
             )
         return Trainable(localizer, network.requires_grad_(True))
     if name == REFERENCE:
-        network = _reference(checkpoint)
-        localizer = ReferenceLocalizer(network, state_sha256(network), checkpoint == RANDOM)
+        network = filled_reference(checkpoint, lambda state: guess_owner(state, expected_name=REFERENCE))
+        localizer = ReferenceLocalizer(network, state_sha256(network), is_untrained(checkpoint))
     else:
         network = filled_network(name, checkpoint)
         if checkpoint is None:  # refuses registered weights that changed since
             load_localizer(name, device="cpu")
         localizer = PublishedLocalizer(
-            name, recipe(name), network, state_sha256(network), checkpoint == RANDOM, resolution
+            name, recipe(name), network, state_sha256(network), is_untrained(checkpoint), resolution
         )
     network.eval().requires_grad_(True).to(device)
     return Trainable(localizer, network)
-
-
-def _reference(checkpoint: str | None) -> ReferenceNet:
-    import torch
-
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = ReferenceNet()
-    if checkpoint is None:
-        with as_file(files("afbench.localizers") / "weights" / "reference.safetensors") as path:
-            fill(network, read_state(path), "embedded reference weights")
-    elif checkpoint != RANDOM:
-        fill(
-            network,
-            read_state(Path(checkpoint)),
-            checkpoint,
-            lambda state: guess_owner(state, expected_name=REFERENCE),
-        )
-    return network

@@ -13,7 +13,8 @@ from afbench.engine import judge
 from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.images import masks_to_tensor, quantise, to_tensor
-from afbench.localizers.load import RANDOM, REFERENCE
+from afbench.localizers.load import REFERENCE
+from afbench.localizers.untrained import RANDOM
 from afbench.metrics import f1
 from afbench.plan import max_levels
 from afbench.sources import open_source

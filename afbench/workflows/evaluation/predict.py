@@ -20,6 +20,7 @@ from afbench.engine.io_pool import Submit, default_threads, threads
 from afbench.files import commit_bytes, commit_json, sha256_file
 from afbench.images import png_bytes
 from afbench.localizers import load_localizer
+from afbench.localizers.untrained import recorded_checkpoint
 from afbench.scoring.package import BEGUN, MANIFEST
 from afbench.scoring.versions import part_hashes
 from afbench.storage.manifests import (
@@ -101,9 +102,7 @@ def predict(
     configs = _configs(benchmark, localizer_name or localizer, defence, purifier if adaptive else None)
     attacked_localizer = benchmark.configs[configs[-1]].provenance["localizer"]
     require_architecture(localizer, attacked_localizer, data)
-    network = load_localizer(
-        localizer, checkpoint or ("random" if attacked_localizer["untrained"] else None), device=device
-    )
+    network = load_localizer(localizer, recorded_checkpoint(attacked_localizer, checkpoint), device=device)
     require_attacked(network, attacked_localizer, data)
     require_owner(purifier, network)
     label = f"{config_localizer(localizer_name or localizer)}-{purifier.label}{'-adaptive' * adaptive}"

@@ -21,7 +21,7 @@ from afbench.engine.measure import batch_size_for
 from afbench.engine.meter import Meter
 from afbench.images import masks_to_tensor, to_tensor
 from afbench.localizers import load_localizer
-from afbench.localizers.load import RANDOM
+from afbench.localizers.untrained import RANDOM
 from afbench.plan import RunPlan, canonical_json, expand_attack, settings_by_group, shared_gradients
 from afbench.plan.cost import Speed, Workload
 from afbench.sources import open_source

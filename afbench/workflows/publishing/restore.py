@@ -13,6 +13,7 @@ from afbench.files import commit_if_changed, json_bytes, sha256_file
 from afbench.images import encode_image, pixel_sha256
 from afbench.interrupts import raise_if_stopped
 from afbench.localizers import load_localizer
+from afbench.localizers.untrained import RANDOM
 from afbench.reading.copies import known_ids, open_copies, read_original
 from afbench.reading.store import make_row
 from afbench.storage.archive import attacked_image, is_archive, open_checked
@@ -169,7 +170,7 @@ def _localizers(benchmark: Benchmark, split: str) -> list[Any]:
             if split in manifest.splits
         }
     )
-    return [load_localizer(name, "random") for name in names]
+    return [load_localizer(name, RANDOM) for name in names]
 
 
 def _write(

@@ -12,6 +12,7 @@ from PIL import Image
 from afbench.core import ByteImage, Localizer, UsageError
 from afbench.engine import judge
 from afbench.localizers import known_localizers, load_localizer
+from afbench.localizers.untrained import RANDOM
 from afbench.report.sheet import SheetRow, contact_sheet
 from afbench.report.tables import UNTRAINED, figure
 from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark
@@ -107,7 +108,7 @@ def _load(checkpoint: str | None, own_function: str | None, attacked: _AttackedN
     if own_function is None and attacked.architecture not in known_localizers():
         return None
     if checkpoint is None and own_function is None and attacked.untrained:
-        checkpoint = "random"
+        checkpoint = RANDOM
     try:
         localizer = load_localizer(own_function or attacked.architecture, checkpoint)
     except UsageError:

@@ -17,6 +17,7 @@ from afbench.engine import compute_precision
 from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
+from afbench.localizers.untrained import recorded_checkpoint
 from afbench.plan import ATTACKS, canonical_json
 from afbench.storage.config_manifest import ShardRecord, SplitManifest
 from afbench.storage.manifests import CLEAN, Benchmark
@@ -97,7 +98,7 @@ def localizer_loader(localizer_source: LocalizerSource) -> Loader:
         identity = provenance["localizer"]
         key = canonical_json([identity, provenance.get("defence"), provenance.get("compile"), device])
         if key not in loaded:
-            checkpoint = localizer_source.checkpoint or ("random" if identity["untrained"] else None)
+            checkpoint = recorded_checkpoint(identity, localizer_source.checkpoint)
             bare_localizer = load_localizer(
                 localizer_source.localizer or identity["architecture"],
                 checkpoint,

@@ -18,6 +18,7 @@ from afbench.core import PartialError, UsageError
 from afbench.defences.training.processes import Processes, join_processes
 from afbench.defences.training.run_files import RunFiles
 from afbench.files import commit_bytes
+from afbench.localizers.untrained import recorded_checkpoint
 from afbench.reading.dataset import PairDataset
 from afbench.reading.load_pairs import load, open_store
 from afbench.storage.config_manifest import ConfigManifest
@@ -48,7 +49,7 @@ class TrainingData(NamedTuple):
 
     def weights_to_load(self, checkpoint: str | None) -> str | None:
         """Return what to load the localizer from: untrained weights where the benchmark attacked those."""
-        return checkpoint or ("random" if self.attacked["untrained"] else None)
+        return recorded_checkpoint(self.attacked, checkpoint)
 
     def card(self, weights_sha256: str, threshold: float, resolution: str = "official") -> dict[str, Any]:
         """Return what checkpoints say of the localizer, the data and the machine."""
