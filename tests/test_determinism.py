@@ -27,7 +27,7 @@ from afbench.workflows.generation import shard_run as work
 from afbench.workflows.generation.batch_log import logged_batch_sizes
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.generation.run_context import RunContext
-from afbench.workflows.generation.run_progress import RunProgress
+from afbench.workflows.generation.run_progress import GradientCounter
 from afbench.workflows.request import Options
 from afbench.workflows.rerun.recorded_run import read_recorded_run
 from afbench.workflows.rerun.reproduce import reproduce
@@ -165,7 +165,7 @@ def test_measured_launches_are_logged_taken_again_on_resume_and_by_reproduce(
         device="cuda",
         batch_size=None,
         image_format="webp",
-        progress=RunProgress(seconds=1.0, advance=print),
+        progress=GradientCounter(seconds=1.0, advance=print),
         say=print,
         image_threads=0,
         deterministic=True,

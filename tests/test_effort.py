@@ -13,10 +13,11 @@ from afbench.plan.cost import SHARD_SIZE, localizer_cost
 from afbench.plan.effort import MOST_SHARDS, STAKE_SECONDS, effort_of, shard_size
 from afbench.storage.manifests import read_configs
 from afbench.storage.run_folder import commit_header, read_header
+from afbench.work_progress import Progress
 from afbench.workflows.executors.executor_spec import ExecutorSpec
 from afbench.workflows.executors.scale_out import generate_with_executor
 from afbench.workflows.generation.generate import generate
-from afbench.workflows.generation.run_progress import RunProgress, WorkPiece
+from afbench.workflows.generation.run_progress import GradientCounter, WorkPiece
 from afbench.workflows.generation.splits import open_splits
 from afbench.workflows.request import GenerateHooks, Options, Part
 
@@ -106,7 +107,7 @@ def test_a_part_that_cuts_elsewhere_is_refused_before_it_mixes_samples(
 
 def test_work_is_told_in_whole_gradients_and_all_of_it_once() -> None:
     steps: list[int] = []
-    progress = RunProgress(seconds=2.0, advance=steps.append)
+    progress = GradientCounter(seconds=2.0, advance=steps.append)
     piece = WorkPiece(progress.add, 7.0)
     for seconds in (1.0, 1.0, 3.5, 4.0, 9.0):  # more than there is: a launch was done twice
         piece.add(seconds)
@@ -123,7 +124,7 @@ def test_a_bar_counts_scoring_and_keeping_beside_gradients_and_ends_full(
     steps: list[int] = []
     first: list[int] = []
     on_gradients(lambda images: first or first.append(sum(steps)))
-    hooks = GenerateHooks(start=total.append, advance=steps.append)
+    hooks = GenerateHooks(progress=Progress(start=total.append, advance=steps.append))
     settings = [*expand_attack("square", params={"queries": 3}), *FGSM]
     options = Options(checkpoint="random", image_threads=workers)
     done = generate(_plan(settings, limit=8), tmp_path, options, hooks)

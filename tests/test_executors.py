@@ -19,6 +19,7 @@ from afbench.core import AfbenchError, PartialError, UsageError
 from afbench.failpoints import VARIABLE
 from afbench.plan import ATTACKS, Block, RunPlan, SourceSpec, expand_attack, plan_as_json, plan_from_json
 from afbench.storage.manifests import TOP
+from afbench.work_progress import Progress
 from afbench.workflows.executors import local_executor, scale_out
 from afbench.workflows.executors.executor import RESTARTS, Executor, JobEnd, run_jobs
 from afbench.workflows.executors.executor_spec import ExecutorSpec, read_executor_spec, read_part
@@ -292,7 +293,7 @@ def test_two_local_workers_one_of_which_dies_make_the_bytes_of_one_process(
     said: list[str] = []
     total: list[int] = []
     passes: list[int] = []
-    hooks = GenerateHooks(start=total.append, advance=passes.append, say=said.append)
+    hooks = GenerateHooks(progress=Progress(start=total.append, advance=passes.append, say=said.append))
     done = generate_with_executor(ExecutorSpec("local", 2), plan, Path("local"), options, hooks)
     assert starts == ["worker 0 on cpu", "worker 1 on cpu", "worker 0 on cpu"]
     assert "worker 0 on cpu died (signal SIGKILL: hello); starting it again" in said
@@ -372,7 +373,9 @@ def test_workers_that_always_die_leave_a_partial_run_with_their_last_words(
 def test_the_log_of_two_machines_is_followed_even_where_a_line_is_broken(tmp_path: Path) -> None:
     path, said, passes = tmp_path / "run.jsonl", list[str](), list[int]()
     path.write_text('{"event": "group", "work": 99}\n')
-    watch = scale_out._follow_log(path, GenerateHooks(advance=passes.append, say=said.append))
+    watch = scale_out._follow_log(
+        path, GenerateHooks(progress=Progress(advance=passes.append, say=said.append))
+    )
     with path.open("a") as stream:
         stream.write('{"event": "group", "work": 2}\n{"event": "gr{"event": "group"}\n[]\n')
         stream.write('{"event": "said", "line": "excluded x"}\n{"event": "group", "wo')

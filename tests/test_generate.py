@@ -24,6 +24,7 @@ from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json, shar
 from afbench.storage.schema import ATTACKED_COLUMNS, CLEAN_COLUMNS, arrow_schema
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import verify
+from afbench.work_progress import Progress
 from afbench.workflows.generation import generate as generate_module
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import GenerateHooks, Options
@@ -149,7 +150,9 @@ def test_a_finished_run_takes_no_gradient_and_touches_no_file(root: Path, made: 
 
     before = state()
     taken: list[int] = []
-    outcome = generate(_plan(root, [*FGSM, *CW]), made, RANDOM, GenerateHooks(advance=taken.append))
+    outcome = generate(
+        _plan(root, [*FGSM, *CW]), made, RANDOM, GenerateHooks(progress=Progress(advance=taken.append))
+    )
     assert (outcome.gradients, outcome.shards_written, taken) == (0, 0, [])
     assert state() == before
 
@@ -235,7 +238,7 @@ def test_unusable_samples_are_left_out_by_reason_and_the_rest_goes_on(tmp_path: 
     root, out = _photographs(tmp_path / "photographs"), tmp_path / "out"
     reasons = _spoil(root)
     said: list[str] = []
-    outcome = generate(_plan(root, FGSM), out, RANDOM, GenerateHooks(say=said.append))
+    outcome = generate(_plan(root, FGSM), out, RANDOM, GenerateHooks(progress=Progress(say=said.append)))
     counts = {reason: list(reasons.values()).count(reason) for reason in reasons.values()}
     assert outcome.excluded_counts == counts and len(said) == len(reasons)
     for manifest in open_benchmark(out).configs.values():
@@ -280,7 +283,7 @@ def test_a_run_that_stored_no_shard_does_not_bind_the_next(root: Path, tmp_path:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        generate(_plan(root, FGSM, seed=1), tmp_path, RANDOM, GenerateHooks(start=stop))
+        generate(_plan(root, FGSM, seed=1), tmp_path, RANDOM, GenerateHooks(progress=Progress(start=stop)))
     generate(_plan(root, FGSM, limit=2), tmp_path, RANDOM)
     how = open_benchmark(tmp_path).configs["reference-fgsm-1"].provenance
     assert how["seed"] == 0 and verify(tmp_path) == []

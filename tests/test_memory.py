@@ -17,6 +17,7 @@ from afbench.engine.memory import OutOfMemory
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import TOP, open_benchmark
 from afbench.storage.verify import verify
+from afbench.work_progress import Progress
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import GenerateHooks, Options
 
@@ -140,7 +141,10 @@ def make(photographs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
             (Block(("reference",), (SourceSpec("folder", str(photographs)),), tuple(expand_attack(attack))),),
         )
         return generate(
-            plan, out, Options(checkpoint="random", shard_size=2, **options), GenerateHooks(say=said.append)
+            plan,
+            out,
+            Options(checkpoint="random", shard_size=2, **options),
+            GenerateHooks(progress=Progress(say=said.append)),
         )
 
     said: list[str] = []

@@ -17,6 +17,7 @@ import pytest
 from afbench.core import UsageError
 from afbench.failpoints import VARIABLE
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.work_progress import Progress
 from afbench.workflows.executors import ray_executor
 from afbench.workflows.executors.executor_spec import ExecutorSpec
 from afbench.workflows.executors.job import WorkerJob, job_as_text
@@ -110,7 +111,9 @@ def test_tasks_one_of_which_is_killed_make_the_bytes_of_one_process(
     said: list[str] = []
     before = signal.getsignal(signal.SIGTERM)
     first("commit.done=6:kill")
-    done = generate_with_executor(_spec(cluster, 1), plan, tmp_path, OPTIONS, GenerateHooks(say=said.append))
+    done = generate_with_executor(
+        _spec(cluster, 1), plan, tmp_path, OPTIONS, GenerateHooks(progress=Progress(say=said.append))
+    )
     assert len(said) == 1 and "part 0 of 3 died (WorkerCrashedError" in said[0] and "starting it" in said[0]
     assert _tree(tmp_path) == whole and done.gradients == 3
     assert signal.getsignal(signal.SIGTERM) is before
@@ -144,7 +147,9 @@ def test_a_node_that_is_gone_changes_no_byte(
     said: list[str] = []
     other = threading.Thread(target=remove)
     other.start()
-    done = generate_with_executor(_spec(cluster, 2), plan, tmp_path, OPTIONS, GenerateHooks(say=said.append))
+    done = generate_with_executor(
+        _spec(cluster, 2), plan, tmp_path, OPTIONS, GenerateHooks(progress=Progress(say=said.append))
+    )
     other.join()
     assert removed and any("died" in line for line in said)
     assert _tree(tmp_path) == whole and done.gradients <= 3

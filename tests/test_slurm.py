@@ -14,6 +14,7 @@ import torch
 from afbench.core import UsageError
 from afbench.failpoints import VARIABLE
 from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.work_progress import Progress
 from afbench.workflows.executors import scale_out, slurm_executor
 from afbench.workflows.executors.executor_spec import ExecutorSpec
 from afbench.workflows.executors.job import WorkerJob, job_as_text
@@ -57,7 +58,9 @@ def test_jobs_one_of_which_is_killed_make_the_bytes_of_one_process(
 
     monkeypatch.setattr(slurm_executor, "job_as_text", told)
     said: list[str] = []
-    done = generate_with_executor(HERE, plan, tmp_path / "jobs", OPTIONS, GenerateHooks(say=said.append))
+    done = generate_with_executor(
+        HERE, plan, tmp_path / "jobs", OPTIONS, GenerateHooks(progress=Progress(say=said.append))
+    )
     generate(plan, tmp_path / "serial", OPTIONS)
     assert said[0].startswith("part 0 of 1 died (job ") and said[0].endswith("; starting it again")
     assert _tree(tmp_path / "jobs") == _tree(tmp_path / "serial") and done.gradients == 3

@@ -218,9 +218,8 @@ def command(
         def warn(line: str) -> None:
             echo(f"afbench: warning: {line}", err=True)
 
-        start, advance, say = deferred_bar(stack, plan.name, "grad")
-        index = counted_bar(stack, "index", "image")
-        hooks = GenerateHooks(start=start, advance=advance, say=say, index=index, warn=warn)
+        progress = deferred_bar(stack, plan.name, "grad")
+        hooks = GenerateHooks(progress=progress, index=counted_bar(stack, "index", "image"), warn=warn)
         outcome = dispatch_generate(executor_spec or part, plan, folder, options, hooks)
     # on stderr, like all warnings, so that --json stays alone on stdout
     for source, terms in outcome.restricted.items():

@@ -6,13 +6,14 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import click
 from tqdm import tqdm
 
 from afbench.interrupts import raise_if_stopped
 from afbench.untrusted import visible
+from afbench.work_progress import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 _QUIET = f"{__name__}.quiet"
@@ -74,15 +75,7 @@ def _raise_pending_interrupt() -> None:
         raise_if_stopped()
 
 
-class Bar(NamedTuple):
-    """The functions of a bar: ``start(total, done=0)`` once the amount of work is known, ``advance(number)``, ``say(line)``."""
-
-    start: Callable[..., None]
-    advance: Callable[[int], None]
-    say: Callable[[str], None]
-
-
-def deferred_bar(stack: ExitStack, description: str, unit: str) -> Bar:
+def deferred_bar(stack: ExitStack, description: str, unit: str) -> Progress:
     """Return a bar that appears when it is started and closes with the stack."""
     bars: list[Any] = []
     quiet = is_quiet()  # read it here: work may start in a thread that has no click context
@@ -99,7 +92,7 @@ def deferred_bar(stack: ExitStack, description: str, unit: str) -> Bar:
     def say(line: str) -> None:
         bars[-1].write(visible(line), file=sys.stderr)
 
-    return Bar(start, advance, say)
+    return Progress(start, advance, say)
 
 
 def counted_bar(stack: ExitStack, description: str, unit: str) -> Callable[[int, int], None]:

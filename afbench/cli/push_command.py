@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from .echo import echo
-from .progress import is_quiet, progress_bar, quiet_option
+from .progress import deferred_bar, is_quiet, quiet_option
 
 
 @click.command("push", epilog="Example: afbench push afbench-out/demo --to user/demo --private")
@@ -46,7 +46,7 @@ def command(
 
     Checks every file first, and refuses pixels that may not be shared. The token is the one that `hf auth login` keeps.
     """
-    from afbench.workflows.publishing.push import PushHooks, prepare, send
+    from afbench.workflows.publishing.push import prepare, send
 
     if yes and dry_run:
         raise click.UsageError("--yes and --dry-run exclude each other")
@@ -56,17 +56,9 @@ def command(
         # the Hub's library draws bars of its own
         disable_progress_bars()
     with ExitStack() as stack:
-        bars: list[Any] = []
-
-        def start(name: str, unit: str, total: int) -> None:
-            bars.append(stack.enter_context(progress_bar(name, unit, total)))
-
-        def advance(number: int) -> None:
-            bars[-1].update(number)
-
-        hooks = PushHooks(start, advance)
-        upload = prepare(folder, repo, private=private, residuals=residuals, may_share=may_share, hooks=hooks)
-        url = send(upload, hooks=hooks) if yes else None
+        stage = partial(deferred_bar, stack)
+        upload = prepare(folder, repo, private=private, residuals=residuals, may_share=may_share, stage=stage)
+        url = send(upload, stage=stage) if yes else None
     if as_json:
         summary = {
             "folder": str(upload.folder),

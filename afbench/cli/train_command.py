@@ -160,7 +160,6 @@ def ansm(
 
     Run it again to go on after an interruption. For several devices put `accelerate launch --num_processes N -m` before it.
     """
-    from afbench.defences.training.stage import TrainingHooks
     from afbench.workflows.training.online_attack import make_attack
     from afbench.workflows.training.train_ansm import ansm_settings, train_ansm
 
@@ -184,7 +183,7 @@ def ansm(
             attack=make_attack(attack, phi, attack_steps),
             device=device,
             workers=workers,
-            hooks=TrainingHooks(*deferred_bar(stack, "train", "img")),
+            hooks=deferred_bar(stack, "train", "img"),
         )
     echo_card(card, out, as_json)
     if not as_json:

@@ -101,7 +101,6 @@ def hardened(
     """
     from afbench.defences.hardening.hardening_loss import Hardening, check_hardening
     from afbench.defences.setting_checks import from_options
-    from afbench.defences.training.stage import TrainingHooks
     from afbench.workflows.training.image_sizes import schedule_of
     from afbench.workflows.training.online_attack import make_attack
     from afbench.workflows.training.train_hardened import train_hardened
@@ -119,7 +118,7 @@ def hardened(
             attack=make_attack(attack, phi, steps),
             device=device,
             workers=workers,
-            hooks=TrainingHooks(*deferred_bar(stack, "train", "img")),
+            hooks=deferred_bar(stack, "train", "img"),
         )
     echo_card(card, out, as_json)
     if task == "localize" and not as_json:
@@ -170,7 +169,6 @@ def nrp(
 
     Run it again to go on after an interruption.
     """
-    from afbench.defences.training.stage import TrainingHooks
     from afbench.workflows.training.image_sizes import schedule_of
     from afbench.workflows.training.train_nrp import nrp_settings, train_nrp
 
@@ -185,7 +183,7 @@ def nrp(
             checkpoint=checkpoint,
             device=device,
             workers=workers,
-            hooks=TrainingHooks(*deferred_bar(stack, "train", "img")),
+            hooks=deferred_bar(stack, "train", "img"),
         )
     echo_card(card, out, as_json)
     if not as_json:

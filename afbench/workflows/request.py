@@ -13,6 +13,7 @@ from afbench.images import ImageFormat
 from afbench.localizers import require_localizer, why_imprecise
 from afbench.plan import RunPlan, require_catalogue
 from afbench.storage.run_folder import check_folder
+from afbench.work_progress import Progress
 
 OnIndex = Callable[[int, int], None]
 AttackAt = Literal["native", "model"]
@@ -70,15 +71,13 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateHooks:
-    """What a run calls to report progress: ``start(work)``, ``advance(work)``, ``say(line)``, ``index(files, total)``.
+    """Where a caller listens to a run: its ``progress``, and ``index(files, total)`` while a source is indexed.
 
     Work is in gradients; forward passes and the encoding of images count as fractions, by the cost model of ``afbench plan``.
     ``warn(line)`` gets what looks wrong with a source before the work begins.
     """
 
-    start: Callable[[int], None] = lambda total: None
-    advance: Callable[[int], None] = lambda done: None
-    say: Callable[[str], None] = lambda line: None
+    progress: Progress = Progress()  # noqa: RUF009 - immutable
     index: OnIndex = lambda files, total: None
     warn: Callable[[str], None] = lambda line: None
 

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from afbench.work_progress import Progress
+
 from .arithmetic import accumulate_gradients
 from .batch_rules import BatchRules
 from .learning_rate import RateSchedule
@@ -68,24 +70,15 @@ class TrainingStage:
 
 
 @dataclass(frozen=True)
-class TrainingHooks:
-    """Where a caller listens: ``start(images, done)`` once, ``advance(images)``, ``say(line)``; main process only."""
-
-    start: Callable[[int, int], None] = lambda total, done: None
-    advance: Callable[[int], None] = lambda images: None
-    say: Callable[[str], None] = lambda line: None
-
-
-@dataclass(frozen=True)
 class TrainingOptions:
     """How a training runs; nothing here changes its result.
 
     Attributes:
-        hooks: where to listen.
+        hooks: where the main process listens, in images.
         workers: processes that read images, for each device.
         save_every: steps between two savings of the state; each epoch's end is one too.
     """
 
-    hooks: TrainingHooks = TrainingHooks()
+    hooks: Progress = Progress()  # noqa: RUF009 - immutable
     workers: int = 0
     save_every: int = 200

@@ -20,7 +20,7 @@ from .stage import TrainingOptions, TrainingStage
 
 
 @dataclass(kw_only=True)
-class Progress:
+class TrainingPosition:
     """Where a training is: stage and epoch in progress, steps of it that are done, and what it has seen."""
 
     stage: int = 0
@@ -47,7 +47,7 @@ class TrainingRun:
     options: TrainingOptions
     average: float
     averaged: list[Tensor]
-    progress: Progress = field(default_factory=Progress)
+    progress: TrainingPosition = field(default_factory=TrainingPosition)
     called_part: Callable[..., Any] = field(init=False)
     weights: list[nn.Parameter] = field(init=False)
     optimiser: torch.optim.AdamW = field(init=False)

@@ -106,14 +106,14 @@ def generate_with_executor(
                         replace(options, retry_failed=False, ignore_disk=True),
                         shard_jobs,
                     )
-                    hooks.start(remaining_work(out, prepared, shard_jobs))
+                    hooks.progress.start(remaining_work(out, prepared, shard_jobs))
                     _report_idle_workers(spec.workers or len(devices), len(jobs), hooks)
                     watch = _follow_log(out / LOG / "run.jsonl", hooks)
                     job_reports = run_jobs(
                         open_executor.executor,
                         jobs,
                         at_once=open_executor.at_once,
-                        say=hooks.say,
+                        say=hooks.progress.say,
                         watch=watch,
                     )
                     watch()
@@ -161,7 +161,7 @@ def _worker_devices(spec: ExecutorSpec, device: str) -> Sequence[str]:
 
 def _report_idle_workers(workers: int, jobs: int, hooks: GenerateHooks) -> None:
     if jobs < workers:
-        hooks.say(
+        hooks.progress.say(
             f"{jobs} of {workers} workers have work: there are as many shards left; a smaller --shard-size makes more"
         )
 
@@ -246,6 +246,6 @@ def _follow_log(path: Path, hooks: GenerateHooks) -> Callable[[], None]:
 
 def _forward_entry(entry: dict[str, Any], hooks: GenerateHooks) -> None:
     if entry["event"] == "group":
-        hooks.advance(int(entry["work"]))
+        hooks.progress.advance(int(entry["work"]))
     elif entry["event"] == "said":
-        hooks.say(str(entry["line"]))
+        hooks.progress.say(str(entry["line"]))

@@ -12,6 +12,7 @@ import torch
 from afbench.allocator import keep_freed_memory
 from afbench.core import AfbenchError, UsageError
 from afbench.storage.run_folder import log_event
+from afbench.work_progress import Progress
 
 from ..generation.generate import generate
 from ..provenance import difference, software
@@ -35,7 +36,9 @@ def run_job(text: str) -> dict[str, Any]:
         keep_freed_memory()
         # another number of threads adds floats in another order, which changes bytes
         torch.set_num_threads(job.threads)
-        outcome = generate(job.plan, Path(job.out), job.options, GenerateHooks(say=say), job.part)
+        outcome = generate(
+            job.plan, Path(job.out), job.options, GenerateHooks(progress=Progress(say=say)), job.part
+        )
     except AfbenchError as error:
         return {"error": str(error), "exit_code": error.exit_code}
     return {

@@ -35,7 +35,7 @@ from .prepare import (
 )
 from .retry import reopen_failed
 from .run_context import RunContext, list_stamp
-from .run_progress import RunProgress
+from .run_progress import GradientCounter
 from .shard_jobs import ShardJob, run_shard_jobs
 
 GOES_ON = "the same command goes on from there"
@@ -67,7 +67,7 @@ def generate(
         batch_size=options.batch_size,
         image_format=options.image_format,
         progress=start_progress(prepared, hooks),
-        say=hooks.say,
+        say=hooks.progress.say,
         image_threads=default_threads() if options.image_threads is None else options.image_threads,
         deterministic=options.deterministic,
         compiled=options.compile,
@@ -86,7 +86,7 @@ def generate(
                 shard_jobs = _begin_run(run, prepared)
                 # every N-th, so that each part has shards of every source
                 own_shard_jobs = shard_jobs[part.index :: part.count] if part else shard_jobs
-                hooks.start(remaining_work(out, prepared, own_shard_jobs))
+                hooks.progress.start(remaining_work(out, prepared, own_shard_jobs))
                 stack.enter_context(at_work(out, same_plan, loose=loose))
             try:
                 with compute_precision(
@@ -103,9 +103,9 @@ def generate(
     return summarise_run(out, prepared, shards=run.shards, gradients=run.gradients, unmade=unmade_shards)
 
 
-def start_progress(prepared: PreparedPlan, hooks: GenerateHooks) -> RunProgress:
+def start_progress(prepared: PreparedPlan, hooks: GenerateHooks) -> GradientCounter:
     """Start counting work, in gradients of the first localizer on the first source."""
-    return RunProgress(seconds=prepared.tasks[0].effort.gradient, advance=hooks.advance)
+    return GradientCounter(seconds=prepared.tasks[0].effort.gradient, advance=hooks.progress.advance)
 
 
 def remaining_work(out: Path, prepared: PreparedPlan, shard_jobs: Sequence[ShardJob]) -> int:

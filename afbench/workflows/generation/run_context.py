@@ -10,7 +10,7 @@ from afbench.engine.io_pool import SerialWriter, Submit
 from afbench.images import ImageFormat
 from afbench.storage.manifests import TOP
 
-from .run_progress import RunProgress
+from .run_progress import GradientCounter
 
 
 @dataclass(kw_only=True)
@@ -26,7 +26,7 @@ class RunContext:
     device: str
     batch_size: int | None
     image_format: ImageFormat
-    progress: RunProgress
+    progress: GradientCounter
     say: Callable[[str], None]
     image_threads: int
     deterministic: bool

@@ -11,7 +11,7 @@ AddSeconds = Callable[[float], None]
 
 
 @dataclass(kw_only=True)
-class RunProgress:
+class GradientCounter:
     """Turns seconds of the cost model into whole gradients of ``seconds`` each and passes them to ``advance``; thread-safe."""
 
     seconds: float

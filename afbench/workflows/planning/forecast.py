@@ -40,7 +40,7 @@ HEADERS_READ = 32
 
 
 @dataclass(frozen=True)
-class PlanProgress:
+class FolderState:
     """How many of the plan's configs the folder has, and the gradients that remain (None if images are not counted)."""
 
     configs_done: int
@@ -79,7 +79,7 @@ class Forecast:
     device_bytes: dict[str, int]
     host_bytes: int
     limited_by: dict[str, str | None]
-    done: PlanProgress | None
+    done: FolderState | None
     speeds: Mapping[str, Speed]
 
 
@@ -256,7 +256,7 @@ def _planned_samples(plan: RunPlan, split: str, counts: Mapping[str, int]) -> in
 
 def _progress(
     plan: RunPlan, remaining: list[Workload], finished: list[tuple[str, str, Setting]]
-) -> PlanProgress:
+) -> FolderState:
     """Count the configs that are done: those that the folder has for every source of their block."""
     finished_cells = [
         (name, source, f"{setting.attack}-{setting.label}") for name, source, setting in finished
@@ -269,7 +269,7 @@ def _progress(
     ]
     complete = sum(all(cell in finished_cells for cell in cells) for cells in config_cells)
     gradients = _total(workload.gradients for workload in remaining)
-    return PlanProgress(complete, len(config_cells) - complete, None if gradients is None else int(gradients))
+    return FolderState(complete, len(config_cells) - complete, None if gradients is None else int(gradients))
 
 
 def _limit(expected: list[Seconds | None], disk: float, free: int, memory: int) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from afbench.storage.rights import (
     revealing,
 )
 from afbench.storage.verify import rows_to_check, verify
+from afbench.work_progress import OpenProgress, unheard
 
 BATCH_FILES, BATCH_BYTES = 100, 5_000_000_000
 """Limits of one commit, which an interrupted upload has to send again."""
@@ -56,14 +57,6 @@ class Upload:
         return sum(self.files.values())
 
 
-@dataclass(frozen=True)
-class PushHooks:
-    """Callbacks for the progress of each stage: ``start(name, unit, total)``, then ``advance(number)``."""
-
-    start: Callable[[str, str, int], None] = lambda name, unit, total: None
-    advance: Callable[[int], None] = lambda number: None
-
-
 def prepare(
     folder: Path,
     repo: str,
@@ -71,7 +64,7 @@ def prepare(
     private: bool = False,
     residuals: bool = False,
     may_share: bool = False,
-    hooks: PushHooks | None = None,
+    stage: OpenProgress = unheard,
 ) -> Upload:
     """Check that a folder is complete and may be published; send nothing.
 
@@ -81,24 +74,23 @@ def prepare(
         private: whether only the repository's owner may see it.
         residuals: publish an archive of the residuals instead; it is kept in ``folder/log``.
         may_share: the user states that pixels may be shared whose terms don't say so.
-        hooks: callbacks for progress.
+        stage: opens the progress of each stage.
     Raises:
         UsageError: if the folder is no benchmark or archive, ``repo`` is no valid name, or the pixels may not be shared.
         AfbenchError: if the folder is damaged.
     """
-    hooks = hooks or PushHooks()
     if not _REPO.fullmatch(repo) or ".." in repo or "--" in repo:
         raise UsageError(f"--to must be user/name, of letters, digits, '-', '_' and '.'; found '{repo}'")
     _require_publishable(folder)
     if residuals:
         # first the benchmark: residuals of a damaged one would be damaged too, with hashes that are right
-        _check(folder, hooks)
-        folder = _archive(folder, hooks)
+        _check(folder, stage)
+        folder = _archive(folder, stage)
     configs = open_benchmark(folder).configs
     rights = pixel_rights(configs)
     _refuse(folder, rights, may_share)
     _refuse_revealing(folder, configs, may_share)
-    _check(folder, hooks)
+    _check(folder, stage)
     derived = derived_files(folder)
     listing = read_listing(folder)
     files = {path: record["bytes"] for path, record in listing.items()}
@@ -156,9 +148,10 @@ def _refuse_revealing(folder: Path, configs: Mapping[str, ConfigManifest], may_s
         )
 
 
-def _check(folder: Path, hooks: PushHooks) -> None:
-    hooks.start("verify", "row", rows_to_check(folder))
-    if problems := verify(folder, hooks.advance):
+def _check(folder: Path, stage: OpenProgress) -> None:
+    progress = stage("verify", "row")
+    progress.start(rows_to_check(folder))
+    if problems := verify(folder, progress.advance):
         first = problems[0]
         raise AfbenchError(
             f"'{folder}' is not as its manifests say ({len(problems)} problems, first: {first.path} {first.message}); "
@@ -166,25 +159,19 @@ def _check(folder: Path, hooks: PushHooks) -> None:
         )
 
 
-def _archive(folder: Path, hooks: PushHooks) -> Path:
+def _archive(folder: Path, stage: OpenProgress) -> Path:
     """Export the archive of a benchmark's residuals, once; an interrupted export goes on."""
     from .export import export
 
     configs = open_benchmark(folder).configs
     out = folder / LOG / f"residuals-{sha256_file(folder / TOP)[:12]}"
     keep = None if pixel_rights(configs) == Rights({}, {}) else False
-    export(
-        folder,
-        out,
-        "hdf5",
-        with_originals=keep,
-        start=lambda images: hooks.start("export", "img", images),
-        advance=hooks.advance,
-    )
+    progress = stage("export", "img")
+    export(folder, out, "hdf5", with_originals=keep, start=progress.start, advance=progress.advance)
     return out
 
 
-def send(upload: Upload, *, api: Any = None, hooks: PushHooks | None = None) -> str:
+def send(upload: Upload, *, api: Any = None, stage: OpenProgress = unheard) -> str:
     """Upload the data first and the manifests last, so that half an upload is no dataset.
 
     Run again, it sends what is missing. Nothing on the Hub is deleted.
@@ -192,14 +179,13 @@ def send(upload: Upload, *, api: Any = None, hooks: PushHooks | None = None) -> 
     Args:
         upload: from ``prepare``.
         api: a ``huggingface_hub.HfApi``; by default one with this machine's token.
-        hooks: callbacks for progress.
+        stage: opens the progress of each stage.
     Returns:
         The address of the dataset.
     Raises:
         UsageError: if there is no token, or the repository holds something else or is public and should not be.
         AfbenchError: if the Hub cannot be reached or refuses.
     """
-    hooks = hooks or PushHooks()
     with _one_line():
         if api is None:
             from huggingface_hub import HfApi
@@ -210,7 +196,8 @@ def send(upload: Upload, *, api: Any = None, hooks: PushHooks | None = None) -> 
         url = api.create_repo(upload.repo, repo_type="dataset", private=upload.private, exist_ok=True)
         if upload.gated:  # before the first image is there
             api.update_repo_settings(upload.repo, repo_type="dataset", gated="manual")
-        hooks.start("push", "B", upload.bytes)
+        progress = stage("push", "B")
+        progress.start(upload.bytes)
         batches = list(_batches(upload))
         for number, paths in enumerate(batches, 1):
             api.create_commit(
@@ -219,7 +206,7 @@ def send(upload: Upload, *, api: Any = None, hooks: PushHooks | None = None) -> 
                 operations=[_operation(upload, path) for path in paths],
                 commit_message=f"Add benchmark made with afbench, part {number} of {len(batches)}",
             )
-            hooks.advance(sum(upload.files[path] for path in paths))
+            progress.advance(sum(upload.files[path] for path in paths))
     return str(url)
 
 

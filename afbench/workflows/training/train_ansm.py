@@ -11,8 +11,9 @@ from afbench.defences.ansm.checkpoint import FORMAT
 from afbench.defences.ansm.presets import preset
 from afbench.defences.ansm.settings import Settings, complete_settings, replace_settings
 from afbench.defences.ansm.train import train
-from afbench.defences.training.stage import TrainingHooks, TrainingOptions
+from afbench.defences.training.stage import TrainingOptions
 from afbench.localizers import load_localizer
+from afbench.work_progress import Progress
 
 from ..attacked_localizer import require_attacked
 from ..request import config_localizer
@@ -33,7 +34,7 @@ def train_ansm(
     attack: Setting | None = None,
     device: str = "cpu",
     workers: int = 0,
-    hooks: TrainingHooks | None = None,
+    hooks: Progress | None = None,
 ) -> dict[str, Any]:
     """Train the ANSM for a localizer on what a benchmark holds of it; goes on with a run that was stopped.
 
@@ -73,7 +74,7 @@ def train_ansm(
         "settings": settings.as_json(),
     }
     online_attack = None if attack is None else attacker(network, attack, settings.seed)
-    options = TrainingOptions(hooks or TrainingHooks(), workers)
+    options = TrainingOptions(hooks or Progress(), workers)
     with training_files(out, card, training.processes, complete_settings) as files:
         return train(training.pairs, network, settings, files, options, online_attack)
 

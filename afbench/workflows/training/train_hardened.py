@@ -9,8 +9,9 @@ from typing import Any
 from afbench.core import Setting, UsageError
 from afbench.defences.hardening.hardening_loss import NONE, Hardening
 from afbench.defences.training.single_stage import Schedule, train_single_stage
-from afbench.defences.training.stage import TrainingHooks, TrainingOptions
+from afbench.defences.training.stage import TrainingOptions
 from afbench.localizers.trainable import load_trainable
+from afbench.work_progress import Progress
 
 from ..attacked_localizer import require_attacked
 from .image_sizes import sized_for
@@ -33,7 +34,7 @@ def train_hardened(
     attack: Setting | None = None,
     device: str = "cpu",
     workers: int = 0,
-    hooks: TrainingHooks | None = None,
+    hooks: Progress | None = None,
 ) -> dict[str, Any]:
     """Train a localizer, or a classifier, to withstand attacks; other arguments and errors as ``train_ansm``.
 
@@ -56,7 +57,7 @@ def train_hardened(
         )
     settings = replace(settings, attack=attack_name(attack))
     training = open_training(data, localizer, config, device)
-    options = TrainingOptions(hooks or TrainingHooks(), workers)
+    options = TrainingOptions(hooks or Progress(), workers)
     if settings.task == "classify":
         return train_classifier(training, data, out, settings, schedule, options, checkpoint, attack)
     if settings.method == NONE:

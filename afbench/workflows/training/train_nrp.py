@@ -16,8 +16,9 @@ from afbench.defences.nrp import FORMAT, OF_LOCALIZER, NrpSettings, check_nrp, n
 from afbench.defences.setting_checks import from_options
 from afbench.defences.training.pairs import Batch
 from afbench.defences.training.single_stage import Schedule, train_single_stage
-from afbench.defences.training.stage import TrainingHooks, TrainingOptions
+from afbench.defences.training.stage import TrainingOptions
 from afbench.localizers import load_localizer
+from afbench.work_progress import Progress
 
 from ..attacked_localizer import require_attacked
 from .image_sizes import sized_for
@@ -35,7 +36,7 @@ def train_nrp(
     checkpoint: str | None = None,
     device: str = "cpu",
     workers: int = 0,
-    hooks: TrainingHooks | None = None,
+    hooks: Progress | None = None,
 ) -> dict[str, Any]:
     """Train a feature-space purifier; arguments, returns and errors as ``train_ansm``."""
     training = open_training(data, localizer, config, device)
@@ -61,7 +62,7 @@ def train_nrp(
         "format": FORMAT,
         "settings": {**settings.as_json(), **asdict(schedule)},
     }
-    options = TrainingOptions(hooks or TrainingHooks(), workers)
+    options = TrainingOptions(hooks or Progress(), workers)
     with training_files(out, card, training.processes) as files:
         return train_single_stage(
             training.pairs, purifier, loss, schedule, files, options, name="nrp", batch_statistics=True

@@ -14,8 +14,9 @@ from afbench.defences.ansm.settings import Settings, complete_settings
 from afbench.defences.ansm.train import train
 from afbench.defences.training.processes import join_processes
 from afbench.defences.training.run_files import RunFiles
-from afbench.defences.training.stage import TrainingHooks, TrainingOptions
+from afbench.defences.training.stage import TrainingOptions
 from afbench.files import commit_bytes
+from afbench.work_progress import Progress
 
 
 class TinyLocalizer:
@@ -93,7 +94,7 @@ def _train(
     card: Any = None,
     commit: Any = commit_bytes,
     online: Any = None,
-    hooks: TrainingHooks | None = None,
+    hooks: Progress | None = None,
     workers: int = 0,
     save_every: int = 200,
     **given: Any,
@@ -102,7 +103,7 @@ def _train(
     default_card = {"localizer": {"name": "tiny"}, "data": {"configs": ["tiny-fgsm-3"]}, "processes": 1}
     all_of_card = {"format": FORMAT, **(card or default_card), "settings": settings.as_json()}
     files = RunFiles(out, all_of_card, commit, join_processes("cpu"), complete_settings)
-    options = TrainingOptions(hooks or TrainingHooks(), workers, save_every)
+    options = TrainingOptions(hooks or Progress(), workers, save_every)
     return train(data, localizer, settings, files, options, online)
 
 

@@ -19,9 +19,10 @@ from afbench.defences.ansm.stage_loss import evenly, stage_loss
 from afbench.defences.ansm.train import batch_rules
 from afbench.defences.training.batches import training_batches
 from afbench.defences.training.pairs import Share, split_by_group
-from afbench.defences.training.stage import Moment, TrainingHooks
+from afbench.defences.training.stage import Moment
 from afbench.defences.training.weights_file import read_tensors
 from afbench.files import commit_bytes
+from afbench.work_progress import Progress
 
 
 def same(first, second):
@@ -137,7 +138,7 @@ def test_a_finished_run_is_not_done_again(run, tmp_path):
     card = run(tmp_path / "out")
     before = (tmp_path / "out" / "last.safetensors").stat().st_mtime_ns
     started = []
-    assert run(tmp_path / "out", hooks=TrainingHooks(start=lambda total, done: started.append(total))) == card
+    assert run(tmp_path / "out", hooks=Progress(start=lambda total, done: started.append(total))) == card
     assert started == [] and (tmp_path / "out" / "last.safetensors").stat().st_mtime_ns == before
 
 
@@ -156,7 +157,7 @@ def test_readers_beside_the_training_change_nothing(run, tmp_path):
 
 def test_progress_counts_every_image_once_and_goes_on_where_it_stopped(run, tmp_path):
     told = []
-    hooks = TrainingHooks(start=lambda total, done: told.append((total, done)), advance=told.append)
+    hooks = Progress(start=lambda total, done: told.append((total, done)), advance=told.append)
     with pytest.raises(Stopped):
         run(tmp_path / "out", save_every=1, hooks=hooks, commit=stopping_after(2))
     assert told[0] == (18, 0)

@@ -16,9 +16,10 @@ from afbench.defences.training.pairs import Share
 from afbench.defences.training.processes import Processes, join_processes
 from afbench.defences.training.run_files import RunFiles
 from afbench.defences.training.single_stage import Schedule, train_single_stage
-from afbench.defences.training.stage import TrainingHooks, TrainingOptions
+from afbench.defences.training.stage import TrainingOptions
 from afbench.defences.training.weights_file import read_tensors
 from afbench.files import commit_bytes
+from afbench.work_progress import Progress
 
 
 class RandomPairs:
@@ -160,7 +161,7 @@ def test_a_run_that_an_earlier_version_left_after_its_last_epoch_is_finished_wit
     header["progress"] |= {"stage": 0, "epoch": SCHEDULE.epochs}
     save_file(tensors, path, metadata={"afbench": json.dumps(header)})
     advanced = []
-    card = run(tmp_path / "parts", hooks=TrainingHooks(advance=advanced.append))
+    card = run(tmp_path / "parts", hooks=Progress(advance=advanced.append))
     assert not advanced and card["epoch"] <= SCHEDULE.epochs and not path.exists()
     assert same(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
 
@@ -185,7 +186,7 @@ def test_a_state_that_cannot_be_gone_on_from_is_refused_in_one_line(tmp_path):
 def test_a_finished_run_is_not_done_again(tmp_path):
     card = run(tmp_path)
     started = []
-    assert run(tmp_path, hooks=TrainingHooks(start=lambda total, done: started.append(total))) == card
+    assert run(tmp_path, hooks=Progress(start=lambda total, done: started.append(total))) == card
     assert started == []
 
 
@@ -193,7 +194,7 @@ def test_progress_counts_every_image_once(tmp_path):
     told = []
     run(
         tmp_path,
-        hooks=TrainingHooks(start=lambda total, done: told.append((total, done)), advance=told.append),
+        hooks=Progress(start=lambda total, done: told.append((total, done)), advance=told.append),
     )
     assert told[0] == (18, 0) and sum(told[1:]) == 18
 

@@ -1,0 +1,25 @@
+"""The one way to listen to work that takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Progress(NamedTuple):
+    """Where a caller listens: ``start(total, done)`` once the amount of work is known (``done`` only where some was done
+    before), ``advance(amount)`` for what was just done, and ``say(line)``.
+    """
+
+    start: Callable[..., None] = lambda total, done=0: None
+    advance: Callable[[int], None] = lambda amount: None
+    say: Callable[[str], None] = lambda line: None
+
+
+OpenProgress = Callable[[str, str], Progress]
+"""Opens the progress of one stage of the work, from its name and the unit that it counts."""
+
+
+def unheard(name: str, unit: str) -> Progress:
+    """Open a progress that nobody listens to."""
+    return Progress()
