@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from afbench.engine.io_pool import inline
 from afbench.plan import expand_attack
@@ -67,6 +68,37 @@ def test_every_attack_is_as_strong_as_that_of_the_other_libraries(part):
             assert row["library"] == "foolbox" or "ModuleNotFoundError" in row["ms per gradient"]
         elif row["attack"] in ("fgsm", "bim"):  # nothing random
             assert row["F1 theirs"] == row["F1 afbench"] != "nan"
+
+
+def test_strength_is_compared_at_the_same_number_of_gradients(part, monkeypatch):
+    monkeypatch.setattr("afbench.engine.grid.STEPS", 1)
+    monkeypatch.setitem(sys.modules, "foolbox", None)
+    strength = part("strength")
+    table = strength.table(images=2, at_once=1, side=32, clock=part("clock").Clock(), steps=3)
+    rows = cells(table)
+    assert [row["attack"] for row in rows] == [row[0] for row in strength.ROWS]
+    (foolbox,) = [row for row in rows if row["library"] == "foolbox"]
+    assert "does not run: ModuleNotFoundError" in foolbox["gradients"]
+    for row in (row for row in rows if row["library"] == "afbench"):
+        assert 0 <= float(row["F1 left"]) <= 1 and float(row["ms per gradient"].split()[0]) > 0
+
+
+@pytest.mark.parametrize("loss", ["bce", "soft-f1"])
+def test_libraries_for_classification_raise_the_loss_of_each_image(part, loss):
+    strength, pictures = part("strength"), part("pictures")
+    localizer = pictures.a_localizer("reference", "cpu")
+    batch = pictures.as_batch(pictures.pictures(2, 32), "cpu")
+    image = batch.image.clone().requires_grad_()
+    logits = strength.ImageLogits(localizer, batch.mask, loss)(image)
+    cross_entropy = torch.nn.functional.cross_entropy(
+        logits, torch.zeros(2, dtype=torch.int64), reduction="none"
+    )
+    expected = strength.LOSSES[loss](localizer.logits(image), batch.mask)
+    assert torch.allclose(cross_entropy, expected, rtol=1e-4, atol=1e-6)
+    gradients = [
+        torch.autograd.grad(values.sum(), image, retain_graph=True)[0] for values in (cross_entropy, expected)
+    ]
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-7)
 
 
 @pytest.mark.parametrize("side", [32, 128, 300])
