@@ -84,6 +84,11 @@ _PLAN_OPTIONS = (
         help="Another attack parameter, e.g. neighbours=4.",
     ),
     click.option(
+        "--where",
+        type=click.Choice(["all", "forged", "authentic"]),
+        help="Keep the noise inside the forged pixels, outside of them, or allow it everywhere (default). Not for strong, cw, noise, square and torchattacks.",
+    ),
+    click.option(
         "--source",
         "sources",
         type=SOURCE,
@@ -128,6 +133,7 @@ def build_plan(
     phi: Sequence[str],
     steps: Sequence[str],
     params: Sequence[str],
+    where: str | None,
     sources: Sequence[str],
     terms: Sequence[str],
     mask_threshold: int | None,
@@ -144,7 +150,7 @@ def build_plan(
     """
     read = ReadOptions(mask_threshold, mask_nonzero, ignore_alpha)
     if plan_name:
-        if localizers or attacks or phi or steps or params:
+        if localizers or attacks or phi or steps or params or where:
             raise UsageError(
                 "--plan already names localizers, attacks and their settings; give one or the other"
             )
@@ -165,7 +171,13 @@ def build_plan(
             "give --localizer and --attack, or --plan; for example: afbench generate --localizer reference --attack fgsm"
         )
     specs = tuple(parse_source(text) for text in sources or _default_sources())
-    settings = _settings(attacks, phi, steps, _parse_params(params), large_phi)
+    settings = _settings(
+        attacks,
+        phi,
+        steps,
+        _parse_params([*params, *([f"where={where}"] if where not in (None, "all") else [])]),
+        large_phi,
+    )
     # the name becomes a folder's, and a localizer may be MODULE:FUNCTION
     names = re.sub(r"[^A-Za-z0-9._-]", "_", "-".join([*localizers, *(source.name for source in specs)]))
     plan = RunPlan(names, (Block(tuple(localizers), specs, settings),), seed or 0, limit)
@@ -214,6 +226,12 @@ def _settings(
         in_steps = any("steps" in ATTACKS[name].parameters for name, _ in attacks)
         remedy = "their iterations are --param steps=N" if in_steps else "leave it out"
         raise UsageError(f"none of the attacks {attack_names} takes --steps; {remedy}")
+    # an attack that ignores it would put noise where none was asked for
+    boundless = [name for name, _ in attacks if "where" not in ATTACKS[name].parameters]
+    if "where" in params and boundless:
+        raise UsageError(
+            f"attack '{ATTACKS[boundless[0]].asked_as or boundless[0]}' cannot keep its noise in a region; leave it or --where out"
+        )
     # a parameter that no attack takes is a typing error, and would be ignored without a word
     for key in params:
         if not any(key in ATTACKS[name].parameters for name, _ in attacks):

@@ -133,14 +133,21 @@ class _PhiBatch:
     clean: Tensor | None
     chunk: int
     meter: Meter
+    region: Tensor | None
 
     @property
     def loss(self) -> attacks.LossFn:
-        return self.watched(image_loss(self.localizer, self.mask, *loss_and_target(self.setting)))
+        return self.kept(self.watched(image_loss(self.localizer, self.mask, *loss_and_target(self.setting))))
 
     @property
     def losses(self) -> attacks.PixelLossFn:
-        return self.watched(pixel_losses(self.localizer, self.mask))
+        return self.kept(self.watched(pixel_losses(self.localizer, self.mask)))
+
+    def kept(self, function: ImageFn) -> ImageFn:
+        """Make a function see the original outside of the region, so that its gradient is 0 there."""
+        if self.region is None:
+            return function
+        return lambda image: function(_keep_in(self.region, image, self.image))
 
     def watched(self, function: ImageFn) -> ImageFn:
         return self.meter.watch(function, len(self.image))
@@ -174,6 +181,8 @@ def _swept(
     """Run all phi of one attack as one batch, phi-major."""
     count, first = len(variants), variants[0]
     image = batch.image.repeat(count, 1, 1, 1)
+    region = _region(first, batch.mask, count)
+    gradient = clean.gradient.repeat(count, 1, 1, 1) if clean else None
     phi_batch = _PhiBatch(
         localizer=localizer,
         setting=first,
@@ -185,13 +194,16 @@ def _swept(
             [_key(seed, sample_id, setting) for setting in variants for sample_id in batch.sample_ids],
             device=image.device,
         ),
-        clean=clean.gradient.repeat(count, 1, 1, 1) if clean else None,
+        clean=None if gradient is None else _keep_in(region, gradient, torch.zeros_like(gradient)),
         chunk=max(1, batch_size // len(image)),
         meter=meter,
+        region=region,
     )
     meter.zero_pixels = None
     result = _ATTACKS[first.attack](phi_batch)
     out, member = (result.image, result.member) if isinstance(result, attacks.Worst) else (result, None)
+    # a random start lies outside of the region, too
+    out = _keep_in(region, out, image)
     if first.attack in ("noise", "square"):
         zero_pixels = None  # no gradient was taken
     else:
@@ -204,6 +216,23 @@ def _swept(
             None if zero_pixels is None else zero_pixels[part],
             None if member is None else member[part],
         )
+
+
+def _region(setting: Setting, mask: Tensor, count: int) -> Tensor | None:
+    """Return where a setting may put noise, bool ``(count N, 1, H, W)``; None for everywhere."""
+    where = setting.params.get("where")
+    if where is None:
+        return None
+    forged = mask.repeat(count, 1, 1, 1) > 0
+    return forged if where == "forged" else ~forged
+
+
+def _keep_in(region: Tensor | None, values: Tensor, elsewhere: Tensor) -> Tensor:
+    """Take ``values`` inside the region and ``elsewhere`` outside of it; ``values`` may be several batches in a row."""
+    if region is None:
+        return values
+    batches = len(values) // len(elsewhere)
+    return torch.where(region.repeat(batches, 1, 1, 1), values, elsewhere.repeat(batches, 1, 1, 1))
 
 
 def _per_row(values: Sequence[float], image: Tensor) -> Tensor:

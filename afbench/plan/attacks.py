@@ -10,8 +10,10 @@ from .ensemble import ENSEMBLE, MEMBERS, RECIPE
 
 PAPER_PHI = ("1/255", "2/255", "3/255")
 PAPER_STEPS = (50, 100, 150, 200, 250)
-OBJECTIVE = ("loss", "target")
-"""What decides the loss that an attack raises."""
+WHERE = ("where",)
+"""The region that noise is kept in: only attacks whose every image can be kept there while they go on have it."""
+OBJECTIVE = ("loss", "target", *WHERE)
+"""What decides the loss that an attack raises, and where."""
 
 _TABLE = (
     # first here is first in every table: the figure that says how robust a localizer is
@@ -91,6 +93,7 @@ _TABLE = (
         "as pgd, on right pixels first",
         "Gu et al. 2022, arXiv 2207.12391",
         {"steps": 10, "alpha_over_phi": 0.25},
+        WHERE,
     ),
     Attack(
         "cospgd",
@@ -99,6 +102,7 @@ _TABLE = (
         "as pgd, pixels weighted by agreement with the mask",
         "Agnihotri et al. 2024, arXiv 2302.02213",
         {"steps": 10, "alpha_over_phi": 0.25},
+        WHERE,
     ),
     Attack(
         "apgd",

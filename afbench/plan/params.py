@@ -15,15 +15,18 @@ TARGETS = ("mask", "empty", "hide")
 """What a sign attack moves away from (the true mask) or towards (the empty mask of an authentic image); ``hide`` is both."""
 LOSSES = ("bce", "soft-f1", "js", "masked-ce", "balanced-ce", "hinge")
 """What a sign attack raises; the engine has a function for each."""
+REGIONS = ("all", "forged", "authentic")
+"""Where noise may be: everywhere, inside the forged pixels of the true mask, or outside of them."""
 _NO_EMPTY_MASK = ("masked-ce", "hinge")
 """Losses that stop at pixels already wrong: lowered towards an empty mask, they would let go of forged pixels."""
-_UNRECORDED = {"target": TARGETS[0], "loss": LOSSES[0], "kappa": 0.0}
+_UNRECORDED = {"target": TARGETS[0], "loss": LOSSES[0], "where": REGIONS[0], "kappa": 0.0}
 """Defaults that are not recorded: configs made before there was a choice keep their hashes."""
 _CHOICES = {
     "optimizer": ("adam", "gd"),
     "objective": ("probability", "logit"),
     "target": TARGETS,
     "loss": LOSSES,
+    "where": REGIONS,
     "kernel_name": ("gaussian", "linear", "uniform"),
     "eps": (CORNER,),
     FAMILY: (VERSION,),
