@@ -137,13 +137,15 @@ class _PhiBatch:
 
     @property
     def loss(self) -> attacks.LossFn:
-        return self.kept(self.watched(image_loss(self.localizer, self.mask, *loss_and_target(self.setting))))
+        return self.limited(
+            self.watched(image_loss(self.localizer, self.mask, *loss_and_target(self.setting)))
+        )
 
     @property
     def losses(self) -> attacks.PixelLossFn:
-        return self.kept(self.watched(pixel_losses(self.localizer, self.mask)))
+        return self.limited(self.watched(pixel_losses(self.localizer, self.mask)))
 
-    def kept(self, function: ImageFn) -> ImageFn:
+    def limited(self, function: ImageFn) -> ImageFn:
         """Make a function see the original outside of the region, so that its gradient is 0 there."""
         if self.region is None:
             return function
@@ -220,11 +222,11 @@ def _swept(
 
 def _region(setting: Setting, mask: Tensor, count: int) -> Tensor | None:
     """Return where a setting may put noise, bool ``(count N, 1, H, W)``; None for everywhere."""
-    where = setting.params.get("where")
-    if where is None:
+    region_name = setting.params.get("where")
+    if region_name is None:
         return None
     forged = mask.repeat(count, 1, 1, 1) > 0
-    return forged if where == "forged" else ~forged
+    return forged if region_name == "forged" else ~forged
 
 
 def _keep_in(region: Tensor | None, values: Tensor, elsewhere: Tensor) -> Tensor:

@@ -125,9 +125,9 @@ def _check_config(
             phi = manifest.provenance["phi"]
             # as a fraction: a float might round to another level
             bound = max_levels(None if phi is None else Fraction(phi))
-            where = manifest.provenance["params"].get("where")
+            region = manifest.provenance["params"].get("where")
             yield from _named(
-                stored, _check_distance(stored, originals[stored.row["sample_id"]], bound, where)
+                stored, _check_distance(stored, originals[stored.row["sample_id"]], bound, region)
             )
     summary = manifest.splits[split].summary or {}
     for key, value in summarise(rows).items():
@@ -157,7 +157,7 @@ def _check_figures(row: Mapping[str, Any], mask: ByteImage) -> Iterator[str]:
 
 
 def _check_distance(
-    stored: _Stored, original: _StoredOriginal, bound: int | None, where: str | None
+    stored: _Stored, original: _StoredOriginal, bound: int | None, region: str | None
 ) -> Iterator[str]:
     row, pixels = stored.row, decode_stored(original.encoded)
     if pixel_sha256(pixels) != row["original_sha256"] or original.mask_sha256 != row["mask_sha256"]:
@@ -168,10 +168,10 @@ def _check_distance(
     distances = distance(stored.image, pixels)
     if distances.linf != row["linf"] or (bound is not None and distances.linf > bound):
         yield f"differs by up to {distances.linf} levels; stated {row['linf']}, bound {bound}"
-    if where is not None:
-        is_outside = (stored.mask > 127) != (where == "forged")
+    if region is not None:
+        is_outside = (stored.mask > 127) != (region == "forged")
         if changed := int((stored.image != pixels).any(axis=2)[is_outside].sum()):
-            yield f"differs from its original in {changed} pixels outside of where={where}"
+            yield f"differs from its original in {changed} pixels outside of where={region}"
     for key in ("l2", "psnr", "ssim", "changed"):
         value = getattr(distances, key)
         if not _same(row[key], value):
