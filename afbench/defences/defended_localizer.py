@@ -48,8 +48,9 @@ class DefendedLocalizer:
 
     @property
     def kib_per_pixel(self) -> float:
-        """Memory of one gradient: every draw holds a pass of its own, and a trained defence needs about one more."""
-        passes = self.defence.draws + (self.defence.network is not None)
+        """Memory of one gradient: every draw holds a pass of its own, and a trained defence needs about one more or what it says."""
+        own_passes = 0 if self.defence.network is None else int(getattr(self.defence.network, "passes", 1))
+        passes = self.defence.draws + own_passes
         return passes * float(getattr(self.inner, "kib_per_pixel", 4.0))
 
     def logits(self, image: Tensor) -> Tensor:

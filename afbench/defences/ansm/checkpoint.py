@@ -32,6 +32,7 @@ class FrozenAnsm(nn.Module):
         params: what a submission or benchmark should say of it.
         trained_on: the configs it was trained on.
         card: everything its checkpoint says of its training.
+        passes: how many of the embedded localizer need the memory of one gradient through it.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class FrozenAnsm(nn.Module):
         super().__init__()
         self.module, self.card, self.params, self.trained_on = module, card, params, tuple(trained_on)
         self.sha256 = state_sha256(module)
+        self.passes = 3 if self.decides else 1  # a finder looks three times
         self.eval()
         if self.decides:
             fold_batch_norm(module)

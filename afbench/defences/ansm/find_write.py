@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -22,6 +23,9 @@ MULTIPLE = 4
 """The writer's coarsest map has a quarter of the side."""
 _WRITER = (16, 24, 32)
 """Channels of the writer at full, half and quarter size."""
+_NOISE_SIDE = 64
+_NOISE_LEVELS = 2.0
+"""Standard deviation of the noise that the finder's copies get: of 0, 2 and 3 levels, 2 kept most on 64 forgeries that are in no table."""
 
 
 class FinderOutput(NamedTuple):
@@ -40,22 +44,50 @@ class FindWrite(nn.Module):
     Differs: S is bounded by ``bound`` instead of 1.
     """
 
+    noise: Tensor
+
     def __init__(self, bound: float) -> None:
         super().__init__()
         self.bound = bound
         self.finder = Finder()
         self.writer = Writer()
+        draws = np.random.default_rng(0).standard_normal((3, _NOISE_SIDE, _NOISE_SIDE), dtype=np.float32)
+        self.register_buffer("noise", torch.from_numpy(draws) * (_NOISE_LEVELS / 255), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Purify ``(N, 3, H, W)`` in [0, 1], any H and W; shape and range stay.
 
         Backward, both decisions count as the probabilities they come from, so that an attack can look through them.
         """
-        forged, attacked = self.finder(image)
-        mask = _decide(torch.sigmoid(forged))
-        act = _decide(torch.sigmoid(attacked)).view(-1, 1, 1, 1) * mask.amax(dim=(1, 2, 3), keepdim=True)
+        act = _decide(torch.sigmoid(self.finder.attack_logit(image)))
+        if torch.is_grad_enabled():
+            return self._write(image, act)
+        # most images of a user are not attacked: only the others are looked at more than once
+        purified, attacked = image.clone(), act > 0
+        if attacked.any():
+            purified[attacked] = self._write(image[attacked], act[attacked])
+        return purified
+
+    def _write(self, image: Tensor, act: Tensor) -> Tensor:
+        mask = _decide(self.find(image))
+        act = act.view(-1, 1, 1, 1) * mask.amax(dim=(1, 2, 3), keepdim=True)
         purified: Tensor = image + act * self.bound * self.writer(image, mask)
         return purified.clamp(0.0, 1.0)
+
+    def find(self, image: Tensor) -> Tensor:
+        """Return the probability ``(N, 1, H, W)`` of each pixel to be forged, from two turned and noisy copies of the image.
+
+        An attack is made for one orientation of one network's filters, and for their place on the image's grid: turned by
+        half and along the other diagonal, and with a little noise of ours on it, it says less to the finder. The noise is
+        the same in every image.
+        """
+        height, width = image.shape[-2:]
+        repeats = -(-height // _NOISE_SIDE), -(-width // _NOISE_SIDE)
+        noisy = image + self.noise.to(image.dtype).repeat(1, *repeats)[:, :height, :width]
+        by_half = noisy.flip(-2, -1)
+        first = torch.sigmoid(self.finder(by_half.contiguous()).forged)
+        second = torch.sigmoid(self.finder(by_half.mT.contiguous()).forged)
+        return ((first + second.mT) / 2).flip(-2, -1)
 
 
 class Finder(nn.Module):
@@ -69,10 +101,16 @@ class Finder(nn.Module):
     def forward(self, image: Tensor) -> FinderOutput:
         """Turn ``(N, 3, H, W)`` in [0, 1] into logits ``(N, 1, H, W)`` and ``(N,)``."""
         maps = self.network.skips(image)
-        deepest = maps[-1]
+        return FinderOutput(self.network.decode(maps, *image.shape[-2:]), self._attack_logit(maps[-1]))
+
+    def attack_logit(self, image: Tensor) -> Tensor:
+        """Turn ``(N, 3, H, W)`` in [0, 1] into the logit of each image to be attacked, ``(N,)``."""
+        return self._attack_logit(self.network.skips(image)[-1])
+
+    def _attack_logit(self, deepest: Tensor) -> Tensor:
         spread = (deepest.var(dim=(2, 3), correction=0) + 1e-6).sqrt()
-        attacked = self.attacked(torch.cat([deepest.mean(dim=(2, 3)), spread], 1)).flatten()
-        return FinderOutput(self.network.decode(maps, *image.shape[-2:]), attacked)
+        logit: Tensor = self.attacked(torch.cat([deepest.mean(dim=(2, 3)), spread], 1)).flatten()
+        return logit
 
 
 class Writer(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from afbench.defences.ansm.checkpoint import load_ansm
-from afbench.defences.ansm.find_write import Finder, FindWrite, Writer
+from afbench.defences.ansm.find_write import Finder, FinderOutput, FindWrite, Writer
 from afbench.defences.ansm.noise_variation import attack_originals
 from afbench.defences.ansm.presets import preset
 from afbench.defences.ansm.settings import replace_settings
@@ -65,6 +65,44 @@ def test_any_size_comes_back_as_it_went_in(module, size):
     with torch.no_grad():
         purified = module(image)
     assert purified.shape == image.shape and purified.min() >= 0 and purified.max() <= 1
+
+
+def test_with_and_without_gradients_the_same_images_come_back(module):
+    answer(module, 3.0, 0.0)
+    torch.nn.init.normal_(module.finder.attacked.weight)
+    image = picture(8, 3, 40, 24)
+    with torch.no_grad():  # half of the images seem attacked
+        module.finder.attacked.bias -= module.finder.attack_logit(image).median()
+    purified = module(image).detach()
+    with torch.no_grad():
+        assert torch.allclose(module(image), purified, atol=1e-6)
+    changed = (purified != image).flatten(1).any(dim=1)
+    assert changed.any() and not changed.all()
+
+
+def test_the_finder_looks_at_two_turned_copies_and_puts_what_it_sees_back_in_place(module):
+    copies = []
+
+    def brightness(image):
+        copies.append(image)
+        return FinderOutput(image.mean(dim=1, keepdim=True), image.mean(dim=(1, 2, 3)))
+
+    module.finder.forward = brightness
+    image = picture(1, 3, 20, 70)
+    found = module.find(image)
+    noise = module.noise.repeat(1, 1, 2)[:, :20, :70]
+    assert torch.allclose(found, torch.sigmoid((image + noise).mean(dim=1, keepdim=True)), atol=1e-6)
+    assert [copy.shape[-2:] for copy in copies] == [(20, 70), (70, 20)]
+    assert torch.equal(copies[0], (image + noise).flip(-2, -1)) and torch.equal(copies[1], copies[0].mT)
+    assert 1.9 / 255 < module.noise.std() < 2.1 / 255
+
+
+def test_an_image_that_is_not_attacked_is_looked_at_once(module):
+    answer(module, 3.0, -3.0)
+    module.find = None  # would fail
+    image = picture(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(module(image), image)
 
 
 def test_an_attack_sees_through_both_decisions(module):
