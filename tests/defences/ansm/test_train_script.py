@@ -1,0 +1,70 @@
+"""``scripts/train_ansm``: what it trains on, that it goes on where it stopped, and that what ships was made by its preset."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from afbench.defences.ansm.presets import preset
+from afbench.defences.ansm.settings import complete_settings
+from afbench.sources.synthesis import load_photographs, synthesize
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.delitem(sys.modules, "train_parts.synthesised_pairs", raising=False)
+    import train_parts.synthesised_pairs as module
+
+    monkeypatch.setattr(module, "PICTURES_A_FILE", 2)
+    return module
+
+
+def brighten(original, mask):
+    return (original + mask / 255).clamp(0, 1)
+
+
+def make(script, folder, count):
+    done = []
+    pairs = script.make_pairs(folder, count, brighten, workers=1, device="cpu", advance=done.append)
+    return pairs, done
+
+
+def test_a_pair_is_a_synthesised_forgery_and_its_attacked_copy(script, tmp_path):
+    pairs, done = make(script, tmp_path, 3)
+    assert len(pairs) == len(set(pairs.groups)) == 3 and done == [0, 2, 1]
+    for index in range(3):
+        forgery = synthesize(
+            script.SEED,
+            index,
+            size=(128, 128),
+            photographs=load_photographs("train"),
+            photograph_share=script.PHOTOGRAPH_SHARE,
+        )
+        original = torch.from_numpy(forgery.image).permute(2, 0, 1).float() / 255
+        mask = torch.from_numpy(forgery.mask)[None].float() / 255
+        assert torch.equal(pairs[index]["original"], original)
+        assert torch.equal(pairs[index]["mask"], mask)
+        expected = brighten(original, mask)  # whole levels, apart from rounding
+        assert torch.allclose(pairs[index]["adversarial"], expected, atol=1e-6)
+
+
+def test_more_pictures_begin_with_the_same_ones_and_whole_files_are_kept(script, tmp_path):
+    make(script, tmp_path, 3)
+    first, second = sorted(tmp_path.glob("*.npy"))
+    kept, short = first.stat().st_mtime_ns, np.load(second)
+    pairs, done = make(script, tmp_path, 4)
+    assert done == [2, 2] and len(pairs) == 4
+    assert first.stat().st_mtime_ns == kept
+    assert np.array_equal(np.load(second)[:1], short)
+
+
+def test_preset_shipped_is_how_the_module_that_ships_was_made():
+    card = json.loads((ROOT / "afbench/defences/ansm/weights/reference.json").read_text())
+    expected = json.loads(json.dumps(preset("shipped", "reference").as_json()))
+    assert complete_settings(card["settings"]) == expected
