@@ -53,11 +53,7 @@ def cw(
         search for c is ``cw_search``.
     """
     step_counts = list(steps)
-    integers = all(isinstance(step, int) for step in step_counts)
-    if not step_counts or not integers or any(low >= high for low, high in pairwise([0, *step_counts])):
-        raise ValueError(f"steps must be strictly increasing positive integers; found {step_counts}")
-    if optimizer not in ("adam", "gd"):
-        raise ValueError(f"optimizer '{optimizer}' is unknown; known optimizers: adam, gd")
+    _check(step_counts, optimizer)
     return _trajectory(
         objective, check_image(image), step_counts=step_counts, lr=lr, c=c, adam=optimizer == "adam"
     )
@@ -97,13 +93,17 @@ def cw_search(
         ValueError: as ``cw``.
     Source: Carlini & Wagner 2017, arXiv 1608.04644, section V-B and VI-A: a binary search for the smallest c that succeeds.
     """
+    _check([steps], optimizer)
     x = check_image(image)
     weight = torch.full((len(x), 1, 1, 1), c, dtype=x.dtype, device=x.device)
     low, high = torch.zeros_like(weight), torch.full_like(weight, torch.inf)
     best, broken = x, torch.zeros_like(x)
     best_score = best_size = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     for _ in range(rounds):
-        (attacked,) = cw(objective, x, steps=[steps], lr=lr, c=weight, optimizer=optimizer)
+        # not by cw, whose check of the image is a wait for the device
+        (attacked,) = _trajectory(
+            objective, x, step_counts=[steps], lr=lr, c=weight, adam=optimizer == "adam"
+        )
         broken = broken + 0 * attacked
         stored = store(torch.nan_to_num(attacked))
         with torch.no_grad():
@@ -119,6 +119,14 @@ def cw_search(
         outside = torch.where(has_won, weight / FACTOR, weight * FACTOR)
         weight = torch.where((low > 0) & high.isfinite(), (low * high).sqrt(), outside)
     return best + broken
+
+
+def _check(step_counts: list[int], optimizer: str) -> None:
+    integers = all(isinstance(step, int) for step in step_counts)
+    if not step_counts or not integers or any(low >= high for low, high in pairwise([0, *step_counts])):
+        raise ValueError(f"steps must be strictly increasing positive integers; found {step_counts}")
+    if optimizer not in ("adam", "gd"):
+        raise ValueError(f"optimizer '{optimizer}' is unknown; known optimizers: adam, gd")
 
 
 def _trajectory(

@@ -16,6 +16,7 @@ from attacks import (
     bim,
     cospgd,
     cw,
+    cw_search,
     fgsm,
     mifgsm,
     noise,
@@ -31,6 +32,7 @@ SIZE = 12
 NEIGHBOURS = 4
 QUERIES = 20
 CW_WEIGHT = 1000.0
+ROUNDS = 2
 
 Run = Callable[[LossFn, Tensor, Tensor, Tensor, int], Tensor]
 """Loss, image, phi (N,1,1,1), keys (N,) of the random draws, steps; alpha does not depend on steps."""
@@ -80,6 +82,18 @@ def _run_pgn(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int)
 def _run_cw(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
     (attacked,) = cw(lambda x: -loss(x), image, steps=[steps], c=CW_WEIGHT)
     return attacked
+
+
+def _run_cw_search(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
+    return cw_search(
+        lambda x: -loss(x),
+        image,
+        steps=steps,
+        rounds=ROUNDS,
+        score=lambda x: (-loss(x)).exp(),
+        store=lambda x: x,
+        c=CW_WEIGHT,
+    )
 
 
 def as_pixels(loss: LossFn) -> PixelLossFn:
@@ -140,6 +154,7 @@ ATTACKS = [
     ),
     Attack("pgn", _run_pgn, lambda steps: 2 * NEIGHBOURS * steps),
     Attack("cw", _run_cw, lambda steps: steps, bounded=False),
+    Attack("cw_search", _run_cw_search, lambda steps: ROUNDS * steps, bounded=False, looks=ROUNDS),
     Attack("segpgd", _run_segpgd, lambda steps: steps, random=True, weighted=True),
     Attack("cospgd", _run_cospgd, lambda steps: steps, random=True, weighted=True),
     Attack("square", _run_square, lambda steps: 0, queries=lambda steps: QUERIES * steps),
