@@ -13,10 +13,10 @@ from afbench.images import resize
 
 from .purifier import Purifier
 
-_PASSED_ON = frozenset(
+LOCALIZER_TRAITS = frozenset(
     {"resolution", "logit", "logit_threshold", "untrained", "side", "canvas", "resize", "fit"}
 )
-"""Attributes of a localizer beyond its protocol that a defence does not change."""
+"""Attributes of a localizer beyond its protocol that nothing put around it changes."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class DefendedLocalizer:
         return resize(probability, image.shape[-2:]), resize(logits, image.shape[-2:])
 
     def __getattr__(self, name: str) -> Any:
-        if name in _PASSED_ON:
+        if name in LOCALIZER_TRAITS:
             return getattr(self.inner, name)
         raise AttributeError(name)
 

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from afbench.core import Localizer, Setting
+from afbench.defences.defended_localizer import LOCALIZER_TRAITS
 from afbench.engine import judge_samples
 from afbench.metrics import f1
 from afbench.plan import ATTACKS, make_setting
@@ -26,19 +27,6 @@ FACTORS = (0.5, 1.0, 4.0)
 LARGEST_MOVE = 2.0
 """Points of RP between the smallest and the largest over ``FACTORS``."""
 _NAME = "the size of logits does not matter"
-_PASSED_ON = frozenset(
-    {
-        "resolution",
-        "logit",
-        "logit_threshold",
-        "untrained",
-        "side",
-        "canvas",
-        "resize",
-        "fit",
-        "kib_per_pixel",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -71,7 +59,7 @@ class ScaledLocalizer:
         return self.inner.probability(image)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _PASSED_ON:
+        if name in LOCALIZER_TRAITS or name == "kib_per_pixel":
             return getattr(self.inner, name)
         raise AttributeError(name)
 
