@@ -16,7 +16,7 @@ from afbench import cli
 from afbench.cli import main
 from afbench.core import ByteImage
 from afbench.engine.meter import Meter
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 

@@ -9,7 +9,7 @@ from afbench.core import UsageError
 from afbench.defences import load_defence
 from afbench.localizers import load_localizer
 from afbench.metrics import rp
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.scoring.score import score
 from afbench.scoring.truth import Cell, open_truth
 from afbench.storage.manifests import open_benchmark, read_json, shard_paths

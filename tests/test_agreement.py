@@ -11,7 +11,7 @@ import torch
 
 from afbench.core import AfbenchError, UsageError
 from afbench.defences import list_defences, load_defence
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.scoring.truth import open_truth
 from afbench.storage.agreement import Fact, bare_name, disagreements
 from afbench.storage.run_folder import has_records

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from afbench.engine.io_pool import inline
-from afbench.plan import expand_attack
+from afbench.plans import expand_attack
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 

@@ -15,7 +15,7 @@ import pytest
 from afbench import load
 from afbench.core import AfbenchError
 from afbench.files import json_bytes, sha256_file
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.reading import parquet_store
 from afbench.storage import probe
 from afbench.storage.manifests import TOP, open_benchmark, read_json

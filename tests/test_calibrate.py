@@ -11,8 +11,8 @@ from afbench.core import UsageError
 from afbench.engine.measure import GPU_KIB_AT_ONCE, PIXELS_AT_ONCE, batch_size_for
 from afbench.localizers import load_localizer
 from afbench.localizers.load import known_localizers, recipe
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack, read_plan
-from afbench.plan.cost import (
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack, read_plan
+from afbench.plans.cost import (
     CPU_PIXELS_AT_ONCE,
     PEAK_TERAFLOPS,
     SHARD_PIXELS,
@@ -26,7 +26,7 @@ from afbench.plan.cost import (
     suggested_batch,
     workloads,
 )
-from afbench.plan.cost import GPU_KIB_AT_ONCE as PLANNED_KIB
+from afbench.plans.cost import GPU_KIB_AT_ONCE as PLANNED_KIB
 from afbench.storage.shards import MAX_SHARD_BYTES
 from afbench.workflows.planning import calibrate as module
 from afbench.workflows.planning.calibrate import calibrate

@@ -21,9 +21,9 @@ from afbench.engine.torchattacks_adapter import attack_one
 from afbench.images import decode_stored
 from afbench.localizers import load_localizer
 from afbench.metrics import f1
-from afbench.plan import ATTACKS, CLASSES, config_name, expand_attack, naive_gradients, queries, read_plan
-from afbench.plan.attack_names import parse_attack
-from afbench.plan.catalogue import UNUSABLE
+from afbench.plans import ATTACKS, CLASSES, config_name, expand_attack, naive_gradients, queries, read_plan
+from afbench.plans.attack_names import parse_attack
+from afbench.plans.catalogue import UNUSABLE
 from afbench.sources import open_source
 
 torchattacks = pytest.importorskip("torchattacks")
@@ -414,7 +414,7 @@ def test_a_missing_library_is_said_with_the_way_to_install_it_before_anything_is
             raise PackageNotFoundError(name)
         return found
 
-    monkeypatch.setattr("afbench.plan.catalogue.version", version)
+    monkeypatch.setattr("afbench.plans.catalogue.version", version)
     asked = ["--localizer", "reference", "--attack", "torchattacks:TPGD", "--source", "demo", "--limit", "1"]
     done = afbench("generate", *asked, "--out", tmp_path / "out")
     assert done.code == 2 and done.err.count("\n") == 1 and not (tmp_path / "out").exists()

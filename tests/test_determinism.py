@@ -18,7 +18,7 @@ from afbench.engine.probe_max_batch import MOST_IMAGES, SHARE, fitting_batch, pr
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
 from afbench.localizers.custom import as_localizer
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.contents import inspect
 from afbench.storage.manifests import PROMISES, open_benchmark

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import WORK, open_benchmark
 from afbench.storage.run_folder import free_bytes
 from afbench.workflows.executors.executor_spec import ExecutorSpec

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from afbench.core import Stopped, UsageError
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack, settings_by_group
-from afbench.plan.cost import SHARD_SIZE, localizer_cost
-from afbench.plan.effort import MOST_SHARDS, STAKE_SECONDS, effort_of, shard_size
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack, settings_by_group
+from afbench.plans.cost import SHARD_SIZE, localizer_cost
+from afbench.plans.effort import MOST_SHARDS, STAKE_SECONDS, effort_of, shard_size
 from afbench.storage.manifests import read_configs
 from afbench.storage.run_folder import commit_header, read_header
 from afbench.work_progress import Progress

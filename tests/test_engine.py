@@ -18,7 +18,7 @@ from afbench.engine.meter import Meter
 from afbench.images import decode_stored, masks_to_tensor, to_tensor
 from afbench.losses import ATTACK_LOSSES
 from afbench.metrics import f1
-from afbench.plan import (
+from afbench.plans import (
     expand_attack,
     make_setting,
     max_levels,
@@ -27,8 +27,8 @@ from afbench.plan import (
     settings_by_group,
     shared_gradients,
 )
-from afbench.plan.ensemble import MEMBERS, STEPS
-from afbench.plan.params import LOSSES
+from afbench.plans.ensemble import MEMBERS, STEPS
+from afbench.plans.params import LOSSES
 from afbench.storage.summary import summarise
 from afbench.workflows.generation.stored_rows import attacked_row, hash_sample
 

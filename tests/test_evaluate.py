@@ -15,7 +15,7 @@ from PIL import Image
 from afbench.core import AfbenchError, UsageError
 from afbench.defences import load_defence
 from afbench.localizers.reference import ReferenceLocalizer
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.report.evaluation import columns_of, evaluation_csv, evaluation_latex, evaluation_table
 from afbench.report.gate_table import gate_table
 from afbench.scoring.score import score

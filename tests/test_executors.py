@@ -17,7 +17,7 @@ import torch
 from afbench.cli.generate_command import command
 from afbench.core import AfbenchError, PartialError, UsageError
 from afbench.failpoints import VARIABLE
-from afbench.plan import ATTACKS, Block, RunPlan, SourceSpec, expand_attack, plan_as_json, plan_from_json
+from afbench.plans import ATTACKS, Block, RunPlan, SourceSpec, expand_attack, plan_as_json, plan_from_json
 from afbench.storage.manifests import TOP
 from afbench.work_progress import Progress
 from afbench.workflows.executors import local_executor, scale_out

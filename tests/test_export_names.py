@@ -11,7 +11,7 @@ from PIL import Image
 
 from afbench import load
 from afbench.core import AfbenchError
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import CLEAN
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.publishing import formats as forms

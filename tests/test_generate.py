@@ -17,7 +17,7 @@ from afbench.engine import judge, originals
 from afbench.images import decode_stored, pixel_sha256
 from afbench.localizers import load_localizer
 from afbench.metrics import f1
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.sources import entry_reader
 from afbench.storage.locks import locked
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json, shard_paths

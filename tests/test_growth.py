@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from afbench.core import UsageError
 from afbench.failpoints import VARIABLE
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
-from afbench.plan.effort import shard_size
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans.effort import shard_size
 from afbench.reading.load_pairs import load
 from afbench.storage.config_manifest import SplitManifest
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json

@@ -20,7 +20,7 @@ from PIL import Image
 import afbench
 import attacks
 from afbench import interrupts
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.sources import SourceOptions
 from afbench.sources.check import check_entries
 from afbench.sources.release_files import find_entries

@@ -16,7 +16,7 @@ from afbench.core import AfbenchError, BadSample, UsageError
 from afbench.engine import block
 from afbench.engine.io_pool import SerialWriter, default_threads, inline, threads, writing
 from afbench.images import decode
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import TOP
 from afbench.storage.verify import verify
 from afbench.workflows.generation import shard_run as work

@@ -16,7 +16,7 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.utils.info_utils import NonMatchingSplitsSizesError
 
 from afbench.images import encode_image
-from afbench.plan import expand_attack
+from afbench.plans import expand_attack
 from afbench.storage.card import dataset_card
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import read_configs

@@ -15,7 +15,7 @@ from datasets.utils.info_utils import NonMatchingSplitsSizesError
 from PIL import Image
 
 from afbench.images import pixel_sha256
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.card import dataset_card
 from afbench.storage.manifests import count_rows, open_benchmark
 from afbench.storage.shards import read_rows, write_shard

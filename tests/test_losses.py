@@ -18,7 +18,7 @@ from afbench.losses import (
     saturating_sigmoid,
     soft_f1,
 )
-from afbench.plan.params import LOSSES
+from afbench.plans.params import LOSSES
 
 every_loss = pytest.mark.parametrize("name", ATTACK_LOSSES)
 

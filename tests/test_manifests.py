@@ -7,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from afbench.core import UsageError
-from afbench.plan import list_plans, read_plan
+from afbench.plans import list_plans, read_plan
 from afbench.resources import resource_json, resource_path
 from afbench.schemas import schema_problem, schema_problems
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from afbench.core import AfbenchError, Sample
 from afbench.engine import AttackedRow, Failure, judge, run_settings
 from afbench.engine.memory import OutOfMemory
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import TOP, open_benchmark
 from afbench.storage.verify import verify
 from afbench.work_progress import Progress

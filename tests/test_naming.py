@@ -11,7 +11,7 @@ from afbench.core import UsageError
 from afbench.defences.names import defence_names, split_defence
 from afbench.localizers import known_localizers, load_localizer, require_known
 from afbench.naming import ALIASES, _plain, closest_names, resolve_name
-from afbench.plan import BUILT_IN, SOURCE_NAMES, list_plans, parse_attack, parse_source, read_plan
+from afbench.plans import BUILT_IN, SOURCE_NAMES, list_plans, parse_attack, parse_source, read_plan
 from afbench.resources import resource_json
 from afbench.sources import find_sources
 

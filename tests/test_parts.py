@@ -10,7 +10,7 @@ import filelock
 import pytest
 
 from afbench.core import PartialError
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage import locks
 from afbench.storage.manifests import TOP, WORK
 from afbench.storage.verify import verify

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from afbench.core import UsageError
-from afbench.plan import (
+from afbench.plans import (
     ATTACKS,
     config_name,
     estimate,
@@ -24,7 +24,7 @@ from afbench.plan import (
     settings_by_group,
     shared_gradients,
 )
-from afbench.plan.cost import localizer_cost
+from afbench.plans.cost import localizer_cost
 from afbench.resources import resource_json
 
 GOOD = "name: mine\nblocks:\n- {localizers: [reference], sources: [demo], attacks: [{attack: fgsm}]}\n"

@@ -11,7 +11,7 @@ from afbench.defences.posting import load_step
 from afbench.engine.measure import localize
 from afbench.localizers import load_localizer
 from afbench.metrics import count_pixels, f1
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.reading import load
 from afbench.storage.manifests import open_benchmark
 from afbench.storage.verify import verify

@@ -25,7 +25,7 @@ CONFIGS = ["clean", "reference-noise-1", "reference-fgsm-2"]
 
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory):
-    from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+    from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
     from afbench.workflows.generation.generate import generate
     from afbench.workflows.request import Options
 
@@ -116,7 +116,7 @@ def test_an_interrupted_call_goes_on_and_ends_with_the_same_bytes(benchmark, tmp
 
 def grow(benchmark, folder, limit=3):
     """A copy of the benchmark with one more config."""
-    from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+    from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
     from afbench.workflows.generation.generate import generate
     from afbench.workflows.request import Options
 

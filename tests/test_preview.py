@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFont
 
 from afbench.core import UsageError
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.report.sheet import SheetRow, _wrapped, contact_sheet
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows

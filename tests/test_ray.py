@@ -16,7 +16,7 @@ import pytest
 
 from afbench.core import UsageError
 from afbench.failpoints import VARIABLE
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.work_progress import Progress
 from afbench.workflows.executors import ray_executor
 from afbench.workflows.executors.executor_spec import ExecutorSpec

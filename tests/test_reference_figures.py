@@ -7,7 +7,7 @@ import pytest
 from afbench import load_localizer
 from afbench.engine import judge, run_settings
 from afbench.metrics import f1
-from afbench.plan import expand_attack
+from afbench.plans import expand_attack
 from afbench.sources import open_source
 
 COUNT = 16

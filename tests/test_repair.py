@@ -11,7 +11,7 @@ import pytest
 
 from afbench.core import PartialError, UsageError
 from afbench.files import json_bytes
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.locks import locked
 from afbench.storage.manifests import TOP, WORK, read_json
 from afbench.storage.shards import read_rows, write_shard

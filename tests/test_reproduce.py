@@ -9,7 +9,7 @@ import pytest
 
 from afbench.core import UsageError
 from afbench.images import decode_stored, encode_image, pixel_sha256
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.contents import inspect
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.schema import ATTACKED_COLUMNS

@@ -15,7 +15,7 @@ from afbench import load
 from afbench.core import AfbenchError, UsageError
 from afbench.files import commit_json
 from afbench.images import decode_stored, pixel_sha256
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import CLEAN, open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.storage.verify import verify

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from afbench.core import AfbenchError, Stopped
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import TOP, WORK, read_json
 from afbench.storage.verify import verify
 from afbench.workflows.generation.generate import generate

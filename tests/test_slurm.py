@@ -13,7 +13,7 @@ import torch
 
 from afbench.core import UsageError
 from afbench.failpoints import VARIABLE
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.work_progress import Progress
 from afbench.workflows.executors import scale_out, slurm_executor
 from afbench.workflows.executors.executor_spec import ExecutorSpec

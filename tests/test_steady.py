@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from afbench import failpoints
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.verify import verify
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options

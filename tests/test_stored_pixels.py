@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from afbench.core import AfbenchError
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows, write_shard
 from afbench.storage.stored_pixels import stored_picture

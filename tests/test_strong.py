@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from afbench.plan.ensemble import MEMBERS
+from afbench.plans.ensemble import MEMBERS
 
 CONFIG = "reference-strong-1"
 

@@ -11,7 +11,7 @@ from afbench import load_localizer
 from afbench.core import UsageError
 from afbench.defences import load_defence
 from afbench.localizers.trainable import load_trainable
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import open_benchmark
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options

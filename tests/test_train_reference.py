@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from afbench.localizers.nets.reference_net import ReferenceNet
-from afbench.plan.runplan import SEED_LIMIT
+from afbench.plans.runplan import SEED_LIMIT
 from afbench.sources.synthesis import synthesize
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "train_reference"

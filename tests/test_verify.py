@@ -12,7 +12,7 @@ from PIL import Image
 from afbench.core import AfbenchError, UsageError
 from afbench.files import json_bytes, sha256_file
 from afbench.images import decode_stored, encode_image, pixel_sha256
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json
 from afbench.storage.shards import read_rows, write_shard
 from afbench.storage.verify import LEVELS, rows_to_check, verify

@@ -16,7 +16,7 @@ from afbench.core import Setting
 from afbench.engine import grid
 from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
-from afbench.plan import ATTACKS, CLASSES, expand_attack
+from afbench.plans import ATTACKS, CLASSES, expand_attack
 
 OURS = [name for name in ATTACKS if name not in CLASSES]
 FETCHES = ("cpu", "numpy", "tolist", "item", "nonzero", "unique", "masked_select", "equal")

@@ -9,7 +9,7 @@ from afbench.core import UsageError
 from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.localizers import load_localizer
-from afbench.plan import ATTACKS, make_setting
+from afbench.plans import ATTACKS, make_setting
 from afbench.storage import pixels as pixel_checks
 from afbench.storage.manifests import open_benchmark
 from afbench.storage.verify import verify

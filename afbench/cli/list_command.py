@@ -8,7 +8,7 @@ import click
 
 from afbench.defences import list_defences
 from afbench.localizers.load import list_localizers
-from afbench.plan import ATTACKS, list_plans
+from afbench.plans import ATTACKS, list_plans
 from afbench.report.text import fold_line
 from afbench.resources import resource_json
 

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 from afbench.defences.names import defence_names
 from afbench.localizers import known_localizers, require_known
 from afbench.naming import resolve_name
-from afbench.plan import BUILT_IN, CLASSES, SOURCE_NAMES, list_plans
+from afbench.plans import BUILT_IN, CLASSES, SOURCE_NAMES, list_plans
 from afbench.resources import resource_json
 
 

@@ -13,7 +13,7 @@ import click
 
 from afbench.core import ReadOptions, UsageError
 from afbench.localizers import require_known
-from afbench.plan import (
+from afbench.plans import (
     ATTACKS,
     Block,
     RunPlan,

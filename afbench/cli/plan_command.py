@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from afbench.plan import RunPlan
-from afbench.plan.cost import localizer_cost, suggested_batch
+from afbench.plans import RunPlan
+from afbench.plans.cost import localizer_cost, suggested_batch
 from afbench.report.text import fold_line
 from afbench.workflows.planning.forecast import Forecast, as_json, forecast_plan, remaining_workloads
 
@@ -19,7 +19,7 @@ from .options import build_plan, default_out, plan_options
 from .text_tables import table_width
 
 if TYPE_CHECKING:
-    from afbench.plan.cost import Speed
+    from afbench.plans.cost import Speed
 
 
 @click.command("plan", epilog="Example: afbench plan --plan ansm-table3")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from afbench.core import ReadOptions, UsageError
-from afbench.plan import RunPlan, SourceSpec, with_read_options, with_terms
+from afbench.plans import RunPlan, SourceSpec, with_read_options, with_terms
 
 OWN_LAYOUTS = ("folder", "list")
 EMBEDDED = ("demo", "synthetic")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from afbench.plan import parse_source
+from afbench.plans import parse_source
 
 from .echo import echo
 from .name_types import SOURCE

@@ -58,7 +58,7 @@ def command(
 
     extra_results: dict[str, object] = {}
     if repair:
-        from afbench.plan import parse_source
+        from afbench.plans import parse_source
         from afbench.workflows.rerun.recorded_run import LocalizerSource
         from afbench.workflows.rerun.repair import repair as repair_folder
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from afbench.core import AfbenchError, ByteImage, Localizer, Sample, Setting
 from afbench.images import ImageFormat, decode_stored, encode_image, masks_to_tensor, quantise, to_tensor
 from afbench.metrics import Distance, distance
-from afbench.plan import max_levels
-from afbench.plan.ensemble import MEMBERS
+from afbench.plans import max_levels
+from afbench.plans.ensemble import MEMBERS
 
 from .grid import AttackBatch, attack_batch, images_at_once
 from .io_pool import Submit, inline

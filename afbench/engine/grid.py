@@ -16,8 +16,8 @@ from torch import Tensor
 
 from afbench.core import AfbenchError, Localizer, Setting
 from afbench.images import quantise
-from afbench.plan import CLASSES, loss_and_target, max_levels, require_catalogue
-from afbench.plan.ensemble import RUNS, STEPS
+from afbench.plans import CLASSES, loss_and_target, max_levels, require_catalogue
+from afbench.plans.ensemble import RUNS, STEPS
 
 from .measure import require_map
 from .meter import Meter

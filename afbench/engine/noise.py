@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from afbench.core import ByteImage, Localizer, Sample, Setting
 from afbench.images import masks_to_tensor, quantise, to_tensor
-from afbench.plan import max_levels
+from afbench.plans import max_levels
 
 from .grid import AttackBatch, attack_batch
 from .measure import batch_size_for, equal_sizes

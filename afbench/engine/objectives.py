@@ -11,7 +11,7 @@ from torch import Tensor
 from afbench.core import Localizer
 from afbench.defences.defended_localizer import defence_of
 from afbench.losses import ATTACK_LOSSES, forged_excess, pixel_cross_entropy
-from afbench.plan.ensemble import LOGIT_SCALE
+from afbench.plans.ensemble import LOGIT_SCALE
 
 from .measure import require_map
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from afbench.core import Setting, UsageError
-from afbench.plan import CLASSES
-from afbench.plan.catalogue import FAMILY, INSTALL
+from afbench.plans import CLASSES
+from afbench.plans.catalogue import FAMILY, INSTALL
 
 Logits = Callable[[Tensor], Tensor]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from afbench.plan import PAPER_PHI, PAPER_STEPS
+from afbench.plans import PAPER_PHI, PAPER_STEPS
 from afbench.resources import resource_path
 
 LOCALIZERS = {"mvss": "MVSS-Net", "ifosn": "IF-OSN", "hdfnet": "HDF-Net", "code": "CoDE"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from afbench.plan.headline import ALL, STRONG, headline_attack
+from afbench.plans.headline import ALL, STRONG, headline_attack
 
 from .tables import figure
 from .text import fold_line, text_table

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from afbench.core import UsageError
 from afbench.files import commit_if_changed, json_bytes
-from afbench.plan.headline import ALL, headline_figures
+from afbench.plans.headline import ALL, headline_figures
 
 from .plots import PlotLine, Point, f1_panel, interval_bar
 

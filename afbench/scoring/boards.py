@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from afbench.core import UsageError
-from afbench.plan import ATTACKS
-from afbench.plan.headline import headline_attack, headline_figures
+from afbench.plans import ATTACKS
+from afbench.plans.headline import headline_attack, headline_figures
 
 from .board_entries import BoardEntry, images_of, make_entries, same_defence, same_images, stands_behind
 from .chance import baseline_tables, chance

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from afbench.plan import ATTACKS
+from afbench.plans import ATTACKS
 
 from .resampling import interval, ratio, resample
 from .statistics import SMALL, mean_interval

@@ -19,8 +19,8 @@ import numpy as np
 import pandas as pd
 
 from afbench.metrics import FloatArray, ManyCounts, f1, fpr, iou, mcc, rp
-from afbench.plan import ATTACKS
-from afbench.plan.headline import ALL, headline_attack
+from afbench.plans import ATTACKS
+from afbench.plans.headline import ALL, headline_attack
 
 from .bootstrap_t import bootstrap_t
 from .resampling import DRAWS, LEVEL, Interval, interval, ratio, resample

@@ -13,7 +13,7 @@ from itertools import combinations
 from typing import Any, TypeAlias
 
 from afbench.files import json_bytes
-from afbench.plan import canonical_json
+from afbench.plans import canonical_json
 from afbench.storage.card import dataset_card
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import AUTHENTIC, ORIGINALS, TOP, Benchmark, read_json

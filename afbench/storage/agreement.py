@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from afbench.core import AfbenchError
-from afbench.plan import canonical_json
+from afbench.plans import canonical_json
 
 _NETWORK = ("architecture", "weights_sha256", "threshold", "resolution", "logit")
 _OPTIONS = {"seed": "--seed", "attack_at": "--attack-at", "precision": "--precision", "compile": "--compile"}

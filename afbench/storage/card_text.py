@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from afbench.plan import ATTACKS
+from afbench.plans import ATTACKS
 from afbench.resources import resource_json, resource_path
 
 from .config_manifest import ConfigManifest

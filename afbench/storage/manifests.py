@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from afbench.core import AfbenchError, UsageError
-from afbench.plan import ATTACKS, stored_phi
+from afbench.plans import ATTACKS, stored_phi
 from afbench.untrusted import quoted, require_name
 
 from .config_manifest import ConfigManifest, ShardRecord, SplitManifest

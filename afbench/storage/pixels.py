@@ -12,7 +12,7 @@ import numpy as np
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import decode_stored, pixel_sha256
 from afbench.metrics import Counts, distance, f1, iou
-from afbench.plan import max_levels
+from afbench.plans import max_levels
 
 from .manifests import AUTHENTIC, CLEAN, ORIGINALS, Benchmark
 from .problem import Problem

@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from afbench.core import AfbenchError, UsageError
 from afbench.files import json_bytes, sha256_file
-from afbench.plan import canonical_json
-from afbench.plan.ensemble import ENSEMBLE
+from afbench.plans import canonical_json
+from afbench.plans.ensemble import ENSEMBLE
 from afbench.schemas import schema_problem
 
 from .agreement import disagreements

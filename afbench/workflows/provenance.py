@@ -13,7 +13,7 @@ import afbench
 from afbench.core import Localizer, Setting
 from afbench.defences import Purifier
 from afbench.localizers import why_imprecise
-from afbench.plan import canonical_json
+from afbench.plans import canonical_json
 
 ROUNDING = "nearest level, halves away from zero with slack 1e-3, within floor(255 phi + 1e-3) levels"
 _LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "datasets", "opencv-python-headless", "scikit-image")

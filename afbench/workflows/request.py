@@ -11,7 +11,7 @@ from typing import Literal
 from afbench.core import UsageError
 from afbench.images import ImageFormat
 from afbench.localizers import require_localizer, why_imprecise
-from afbench.plan import RunPlan, require_catalogue
+from afbench.plans import RunPlan, require_catalogue
 from afbench.storage.run_folder import check_folder
 from afbench.work_progress import Progress
 

@@ -7,7 +7,7 @@ from statistics import median
 
 from afbench.core import Localizer, Setting
 from afbench.engine.grid import AttackBatch, images_at_once
-from afbench.plan import read_plan, settings_by_group
+from afbench.plans import read_plan, settings_by_group
 
 from .clock import Clock, Paired, middle, paired
 from .pictures import a_localizer, as_batch, attack, pictures

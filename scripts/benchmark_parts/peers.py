@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from afbench.core import Localizer, Sample, Setting
 from afbench.engine.grid import AttackBatch
 from afbench.losses import binary_cross_entropy
-from afbench.plan import expand_attack
+from afbench.plans import expand_attack
 
 from .clock import Clock, Paired, middle, paired
 from .pictures import a_localizer, as_batch, attack, f1_after, pictures

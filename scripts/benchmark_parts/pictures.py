@@ -16,7 +16,7 @@ from afbench.images import masks_to_tensor, quantise, to_tensor
 from afbench.localizers.load import REFERENCE
 from afbench.localizers.untrained import RANDOM
 from afbench.metrics import f1
-from afbench.plan import max_levels
+from afbench.plans import max_levels
 from afbench.sources import open_source
 
 

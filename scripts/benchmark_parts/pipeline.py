@@ -16,7 +16,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from afbench.engine.io_pool import default_threads
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack, shared_gradients
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack, shared_gradients
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 

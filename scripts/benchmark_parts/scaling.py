@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from afbench.engine.grid import AttackBatch
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 

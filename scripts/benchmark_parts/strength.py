@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from afbench.core import Localizer, Setting
 from afbench.engine.grid import AttackBatch
 from afbench.losses import binary_cross_entropy, soft_f1
-from afbench.plan import expand_attack
-from afbench.plan.ensemble import GRADIENTS
+from afbench.plans import expand_attack
+from afbench.plans.ensemble import GRADIENTS
 
 from .clock import Clock, middle
 from .pictures import a_localizer, as_batch, attack, f1_after, pictures

@@ -17,7 +17,7 @@ from afbench.allocator import keep_freed_memory
 from afbench.core import Localizer
 from afbench.cores import WAIT_BRIEFLY, usable_cores
 from afbench.engine.grid import AttackBatch
-from afbench.plan import expand_attack
+from afbench.plans import expand_attack
 
 from .clock import Clock, middle
 from .pictures import a_localizer, as_batch, attack, pictures

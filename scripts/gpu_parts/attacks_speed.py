@@ -18,7 +18,7 @@ from afbench.core import Localizer, Setting
 from afbench.engine import compute_precision
 from afbench.engine.grid import AttackBatch
 from afbench.losses import binary_cross_entropy
-from afbench.plan import expand_attack, settings_by_group
+from afbench.plans import expand_attack, settings_by_group
 
 from .report import Report, Scale
 

@@ -16,7 +16,7 @@ from benchmark_parts.pipeline import write_files
 from pyarrow import parquet
 
 from afbench.core import UsageError
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.reading.load_pairs import load
 from afbench.storage.manifests import TOP
 from afbench.workflows.generation.generate import generate

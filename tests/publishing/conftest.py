@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.workflows.generation.finalise import finalise
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options

@@ -9,7 +9,7 @@ from PIL import Image
 from releases import half_mask, photograph, put
 
 from afbench.core import AfbenchError, ReadOptions, UsageError
-from afbench.plan import RunPlan, SourceSpec, parse_source, plan_as_json, plan_from_json, read_plan
+from afbench.plans import RunPlan, SourceSpec, parse_source, plan_as_json, plan_from_json, read_plan
 from afbench.storage.manifests import open_benchmark
 from afbench.storage.verify import verify
 

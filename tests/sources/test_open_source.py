@@ -7,7 +7,7 @@ import pytest
 from releases import build_casia_v2, build_columbia, half_mask, photograph, put
 
 from afbench.core import BadSample, UsageError
-from afbench.plan import parse_source
+from afbench.plans import parse_source
 from afbench.sources import SourceOptions, check, entry_reader, find_sources, open_source
 from afbench.sources.index import build_index, count_source
 from afbench.sources.index_records import index_text

@@ -19,7 +19,7 @@ from afbench.engine import localize, noisy_images
 from afbench.engine.io_pool import Submit, default_threads, threads
 from afbench.localizers import load_localizer
 from afbench.metrics import Counts, count_pixels, f1
-from afbench.plan import make_setting
+from afbench.plans import make_setting
 from afbench.scoring.predictions import PredictionTally
 from afbench.scoring.score import per_image_table
 from afbench.scoring.truth import AttackSetting, Baseline, Cell, Truth, open_truth

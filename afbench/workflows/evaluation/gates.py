@@ -25,7 +25,7 @@ from afbench.engine import AttackedRow, judge_samples, run_settings
 from afbench.engine.objectives import image_loss
 from afbench.images import masks_to_tensor, to_tensor
 from afbench.metrics import f1
-from afbench.plan import make_setting
+from afbench.plans import make_setting
 from afbench.scoring.score_tables import CONTROLS, ranking_rows
 from afbench.scoring.statistics import difference_interval
 from afbench.storage.manifests import CLEAN, shard_paths

@@ -14,8 +14,8 @@ from afbench.core import Localizer, Setting
 from afbench.defences.defended_localizer import LOCALIZER_TRAITS
 from afbench.engine import judge_samples
 from afbench.metrics import f1
-from afbench.plan import ATTACKS, make_setting
-from afbench.plan.headline import STRONG
+from afbench.plans import ATTACKS, make_setting
+from afbench.plans.headline import STRONG
 from afbench.scoring.score_tables import CONTROLS
 
 from ..adaptive import require_oblivious

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from afbench.plan import RunPlan, plan_as_json, plan_from_json
+from afbench.plans import RunPlan, plan_as_json, plan_from_json
 
 from ..request import Options, Part
 

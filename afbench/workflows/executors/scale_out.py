@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from afbench.core import PartialError, Stopped, UsageError
-from afbench.plan import RunPlan
+from afbench.plans import RunPlan
 from afbench.storage.locks import locked
 from afbench.storage.manifests import LOG
 

@@ -14,7 +14,7 @@ from afbench.core import AfbenchError, Stopped
 from afbench.engine import compute_precision
 from afbench.engine.io_pool import default_threads
 from afbench.files import sweep
-from afbench.plan import RunPlan
+from afbench.plans import RunPlan
 from afbench.storage.locks import at_work, locked
 from afbench.storage.run_folder import commit_header, has_records, log_event
 

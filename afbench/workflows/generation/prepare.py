@@ -12,9 +12,9 @@ from afbench.defences.defended_localizer import defence_of
 from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
-from afbench.plan import RunPlan, canonical_json
-from afbench.plan.cost import localizer_cost
-from afbench.plan.effort import effort_of
+from afbench.plans import RunPlan, canonical_json
+from afbench.plans.cost import localizer_cost
+from afbench.plans.effort import effort_of
 from afbench.storage.agreement import disagreements
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, TOP, WORK, read_configs

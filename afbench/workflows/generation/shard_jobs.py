@@ -11,7 +11,7 @@ from pathlib import Path
 
 from afbench.core import BadSample, Sample
 from afbench.engine.io_pool import threads, writing
-from afbench.plan.estimate import LEAST_SHARE
+from afbench.plans.estimate import LEAST_SHARE
 from afbench.storage.locks import other_workers, poll, shard_lock
 
 from .run_context import IoThreads, RunContext

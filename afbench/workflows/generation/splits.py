@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from afbench.core import Localizer, Source, UsageError
-from afbench.plan import RunPlan, SourceSpec, settings_by_group
-from afbench.plan.cost import KEEP_SECONDS, localizer_cost
-from afbench.plan.effort import CORES, effort_of, shard_size
-from afbench.plan.estimate import expected_source
+from afbench.plans import RunPlan, SourceSpec, settings_by_group
+from afbench.plans.cost import KEEP_SECONDS, localizer_cost
+from afbench.plans.effort import CORES, effort_of, shard_size
+from afbench.plans.estimate import expected_source
 from afbench.sources import SourceOptions, open_source
 from afbench.storage.config_manifest import SplitManifest
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ids_sha256, read_configs, splits_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from afbench.core import Localizer, Setting, UsageError
-from afbench.plan import config_name, settings_by_group
-from afbench.plan.effort import Effort
+from afbench.plans import config_name, settings_by_group
+from afbench.plans.effort import Effort
 from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.manifests import ids_sha256
 from afbench.storage.run_folder import read_record

@@ -22,8 +22,8 @@ from afbench.engine.meter import Meter
 from afbench.images import masks_to_tensor, to_tensor
 from afbench.localizers import load_localizer
 from afbench.localizers.untrained import RANDOM
-from afbench.plan import RunPlan, canonical_json, expand_attack, settings_by_group, shared_gradients
-from afbench.plan.cost import Speed, Workload
+from afbench.plans import RunPlan, canonical_json, expand_attack, settings_by_group, shared_gradients
+from afbench.plans.cost import Speed, Workload
 from afbench.sources import open_source
 
 STORAGE_SHARE = 0.2

@@ -11,8 +11,8 @@ from typing import Any
 
 from afbench.core import BadSample, Setting
 from afbench.images import stated_pixels
-from afbench.plan import RunPlan, SourceSpec, config_name, estimate
-from afbench.plan.cost import (
+from afbench.plans import RunPlan, SourceSpec, config_name, estimate
+from afbench.plans.cost import (
     Seconds,
     Speed,
     Workload,
@@ -26,7 +26,7 @@ from afbench.plan.cost import (
     suggested_batch,
     workloads,
 )
-from afbench.plan.estimate import WEBP_SHARE, BlockEstimate, expected_source
+from afbench.plans.estimate import WEBP_SHARE, BlockEstimate, expected_source
 from afbench.sources.entry_reader import read_bytes
 from afbench.sources.index import count_source
 from afbench.sources.release_files import find_entries

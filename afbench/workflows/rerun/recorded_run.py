@@ -18,7 +18,7 @@ from afbench.engine.grid import SEED_RULE
 from afbench.localizers import load_localizer
 from afbench.localizers.compiled import compile_forward
 from afbench.localizers.untrained import recorded_checkpoint
-from afbench.plan import ATTACKS, canonical_json
+from afbench.plans import ATTACKS, canonical_json
 from afbench.storage.config_manifest import ShardRecord, SplitManifest
 from afbench.storage.manifests import CLEAN, Benchmark
 from afbench.storage.shards import read_rows

@@ -12,7 +12,7 @@ from afbench.core import AfbenchError, Localizer, UsageError
 from afbench.defences.defended_localizer import undefended
 from afbench.engine import judge, judge_samples
 from afbench.metrics import Counts, f1, iou
-from afbench.plan import canonical_json
+from afbench.plans import canonical_json
 from afbench.storage.manifests import Benchmark, open_benchmark
 from afbench.storage.problem import Problem
 from afbench.storage.shards import read_rows

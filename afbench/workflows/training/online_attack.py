@@ -13,7 +13,7 @@ from afbench.defences.training.pairs import Attack, Batch
 from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
 from afbench.images import quantise
-from afbench.plan import make_setting, max_levels
+from afbench.plans import make_setting, max_levels
 
 
 def make_attack(name: str | None, phi: str, steps: int | None) -> Setting | None:

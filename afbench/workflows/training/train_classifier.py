@@ -19,7 +19,7 @@ from afbench.defences.training.pairs import Batch, Pairs, Share, split_by_group
 from afbench.defences.training.single_stage import Schedule, generator, train_single_stage
 from afbench.defences.training.stage import VALIDATION, Moment, TrainingOptions
 from afbench.files import commit_json
-from afbench.plan import make_setting
+from afbench.plans import make_setting
 from afbench.reading.dataset import PairDataset
 from afbench.reading.load_pairs import load, open_store
 from afbench.storage.manifests import AUTHENTIC

@@ -14,7 +14,7 @@ from afbench.defences import load_defence
 from afbench.defences.training.weights_file import read_tensors
 from afbench.images import resize
 from afbench.metrics import count_pixels, f1
-from afbench.plan import Block, RunPlan, SourceSpec, expand_attack
+from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
