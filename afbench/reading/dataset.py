@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -11,6 +11,9 @@ from torch.utils.data import Dataset
 from afbench.images import masks_to_tensor, to_tensor
 
 from .store import Row, Store
+
+Item: TypeAlias = dict[str, Any]
+"""One pair as ``PairDataset`` describes it, or what a user's own transform made of it."""
 
 
 class Pair(NamedTuple):
@@ -20,25 +23,32 @@ class Pair(NamedTuple):
     original: Row
 
 
-class PairDataset(Dataset[dict[str, Any]]):
+class PairDataset(Dataset[Any]):
     """Random access to pairs; holds no open file across processes.
 
     ``dataset[i]`` is ``{"sample_id", "group", "source", "config": str, "original", "adversarial": float32 (3, H, W)
-    in [0, 1], "mask": float32 (1, H, W) of 0 and 1}``. Lists in the same order, known without decoding: ``groups``,
+    in [0, 1], "mask": float32 (1, H, W) of 0 and 1}``, or what ``transform`` returns for it. Lists in the same order, known without decoding: ``groups``,
     ``sizes`` (H, W), ``sample_ids``, ``sources``, ``configs``.
     """
 
-    def __init__(self, store: Store, originals: Mapping[str, Store], pairs: Sequence[Pair]) -> None:
-        """Keep the store of the attacked images and, by source, the stores of the originals."""
+    def __init__(
+        self,
+        store: Store,
+        originals: Mapping[str, Store],
+        pairs: Sequence[Pair],
+        transform: Callable[[Item], Any] | None = None,
+    ) -> None:
+        """Keep the store of the attacked images, by source the stores of the originals, and what changes each item."""
         self._store = store
         self._originals = originals
         self._pairs = pairs
+        self._transform = transform
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Read and decode one pair.
+    def __getitem__(self, index: int) -> Any:
+        """Read and decode one pair, and apply the transform.
 
         Raises:
             IndexError: beyond either end.
@@ -53,7 +63,7 @@ class PairDataset(Dataset[dict[str, Any]]):
             adversarial: Tensor = first.clone()
         else:
             adversarial = to_tensor([self._store.image(row, original)])[0]
-        return {
+        item: Item = {
             "sample_id": row.sample_id,
             "group": row.group,
             "source": row.source,
@@ -62,6 +72,7 @@ class PairDataset(Dataset[dict[str, Any]]):
             "adversarial": adversarial,
             "mask": masks_to_tensor([mask])[0],
         }
+        return item if self._transform is None else self._transform(item)
 
     @property
     def groups(self) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from afbench.core import AfbenchError, UsageError
 from afbench.storage.archive import is_archive
@@ -12,7 +13,7 @@ from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, open_benchmar
 from .archive_store import ArchiveStore
 from .choose import choose_configs, choose_splits
 from .copies import CopyStore
-from .dataset import Pair, PairDataset
+from .dataset import Item, Pair, PairDataset
 from .parquet_store import ParquetStore
 from .store import Row, Store
 
@@ -23,6 +24,7 @@ def load(
     *,
     split: str | None = None,
     originals: str | Path | Mapping[str, str] | None = None,
+    transform: Callable[[Item], Any] | None = None,
 ) -> PairDataset:
     """Open a benchmark, or one of its archives, for training and evaluation.
 
@@ -37,13 +39,18 @@ def load(
         split: one source; omitted, all of them, one behind the other.
         originals: where the originals are, if the archive has been made without them: a benchmark that holds them, or
             ``{source: root of your own copy}``. Their pixels are checked by hash.
+        transform: called with each item when it is read, in the worker that reads it; what it returns takes the item's
+            place. It gets original, adversarial image and mask at once, so that one crop or flip fits all three. With
+            workers that are spawned it must be a function that can be pickled.
     Returns:
         A torch ``Dataset``; an item is ``{"sample_id", "group", "source", "config": str, "original", "adversarial":
-        float32 (3, H, W) in [0, 1], "mask": float32 (1, H, W) of 0 and 1}``.
+        float32 (3, H, W) in [0, 1], "mask": float32 (1, H, W) of 0 and 1}``, or what ``transform`` returns for it.
     Raises:
-        UsageError: if there is no benchmark, config or split of this name, or its originals are nowhere.
+        UsageError: if ``transform`` cannot be called, or there is no benchmark, config or split of this name, or its originals are nowhere.
         AfbenchError: if the benchmark is damaged.
     """
+    if transform is not None and not callable(transform):
+        raise UsageError(f"transform must be a function of one item; found {type(transform).__name__}")
     store = open_store(Path(path))
     config_names = choose_configs(store.configs, config, Path(path))
     splits = choose_splits(store.configs, config_names, split, Path(path))
@@ -59,7 +66,7 @@ def load(
             rows = store.rows(config_name, name)
             holder = f"'{path}'" if bases[name] is store else f"originals '{originals}'"
             pairs += [Pair(row, _original_of(row, original_rows[kind], holder)) for row in rows]
-    return PairDataset(store, bases, pairs)
+    return PairDataset(store, bases, pairs, transform)
 
 
 def open_store(path: Path) -> Store:

@@ -126,6 +126,32 @@ def test_workers_of_any_kind_read_what_one_process_reads(stored, kind, workers):
             assert torch.equal(mine[name], theirs[name])
 
 
+def crop_of_four(item):
+    """Crop the pair and its mask alike, as a user's own transform does."""
+    crops = {name: item[name][:, 2:6, 3:7] for name in ("original", "adversarial", "mask")}
+    return crops | {"label": f"{item['config']}/{item['sample_id']}"}
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_a_transform_gets_each_pair_at_once_and_lets_a_loader_stack_other_sizes(stored):
+    pairs = library.load(stored, "reference-fgsm-3")
+    cropped = library.load(stored, "reference-fgsm-3", transform=crop_of_four)
+    assert len(set(pairs.sizes)) > 1 and cropped.sizes == pairs.sizes
+    loader = DataLoader(cropped, batch_size=4, num_workers=1, multiprocessing_context="fork")
+    batches = list(loader)
+    assert [label for batch in batches for label in batch["label"]] == [
+        f"reference-fgsm-3/{name}" for name in pairs.sample_ids
+    ]
+    for name in ("original", "adversarial", "mask"):
+        expected = torch.stack([item[name][:, 2:6, 3:7] for item in pairs])
+        assert torch.equal(torch.cat([batch[name] for batch in batches]), expected)
+
+
+def test_a_transform_that_cannot_be_called_is_refused(made):
+    with pytest.raises(UsageError, match="transform must be a function of one item; found str"):
+        library.load(made.folder, transform="flip")
+
+
 def test_an_image_is_read_alone_once_its_row_group_was_seen(made, monkeypatch):
     dataset = library.load(made.folder, "reference-cw-2")
     before = [dataset[index]["adversarial"] for index in range(len(dataset))]
