@@ -6,6 +6,7 @@ import json
 import re
 from contextlib import suppress
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -291,6 +292,31 @@ def test_what_the_csv_module_writes_below_a_header_is_read_back(names):
 
 def test_npz_masks_are_read_as_such():
     assert entries_by_id("a.png,a.NPZ", ("a.png", "a.NPZ"))["a"].rule == "npz"
+
+
+@pytest.mark.parametrize("folder", ["Gt", "Other"])
+def test_an_npz_is_read_where_a_list_names_the_png_made_of_it(folder):
+    text = json.dumps([["Tp/a.jpg", "GtPng/a.png"], ["Tp/b.tif", "Gt/b.png"], ["Au/c.jpg", "Negative"]])
+    found = entries_by_id(text, (*FILES[:3], "Gt/a.npz", f"{folder}/b.npz"), name="FantasticReality.json")
+    assert (found["Tp__a"].masks, found["Tp__a"].rule) == (("Gt/a.npz",), "npz")
+    assert found["Tp__b"].problem == ("" if folder == "Gt" else "missing_mask")
+
+
+def test_the_png_that_a_list_names_goes_before_an_npz_of_its_name():
+    found = entries_by_id("a.png,m.png", ("a.png", "m.png", "m.npz"))
+    assert (found["a"].masks, found["a"].rule) == (("m.png",), "white")
+
+
+def test_a_list_of_another_machine_whose_masks_are_there_as_npz_is_read_from_disk(tmp_path):
+    put_picture(tmp_path / "FR/ColorFakeImages/a.jpg", size=(48, 32))
+    masks = tmp_path / "FR/SegmentationFake"
+    masks.mkdir()
+    forged = np.zeros((32, 48, 1), np.int32)
+    forged[:, :12] = 7
+    np.savez(masks / "a.npz", forged)
+    pair = [f"/mnt/data0/FR/{path}" for path in ("ColorFakeImages/a.jpg", "SegmentationFakePng/a.png")]
+    (tmp_path / "FR/list.json").write_text(json.dumps([pair]))
+    assert forged_pixels("list", tmp_path / "FR") == {"ColorFakeImages__a": 32 * 12}
 
 
 def test_names_begin_in_the_lists_folder_or_in_the_one_above():

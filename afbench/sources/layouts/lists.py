@@ -2,7 +2,8 @@
 
 Names are relative to the list's folder or, if none of its images is there, to the folder above. Absolute paths of
 another machine are read without their first folders, if files are found that way. A line is never guessed: if it can
-be split in several ways, all files of exactly one of them must exist, or it is excluded.
+be split in several ways, all files of exactly one of them must exist, or it is excluded. Where a list names the PNG that
+its author made of a mask in NumPy's ``.npz``, that archive is read.
 """
 
 from __future__ import annotations
@@ -86,8 +87,12 @@ def _relative(
         for path in dict.fromkeys((folder.absolute(), folder.resolve())):
             root_prefix = f"{path.as_posix().rstrip('/')}/"
             lines = _renamed(lines, root_prefix, root_prefix)
+
+    def is_mask(name: str) -> bool:
+        return any(map(is_file, _mask_candidates(name)))
+
     images, masks = _image_names(lines), _mask_names(lines)
-    return _renamed(lines, foreign_prefix(images, is_file), foreign_prefix(masks, is_file))
+    return _renamed(lines, foreign_prefix(images, is_file), foreign_prefix(masks, is_mask))
 
 
 def _renamed(lines: Sequence[ListLine], of_images: str, of_masks: str) -> Sequence[ListLine]:
@@ -148,6 +153,25 @@ def _find_file(base: str, name: str, files: PathLookup) -> str | None:
     return matches[0] if len(matches) == 1 else None
 
 
+def _mask_candidates(name: str) -> list[str]:
+    """List the files that may hold a mask, the one of its name first.
+
+    IMDL-BenCo's lists of Fantastic Reality name PNGs that users make of the release's ``.npz`` masks, in the same folder or
+    in one of its name with ``Png`` behind it.
+    """
+    if not name.lower().endswith(".png"):
+        return [name]
+    folder, slash, file_name = name[: -len(".png")].replace("\\", "/").rpartition("/")
+    original_folder = folder[: -len("Png")] if folder.lower().endswith("png") else folder
+    archives = (f"{parent}{slash}{file_name}.npz" for parent in (folder, original_folder))
+    return list(dict.fromkeys([name, *archives]))
+
+
+def _find_mask(base: str, name: str, files: PathLookup) -> str | None:
+    candidates = (_find_file(base, candidate, files) for candidate in _mask_candidates(name))
+    return next((path for path in candidates if path), None)
+
+
 def _entry(line: ListLine, base: str, files: PathLookup) -> SourceEntry:
     reading = _readable_pair(line, base, files)
     if reading is None:
@@ -178,7 +202,7 @@ def _readable_pair(line: ListLine, base: str, files: PathLookup) -> Reading | No
         reading
         for reading in line.readings
         if _find_file(base, reading.image, files)
-        and (reading.mask is None or _find_file(base, reading.mask, files))
+        and (reading.mask is None or _find_mask(base, reading.mask, files))
     ]
     if len(line.readings) == 1 or (line.certain and not complete_readings):
         return line.readings[0]
@@ -195,7 +219,7 @@ def _with_mask(
     path = path_below_root(base, mask)
     if path is None:
         return replace(entry, problem="outside_root", detail=f"{position} names {mask[:200]!r}")
-    mask_path = _find_file(base, mask, files)
+    mask_path = _find_mask(base, mask, files)
     if mask_path is None:
         return replace(entry, problem="missing_mask", detail=f"{position} names {path!r}")
     return replace(entry, masks=(mask_path,), rule="npz" if mask_path.lower().endswith(".npz") else "white")
@@ -242,7 +266,8 @@ def open_list(file: Path, text: str) -> OpenList:
     for root in (list_file.parent, list_file.parent.parent):
         is_file = partial(_is_below, root)
         readings = [reading for line in _relative(lines, root, "", is_file) for reading in line.readings]
-        names = [name for reading in readings for name in reading if name]
+        images, masks = (reading.image for reading in readings), (reading.mask for reading in readings)
+        names = [*images, *(name for mask in masks if mask for name in _mask_candidates(mask))]
         folders = {path.rpartition("/")[0] for name in names if (path := path_below_root("", name))}
         paths = [path for folder in sorted(folders) for path in _files_in(root, folder)]
         files = PathLookup(paths)
