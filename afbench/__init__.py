@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
-__all__ = ["__version__", "as_localizer", "check_localizer", "load", "load_localizer", "score"]
+__all__ = ["__version__", "as_localizer", "check_localizer", "load", "load_localizer", "results", "score"]
 
 if TYPE_CHECKING:
     from afbench.localizers import load_localizer
     from afbench.localizers.conformance import check_localizer
     from afbench.localizers.custom import as_localizer
     from afbench.reading.load_pairs import load
+    from afbench.reading.result_table import results
     from afbench.scoring.score import score
 
 _HOMES = {
@@ -19,6 +20,7 @@ _HOMES = {
     "check_localizer": "afbench.localizers.conformance",
     "load": "afbench.reading.load_pairs",
     "load_localizer": "afbench.localizers",
+    "results": "afbench.reading.result_table",
     "score": "afbench.scoring.score",
 }
 

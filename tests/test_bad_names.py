@@ -14,7 +14,7 @@ import pytest
 from afbench.core import AfbenchError
 from afbench.files import json_bytes, sha256_file
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
-from afbench.reading import load
+from afbench.reading.load_pairs import load
 from afbench.storage.card import dataset_card
 from afbench.storage.export_card import export_card
 from afbench.storage.manifests import TOP, open_benchmark, read_json

@@ -12,7 +12,7 @@ from afbench.engine.measure import localize
 from afbench.localizers import load_localizer
 from afbench.metrics import count_pixels, f1
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
-from afbench.reading import load
+from afbench.reading.load_pairs import load
 from afbench.storage.manifests import open_benchmark
 from afbench.storage.verify import verify
 from afbench.workflows.evaluation.evaluate import evaluate, open_evaluation

@@ -1,5 +1,1 @@
-"""What users import: open a benchmark and pair every attacked image with its original. See ``load``."""
-
-from .load_pairs import load
-
-__all__ = ["load"]
+"""What users import: open a benchmark, pair every attacked image with its original, read its figures as a DataFrame."""
