@@ -18,6 +18,7 @@ from afbench.version import __version__
 
 from .echo import echo
 from .hints import NamingGroup, with_hint
+from .notices import echo_notices
 from .progress import quiet_option
 from .stopping import after_stop
 
@@ -63,7 +64,8 @@ class _LazyGroup(NamingGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with echo_notices():
+                return super().invoke(ctx)
         except click.ClickException:
             raise
         except Exception:

@@ -12,11 +12,12 @@ import click
 from afbench.core import UsageError
 from afbench.defences.post_names import POST, step_text
 from afbench.workflows.executors.executor_spec import EXECUTORS, read_executor_spec, read_part
+from afbench.workflows.planning.build_plan import build_plan, default_out
 from afbench.workflows.request import GenerateHooks, Options, check_request
 
 from .echo import echo
 from .name_types import DEFENCE
-from .options import build_plan, default_out, plan_options
+from .options import plan_options
 from .plan_command import echo_plan
 from .progress import counted_bar, deferred_bar, quiet_option
 

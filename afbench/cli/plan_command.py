@@ -12,10 +12,11 @@ import click
 from afbench.plans import RunPlan
 from afbench.plans.cost import localizer_cost, suggested_batch
 from afbench.report.text import fold_line
+from afbench.workflows.planning.build_plan import build_plan, default_out
 from afbench.workflows.planning.forecast import Forecast, as_json, forecast_plan, remaining_workloads
 
 from .echo import echo
-from .options import build_plan, default_out, plan_options
+from .options import plan_options
 from .text_tables import table_width
 
 if TYPE_CHECKING:
