@@ -148,6 +148,13 @@ def test_a_module_is_trained_and_used_at_the_size_of_a_localizer_that_resizes(af
     assert afbench("generate", *attack, "--through-defence", "ansm:trained").code == 0
     ran = afbench("evaluate", "--data", "B", *name, *defence, "--out", "evaluation")
     assert ran.code == 0 and "adaptive" in ran.out, ran.err
+    assert "was trained on images attacked" not in ran.err
+    assert afbench("generate", *attack[:-1], "M", "--attack-at", "model").code == 0
+    told = "was trained on images attacked at native size, and these were attacked at model size"
+    ran = afbench("evaluate", "--data", "M", *name, *defence)
+    assert ran.code == 0 and told in ran.err
+    ran = afbench("predict", "--data", "M", *name, *defence, "--out", "other-size", "--json")
+    assert ran.code == 0 and told in ran.err and told in json.loads(ran.out)["warnings"][0]
     (tmp_path / "sized_net.py").write_text(SIZED_NET.replace("* 64, 64", "* 64, 96"))
     sys.modules.pop("sized_net")
     for command in (("predict", *defence, "--out", "other"), ("evaluate", *defence)):

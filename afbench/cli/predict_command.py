@@ -105,8 +105,15 @@ def command(
             start=bar.start,
             advance=bar.advance,
         )
+    for line in predicted.warnings:
+        echo(f"warning: {line}", err=True)
     if as_json:
-        summary = {"folder": str(out), "images": predicted.images, "added": list(predicted.added)}
+        summary = {
+            "folder": str(out),
+            "images": predicted.images,
+            "added": list(predicted.added),
+            "warnings": list(predicted.warnings),
+        }
         echo(json.dumps(summary, indent=2))
         return
     # only a benchmark that grew since an earlier run of this command has added configs

@@ -52,6 +52,8 @@ class Purifier:
         owner_sha256: weights of the localizer it was trained before; empty where it belongs to none.
         resize: what ``apply`` begins with, of a module that was trained on resized images; None where images keep
             their size.
+        attack_at: at which size the images it was trained on were attacked, ``native`` or ``model``; empty where nothing
+            was, or its checkpoint does not say.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Purifier:
     network: nn.Module | None = field(default=None, repr=False)
     owner_sha256: str = ""
     resize: Resize | None = None
+    attack_at: str = ""
 
     @property
     def deterministic(self) -> bool:

@@ -154,6 +154,7 @@ def _trained(name: str, label: str, network: FrozenAnsm, *, owned: bool) -> Puri
         network=network,
         owner_sha256=str(owner.get("weights_sha256", "")),
         resize=sized,
+        attack_at=str(network.card.get("attack_at", "")) if network.trained_on else "",
     )
 
 

@@ -9,6 +9,7 @@ from afbench.core import Localizer, UsageError
 from afbench.defences import ANSM, NRP, Purifier, load_defence
 from afbench.defences.defended_localizer import DefendedLocalizer, defence_of
 from afbench.defences.purifier import require_owner
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import Benchmark
 
 from .request import config_localizer
@@ -102,6 +103,21 @@ def adaptive_configs(benchmark: Benchmark, localizer: str, defence: Purifier) ->
         if manifest.localizer_name == defended_name(localizer, defence)
         and _is_same_defence(manifest.provenance.get("defence"), description)
     ]
+
+
+def attack_size_warning(config: ConfigManifest, network: Localizer, defence: Purifier) -> str | None:
+    """Warn of a module that was trained on images attacked at another size than those of a config; None if they agree.
+
+    Noise of size phi at an image's own size is weaker once the localizer has resized it. A localizer that resizes nothing,
+    or a checkpoint that does not say, gives no warning.
+    """
+    size = str(config.provenance.get("attack_at", "native"))
+    if defence.attack_at in ("", size) or getattr(network, "side", None) is None:
+        return None
+    return (
+        f"{defence.label} was trained on images attacked at {defence.attack_at} size, and these were attacked at {size} size, "
+        "where the same phi is other noise; train it on a benchmark of the same --attack-at"
+    )
 
 
 def _label_and_network(localizer: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from afbench.scoring.truth import AttackSetting, Baseline, Cell, Truth, open_tru
 from afbench.storage.identity import identity_of
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, Benchmark, count_rows, open_benchmark
 
-from ..adaptive import adaptive_configs, defended_name, require_oblivious
+from ..adaptive import adaptive_configs, attack_size_warning, defended_name, require_oblivious
 from ..attacked_localizer import require_architecture, require_attacked
 from ..request import config_localizer
 from .predict import decoded_batches
@@ -84,7 +84,7 @@ class EvaluationSetup:
 
 
 class Evaluations(NamedTuple):
-    """One setup per localizer, and a line for every defence that is left out for one of them."""
+    """One setup per localizer, and a line for every defence that is left out for one of them or was trained at another size."""
 
     setups: list[EvaluationSetup]
     notes: list[str]
@@ -138,16 +138,18 @@ def open_evaluations(
     setups, notes = [], []
     errors_by_defence: dict[str, list[UsageError]] = {text: [] for text in defences}
     for localizer, (name, network) in zip(localizers, networks, strict=True):
+        attacked_config = benchmark.configs[require_oblivious(benchmark, name)[0]]
         purifiers = {}  # by label, so that a defence given twice is evaluated once
         for text in ("none", *defences):
             try:
                 defence = load_defence(text, localizer=config_localizer(localizer), device=device, seed=seed)
                 require_owner(defence, network)
                 purifiers[defence.label] = defence
+                warning = attack_size_warning(attacked_config, network, defence)
+                notes += [] if warning is None else [warning]
             except UsageError as error:
                 errors_by_defence[text].append(error)
                 notes.append(f"{name} without {text}: {error}")
-        provenance = benchmark.configs[require_oblivious(benchmark, name)[0]].provenance
         setups.append(
             EvaluationSetup(
                 benchmark=benchmark,
@@ -155,7 +157,7 @@ def open_evaluations(
                 name=name,
                 localizer=network,
                 purifiers=list(purifiers.values()),
-                seed=int(provenance["seed"]),
+                seed=int(attacked_config.provenance["seed"]),
                 device=device,
                 batch_size=batch_size,
                 steps=steps,

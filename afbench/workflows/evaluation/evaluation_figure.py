@@ -22,7 +22,7 @@ from ..sample_choice import choose_samples, read_chosen_rows
 from .evaluate import EvaluationSetup
 
 
-def evaluation_figure(setup: EvaluationSetup, *, samples: Sequence[str] = (), images: int = 2) -> Image.Image:
+def evaluation_figure(setup: EvaluationSetup, *, samples: Sequence[str] = (), images: int = 5) -> Image.Image:
     """Draw one row per sample and attack: the strongest setting of every oblivious attack, then of every adaptive one.
 
     The samples are the named ones, or ``images`` of them spread over the F1 of the originals. The masks of the originals

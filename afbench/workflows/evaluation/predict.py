@@ -36,7 +36,7 @@ from afbench.storage.shards import read_rows
 from afbench.storage.stored_pixels import stored_picture
 from afbench.version import __version__
 
-from ..adaptive import adaptive_configs, require_oblivious
+from ..adaptive import adaptive_configs, attack_size_warning, require_oblivious
 from ..attacked_localizer import require_architecture, require_attacked
 from ..request import config_localizer
 from .submission_folder import claimed_submission
@@ -45,10 +45,13 @@ _ROWS_AT_ONCE = 64
 
 
 class Predicted(NamedTuple):
-    """Number of images that a call localized, and the configs, with source, that the benchmark got since the previous call."""
+    """Number of images that a call localized, the configs, with source, that the benchmark got since the previous call, and
+    what to be warned of.
+    """
 
     images: int
     added: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def predict(
@@ -105,6 +108,8 @@ def predict(
     network = load_localizer(localizer, recorded_checkpoint(attacked_localizer, checkpoint), device=device)
     require_attacked(network, attacked_localizer, data)
     require_owner(purifier, network)
+    warning = attack_size_warning(benchmark.configs[configs[-1]], network, purifier)
+    warnings = () if warning is None else (warning,)
     label = f"{config_localizer(localizer_name or localizer)}-{purifier.label}{'-adaptive' * adaptive}"
     manifest = {
         **_manifest(benchmark, attacked_localizer, configs, purifier),
@@ -120,7 +125,7 @@ def predict(
     }
     with claimed_submission(out, manifest, benchmark) as submission:
         if not submission.unfinished:
-            return Predicted(0)
+            return Predicted(0, warnings=warnings)
         start(sum(count_rows(benchmark.configs[config]) for config in configs))
         image_count = 0
         hashes: dict[str, str] = {}
@@ -163,7 +168,7 @@ def predict(
         # last: a folder with this file is a complete submission
         commit_json(out / MANIFEST, {**manifest, "files_sha256": files})
         (out / BEGUN).unlink()
-    return Predicted(image_count, submission.added)
+    return Predicted(image_count, submission.added, warnings)
 
 
 def _configs(benchmark: Benchmark, localizer: str, defence: str, through: Purifier | None) -> list[str]:

@@ -11,6 +11,7 @@ from afbench.defences.ansm.checkpoint import FORMAT
 from afbench.defences.ansm.presets import preset
 from afbench.defences.ansm.settings import Settings, complete_settings, replace_settings
 from afbench.defences.ansm.train import train
+from afbench.defences.training.batch_rules import CROP
 from afbench.defences.training.stage import TrainingOptions
 from afbench.localizers import load_localizer
 from afbench.work_progress import Progress
@@ -73,6 +74,8 @@ def train_ansm(
         **training.card(network.weights_sha256, network.threshold, resolution),
         "settings": settings.as_json(),
     }
+    if attack is not None:  # what is attacked anew has the size that the module sees
+        card["attack_at"] = "native" if settings.fit == CROP else "model"
     online_attack = None if attack is None else attacker(network, attack, settings.seed)
     options = TrainingOptions(hooks or Progress(), workers)
     with training_files(out, card, training.processes, complete_settings) as files:

@@ -39,6 +39,7 @@ class TrainingData(NamedTuple):
         attacked: what manifests tell of it.
         data_card: what checkpoints say of the data.
         processes: of the training.
+        attack_at: at which size the images were attacked, ``native`` or ``model``.
     """
 
     pairs: PairDataset
@@ -46,6 +47,7 @@ class TrainingData(NamedTuple):
     attacked: Mapping[str, Any]
     data_card: Mapping[str, Any]
     processes: Processes
+    attack_at: str = "native"
 
     def weights_to_load(self, checkpoint: str | None) -> str | None:
         """Return what to load the localizer from: untrained weights where the benchmark attacked those."""
@@ -61,6 +63,8 @@ class TrainingData(NamedTuple):
                 "resolution": resolution,
             },
             "data": self.data_card,
+            # beside the data, which older trainings recorded without it and must be found equal to
+            "attack_at": self.attack_at,
             "processes": self.processes.share.of,
             # for a reader; decides nothing
             "made_with": {
@@ -98,7 +102,8 @@ def open_training(data: Path, localizer: str, config: str | None, device: str) -
         "pairs": len(pairs),
         "fingerprint": hashlib.sha256(text.encode()).hexdigest(),
     }
-    return TrainingData(pairs, name, attacked, data_card, join_processes(device))
+    attack_at = str(manifests[config_names[0]].provenance.get("attack_at", "native"))  # a benchmark has one
+    return TrainingData(pairs, name, attacked, data_card, join_processes(device), attack_at)
 
 
 @contextmanager
