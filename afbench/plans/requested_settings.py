@@ -20,15 +20,15 @@ def requested_settings(
     phi: Sequence[str],
     steps: Sequence[str],
     params: Sequence[str],
-    where: str | None,
+    region: str | None,
     large_phi: bool,
 ) -> tuple[Setting, ...]:
-    """Expand attacks to their settings, each attack with those of the ``params`` (NAME=VALUE) that it has.
+    """Expand attacks to their settings, each attack with those of the ``params`` (NAME=VALUE) that it has; ``region`` is ``--where``.
 
     Raises:
         UsageError: for anything unknown or out of range, and for what none of the attacks takes.
     """
-    values = _parse_params([*params, *([f"where={where}"] if where not in (None, "all") else [])])
+    values = _parse_params([*params, *([f"where={region}"] if region not in (None, "all") else [])])
     attacks = [parse_attack(text) for text in texts]
     attack_names = ", ".join(texts)
     sweeps = {ATTACKS[name].sweeps for name, _ in attacks}

@@ -67,7 +67,7 @@ def build_plan(
         )
     specs = tuple(parse_source(text) for text in sources or _default_sources())
     settings = requested_settings(
-        attacks, phi=phi, steps=steps, params=params, where=where, large_phi=large_phi
+        attacks, phi=phi, steps=steps, params=params, region=where, large_phi=large_phi
     )
     # the name becomes a folder's, and a localizer may be MODULE:FUNCTION
     names = re.sub(r"[^A-Za-z0-9._-]", "_", "-".join([*localizers, *(source.name for source in specs)]))
