@@ -1,6 +1,7 @@
 """A benchmark of a published localizer: untrained weights are told, and phi holds on what is stored."""
 
 import json
+from itertools import product
 
 import cv2
 import numpy as np
@@ -77,18 +78,27 @@ class Stored:
         }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        # at their own 512 or 1024 pixels these take half a minute and more each
-        pytest.param(
-            name,
-            marks=[pytest.mark.slow] * (name in ("mvss", "code", "mesorch", "imlvit")),
-        )
-        for name in GAIN
-    ],
-)
-def test_every_localizer_makes_a_benchmark_that_says_it_is_untrained(afbench, tmp_path, name):
+@one_for_each
+def test_every_localizer_makes_a_benchmark_that_says_it_is_untrained(afbench, quick, tmp_path, name):
+    attack_the_demo(afbench, tmp_path, name)
+
+
+@pytest.mark.slow
+@one_for_each
+def test_every_network_makes_a_benchmark_of_the_demo(afbench, tmp_path, name):
+    attack_the_demo(afbench, tmp_path, name)
+
+
+def test_a_network_makes_a_benchmark_of_small_photographs(afbench, photographs, tmp_path):
+    command = ("generate", "--localizer", "trufor", "--checkpoint", "random", *FGSM)
+    ran = afbench(*command, *photographs((32, 48)), "--out", "out")
+    assert ran.code == 0, ran.err
+    assert set(Stored(tmp_path / "out").largest_change("trufor-fgsm-1").values()) == {1}
+    assert verify(tmp_path / "out") == []
+
+
+def attack_the_demo(afbench, tmp_path, name):
+    """Attack one demo image on untrained weights, and check what the benchmark says of it."""
     ran = afbench(
         "generate", "--localizer", name, "--checkpoint", "random", *FGSM, "--limit", "1", "--out", "out"
     )
@@ -245,12 +255,11 @@ def test_a_mask_that_vanishes_at_the_models_size_is_excluded_by_reason(afbench, 
     assert afbench(*command, "--out", "native").code == 0
 
 
-@pytest.mark.parametrize("phi", [1, 3])
-@pytest.mark.parametrize("name", GAIN)
+@one_for_each
 def test_at_the_native_size_phi_holds_on_what_is_stored_and_unread_pixels_are_counted(
-    afbench, photographs, quick, tmp_path, name, phi
+    afbench, photographs, quick, tmp_path, name
 ):
-    sizes = [(40, 1536), (32, 48)]
+    sizes = [(24, 1536), (32, 48)]
     command = (
         "generate",
         "--localizer",
@@ -262,18 +271,20 @@ def test_at_the_native_size_phi_holds_on_what_is_stored_and_unread_pixels_are_co
         "--attack",
         "bim",
     )
-    ran = afbench(*command, "--phi", f"{phi}/255", *photographs(*sizes), "--out", "out")
+    both = ("--phi", "1/255", "--phi", "3/255")
+    ran = afbench(*command, *both, *photographs(*sizes), "--out", "out")
     assert ran.code == 0, ran.err
     stored = Stored(tmp_path / "out")
-    for config in (f"{name}-fgsm-{phi}", f"{name}-bim-{phi}"):
-        found = stored.images(config)
-        assert [image.shape[:2] for image in found.values()] == sizes
+    for attack, phi in product(("fgsm", "bim"), (1, 3)):
+        config = f"{name}-{attack}-{phi}"
+        images = stored.images(config)
+        assert [image.shape[:2] for image in images.values()] == sizes
         assert set(stored.largest_change(config).values()) == {phi}
-        wide, small = (stored.rows[config][one] for one in ("0", "1"))
-        unread = 40 * 1024 if name in ("mvss", "code", "mesorch") else 0  # of three columns one is read
-        unread = 40 * 512 if name == "imlvit" else unread  # what lies beyond 1024
+        wide, small = (stored.rows[config][sample] for sample in ("0", "1"))
+        unread = 24 * 1024 if name in ("mvss", "code", "mesorch") else 0  # of three columns one is read
+        unread = 24 * 512 if name == "imlvit" else unread  # what lies beyond 1024
         assert (wide["unread_pixels"], small["unread_pixels"]) == (unread, 0)
-        same = int((found["0"] == stored.images("clean")["0"]).all(axis=2).sum())
+        same = int((images["0"] == stored.images("clean")["0"]).all(axis=2).sum())
         assert same >= unread
     card = (tmp_path / "out" / "README.md").read_text()
     assert ("sees the top left 1024x1024 pixels" in card) == (name == "imlvit")
