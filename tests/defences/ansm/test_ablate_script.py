@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from afbench.defences import load_defence
+
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "ablate_ansm"
 
 
@@ -48,11 +50,22 @@ def test_the_table_has_a_row_for_each_module_with_intervals(script):
     assert lines[3].count("0.500 (0.400 to 0.600), RP 62 (50 to 75)") == len(script.ATTACKS)
 
 
-def test_a_budget_of_no_two_stages_is_refused():
-    ran = subprocess.run(
-        [sys.executable, str(SCRIPT), "--budget", "1"], capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 2 and "--budget must be at least 2 steps" in ran.stderr
+def test_a_budget_of_no_two_stages_is_refused(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--budget", "1"])
+    with pytest.raises(SystemExit) as ended:
+        script.main()
+    assert ended.value.code == 2 and "--budget must be at least 2 steps" in capsys.readouterr().err
+
+
+def test_rows_are_trained_on_the_same_pictures_and_load_as_defences(script, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))  # of the parts that scripts share
+    options = {"pictures": 6, "budget": 2, "workers": 1, "device": "cpu"}
+    folders = script.train_rows(tmp_path, ["pwr", "ffa-mgr-gt"], **options)
+    for name, folder in folders.items():
+        module = load_defence(f"ansm:{folder}", localizer=script.LOCALIZER)
+        card = module.network.card
+        assert card["settings"]["loss"] == script.ROWS[name].settings["loss"]
+        assert card["data"]["pairs"] == 6
 
 
 @pytest.mark.slow
