@@ -30,10 +30,10 @@ from afbench.workflows.evaluation.evaluate import (
     Evaluation,
     Side,
     evaluate,
-    open_evaluation,
 )
 from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
 from afbench.workflows.evaluation.evaluation_records import evaluation_records
+from afbench.workflows.evaluation.evaluation_setup import open_evaluation
 from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
 from afbench.workflows.evaluation.logit_scale import ScaledLocalizer, scale_gates, scale_warnings
 from afbench.workflows.evaluation.predict import predict

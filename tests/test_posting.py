@@ -15,8 +15,9 @@ from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.reading.load_pairs import load
 from afbench.storage.manifests import open_benchmark
 from afbench.storage.verify import verify
-from afbench.workflows.evaluation.evaluate import evaluate, open_evaluation
+from afbench.workflows.evaluation.evaluate import evaluate
 from afbench.workflows.evaluation.evaluation_records import posted_records
+from afbench.workflows.evaluation.evaluation_setup import open_evaluation
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 

@@ -29,8 +29,8 @@ def script() -> ModuleType:
     return module
 
 
-def _forge(index):
-    made = synthesize(2**40, index)  # procedural: no photographs to load
+def _forge(seed, index):
+    made = synthesize(2**40 + seed, index)  # procedural: no photographs to load
     return made.image, made.mask
 
 
@@ -72,7 +72,16 @@ def test_training_weights_fit_the_network_that_ships(script, tmp_path):
 
 
 def test_the_training_seed_cannot_be_reached_from_the_command_line(script):
-    assert script.SEED >= SEED_LIMIT
+    assert script.SEED_OFFSET >= SEED_LIMIT
+
+
+def test_another_seed_gives_other_weights_in_a_folder_of_its_own(script, tmp_path):
+    shipped, second = (
+        load_file(script.train(tmp_path / str(seed), seed=seed, **TINY)) for seed in (script.DEFAULT_SEED, 7)
+    )
+    assert not torch.equal(shipped["head.weight"], second["head.weight"])
+    with pytest.raises(SystemExit, match=f"a training with --seed 7, not {script.DEFAULT_SEED}"):
+        script.train(tmp_path / "7", **TINY)
 
 
 def test_the_loss_of_a_perfect_prediction_is_near_zero_and_of_a_wrong_one_is_not(script):
@@ -90,11 +99,11 @@ def test_the_temperature_of_overconfident_logits_is_found(script, monkeypatch):
     honest = torch.randn(6, 1, 64, 64, generator=generator)
     outcome = torch.rand(honest.shape, generator=generator) < honest.sigmoid()
     image = torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()
-    monkeypatch.setattr(script, "_forge", lambda index: (image, 255 * outcome[index, 0].byte().numpy()))
+    monkeypatch.setattr(script, "_forge", lambda seed, index: (image, 255 * outcome[index, 0].byte().numpy()))
     stated = iter(3 * honest)
 
     class Overconfident(torch.nn.Module):
         def forward(self, picture):
             return next(stated)[None]
 
-    assert script.fit_temperature(Overconfident(), first=0, count=6) == pytest.approx(3, abs=0.2)
+    assert script.fit_temperature(Overconfident(), first=0, count=6, seed=0) == pytest.approx(3, abs=0.2)

@@ -10,26 +10,26 @@ import click
 from click.shell_completion import CompletionItem
 
 from afbench.defences.names import defence_names
-from afbench.localizers import known_localizers, require_known
+from afbench.localizers import known_localizers, parse_choice, require_known
 from afbench.naming import resolve_name
 from afbench.plans import BUILT_IN, CLASSES, SOURCE_NAMES, list_plans
 from afbench.resources import resource_json
 
 
 class _Name(click.ParamType):  # type: ignore[type-arg]
-    """A name; ``convert`` returns its canonical form, ``complete`` lists the known names."""
+    """A name; ``convert`` returns its canonical form or what it stands for, ``complete`` lists the known names."""
 
     def __init__(
         self,
         name: str,
         complete: Callable[[click.Context], Iterable[str]],
-        convert: Callable[[str], str] = str,
+        convert: Callable[[str], Any] = str,
     ) -> None:
         self.name = name
         self._complete = complete
         self._convert = convert
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return self._convert(value)
 
     def shell_complete(
@@ -50,6 +50,7 @@ def _configs(context: click.Context) -> list[str]:
 
 
 LOCALIZER = _Name("localizer", lambda context: known_localizers(), require_known)
+LOCALIZER_CHOICE = _Name("localizer", lambda context: known_localizers(), parse_choice)
 PUBLISHED = _Name(
     "localizer",
     lambda context: list(resource_json("localizers")),

@@ -1,5 +1,6 @@
 """Load localizers by name."""
 
+from .choice import LocalizerChoice, parse_choice
 from .load import (
     known_localizers,
     list_localizers,
@@ -10,9 +11,11 @@ from .load import (
 )
 
 __all__ = [
+    "LocalizerChoice",
     "known_localizers",
     "list_localizers",
     "load_localizer",
+    "parse_choice",
     "require_known",
     "require_localizer",
     "why_imprecise",

@@ -6,29 +6,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
-from afbench.core import AfbenchError, ByteImage, Localizer, Sample, UsageError
-from afbench.defences import Purifier, load_defence
-from afbench.defences.post_names import step_text
-from afbench.defences.posting import load_step
-from afbench.defences.purifier import require_owner
+from afbench.core import AfbenchError, ByteImage, Sample
+from afbench.defences import Purifier
 from afbench.engine import localize, noisy_images
 from afbench.engine.io_pool import Submit, default_threads, threads
-from afbench.localizers import load_localizer
 from afbench.metrics import Counts, count_pixels, f1
 from afbench.plans import make_setting
 from afbench.scoring.predictions import PredictionTally
 from afbench.scoring.score import per_image_table
-from afbench.scoring.truth import AttackSetting, Baseline, Cell, Truth, open_truth
+from afbench.scoring.truth import AttackSetting, Baseline, Cell, Truth
 from afbench.storage.identity import identity_of
-from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, Benchmark, count_rows, open_benchmark
+from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, Benchmark, count_rows
 
-from ..adaptive import adaptive_configs, attack_size_warning, defended_name, require_oblivious
-from ..attacked_localizer import require_architecture, require_attacked
-from ..request import config_localizer
+from ..adaptive import adaptive_configs, defended_name, require_oblivious
+from ..attacked_localizer import require_attacked
+from .evaluation_setup import EvaluationSetup
 from .predict import decoded_batches
 
 OBLIVIOUS, ADAPTIVE = "oblivious", "adaptive"
@@ -63,130 +59,6 @@ class Evaluation:
     all_ones: pd.DataFrame
     network: Mapping[str, Any] = field(default_factory=dict)
     posted: Sequence[Side] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationSetup:
-    """A benchmark, the localizer it attacked, and the defences to evaluate that localizer behind, ``none`` first.
-
-    ``steps`` of posting, by the way they are written, are evaluated with the bare localizer.
-    """
-
-    benchmark: Benchmark
-    truth: Truth
-    name: str
-    localizer: Localizer
-    purifiers: Sequence[Purifier]
-    seed: int
-    device: str
-    batch_size: int | None
-    steps: Mapping[str, Purifier] = field(default_factory=dict)
-
-
-class Evaluations(NamedTuple):
-    """One setup per localizer, and a line for every defence that is left out for one of them or was trained at another size."""
-
-    setups: list[EvaluationSetup]
-    notes: list[str]
-
-
-def open_evaluation(data: Path, *, localizer: str, **options: Any) -> EvaluationSetup:
-    """Load what the evaluation of one localizer needs; see ``open_evaluations``."""
-    return open_evaluations(data, localizers=[localizer], **options).setups[0]
-
-
-def open_evaluations(
-    data: Path,
-    *,
-    localizers: Sequence[str],
-    localizer_name: str | None = None,
-    defences: Sequence[str] = (),
-    after: Sequence[str] = (),
-    checkpoint: str | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    batch_size: int | None = None,
-) -> Evaluations:
-    """Load what the evaluation of each localizer needs; no image is read.
-
-    Args:
-        data: a finished benchmark.
-        localizers: the names that its configs use, or a user's own ``my_package.my_module:build``.
-        localizer_name: the name in the configs, if ``generate`` was given another one, e.g. for hardened weights; only
-            with one localizer.
-        defences: as ``load_defence`` reads them; the bare localizer is always evaluated. With several localizers, a
-            defence that was trained for one of them is left out for the others, with a note.
-        after: steps of posting, as ``jpeg:90``, that images go through before the bare localizer sees them.
-        checkpoint: weights of the localizer, if they are neither embedded nor registered; only with one localizer.
-        seed: of random defences.
-        device: where to compute.
-        batch_size: images per batch; None to follow their size.
-    Raises:
-        UsageError: if the benchmark has no config of a localizer, attacked another network, other weights or another
-            threshold, or a defence is wrong.
-        AfbenchError: if the benchmark is damaged, or attacked untrained weights.
-    """
-    localizers = list(dict.fromkeys(localizers))
-    steps = {step_text(text): load_step(text) for text in after}
-    if len(localizers) > 1 and (checkpoint or localizer_name):
-        raise UsageError("--checkpoint and --localizer-name go with one --localizer")
-    benchmark = open_benchmark(data)
-    networks = [
-        _network(benchmark, localizer, localizer_name, checkpoint, device) for localizer in localizers
-    ]
-    truth = open_truth(data)
-    setups, notes = [], []
-    errors_by_defence: dict[str, list[UsageError]] = {text: [] for text in defences}
-    for localizer, (name, network) in zip(localizers, networks, strict=True):
-        attacked_config = benchmark.configs[require_oblivious(benchmark, name)[0]]
-        purifiers = {}  # by label, so that a defence given twice is evaluated once
-        for text in ("none", *defences):
-            try:
-                defence = load_defence(text, localizer=config_localizer(localizer), device=device, seed=seed)
-                require_owner(defence, network)
-                purifiers[defence.label] = defence
-                warning = attack_size_warning(attacked_config, network, defence)
-                notes += [] if warning is None else [warning]
-            except UsageError as error:
-                errors_by_defence[text].append(error)
-                notes.append(f"{name} without {text}: {error}")
-        setups.append(
-            EvaluationSetup(
-                benchmark=benchmark,
-                truth=truth,
-                name=name,
-                localizer=network,
-                purifiers=list(purifiers.values()),
-                seed=int(attacked_config.provenance["seed"]),
-                device=device,
-                batch_size=batch_size,
-                steps=steps,
-            )
-        )
-    # one localizer may do without a defence of another, but a defence that fits none of them is a mistake
-    for errors in errors_by_defence.values():
-        if len(errors) == len(localizers):
-            raise errors[0]
-    return Evaluations(setups, notes)
-
-
-def _network(
-    benchmark: Benchmark, localizer: str, label: str | None, checkpoint: str | None, device: str
-) -> tuple[str, Localizer]:
-    """Return the name that configs use, and the loaded network, which must be the one that every config attacked."""
-    name = config_localizer(label or localizer)
-    records = [
-        benchmark.configs[config].provenance["localizer"] for config in require_oblivious(benchmark, name)
-    ]
-    require_architecture(localizer, records[0], benchmark.folder)
-    if records[0]["untrained"]:
-        raise AfbenchError(
-            f"'{benchmark.folder}' attacked untrained weights of {name}: figures of random weights mean nothing"
-        )
-    network = load_localizer(localizer, checkpoint, device=device)
-    for record in records:
-        require_attacked(network, record, benchmark.folder)
-    return name, network
 
 
 def evaluate(
@@ -228,10 +100,10 @@ def evaluate(
     }
     with threads(default_threads()) as submit:
         for config in (*originals, *oblivious):
-            for source, ids, images in _read_images(benchmark, config, submit):
+            for source, ids, images in read_images(benchmark, config, submit):
                 cell = Cell(setup.name, source, config)
                 for purifier in purifiers:
-                    _count_masks(setup, purifier, cell, ids, images, tallies[purifier.label, OBLIVIOUS])
+                    count_masks(setup, purifier, cell, ids, images, tallies[purifier.label, OBLIVIOUS])
                 advance(len(ids))
                 if lacks_noise and config == CLEAN:
                     truth = _count_noise(setup, truth, cell, ids, images, tallies)
@@ -239,9 +111,9 @@ def evaluate(
         # an attack through a defence says nothing of other defences, so each sees its own configs alone
         for purifier in purifiers:
             for config in adaptive[purifier.label]:
-                for source, ids, images in _read_images(benchmark, config, submit):
+                for source, ids, images in read_images(benchmark, config, submit):
                     cell = Cell(defended_name(setup.name, purifier), source, config)
-                    _count_masks(setup, purifier, cell, ids, images, tallies[purifier.label, ADAPTIVE])
+                    count_masks(setup, purifier, cell, ids, images, tallies[purifier.label, ADAPTIVE])
                     advance(len(ids))
 
     def sides_of(named: Iterable[tuple[str, Purifier]]) -> list[Side]:
@@ -264,7 +136,7 @@ def _purifiers(setup: EvaluationSetup) -> list[Purifier]:
     return [*setup.purifiers, *setup.steps.values()]
 
 
-def _read_images(
+def read_images(
     benchmark: Benchmark, config: str, submit: Submit
 ) -> Iterator[tuple[str, list[str], list[ByteImage]]]:
     for source in benchmark.configs[config].splits:
@@ -272,7 +144,7 @@ def _read_images(
             yield source, rows.ids, rows.images
 
 
-def _count_masks(
+def count_masks(
     setup: EvaluationSetup,
     purifier: Purifier,
     cell: Cell,
@@ -314,7 +186,7 @@ def _count_noise(
     )
     noise_cell = Cell(cell.localizer, cell.source, f"{cell.localizer}-noise-{setting.label}")
     for purifier in _purifiers(setup):
-        _count_masks(setup, purifier, noise_cell, ids, noisy, tallies[purifier.label, OBLIVIOUS])
+        count_masks(setup, purifier, noise_cell, ids, noisy, tallies[purifier.label, OBLIVIOUS])
     # the first purifier is none: the bare localizer's counts are the baseline of the other sides
     counts = tallies[setup.purifiers[0].label, OBLIVIOUS].counts[noise_cell]
     baselines = {

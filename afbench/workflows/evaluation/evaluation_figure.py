@@ -19,7 +19,7 @@ from afbench.storage.stored_pixels import stored_picture
 
 from ..adaptive import adaptive_configs, require_oblivious
 from ..sample_choice import choose_samples, read_chosen_rows
-from .evaluate import EvaluationSetup
+from .evaluation_setup import EvaluationSetup
 
 
 def evaluation_figure(setup: EvaluationSetup, *, samples: Sequence[str] = (), images: int = 5) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from afbench.core import UsageError
 from afbench.files import commit_bytes, json_bytes
 from afbench.report.evaluation import AFTER, evaluation_csv, evaluation_latex
 from afbench.report.posting_figure import posting_figure
+from afbench.report.transfer_figure import transfer_figure
+from afbench.report.transfer_tables import transfer_csv, transfer_latex
 from afbench.storage.manifests import LOG
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 CSV, LATEX, JSON = "table.csv", "table.tex", "evaluation.json"
 POSTED_CSV, POSTED_FIGURE = "after.csv", "after.svg"
+TRANSFER_CSV, TRANSFER_LATEX, TRANSFER_FIGURE = "transfer.csv", "transfer.tex", "transfer.png"
 
 
 def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
@@ -41,22 +45,30 @@ def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
             )
 
 
-def evaluation_json(
-    records: Sequence[Mapping[str, Any]],
-    gates: Sequence[Mapping[str, Any]],
-    notes: Sequence[str] = (),
-    posted: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
-    """Return an evaluation as plain data: ``figures`` from ``evaluation_records``, ``gates``, ``warnings`` and, where there
-    are steps of posting, ``after`` from ``posted_records``.
+@dataclass
+class EvaluationReport:
+    """All that an evaluation shows, as plain data.
+
+    ``figures`` are from ``evaluation_records``, ``posted`` (where there are steps of posting) from ``posted_records``,
+    ``transfer`` (of several localizers) from ``transfer_records``, ``gates`` from ``gate_json``.
     """
-    return {
-        "schema_version": 1,
-        "figures": list(records),
-        "gates": list(gates),
-        "warnings": list(notes),
-        **({"after": list(posted)} if posted else {}),
-    }
+
+    figures: list[dict[str, Any]] = field(default_factory=list)
+    gates: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    posted: list[dict[str, Any]] = field(default_factory=list)
+    transfer: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what ``--json`` prints."""
+        return {
+            "schema_version": 1,
+            "figures": self.figures,
+            "gates": self.gates,
+            "warnings": self.warnings,
+            **({"after": self.posted} if self.posted else {}),
+            **({"transfer": self.transfer} if self.transfer else {}),
+        }
 
 
 def as_columns(posted: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -78,21 +90,22 @@ def gate_json(gate: Gate, localizer: str) -> dict[str, Any]:
     }
 
 
-def write_evaluation(
-    out: Path,
-    records: Sequence[Mapping[str, Any]],
-    gates: Sequence[Mapping[str, Any]],
-    notes: Sequence[str] = (),
-    posted: Sequence[Mapping[str, Any]] = (),
-) -> None:
-    """Write the table as CSV and LaTeX, figures after posting as CSV and SVG, and everything as JSON, each atomically.
+def write_evaluation(out: Path, report: EvaluationReport) -> None:
+    """Write the table as CSV and LaTeX, figures after posting as CSV and SVG, those of transfer as CSV, LaTeX and PNG, and
+    everything as JSON, each atomically.
 
     Raises:
         AfbenchError: if they cannot be written.
     """
-    commit_bytes(out / CSV, evaluation_csv(records).encode())
-    commit_bytes(out / LATEX, evaluation_latex(records, notes).encode())
-    commit_bytes(out / JSON, json_bytes(evaluation_json(records, gates, notes, posted)))
-    if posted:
-        commit_bytes(out / POSTED_CSV, evaluation_csv(as_columns(posted)).encode())
-        commit_bytes(out / POSTED_FIGURE, posting_figure(posted).encode())
+    # of localizers that no config attacked there is only transfer
+    if report.figures:
+        commit_bytes(out / CSV, evaluation_csv(report.figures).encode())
+        commit_bytes(out / LATEX, evaluation_latex(report.figures, report.warnings).encode())
+    commit_bytes(out / JSON, json_bytes(report.as_json()))
+    if report.posted:
+        commit_bytes(out / POSTED_CSV, evaluation_csv(as_columns(report.posted)).encode())
+        commit_bytes(out / POSTED_FIGURE, posting_figure(report.posted).encode())
+    if report.transfer:
+        commit_bytes(out / TRANSFER_CSV, transfer_csv(report.transfer).encode())
+        commit_bytes(out / TRANSFER_LATEX, transfer_latex(report.transfer).encode())
+        commit_bytes(out / TRANSFER_FIGURE, transfer_figure(report.transfer))

@@ -38,11 +38,13 @@ def evaluation_records(evaluation: Evaluation) -> list[Record]:
     records = [
         record | {"defence": side.defence, "knowledge": side.knowledge}
         for side in evaluation.sides
-        for record in _of_table(side.per_image, side.trained_on)
+        for record in table_records(side.per_image, side.trained_on)
     ]
     bare = {"defence": evaluation.sides[0].defence, "knowledge": OBLIVIOUS}
     # a mask of ones depends on no image, so no defence changes it
-    chance = [record | bare for record in _of_table(evaluation.all_ones, ()) if record["attack"] == ORIGINAL]
+    chance = [
+        record | bare for record in table_records(evaluation.all_ones, ()) if record["attack"] == ORIGINAL
+    ]
     records += [record | {"attack": ALL_ONES} for record in chance]
     sources = [*sorted({record["source"] for record in records} - {ALL_SOURCES}), ALL_SOURCES]
     order = {attack: number for number, attack in enumerate(ORDER)}
@@ -79,7 +81,8 @@ def posted_records(evaluation: Evaluation) -> list[Record]:
     ]
 
 
-def _of_table(per_image: pd.DataFrame, trained_on: Any) -> Iterator[Record]:
+def table_records(per_image: pd.DataFrame, trained_on: Any) -> Iterator[Record]:
+    """Yield the figures of one side per source and attack, as ``evaluation_records`` describes them, without the side."""
     sources = sorted(per_image["source"].unique())
     yield from (
         record

@@ -32,7 +32,8 @@ from afbench.storage.manifests import CLEAN, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.storage.stored_pixels import stored_sample
 
-from .evaluate import ADAPTIVE, Evaluation, EvaluationSetup, Side
+from .evaluate import ADAPTIVE, Evaluation, Side
+from .evaluation_setup import EvaluationSetup
 
 MARGIN = 0.005
 """How far above zero the low end of an F1 difference's interval may lie: C&W gives back that much as it shrinks its noise."""

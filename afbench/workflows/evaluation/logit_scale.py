@@ -19,7 +19,7 @@ from afbench.plans.headline import STRONG
 from afbench.scoring.score_tables import CONTROLS
 
 from ..adaptive import require_oblivious
-from .evaluate import EvaluationSetup
+from .evaluation_setup import EvaluationSetup
 from .gates import SWEEP_IMAGES, Gate, first_samples, mean_f1_after
 
 FACTORS = (0.5, 1.0, 4.0)
