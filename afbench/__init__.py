@@ -5,9 +5,23 @@ from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
-__all__ = ["__version__", "as_localizer", "check_localizer", "load", "load_localizer", "results", "score"]
+__all__ = [
+    "AfbenchError",
+    "PartialError",
+    "UsageError",
+    "__version__",
+    "as_localizer",
+    "attack",
+    "check_localizer",
+    "load",
+    "load_localizer",
+    "results",
+    "score",
+]
 
 if TYPE_CHECKING:
+    from afbench.api.one_image import attack
+    from afbench.core import AfbenchError, PartialError, UsageError
     from afbench.localizers import load_localizer
     from afbench.localizers.conformance import check_localizer
     from afbench.localizers.custom import as_localizer
@@ -16,7 +30,11 @@ if TYPE_CHECKING:
     from afbench.scoring.score import score
 
 _HOMES = {
+    "AfbenchError": "afbench.core",
+    "PartialError": "afbench.core",
+    "UsageError": "afbench.core",
     "as_localizer": "afbench.localizers.custom",
+    "attack": "afbench.api.one_image",
     "check_localizer": "afbench.localizers.conformance",
     "load": "afbench.reading.load_pairs",
     "load_localizer": "afbench.localizers",

@@ -19,6 +19,7 @@ _VAGUE = """
     remake room told_by known_as refused covered listed ranked judged written failed changed excluded started ready
 """
 VAGUE = frozenset(_VAGUE.split())
+OPTIONS = frozenset({"where"})
 
 
 def _room(path: Path) -> str:
@@ -41,7 +42,8 @@ def _assigned(tree: ast.AST) -> Iterator[tuple[str, int]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id, node.lineno
-        elif isinstance(node, ast.arg):
+        # a parameter that an option of the command line names says what the option says
+        elif isinstance(node, ast.arg) and node.arg not in OPTIONS:
             yield node.arg, node.lineno
         elif isinstance(node, ast.ExceptHandler) and node.name:
             yield node.name, node.lineno

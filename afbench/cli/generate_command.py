@@ -9,11 +9,9 @@ from typing import Any
 
 import click
 
-from afbench.core import UsageError
-from afbench.defences.post_names import POST, step_text
 from afbench.workflows.executors.executor_spec import EXECUTORS, read_executor_spec, read_part
 from afbench.workflows.planning.build_plan import build_plan, default_out
-from afbench.workflows.request import GenerateHooks, Options, check_request
+from afbench.workflows.request import GenerateHooks, Options, check_request, through_text
 
 from .echo import echo
 from .name_types import DEFENCE
@@ -184,7 +182,7 @@ def command(
     Run it again to resume or to add configs; what is finished is not touched.
     """
     plan = build_plan(**plan_arguments)
-    through = _through(through_defence, through_post)
+    through = through_text(through_defence, through_post)
     if dry_run:
         echo_plan(plan, as_json)
         return
@@ -263,14 +261,3 @@ def command(
     # `datasets` would take such a path for a pattern of files
     reader = "afbench.load" if is_pattern(folder) else "datasets.load_dataset"
     echo(f'next: afbench stats {folder}; {reader}("{folder}", "{outcome.configs[0]}")')
-
-
-def _through(defence: str | None, step: str | None) -> str | None:
-    """Return what attacks go through, as ``load_defence`` reads it."""
-    if step is None:
-        return defence
-    if defence is not None:
-        raise UsageError(
-            "--through-post and --through-defence are two attacks; make them one after the other"
-        )
-    return POST + step_text(step)

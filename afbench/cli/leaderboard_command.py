@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from afbench.api.bars import advancing
+
 from .echo import echo
-from .progress import advancing, progress_bar, quiet_option
+from .progress import progress_bar, quiet_option
 
 
 @click.command("leaderboard", epilog="Example: afbench leaderboard scores --out site")

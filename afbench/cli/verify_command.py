@@ -8,9 +8,11 @@ from pathlib import Path
 
 import click
 
+from afbench.api.bars import advancing
+
 from .echo import echo
 from .name_types import SOURCE
-from .progress import advancing, progress_bar, quiet_option
+from .progress import progress_bar, quiet_option
 
 
 @click.command("verify", epilog="Example: afbench verify afbench-out/demo")

@@ -9,11 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import afbench
 from afbench.core import Localizer, Setting
 from afbench.defences import Purifier
 from afbench.localizers import why_imprecise
 from afbench.plans import canonical_json
+from afbench.version import __version__
 
 ROUNDING = "nearest level, halves away from zero with slack 1e-3, within floor(255 phi + 1e-3) levels"
 _LIBRARIES = ("torch", "numpy", "pillow", "pyarrow", "datasets", "opencv-python-headless", "scikit-image")
@@ -83,11 +83,11 @@ def software() -> dict[str, Any]:
             libraries[name] = version(name)
         except PackageNotFoundError:
             libraries[name] = "absent"
-    return {"afbench": afbench.__version__, "commit": _commit(), "libraries": libraries}
+    return {"afbench": __version__, "commit": _commit(), "libraries": libraries}
 
 
 def _commit() -> dict[str, Any] | None:
-    root = Path(afbench.__file__).resolve().parent.parent
+    root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
     try:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from afbench.core import UsageError
+from afbench.defences.post_names import POST, step_text
 from afbench.images import ImageFormat
 from afbench.localizers import require_localizer, why_imprecise
 from afbench.plans import RunPlan, require_catalogue
@@ -90,6 +91,21 @@ def localizer_names(plan: RunPlan) -> list[str]:
 def config_localizer(name: str) -> str:
     """Return a localizer's default name in configs: its own, or that of a user's function, with other characters as ``_``."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def through_text(defence: str | None, step: str | None) -> str | None:
+    """Return what attacks go through, as ``load_defence`` reads it, of ``--through-defence`` and ``--through-post``.
+
+    Raises:
+        UsageError: if both are given.
+    """
+    if step is None:
+        return defence
+    if defence is not None:
+        raise UsageError(
+            "--through-post and --through-defence are two attacks; make them one after the other"
+        )
+    return POST + step_text(step)
 
 
 def check_request(plan: RunPlan, out: Path, options: Options) -> None:

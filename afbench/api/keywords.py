@@ -1,0 +1,30 @@
+"""Read keywords that a command takes as options: one value or several, numbers or texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TypeAlias
+
+Texts: TypeAlias = str | Sequence[str]
+"""One name, or several."""
+Phi: TypeAlias = str | float | Fraction
+"""An L-inf radius of the [0, 1] range: ``"2/255"``, ``2 / 255`` or a ``Fraction``."""
+Params: TypeAlias = Texts | Mapping[str, object]
+"""``{"neighbours": 4}``, ``"neighbours=4"``, or several of these texts."""
+
+
+def texts_of(values: object) -> tuple[str, ...]:
+    """Return the texts of one value or of several, as if they had been repeated options; of None, none."""
+    if values is None:
+        return ()
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        return (str(values),)
+    return tuple(str(value) for value in values)
+
+
+def param_texts(params: Params) -> tuple[str, ...]:
+    """Return parameters as ``name=value``."""
+    if isinstance(params, Mapping):
+        return tuple(f"{name}={value}" for name, value in params.items())
+    return texts_of(params)
