@@ -10,6 +10,7 @@ __all__ = [
     "PartialError",
     "UsageError",
     "__version__",
+    "as_defence",
     "as_localizer",
     "attack",
     "check_localizer",
@@ -22,6 +23,7 @@ __all__ = [
 if TYPE_CHECKING:
     from afbench.api.one_image import attack
     from afbench.core import AfbenchError, PartialError, UsageError
+    from afbench.defences.custom_defence import as_defence
     from afbench.localizers import load_localizer
     from afbench.localizers.conformance import check_localizer
     from afbench.localizers.custom import as_localizer
@@ -33,6 +35,7 @@ _HOMES = {
     "AfbenchError": "afbench.core",
     "PartialError": "afbench.core",
     "UsageError": "afbench.core",
+    "as_defence": "afbench.defences.custom_defence",
     "as_localizer": "afbench.localizers.custom",
     "attack": "afbench.api.one_image",
     "check_localizer": "afbench.localizers.conformance",

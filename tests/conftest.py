@@ -1,7 +1,10 @@
 """Shared by all tests: one thread, pictures to work on, and a way to call the command line."""
 
+import importlib
 import io
 import signal
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,6 +93,30 @@ def afbench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         return Ran(int(stop.value.code or 0), told.out, told.err)
 
     return call
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Write a user's module into the working directory: ``module("def build...")`` gives its name, a new one unless it is given."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(
+        sys, "dont_write_bytecode", True
+    )  # a file changed within a second would look unchanged
+    monkeypatch.chdir(tmp_path)
+    count = iter(range(99))
+    written = []
+
+    def write(code: str, name: str | None = None) -> str:
+        name = name or f"My_module{next(count)}"
+        (tmp_path / f"{name}.py").write_text(textwrap.dedent(code))
+        importlib.invalidate_caches()
+        sys.modules.pop(name, None)  # a file of that name was another test's, or an earlier version
+        written.append(name)
+        return name
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
 
 
 class Made(NamedTuple):

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from afbench.core import AfbenchError, UsageError
-from afbench.defences import list_defences, load_defence
+from afbench.defences import load_defence
+from afbench.defences.names import defence_names
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.scoring.truth import open_truth
 from afbench.storage.agreement import Fact, bare_name, disagreements
@@ -165,7 +166,7 @@ def test_a_damaged_manifest_is_one_line(afbench: Any, photographs: Path, made: P
     assert ran.code == 1 and "reference-fgsm-1 is damaged" in ran.err and len(ran.err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("text", [name.partition("[")[0] for name in list_defences() if "nrp" not in name])
+@pytest.mark.parametrize("text", [name for name in defence_names() if name != "nrp"])
 def test_the_bare_localizer_of_a_composite_name_is_found(text: str) -> None:
     defence = load_defence(text, localizer="reference")
     how = {"localizer": {"name": defended_name("mvss_jpeg_75", defence)}, "defence": defence.describe()}

@@ -82,7 +82,7 @@ from .progress import counted_bar, deferred_bar, quiet_option
     "--through-defence",
     type=DEFENCE,
     metavar="NAME[:SETTING]",
-    help="Attack through this defence, with full knowledge of it: jpeg:75, median, ansm, ansm:CHECKPOINT, ... Its gradients are exact, their mean over fixed draws if it is random (EOT), or the identity if it has none (BPDA). Configs are called <localizer>_<defence>-<attack>-<setting>.",
+    help="Attack through this defence, with full knowledge of it: jpeg:75, median, ansm, ansm:CHECKPOINT, your own as my_package.my_module:build, ... Its gradients are exact, their mean over fixed draws if it is random (EOT), or the identity if it has none (BPDA). Configs are called <localizer>_<defence>-<attack>-<setting>.",
 )
 @click.option(
     "--through-post",

@@ -34,7 +34,7 @@ from .progress import deferred_bar, quiet_option
     default="none",
     show_default=True,
     metavar="NAME[:SETTING]",
-    help="What stands in front of the localizer: none, jpeg:QUALITY, resize, random-resize-pad, gaussian-noise, median, bit-depth, tv, ansm, ansm:CHECKPOINT, nrp:CHECKPOINT.",
+    help="What stands in front of the localizer: none, jpeg:QUALITY, resize, random-resize-pad, gaussian-noise, median, bit-depth, tv, ansm, ansm:CHECKPOINT, nrp:CHECKPOINT, or your own as my_package.my_module:build.",
 )
 @click.option(
     "--adaptive",

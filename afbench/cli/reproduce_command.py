@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from .echo import echo
+from .name_types import DEFENCE
 from .progress import progress_bar, quiet_option
 
 
@@ -30,6 +31,12 @@ from .progress import progress_bar, quiet_option
 )
 @click.option("--localizer", metavar="MODULE:FUNCTION", help="The localizer, where it is your own.")
 @click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
+@click.option(
+    "--through-defence",
+    type=DEFENCE,
+    metavar="NAME",
+    help="What the attacks went through, where it is a defence of your own or one you trained.",
+)
 @click.option("--device", help="Where to compute. Default: the device in the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @quiet_option
@@ -39,6 +46,7 @@ def command(
     alone: bool,
     localizer: str | None,
     checkpoint: str | None,
+    through_defence: str | None,
     device: str | None,
     as_json: bool,
 ) -> int:
@@ -54,7 +62,7 @@ def command(
             folder,
             row,
             alone=alone,
-            localizer_source=LocalizerSource(localizer, checkpoint, device),
+            localizer_source=LocalizerSource(localizer, checkpoint, device, through_defence),
             advance=bar.update,
         )
     if as_json:

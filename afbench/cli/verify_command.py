@@ -11,7 +11,7 @@ import click
 from afbench.api.bars import advancing
 
 from .echo import echo
-from .name_types import SOURCE
+from .name_types import DEFENCE, SOURCE
 from .progress import progress_bar, quiet_option
 
 
@@ -38,6 +38,12 @@ from .progress import progress_bar, quiet_option
 )
 @click.option("--localizer", metavar="MODULE:FUNCTION", help="The localizer, where it is your own.")
 @click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
+@click.option(
+    "--through-defence",
+    type=DEFENCE,
+    metavar="NAME",
+    help="What the attacks went through, where it is a defence of your own or one you trained.",
+)
 @click.option("--device", help="Where to compute. Default: cpu; with --repair the device in the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @quiet_option
@@ -49,6 +55,7 @@ def command(
     sources: tuple[str, ...],
     localizer: str | None,
     checkpoint: str | None,
+    through_defence: str | None,
     device: str | None,
     as_json: bool,
 ) -> int:
@@ -70,7 +77,7 @@ def command(
             repaired = repair_folder(
                 folder,
                 sources=roots,
-                localizer_source=LocalizerSource(localizer, checkpoint, device),
+                localizer_source=LocalizerSource(localizer, checkpoint, device, through_defence),
                 advance=bar.update,
             )
         extra_results = {"repaired": list(repaired.repaired), "not_repaired": dict(repaired.not_repaired)}
@@ -87,7 +94,9 @@ def command(
 
         with progress_bar("score again", "row") as bar:
             rescored = rescore(
-                folder, localizer_source=LocalizerSource(localizer, checkpoint, device), advance=bar.update
+                folder,
+                localizer_source=LocalizerSource(localizer, checkpoint, device, through_defence),
+                advance=bar.update,
             )
         problems = list(rescored.problems)
         extra_results |= {"rescored": rescored.rows, "not_rescored": dict(rescored.left_out)}

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 from afbench.core import UsageError
 from afbench.naming import did_you_mean, resolve_name
+from afbench.user_code import UserFunction, parse_function
 
 NONE, ANSM, NRP = "none", "ansm", "nrp"
 
@@ -94,12 +95,20 @@ def list_defences() -> dict[str, str]:
         **transforms,
         f"{ANSM}[:CHECKPOINT]": "a network that undoes attacks (`afbench train ansm`); the one that ships serves `reference`",
         f"{NRP}:CHECKPOINT": "a purifier that `afbench train nrp` trained in feature space",
+        "MODULE:FUNCTION[:NAME=VALUE...]": "your own; see docs/defences.md",
     }
 
 
 def defence_names() -> list[str]:
     """Return the known defences without their settings."""
     return [NONE, *TRANSFORMS, ANSM, NRP]
+
+
+def own_function(text: str) -> UserFunction | None:
+    """Read a user's own defence, ``my_package.my_module:build[:name=value...]``; None if the text names another one."""
+    function = parse_function(text)
+    is_ours = resolve_name("defence", text.partition(":")[0], defence_names()) is not None
+    return None if is_ours else function
 
 
 def split_defence(text: str) -> tuple[str, str | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import torch
@@ -54,6 +54,7 @@ class Purifier:
             their size.
         attack_at: at which size the images it was trained on were attacked, ``native`` or ``model``; empty where nothing
             was, or its checkpoint does not say.
+        random_transform: of a random defence, what ``apply`` and ``draw`` hand their generators to.
     """
 
     name: str
@@ -70,6 +71,10 @@ class Purifier:
     owner_sha256: str = ""
     resize: Resize | None = None
     attack_at: str = ""
+    random_transform: RandomTransform | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        return self.label
 
     @property
     def deterministic(self) -> bool:
@@ -102,6 +107,23 @@ class Purifier:
             "draws": self.draws,
             "seed": self.seed,
         }
+
+
+def with_seed(purifier: Purifier, transform: RandomTransform, seed: int) -> Purifier:
+    """Make a random defence of a transform: evaluated by a draw of the image's own pixels, attacked through fixed draws."""
+    numbered_draw = keyed_by_number(transform, seed)
+
+    def draw(image: Tensor, number: int) -> Tensor:
+        return straight_through(image, numbered_draw(image.detach(), number))
+
+    return replace(
+        purifier,
+        apply=keyed_by_pixels(transform, seed),
+        draw=draw if purifier.gradient == "bpda" else numbered_draw,
+        draws=EOT_DRAWS,
+        seed=seed,
+        random_transform=transform,
+    )
 
 
 def require_owner(defence: Purifier, localizer: Localizer) -> None:

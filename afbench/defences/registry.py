@@ -14,19 +14,12 @@ from afbench.core import UsageError
 from afbench.images import resize
 
 from . import transforms
-from .names import ANSM, NONE, NRP, TRANSFORMS, split_defence
+from .custom_defence import load_own_defence
+from .defence_check import require_sound
+from .names import ANSM, NONE, NRP, TRANSFORMS, own_function, split_defence
 from .post_names import POST
 from .posting import load_step
-from .purifier import (
-    EOT_DRAWS,
-    Gradient,
-    Param,
-    Purifier,
-    RandomTransform,
-    Resize,
-    keyed_by_number,
-    keyed_by_pixels,
-)
+from .purifier import Gradient, Param, Purifier, RandomTransform, Resize, with_seed
 from .training.batch_rules import ANTIALIASED, CROP, FITS
 
 if TYPE_CHECKING:
@@ -62,27 +55,37 @@ _TABLE: Mapping[str, _Fixed | _Random] = {
 }
 
 
-def load_defence(text: str, *, localizer: str | None = None, device: str = "cpu", seed: int = 0) -> Purifier:
+def load_defence(
+    text: str | Purifier, *, localizer: str | None = None, device: str = "cpu", seed: int = 0
+) -> Purifier:
     """Read a defence by name, with its setting behind a colon: ``jpeg``, ``jpeg:60``, ``median:5``, ``ansm:CHECKPOINT``,
-    ``nrp:CHECKPOINT``; or a step of posting as ``post-jpeg:75``.
+    ``nrp:CHECKPOINT``; or a step of posting as ``post-jpeg:75``; or a user's own as ``my_package.my_module:build``.
 
     Args:
-        text: as ``list_defences`` shows them; omitted settings have a default.
+        text: as ``list_defences`` shows them; omitted settings have a default. What ``as_defence`` made is checked and returned.
         localizer: whom it stands before; a trained defence belongs to one.
         device: where weights live; the other defences follow their input.
         seed: of random defences.
     Raises:
-        UsageError: if it is unknown, its setting out of range, or its checkpoint missing or of another localizer.
+        UsageError: if it is unknown, its setting out of range, its checkpoint missing or of another localizer, or if a
+            user's own breaks a promise.
     """
+    if isinstance(text, Purifier):
+        require_sound(text, device)
+        return text
+    if function := own_function(text):
+        return load_own_defence(function, device, seed)
     if text.startswith(POST):
         return load_step(text.removeprefix(POST))
     name, setting = split_defence(text)
     if name == NONE:
         return Purifier(name=NONE, label=NONE, params={}, apply=_unchanged)
-    if name == ANSM:
-        return _ansm(setting, localizer, device)
-    if name == NRP:
-        return _nrp(setting or "", localizer, device)
+    if name in (ANSM, NRP):
+        return (_ansm if name == ANSM else _nrp)(setting, localizer, device)
+    return _load_transform(name, setting, seed)
+
+
+def _load_transform(name: str, setting: str | None, seed: int) -> Purifier:
     entry, number = _TABLE[name], TRANSFORMS[name].number
     value = number.default if setting is None else number.parse(name, setting)
     value = int(value) if number.integer else value
@@ -97,15 +100,7 @@ def load_defence(text: str, *, localizer: str | None = None, device: str = "cpu"
             gradient=entry.gradient,
         )
     transform: RandomTransform = partial(entry.transform, **params)
-    return Purifier(
-        name=name,
-        label=label,
-        params=params,
-        apply=keyed_by_pixels(transform, seed),
-        draw=keyed_by_number(transform, seed),
-        draws=EOT_DRAWS,
-        seed=seed,
-    )
+    return with_seed(Purifier(name=name, label=label, params=params, apply=_unchanged), transform, seed)
 
 
 def _unchanged(image: Tensor) -> Tensor:
@@ -127,7 +122,7 @@ def _ansm(checkpoint: str | None, localizer: str | None, device: str) -> Purifie
     return _trained(ANSM, label, network, owned=True)
 
 
-def _nrp(checkpoint: str, localizer: str | None, device: str) -> Purifier:
+def _nrp(checkpoint: str | None, localizer: str | None, device: str) -> Purifier:
     if not checkpoint:
         raise UsageError(f"{NRP} ships without weights; give {NRP}:PATH of a training by `afbench train nrp`")
     if localizer is None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from afbench.core import AfbenchError, Localizer, UsageError
-from afbench.crash import crash_line
+from afbench.core import Localizer, UsageError
+from afbench.user_code import call_function
 
 from .checkpoint_files import state_sha256
 from .saving import save_checkpoint
@@ -87,26 +85,9 @@ def load_custom(name: str, checkpoint: str | None, device: str) -> Localizer:
     Raises:
         UsageError: if it cannot be imported or called, or returns no localizer.
     """
-    module_name, _, function = name.partition(":")
     if is_untrained(checkpoint):
         raise UsageError(f"localizer '{name}' makes its own weights; give --checkpoint PATH or none")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        build = getattr(importlib.import_module(module_name), function)
-    except (Exception, SystemExit) as error:  # importing runs code that is not ours
-        raise UsageError(
-            f"localizer '{name}' cannot be imported ({crash_line(error)}); expected module:function, importable "
-            f"from {Path.cwd()}"
-        ) from error
-    try:
-        localizer = build(checkpoint, device)
-    except AfbenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise UsageError(
-            f"localizer '{name}' failed ({crash_line(error)}); `afbench --debug COMMAND ...` shows the traceback"
-        ) from error
+    localizer = call_function("localizer", name, checkpoint, device)
     lacking = [part for part in _NEEDED if not hasattr(localizer, part)]
     if lacking:
         raise UsageError(

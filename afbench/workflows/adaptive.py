@@ -8,6 +8,8 @@ from typing import Any
 from afbench.core import Localizer, UsageError
 from afbench.defences import ANSM, NRP, Purifier, load_defence
 from afbench.defences.defended_localizer import DefendedLocalizer, defence_of
+from afbench.defences.names import defence_names
+from afbench.defences.post_names import POST
 from afbench.defences.purifier import require_owner
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import Benchmark
@@ -44,17 +46,27 @@ def defended_name(localizer: str, defence: Purifier) -> str:
 
 
 def put_behind_recorded_defence(
-    localizer: Localizer, provenance: Mapping[str, Any], *, device: str = "cpu"
+    localizer: Localizer, provenance: Mapping[str, Any], *, own: str | None = None, device: str = "cpu"
 ) -> Localizer | None:
     """Put a localizer behind the defence that a config's manifest records; None if that defence is not at hand.
 
-    A manifest names a defence and its setting, never a file: of trained ones only what ships is tried.
+    A manifest names a defence and its setting, never a file or a module: of trained ones only what ships is tried, and of a
+    user's own ``own``, a defence that the user named as ``--through-defence``.
+
+    Raises:
+        UsageError: if ``own`` cannot be loaded.
     """
     record = provenance.get("defence")
     if record is None:
         return localizer
     architecture = provenance["localizer"]["architecture"]
+    if own is not None:
+        defence = load_defence(own, localizer=architecture, device=device, seed=int(record.get("seed") or 0))
+        if _is_same_defence(record, defence.describe()):
+            return DefendedLocalizer(localizer, defence)
     try:
+        if record["name"] not in defence_names() and not str(record["name"]).startswith(POST):
+            return None  # whoever made the benchmark wrote this name, and a module of that name may be a trap
         # the params of what was trained are no setting, and a manifest could make them a path
         # the first of them is the setting; a chain's recipe follows it
         setting = [] if record["name"] in (ANSM, NRP) else list(record["params"].values())[:1]

@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from afbench.core import UsageError
-from afbench.defences import list_defences, load_defence, names, registry
+from afbench.defences import load_defence, names, registry
+from afbench.defences.names import defence_names
 
-NAMES = [text.partition("[")[0].removesuffix(":CHECKPOINT") for text in list_defences()]
+NAMES = defence_names()
 SIZES = [(24, 40), (33, 21), (64, 64)]
 
 

@@ -5,7 +5,6 @@ import doctest
 import inspect
 import json
 import sys
-import textwrap
 
 import numpy as np
 import pytest
@@ -252,25 +251,6 @@ def test_a_network_in_half_precision_has_a_hash_too():
 def test_a_threshold_outside_of_its_range_is_refused(threshold):
     with pytest.raises(UsageError, match="threshold must lie between 0 and 1; found"):
         as_localizer(EdgeNet(), name="x", threshold=threshold)
-
-
-@pytest.fixture
-def module(tmp_path, monkeypatch):
-    """Write a module of a new name into the working directory: ``module("def build...")`` gives its name."""
-    monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.chdir(tmp_path)
-    count = iter(range(9))
-    written = []
-
-    def write(code):
-        name = f"My_module{next(count)}"
-        (tmp_path / f"{name}.py").write_text(textwrap.dedent(code))
-        written.append(name)
-        return name
-
-    yield write
-    for name in written:
-        sys.modules.pop(name, None)
 
 
 SOUND = inspect.cleandoc("""

@@ -78,7 +78,7 @@ def open_evaluations(
     data: Path,
     *,
     localizers: Sequence[LocalizerChoice],
-    defences: Sequence[str] = (),
+    defences: Sequence[str | Purifier] = (),
     after: Sequence[str] = (),
     seed: int = 0,
     device: str = "cpu",
@@ -89,8 +89,8 @@ def open_evaluations(
     Args:
         data: a finished benchmark.
         localizers: networks that it attacked; of several, some may be ones that it did not attack.
-        defences: as ``load_defence`` reads them; the bare localizer is always evaluated. With several localizers, a
-            defence that was trained for one of them is left out for the others, with a note.
+        defences: as ``load_defence`` reads them, or what ``afbench.as_defence`` made; the bare localizer is always evaluated.
+            With several localizers, a defence that was trained for one of them is left out for the others, with a note.
         after: steps of posting, as ``jpeg:90``, that images go through before the bare localizer sees them.
         seed: of random defences.
         device: where to compute.
@@ -110,22 +110,25 @@ def open_evaluations(
     )
     truth = open_truth(data)
     setups, victims, notes = [], [], []
-    errors_by_defence: dict[str, list[UsageError]] = {text: [] for text in defences}
+    errors_by_defence: list[list[UsageError]] = [[] for _ in defences]
     for choice, (name, network, was_attacked) in zip(localizers, opened, strict=True):
         attacked_config = benchmark.configs[require_oblivious(benchmark, name)[0]] if was_attacked else None
-        purifiers = {}  # by label, so that a defence given twice is evaluated once
-        for text in ("none", *(defences if was_attacked else ())):
+        bare = load_defence("none")
+        purifiers = {bare.label: bare}  # by label, so that a defence given twice is evaluated once
+        for errors, text in zip(errors_by_defence, defences, strict=True) if was_attacked else ():
             try:
                 defence = load_defence(
                     text, localizer=config_localizer(choice.name), device=device, seed=seed
                 )
                 require_owner(defence, network)
-                purifiers[defence.label] = defence
-                warning = attacked_config and attack_size_warning(attacked_config, network, defence)
-                notes += [warning] if warning else []
             except UsageError as error:
-                errors_by_defence[text].append(error)
+                errors.append(error)
                 notes.append(f"{name} without {text}: {error}")
+                continue
+            if purifiers.setdefault(defence.label, defence).describe() != defence.describe():
+                raise UsageError(f"two different defences are called {defence.label}; rename one of them")
+            warning = attacked_config and attack_size_warning(attacked_config, network, defence)
+            notes += [warning] if warning else []
         setup = EvaluationSetup(
             benchmark=benchmark,
             truth=truth,
@@ -144,7 +147,7 @@ def open_evaluations(
         if several:
             victims.append(setup)
     # one localizer may do without a defence of another, but a defence that fits none of them is a mistake
-    for errors in errors_by_defence.values():
+    for errors in errors_by_defence:
         if errors and len(errors) == len(setups):
             raise errors[0]
     return Evaluations(setups, notes, victims)

@@ -21,6 +21,7 @@ from torch import Tensor
 from afbench.core import Localizer, Sample, Setting
 from afbench.defences import Purifier
 from afbench.defences.defended_localizer import DefendedLocalizer
+from afbench.defences.purifier import with_seed
 from afbench.engine import AttackedRow, judge_samples, run_settings
 from afbench.engine.objectives import image_loss
 from afbench.images import masks_to_tensor, to_tensor
@@ -256,6 +257,8 @@ def _slope(localizer: Localizer, purifier: Purifier, sample: Sample, device: str
         device
     )
     image = (255 * image + jitter) / 256
+    if not _runs_in_float64(pipeline.defence, image):
+        return Gate(purifier.label, name, None, "the defence does not run in float64")
     mask = masks_to_tensor([sample.mask], device).double()
 
     checks = {loss: _compare_slopes(image_loss(pipeline, mask, loss), image) for loss in SWEEP_LOSSES}
@@ -290,4 +293,12 @@ def _in_float64(purifier: Purifier) -> Purifier:
     if purifier.network is None:
         return purifier
     network = copy.deepcopy(purifier.network).double()
-    return replace(purifier, network=network, apply=network)
+    exact = replace(purifier, network=network, apply=network)
+    return exact if purifier.random_transform is None else with_seed(exact, network, purifier.seed or 0)
+
+
+def _runs_in_float64(purifier: Purifier, image: Tensor) -> bool:
+    try:
+        return purifier.through(image).dtype == torch.float64
+    except Exception:  # a user's own code may mix it with numbers of float32
+        return False

@@ -60,7 +60,7 @@ def predict(
     *,
     localizer: str,
     localizer_name: str | None = None,
-    defence: str = "none",
+    defence: str | Purifier = "none",
     adaptive: bool = False,
     seed: int = 0,
     checkpoint: str | None = None,
@@ -83,7 +83,7 @@ def predict(
         out: the submission's folder: new, empty, or holding this very submission, finished or not.
         localizer: its name in the benchmark's configs, or a user's own ``my_package.my_module:build``.
         localizer_name: its name in the configs, if ``generate`` was given another one, e.g. for hardened weights.
-        defence: as ``load_defence`` reads it.
+        defence: as ``load_defence`` reads it, or what ``afbench.as_defence`` made.
         adaptive: take the configs whose attacks went through this defence instead of those made against the bare localizer.
         seed: of a random defence.
         checkpoint: weights of the localizer, if they are neither embedded nor registered.
@@ -102,7 +102,7 @@ def predict(
     """
     benchmark = open_benchmark(data)
     purifier = load_defence(defence, localizer=config_localizer(localizer), device=device, seed=seed)
-    configs = _configs(benchmark, localizer_name or localizer, defence, purifier if adaptive else None)
+    configs = _configs(benchmark, localizer_name or localizer, str(defence), purifier if adaptive else None)
     attacked_localizer = benchmark.configs[configs[-1]].provenance["localizer"]
     require_architecture(localizer, attacked_localizer, data)
     network = load_localizer(localizer, recorded_checkpoint(attacked_localizer, checkpoint), device=device)

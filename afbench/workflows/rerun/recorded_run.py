@@ -15,7 +15,7 @@ from afbench.core import AfbenchError, Localizer, Sample, Setting, UsageError
 from afbench.defences.defended_localizer import defence_of
 from afbench.engine import compute_precision
 from afbench.engine.grid import SEED_RULE
-from afbench.localizers import load_localizer
+from afbench.localizers import known_localizers, load_localizer
 from afbench.localizers.compiled import compile_forward
 from afbench.localizers.untrained import recorded_checkpoint
 from afbench.plans import ATTACKS, canonical_json
@@ -49,11 +49,15 @@ class RecordedRun:
 
 @dataclass(frozen=True)
 class LocalizerSource:
-    """Where the localizer comes from if a folder can't tell: a user's own function, or weights that aren't registered."""
+    """Where the localizer comes from if a folder can't tell: a user's own function, or weights that aren't registered.
+
+    ``defence`` is what configs were attacked through, where it is a user's own or one that a user trained.
+    """
 
     localizer: str | None = None
     checkpoint: str | None = None
     device: str | None = None
+    defence: str | None = None
 
 
 def read_recorded_run(folder: Path, config: str, split: str, number: int) -> RecordedRun:
@@ -100,23 +104,37 @@ def localizer_loader(localizer_source: LocalizerSource) -> Loader:
         if key not in loaded:
             checkpoint = recorded_checkpoint(identity, localizer_source.checkpoint)
             bare_localizer = load_localizer(
-                localizer_source.localizer or identity["architecture"],
+                localizer_source.localizer or _known_architecture(config, identity),
                 checkpoint,
                 resolution=identity["resolution"],
                 device=device,
             )
             if provenance.get("compile"):
                 compile_forward(bare_localizer)
-            localizer = put_behind_recorded_defence(bare_localizer, provenance, device=device)
+            localizer = put_behind_recorded_defence(
+                bare_localizer, provenance, own=localizer_source.defence, device=device
+            )
             if localizer is None:
                 raise UsageError(
-                    f"config {config} was made through a defence that is not at hand: {provenance['defence']}"
+                    f"config {config} was made through a defence that is not at hand: {provenance['defence']}; if it is "
+                    "yours, give --through-defence"
                 )
             loaded[key] = localizer
         _require_same(config, provenance, loaded[key])
         return loaded[key]
 
     return load
+
+
+def _known_architecture(config: str, identity: Mapping[str, Any]) -> str:
+    """Return the network that a config attacked, if it comes with afbench: a name that a file holds is never imported."""
+    architecture = str(identity["architecture"])
+    if architecture not in known_localizers():
+        raise UsageError(
+            f"config {config} attacked network '{architecture[:80]}', which does not come with afbench; if it is yours, give "
+            "--localizer my_package.my_module:build"
+        )
+    return architecture
 
 
 def _require_same(config: str, provenance: Mapping[str, Any], localizer: Localizer) -> None:
