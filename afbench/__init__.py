@@ -14,13 +14,16 @@ __all__ = [
     "as_localizer",
     "attack",
     "check_localizer",
+    "generate",
     "load",
     "load_localizer",
+    "plan",
     "results",
     "score",
 ]
 
 if TYPE_CHECKING:
+    from afbench.api.generating import generate, plan
     from afbench.api.one_image import attack
     from afbench.core import AfbenchError, PartialError, UsageError
     from afbench.defences.custom_defence import as_defence
@@ -39,8 +42,10 @@ _HOMES = {
     "as_localizer": "afbench.localizers.custom",
     "attack": "afbench.api.one_image",
     "check_localizer": "afbench.localizers.conformance",
+    "generate": "afbench.api.generating",
     "load": "afbench.reading.load_pairs",
     "load_localizer": "afbench.localizers",
+    "plan": "afbench.api.generating",
     "results": "afbench.reading.result_table",
     "score": "afbench.scoring.score",
 }

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import TypeAlias
 
+from afbench.core import UsageError
+
 Texts: TypeAlias = str | Sequence[str]
 """One name, or several."""
 Phi: TypeAlias = str | float | Fraction
@@ -28,3 +30,14 @@ def param_texts(params: Params) -> tuple[str, ...]:
     if isinstance(params, Mapping):
         return tuple(f"{name}={value}" for name, value in params.items())
     return texts_of(params)
+
+
+def require_choice(option: str, value: str, choices: Sequence[str]) -> str:
+    """Return a value that is one of the choices of an option.
+
+    Raises:
+        UsageError: if it is none, with the choices.
+    """
+    if value not in choices:
+        raise UsageError(f"{option} must be one of {', '.join(choices)}; found '{value}'")
+    return value

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
-from afbench.workflows.executors.executor_spec import EXECUTORS, read_executor_spec, read_part
-from afbench.workflows.planning.build_plan import build_plan, default_out
-from afbench.workflows.request import GenerateHooks, Options, check_request, through_text
+from afbench.api.generating import generate, plan
+from afbench.workflows.executors.executor_spec import EXECUTORS
+from afbench.workflows.request import through_text
 
 from .echo import echo
+from .function_keywords import function_keywords, keyword_of
 from .name_types import DEFENCE
 from .options import plan_options
-from .plan_command import echo_plan
-from .progress import counted_bar, deferred_bar, quiet_option
+from .plan_command import command as plan_command
+from .plan_command import echo_forecast
+from .progress import quiet_option
 
 
 @click.command(
@@ -148,78 +149,19 @@ from .progress import counted_bar, deferred_bar, quiet_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON on stdout.")
 @quiet_option
-def command(
-    out: Path | None,
-    checkpoint: str | None,
-    localizer_name: str | None,
-    device: str,
-    precision: str,
-    allow_imprecise: bool,
-    batch_size: int | None,
-    shard_size: int | None,
-    image_format: str,
-    attack_at: str,
-    authentic: bool,
-    through_defence: str | None,
-    through_post: str | None,
-    retry_failed: bool,
-    image_threads: int | None,
-    deterministic: bool,
-    compiled: bool,
-    ignore_disk: bool,
-    executor: str | None,
-    workers: int | None,
-    devices: str | None,
-    executor_params: tuple[str, ...],
-    shard_index: int | None,
-    num_shards: int | None,
-    dry_run: bool,
-    as_json: bool,
-    **plan_arguments: Any,
-) -> None:
+def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     """Attack a source with every setting asked for, and store, score and describe the result.
 
     Run it again to resume or to add configs; what is finished is not touched.
     """
-    plan = build_plan(**plan_arguments)
-    through = through_text(through_defence, through_post)
+    keywords = function_keywords()
     if dry_run:
-        echo_plan(plan, as_json)
+        through_text(keywords["through_defence"], keywords["through_post"])
+        names = {keyword_of(option) for option in plan_command.params} & keywords.keys()
+        echo_forecast(plan(**{name: keywords[name] for name in names}), as_json)
         return
-    folder = out or default_out(plan)
-    options = Options(
-        checkpoint=checkpoint,
-        localizer_name=localizer_name,
-        device=device,
-        precision=precision,
-        allow_imprecise=allow_imprecise,
-        batch_size=batch_size,
-        shard_size=shard_size,
-        image_format=image_format,  # type: ignore[arg-type]
-        attack_at=attack_at,  # type: ignore[arg-type]
-        authentic=authentic,
-        through_defence=through,
-        retry_failed=retry_failed,
-        image_threads=image_threads,
-        deterministic=deterministic,
-        compile=compiled,
-        ignore_disk=ignore_disk,
-    )
-    # report mistakes before torch is imported, which takes seconds
-    executor_spec = read_executor_spec(executor, workers, devices, executor_params)
-    part = read_part(shard_index, num_shards, executor_spec, options)
-    check_request(plan, folder, options)
-    from afbench.storage.run_folder import is_pattern
-    from afbench.workflows.executors.scale_out import dispatch_generate
-
-    with ExitStack() as stack:
-
-        def warn(line: str) -> None:
-            echo(f"afbench: warning: {line}", err=True)
-
-        progress = deferred_bar(stack, plan.name, "grad")
-        hooks = GenerateHooks(progress=progress, index=counted_bar(stack, "index", "image"), warn=warn)
-        outcome = dispatch_generate(executor_spec or part, plan, folder, options, hooks)
+    outcome = generate(**keywords)
+    folder = outcome.folder
     # on stderr, like all warnings, so that --json stays alone on stdout
     for source, terms in outcome.restricted.items():
         echo(
@@ -251,13 +193,15 @@ def command(
     echo(
         f"{len(outcome.configs)} configs in {folder} ({outcome.shards_written} shards written, {outcome.gradients} gradients)"
     )
-    if part and outcome.shards_left:
+    if outcome.shards_left:
         echo(
-            f"part {part.index} of {part.count} is done; {outcome.shards_left} shards of other parts are missing, and the last part publishes {folder}"
+            f"part {keywords['shard_index']} of {keywords['num_shards']} is done; {outcome.shards_left} shards of other parts are missing, and the last part publishes {folder}"
         )
         return
     for reason, number in outcome.excluded_counts.items():
         echo(f"excluded: {number} {reason}")
+    from afbench.storage.run_folder import is_pattern
+
     # `datasets` would take such a path for a pattern of files
     reader = "afbench.load" if is_pattern(folder) else "datasets.load_dataset"
     echo(f'next: afbench stats {folder}; {reader}("{folder}", "{outcome.configs[0]}")')

@@ -5,22 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from afbench.plans import RunPlan
+from afbench.api.generating import plan as forecast_run
 from afbench.plans.cost import localizer_cost, suggested_batch
 from afbench.report.text import fold_line
-from afbench.workflows.planning.build_plan import build_plan, default_out
-from afbench.workflows.planning.forecast import Forecast, as_json, forecast_plan, remaining_workloads
+from afbench.workflows.planning.forecast import Forecast
 
 from .echo import echo
+from .function_keywords import function_keywords
 from .options import plan_options
 from .text_tables import table_width
-
-if TYPE_CHECKING:
-    from afbench.plans.cost import Speed
 
 
 @click.command("plan", epilog="Example: afbench plan --plan ansm-table3")
@@ -46,34 +43,17 @@ if TYPE_CHECKING:
     help="Precision for --calibrate.",
 )
 @click.option("--json", "json_wanted", is_flag=True, help="Print the figures as JSON.")
-def command(
-    out: Path | None,
-    calibrate: bool,
-    device: str,
-    precision: str,
-    json_wanted: bool,
-    **plan_arguments: Any,
-) -> None:
+def command(json_wanted: bool, device: str, **options: Any) -> None:
     """Print what a run would make, cost and store, and what of it is done. Needs no data and no weights; touches nothing."""
-    plan = build_plan(**plan_arguments)
-    folder = out or default_out(plan)
-    # without --calibrate nothing here imports torch
-    speeds = _calibrated(plan, folder, device, precision) if calibrate else None
-    echo_plan(plan, json_wanted, folder, speeds, device)
+    echo_forecast(forecast_run(**function_keywords()), json_wanted, device)
 
 
-def echo_plan(
-    plan: RunPlan,
-    json_wanted: bool,
-    out: Path | None = None,
-    speeds: dict[str, Speed] | None = None,
-    device: str = "cpu",
-) -> None:
-    """Print a plan's figures; touches nothing but the listings of roots."""
-    forecast = forecast_plan(plan, out or default_out(plan), speeds=speeds, device=device)
+def echo_forecast(forecast: Forecast, json_wanted: bool, device: str = "cpu") -> None:
+    """Print a plan's figures; ``device`` is the one that was calibrated."""
     if json_wanted:
-        echo(json.dumps(as_json(plan, forecast), indent=2))
+        echo(json.dumps(forecast.as_json(), indent=2))
         return
+    plan = forecast.plan
     echo(
         f"plan {plan.name}, seed {plan.seed}"
         + (f", first {plan.limit} samples of each source" if plan.limit else "")
@@ -107,18 +87,6 @@ def _echo_figures(figures: Iterable[tuple[str, str]]) -> None:
     echo()
     for label, figure in figures:
         echo(fold_line(f"{label:19} {figure}", table_width(wide=False), " " * 20))
-
-
-def _calibrated(plan: RunPlan, out: Path, device: str, precision: str) -> dict[str, Speed]:
-    from afbench.workflows.planning.calibrate import calibrate
-
-    return calibrate(
-        plan,
-        remaining_workloads(plan, out),
-        device=device,
-        precision=precision,
-        say=lambda line: echo(line, err=True),
-    )
 
 
 def _totals(forecast: Forecast, device: str) -> list[tuple[str, str]]:

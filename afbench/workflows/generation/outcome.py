@@ -6,14 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afbench.core import AfbenchError
+from afbench.report.tables import stats_rows
 from afbench.report.weak import weak_configs
-from afbench.storage.manifests import CLEAN, ORIGINALS, excluded_samples, read_configs
+from afbench.storage.manifests import CLEAN, ORIGINALS, excluded_samples, open_benchmark, read_configs
 
 from .prepare import PreparedPlan, published_shards
 from .splits import Split
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,17 @@ class Outcome:
     shards_left: int = 0
     warnings: Sequence[str] = ()
     shorter: Sequence[str] = ()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the figures of these configs, one row per config and source, as ``afbench.stats`` does.
+
+        Raises:
+            UsageError: if parts of the run are missing, so that nothing is published.
+        """
+        import pandas as pd
+
+        configs = open_benchmark(self.folder).configs
+        return pd.DataFrame(stats_rows({name: configs[name] for name in self.configs}))
 
 
 def summarise_run(

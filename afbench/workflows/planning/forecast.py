@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afbench.core import BadSample, Setting
 from afbench.images import stated_pixels
@@ -35,6 +35,9 @@ from afbench.storage.run_folder import check_folder, free_bytes
 
 from ..request import config_localizer
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 HEADERS_READ = 32
 """Images of a user's copy whose headers are read to estimate the typical image size."""
 
@@ -53,6 +56,7 @@ class Forecast:
     """All figures of a plan. A figure is None while a source was not opened or a localizer's cost is not known.
 
     Attributes:
+        plan: what is asked for.
         blocks: what the plan makes, block by block.
         workloads: what remains to be done, by localizer and source.
         gigaflops: gradients and scoring of the remaining work.
@@ -68,6 +72,7 @@ class Forecast:
         speeds: measured ones, by localizer.
     """
 
+    plan: RunPlan
     blocks: list[BlockEstimate]
     workloads: list[Workload]
     gigaflops: float | None
@@ -81,6 +86,46 @@ class Forecast:
     limited_by: dict[str, str | None]
     done: FolderState | None
     speeds: Mapping[str, Speed]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all figures as JSON data; ``gradients_per_image`` is that of the plan's first block, its test images."""
+        return {
+            "plan": self.plan.name,
+            "seed": self.plan.seed,
+            "limit": self.plan.limit,
+            "gradients_per_image": self.blocks[0].gradients_per_image,
+            "blocks": [
+                {**asdict(block), "gradients_per_image": block.gradients_per_image} for block in self.blocks
+            ],
+            "loads": [
+                {
+                    **asdict(workload),
+                    "gigaflops": gigaflops(workload),
+                    "suggested_batch": {
+                        device: suggested_batch(localizer_cost(workload.localizer), workload.pixels, device)
+                        for device in ("cpu", "cuda")
+                    },
+                }
+                for workload in self.workloads
+            ],
+            "gigaflops": self.gigaflops,
+            "gpu_hours_uncalibrated": self.gpu_hours,
+            "hours_calibrated": self.hours,
+            "disk_bytes": self.disk_bytes,
+            "missing_bytes": self.missing_bytes,
+            "free_bytes": self.free_bytes,
+            # programs read this key; people are told of a batch
+            "memory_bytes": {"launch": self.device_bytes, "host": self.host_bytes},
+            "limited_by": self.limited_by,
+            "done": asdict(self.done) if self.done else None,
+            "speeds": {name: asdict(speed) for name, speed in self.speeds.items()},
+        }
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per block of the plan: configs, images, gradients and bytes."""
+        import pandas as pd
+
+        return pd.DataFrame([asdict(block) for block in self.blocks])
 
 
 def forecast_plan(
@@ -140,6 +185,7 @@ def forecast_plan(
             main_memory + (device_memory["cpu"] if device_type == "cpu" else 0),
         )
     return Forecast(
+        plan=plan,
         blocks=blocks,
         workloads=remaining,
         gigaflops=total_gigaflops,
@@ -160,41 +206,6 @@ def remaining_workloads(plan: RunPlan, out: Path) -> list[Workload]:
     """List the work that remains, by localizer and source."""
     counts, pixels = _measure_copies(plan)
     return workloads(plan, counts, pixels, _finished(plan, out, counts))
-
-
-def as_json(plan: RunPlan, forecast: Forecast) -> dict[str, Any]:
-    """Return a forecast as JSON data; ``gradients_per_image`` is that of the plan's first block, its test images."""
-    return {
-        "plan": plan.name,
-        "seed": plan.seed,
-        "limit": plan.limit,
-        "gradients_per_image": forecast.blocks[0].gradients_per_image,
-        "blocks": [
-            {**asdict(block), "gradients_per_image": block.gradients_per_image} for block in forecast.blocks
-        ],
-        "loads": [
-            {
-                **asdict(workload),
-                "gigaflops": gigaflops(workload),
-                "suggested_batch": {
-                    device: suggested_batch(localizer_cost(workload.localizer), workload.pixels, device)
-                    for device in ("cpu", "cuda")
-                },
-            }
-            for workload in forecast.workloads
-        ],
-        "gigaflops": forecast.gigaflops,
-        "gpu_hours_uncalibrated": forecast.gpu_hours,
-        "hours_calibrated": forecast.hours,
-        "disk_bytes": forecast.disk_bytes,
-        "missing_bytes": forecast.missing_bytes,
-        "free_bytes": forecast.free_bytes,
-        # programs read this key; people are told of a batch
-        "memory_bytes": {"launch": forecast.device_bytes, "host": forecast.host_bytes},
-        "limited_by": forecast.limited_by,
-        "done": asdict(forecast.done) if forecast.done else None,
-        "speeds": {name: asdict(speed) for name, speed in forecast.speeds.items()},
-    }
 
 
 def _measure_copies(plan: RunPlan) -> tuple[dict[str, int], dict[str, int]]:

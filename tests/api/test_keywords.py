@@ -1,0 +1,83 @@
+"""Functions and commands have the same options: names, defaults and choices."""
+
+import inspect
+import pydoc
+import subprocess
+import sys
+
+import click
+import pytest
+
+import afbench as library
+from afbench.cli import cli
+from afbench.cli.function_keywords import PRINTED, keyword_of
+
+COMMANDS = {
+    "generate": "generate",
+    "plan": "plan",
+}
+
+
+def _command(words):
+    command = cli
+    for word in words.split():
+        command = command.get_command(click.Context(command), word)
+    return command
+
+
+def _defaults(command):
+    """Return the options of a command by keyword, with what click gives where one is left out."""
+    context = command.make_context("x", [], resilient_parsing=True)
+    values = {keyword_of(option): context.params.get(option.name, False) for option in command.params}
+    return {name: value for name, value in values.items() if name not in {*PRINTED, "help"}}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_function_has_the_options_of_its_command(name):
+    command, function = _command(COMMANDS[name]), getattr(library, name)
+    parameters = inspect.signature(function).parameters
+    required = {keyword_of(option) for option in command.params if option.required}
+    assert {
+        parameter for parameter in parameters if parameters[parameter].default is inspect.Parameter.empty
+    } == required
+    assert {key: value.default for key, value in parameters.items() if key not in required} == {
+        key: value for key, value in _defaults(command).items() if key not in required
+    }
+    assert all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_a_function_names_every_keyword_and_the_result(name):
+    function = getattr(library, name)
+    text = pydoc.render_doc(function, renderer=pydoc.plaintext)
+    described = text.partition("Args:")[2].partition("Raises:")[0]
+    assert all(f"{keyword}" in described for keyword in inspect.signature(function).parameters)
+    assert "Returns:" in described
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_value_that_is_no_choice_is_refused_as_the_command_does(name, tmp_path):
+    command = _command(COMMANDS[name])
+    usual = {"localizer": "reference", "attack": "fgsm", "source": "demo", "out": tmp_path / "out"}
+    keywords = {
+        key: value for key, value in usual.items() if key in {keyword_of(option) for option in command.params}
+    }
+    for option in command.params:
+        if isinstance(option.type, click.Choice):
+            with pytest.raises(library.UsageError) as refused:
+                getattr(library, name)(**keywords, **{keyword_of(option): "nonsense"})
+            assert "nonsense" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_importing_afbench_and_its_functions_imports_neither_torch_nor_matplotlib():
+    code = (
+        "import sys, afbench; [getattr(afbench, name) for name in sys.argv[1:]]; "
+        "sys.exit(str(sorted({'torch', 'matplotlib', 'pandas'} & set(sys.modules))))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, *COMMANDS, "results", "attack"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.stderr == "[]\n"
