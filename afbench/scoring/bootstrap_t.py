@@ -169,7 +169,8 @@ def _chernoff(share: float, count: float) -> tuple[float, float]:
 
     def divergence(mean: float) -> float:
         parts = ((share, mean), (1 - share, 1 - mean))
-        return sum(p * math.log(p / q) if p else 0.0 for p, q in parts)
+        # the middle of the last halvings may round to the edge itself
+        return sum((p * math.log(p / q) if q else math.inf) if p else 0.0 for p, q in parts)
 
     def end(edge: float) -> float:
         inner, outer = share, edge

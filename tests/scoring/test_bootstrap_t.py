@@ -133,3 +133,9 @@ def test_fewer_than_thirty_images_get_a_warning():
     assert few_images_warning(12) == "12 images: intervals of fewer than 30 are rough; use more"
     assert few_images_warning(1).startswith("1 image: ")
     assert few_images_warning(0) is few_images_warning(30) is None
+
+
+def test_a_bound_that_comes_as_near_to_one_as_a_number_can_is_one():
+    # the upper limit of two such images lies a hair below 1, where halving reaches 1 itself
+    f1 = [0.9072545244766193, 1.0]
+    assert mean_interval(f1, *names(2)).high == pytest.approx(1.0)
