@@ -21,16 +21,11 @@ from afbench.report.gate_table import gate_table
 from afbench.scoring.score import score
 from afbench.storage.manifests import shard_paths
 from afbench.storage.shards import read_rows
+from afbench.workflows.attack_records import ADAPTIVE, OBLIVIOUS, Side
 from afbench.workflows.evaluation import gates as gates_workflow
 from afbench.workflows.evaluation import logit_scale
 from afbench.workflows.evaluation import predict as predict_workflow
-from afbench.workflows.evaluation.evaluate import (
-    ADAPTIVE,
-    OBLIVIOUS,
-    Evaluation,
-    Side,
-    evaluate,
-)
+from afbench.workflows.evaluation.evaluate import Evaluation, evaluate
 from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
 from afbench.workflows.evaluation.evaluation_records import evaluation_records
 from afbench.workflows.evaluation.evaluation_setup import open_evaluation

@@ -41,7 +41,7 @@ _COMMANDS = {
     "score": "check a submission, count its masks against the truth, say what it is worth",
     "compare": "whether two scores differ, image by image",
     "leaderboard": "a static site that ranks scores",
-    "report": "measured figures beside the ANSM paper's",
+    "report": "figures and tables for a paper; measured values beside the ANSM paper's",
     "weights": "register, list and check the weights of published localizers",
 }
 

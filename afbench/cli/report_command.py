@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -10,31 +11,80 @@ import click
 from afbench.core import UsageError
 
 from .echo import echo
+from .progress import deferred_bar, quiet_option
 from .text_tables import table_width, wide_option
 
 
-@click.command("report", epilog="Example: afbench report --paper afbench-out/demo")
+@click.command("report", epilog="Example: afbench report afbench-out/demo --out report")
 @click.argument("folders", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--paper", is_flag=True, help="Compare the figures with the ANSM paper's Tables III to VI.")
 @click.option(
-    "--all", "everything", is_flag=True, help="Also print the paper's figures that nobody measured."
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for index.html, which holds all figures, and for each as PNG, SVG, PDF and CSV. Files of others stay.",
 )
-@click.option("--latex", is_flag=True, help="Print what was measured as one booktabs table.")
-@click.option("--json", "as_json", is_flag=True, help="Print the records as JSON.")
+@click.option(
+    "--paper", is_flag=True, help="Print the figures beside those of the ANSM paper's Tables III to VI."
+)
+@click.option(
+    "--all",
+    "everything",
+    is_flag=True,
+    help="With --paper: also print the paper's figures that nobody measured.",
+)
+@click.option("--latex", is_flag=True, help="With --paper: print what was measured as one booktabs table.")
+@click.option("--json", "as_json", is_flag=True, help="Print the records, or what was written, as JSON.")
 @wide_option
+@quiet_option
 def command(
-    folders: tuple[Path, ...], paper: bool, everything: bool, latex: bool, as_json: bool, wide: bool
+    folders: tuple[Path, ...],
+    out: Path | None,
+    paper: bool,
+    everything: bool,
+    latex: bool,
+    as_json: bool,
+    wide: bool,
 ) -> None:
-    """Put what was measured beside what was published.
+    """Draw figures and tables for a paper, or put what was measured beside what was published.
 
-    Of FOLDERS, benchmarks fill the undefended figures and scores the defended ones. Only the paper's own networks count, by the
+    FOLDERS are benchmarks, scores, and what `afbench evaluate --out` wrote; a report takes all that belong together.
+    What is missing for a figure is named with the command that makes it.
+
+    With --paper, benchmarks fill the undefended figures and scores the defended ones. Only the paper's own networks count, by the
     architecture and weights that manifests record, with trained weights, on whole sources; what was left out is
     named with the reason. Figures the paper contradicts itself in are marked with ! and kept out of any difference.
     """
-    if not paper:
-        raise UsageError("say beside what: --paper is the only report so far")
+    if paper == (out is not None):
+        raise UsageError(
+            "give --out FOLDER for figures and tables, or --paper to print the paper's beside them"
+        )
+    if not paper and (everything or latex):
+        raise UsageError("--all and --latex go with --paper; with --out every table is written as LaTeX, too")
     if latex and (as_json or everything):
         raise UsageError("--latex prints what was measured; leave out --json and --all")
+    if out is None:
+        _print_beside_paper(folders, everything, latex, as_json, table_width(wide))
+    else:
+        _write_report(folders, out, as_json)
+
+
+def _write_report(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    from afbench.workflows.reporting.write_report import write_report
+
+    with ExitStack() as stack:
+        bar = deferred_bar(stack, "draw", "figure")
+        report = write_report(folders, out, start=bar.start, advance=bar.advance)
+    if as_json:
+        missing = [gap._asdict() for gap in report.missing]
+        echo(json.dumps({"page": str(report.page), "files": report.files, "missing": missing}, indent=2))
+        return
+    for gap in report.missing:
+        echo(f"not in the report: {gap.title}: {gap.reason} {gap.command}".rstrip(), err=True)
+    echo(f"{len(report.files)} files: {report.page}")
+
+
+def _print_beside_paper(
+    folders: tuple[Path, ...], everything: bool, latex: bool, as_json: bool, width: int | None
+) -> None:
     from afbench.report.paper_table import measured_records, paper_latex, paper_table
     from afbench.workflows.reporting.paper_comparison import compare_folders_with_paper
 
@@ -47,4 +97,4 @@ def command(
         for note in report.notes:
             echo(note, err=True)
     else:
-        echo(paper_table(records, report.notes, table_width(wide)))
+        echo(paper_table(records, report.notes, width))

@@ -84,6 +84,11 @@ TRANSFORMS: Mapping[str, Transform] = {
 }
 
 
+def transform_label(name: str, value: float) -> str:
+    """Return what submissions and configs call a transform with its setting: ``jpeg-75``, ``gaussian-noise-4``."""
+    return f"{name}-{255 * value if TRANSFORMS[name].number.of_range else value:.6g}"
+
+
 def list_defences() -> dict[str, str]:
     """Return the known defences as they are written, and what they do."""
     transforms = {

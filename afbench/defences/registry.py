@@ -16,7 +16,7 @@ from afbench.images import resize
 from . import transforms
 from .custom_defence import load_own_defence
 from .defence_check import require_sound
-from .names import ANSM, NONE, NRP, TRANSFORMS, own_function, split_defence
+from .names import ANSM, NONE, NRP, TRANSFORMS, own_function, split_defence, transform_label
 from .post_names import POST
 from .posting import load_step
 from .purifier import Gradient, Param, Purifier, RandomTransform, Resize, with_seed
@@ -90,7 +90,7 @@ def _load_transform(name: str, setting: str | None, seed: int) -> Purifier:
     value = number.default if setting is None else number.parse(name, setting)
     value = int(value) if number.integer else value
     params: dict[str, Param] = {number.name: value}
-    label = f"{name}-{255 * value if number.of_range else value:.6g}"
+    label = transform_label(name, value)
     if isinstance(entry, _Fixed):
         return Purifier(
             name=name,

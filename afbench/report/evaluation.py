@@ -64,19 +64,25 @@ def evaluation_table(records: Sequence[Record], width: int | None = None) -> str
 
 
 def _table(records: Sequence[Record], width: int | None) -> str:
-    columns = columns_of(records)
-    head = ["source", "attack", "images"]
-    for column in columns:
-        head += [f"{_title(column)} F1", "RP %"]
-    body, originals = [], originals_of(records)
-    for (source, attack), cells in _rows(records).items():
-        images = max(cell["images"] for cell in cells.values())
-        body.append([source, attack_title(attack), str(images)])
-        for column in columns:
-            body[-1] += _cells(cells.get(column), attack, originals.get(source, (None, None)))
-    table = text_table(head, body, column_groups=(1, *[2] * len(columns)), width=width)
+    head, *body = evaluation_cells(records)
+    table = text_table(head, body, column_groups=(1, *[2] * len(columns_of(records))), width=width)
     lines = [_identity(records[0]), *_notes(records)]
     return "\n".join([table, *(fold_line(line, width) for line in lines)])
+
+
+def evaluation_cells(records: Sequence[Record]) -> list[list[str]]:
+    """Return the table of one localizer as rows of texts, the head first: source, attack, images, then F1 and RP of every side."""
+    columns = columns_of(records)
+    table = [["source", "attack", "images"]]
+    for column in columns:
+        table[0] += [f"{_title(column)} F1", "RP %"]
+    originals = originals_of(records)
+    for (source, attack), cells in _rows(records).items():
+        images = max(cell["images"] for cell in cells.values())
+        table.append([source, attack_title(attack), str(images)])
+        for column in columns:
+            table[-1] += _cells(cells.get(column), attack, originals.get(source, (None, None)))
+    return table
 
 
 def _title(column: Column) -> str:

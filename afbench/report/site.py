@@ -5,23 +5,21 @@ Pages need no server, no script and nothing from elsewhere. The same boards give
 
 from __future__ import annotations
 
-import hashlib
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from afbench.core import UsageError
 from afbench.files import commit_if_changed, json_bytes
 from afbench.plans.headline import ALL, headline_figures
 
+from .html_pages import content_policy, inline_file, page_environment
 from .plots import PlotLine, Point, f1_panel, interval_bar
 
-_TEMPLATES = Path(__file__).with_name("templates")
 _NAMES = {
     "clean": "originals",
     "fgsm": "FGSM",
@@ -40,8 +38,13 @@ def render_site(boards: Mapping[str, Any]) -> dict[str, bytes]:
     All texts are escaped; only https addresses become links.
     """
     environment = _environment()
-    style, script = (_inline(name) for name in ("style.css", "table.js"))
-    common = {"style": style, "script": script, "policy": _policy(style, script), "draws": boards["draws"]}
+    style, script = (inline_file(name) for name in ("style.css", "table.js"))
+    common = {
+        "style": style,
+        "script": script,
+        "policy": content_policy(style, script),
+        "draws": boards["draws"],
+    }
     files = {}
     for submission in boards["submissions"]:
         template = environment.get_template("submission.html.j2")
@@ -68,14 +71,7 @@ def write_site(files: Mapping[str, bytes], out: Path) -> None:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = page_environment()
     environment.filters |= {
         "attack": attack_name,
         "extra": extra_text,
@@ -88,23 +84,6 @@ def _environment() -> Environment:
     }
     environment.tests["https"] = is_https
     return environment
-
-
-def _inline(name: str) -> Markup:
-    """Read a file that stands in the page as it is; the policy holds its hash, so no other script or style is allowed."""
-    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))
-
-
-def _policy(style: str, script: str) -> str:
-    """Allow this style and this script by their hashes, and nothing from anywhere."""
-
-    def digest(text: str) -> str:
-        return "sha256-" + b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-    return (
-        f"default-src 'none'; style-src '{digest(style)}'; script-src '{digest(script)}'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
 
 
 def is_https(url: str) -> bool:

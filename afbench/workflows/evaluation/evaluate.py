@@ -23,26 +23,13 @@ from afbench.storage.identity import identity_of
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, Benchmark, count_rows
 
 from ..adaptive import adaptive_configs, defended_name, require_oblivious
+from ..attack_records import ADAPTIVE, OBLIVIOUS, Side
 from ..attacked_localizer import require_attacked
 from .evaluation_setup import EvaluationSetup
 from .predict import decoded_batches
 
-OBLIVIOUS, ADAPTIVE = "oblivious", "adaptive"
 NOISE_PHI = Fraction(3, 255)
 """The phi of the noise control if no attack of the benchmark has one."""
-
-
-@dataclass(frozen=True)
-class Side:
-    """The results behind one defence against attacks of one knowledge: ``adaptive`` if they went through it, else ``oblivious``.
-
-    ``per_image`` has the columns of a score's table.
-    """
-
-    defence: str
-    knowledge: str
-    per_image: pd.DataFrame
-    trained_on: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -118,7 +105,14 @@ def evaluate(
 
     def sides_of(named: Iterable[tuple[str, Purifier]]) -> list[Side]:
         return [
-            Side(name, side, per_image_table(tallies[purifier.label, side], truth), purifier.trained_on)
+            Side(
+                name,
+                side,
+                per_image_table(tallies[purifier.label, side], truth),
+                purifier.trained_on,
+                kind=purifier.name,
+                params=purifier.params,
+            )
             for name, purifier in named
             for side in (OBLIVIOUS, ADAPTIVE)
             # a defence without adaptive configs has no adaptive side

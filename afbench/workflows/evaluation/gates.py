@@ -33,7 +33,8 @@ from afbench.storage.manifests import CLEAN, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.storage.stored_pixels import stored_sample
 
-from .evaluate import ADAPTIVE, Evaluation, Side
+from ..attack_records import ADAPTIVE, Side
+from .evaluate import Evaluation
 from .evaluation_setup import EvaluationSetup
 
 MARGIN = 0.005

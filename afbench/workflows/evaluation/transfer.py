@@ -18,8 +18,8 @@ from afbench.storage.manifests import CLEAN, Benchmark, count_rows
 from afbench.storage.summary import finds_nothing
 
 from ..adaptive import oblivious_configs
+from ..attack_records import ALL_SOURCES, ORDER, ORIGINAL, Record, table_records
 from .evaluate import count_masks, read_images
-from .evaluation_records import ALL_SOURCES, ORDER, ORIGINAL, Record, table_records
 from .evaluation_setup import EvaluationSetup
 from .victims import attackers_of, is_network
 

@@ -1,0 +1,210 @@
+"""Read what a report is drawn from: benchmarks, scores and evaluations, as sides of localizers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from afbench.core import AfbenchError, UsageError
+from afbench.defences.names import NONE, TRANSFORMS, transform_label
+from afbench.schemas import schema_problem
+from afbench.scoring.score_tables import COLUMNS
+from afbench.scoring.stored_scores import SCORE, StoredScore, read_scores
+from afbench.storage.agreement import bare_name
+from afbench.storage.config_manifest import ConfigManifest
+from afbench.storage.identity import identity_of
+from afbench.storage.manifests import TOP, Benchmark, open_benchmark, read_json, shard_paths
+from afbench.storage.shards import read_rows
+
+from ..attack_records import ADAPTIVE, OBLIVIOUS, Record, Side
+from ..request import config_localizer
+
+EVALUATION = "evaluation.json"
+_COUNTS = ("tp", "fp", "fn", "tn")
+
+
+class LocalizerSide(NamedTuple):
+    """The images of one localizer behind one defence, and the folder that they are from."""
+
+    localizer: str
+    network: Mapping[str, Any]
+    side: Side
+    folder: Path
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """What the folders of a report hold.
+
+    ``sides`` are the images of benchmarks and scores, ``figures`` and ``after`` the records of evaluations.
+    """
+
+    benchmarks: Sequence[Benchmark] = ()
+    sides: Sequence[LocalizerSide] = ()
+    figures: Sequence[Record] = ()
+    after: Sequence[Record] = ()
+    folders: Sequence[Path] = field(default_factory=list)
+
+
+def read_report_inputs(folders: Sequence[Path]) -> ReportInputs:
+    """Read benchmarks, scores and evaluations; no image is decoded.
+
+    Raises:
+        UsageError: if a folder is none of them, or two networks have one name.
+        AfbenchError: if a folder is damaged.
+    """
+    benchmarks, scores, figures, after = [], [], [], []
+    unique_folders = list({folder.resolve(): folder for folder in folders}.values())
+    for folder in unique_folders:
+        if (folder / TOP).is_file():
+            benchmarks.append(open_benchmark(folder))
+        elif (folder / SCORE).is_file():
+            scores.append(folder)
+        elif (folder / EVALUATION).is_file():
+            evaluation = read_evaluation(folder / EVALUATION)
+            figures += evaluation["figures"]
+            after += evaluation.get("after", [])
+        else:
+            raise UsageError(
+                f"'{folder}' is neither a benchmark ({TOP}) nor a score ({SCORE}) nor an evaluation ({EVALUATION})"
+            )
+    sides = [side for benchmark in benchmarks for side in benchmark_sides(benchmark)]
+    sides += [side for score in read_scores(scores) for side in _score_sides(score)]
+    _require_one_network(sides, [*figures, *after])
+    return ReportInputs(benchmarks, sides, figures, after, unique_folders)
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """Read the JSON that ``afbench evaluate --out`` writes.
+
+    Raises:
+        AfbenchError: if it is damaged.
+    """
+    evaluation = read_json(path)
+    try:
+        json.dumps(evaluation, allow_nan=False)
+    except ValueError:
+        raise AfbenchError(f"'{path}' is no evaluation: it holds a number that is none") from None
+    if problem := schema_problem("evaluation", evaluation):
+        raise AfbenchError(f"'{path}' is no evaluation: {problem}")
+    return evaluation
+
+
+def benchmark_sides(benchmark: Benchmark) -> Iterator[LocalizerSide]:
+    """Yield a side for each localizer of a benchmark, bare or attacked through a defence, with F1 as the rows store it.
+
+    Raises:
+        AfbenchError: if the benchmark is damaged.
+    """
+    manifests: dict[str, list[ConfigManifest]] = {}
+    for manifest in benchmark.attacked.values():
+        manifests.setdefault(manifest.localizer_name, []).append(manifest)
+    for configs in manifests.values():
+        provenance = configs[0].provenance
+        try:
+            rows = [row for manifest in configs for row in _attacked_rows(benchmark, manifest)]
+            defence = provenance.get("defence")
+            kind = NONE if defence is None else str(defence["name"])
+            params = {} if defence is None else dict(defence["params"])
+            label = defence_label(kind, params, "" if defence is None else str(defence["weights_sha256"])[:6])
+            network, localizer = identity_of(provenance), bare_name(provenance)
+        except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+            raise AfbenchError(
+                f"'{benchmark.folder}' is damaged ({type(error).__name__}: {error}); see `afbench verify`"
+            ) from None
+        per_image = pd.DataFrame(rows, columns=COLUMNS)
+        side = Side(
+            label,
+            OBLIVIOUS if defence is None else ADAPTIVE,
+            pd.concat([original_rows(per_image), per_image], ignore_index=True),
+            kind=kind,
+            params=params,
+            undefended=True,
+        )
+        yield LocalizerSide(localizer, network, side, benchmark.folder)
+
+
+def _attacked_rows(benchmark: Benchmark, manifest: ConfigManifest) -> Iterator[tuple[Any, ...]]:
+    """Yield the rows of a config with the columns of a score's table; ``f1_undefended`` is the F1 that the row stores."""
+    provenance = manifest.provenance
+    phi = math.nan if provenance["phi"] is None else float(Fraction(provenance["phi"]))
+    attack = str(provenance["attack"])
+    setting = manifest.config, attack, phi, 0 if attack == "noise" else int(provenance["steps"])
+    for source in manifest.splits:
+        columns = ("sample_id", "f1_clean", "f1_adv", *_COUNTS)
+        for row in read_rows(benchmark.folder, shard_paths(manifest, source), columns):
+            counts = (int(row[name]) for name in _COUNTS)
+            f1 = (_share(row["f1_clean"]), _share(row["f1_adv"]))
+            yield (bare_name(provenance), source, *setting, str(row["sample_id"]), *counts, *f1)
+
+
+def _share(value: float | None) -> float:
+    if value is None:
+        return math.nan
+    if not 0 <= value <= 1:  # NaN lies in no range
+        raise ValueError(f"an F1 of {value}")
+    return float(value)
+
+
+def original_rows(per_image: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each original of the attacked rows: its F1 as stored, and the counts of a mask that calls every pixel forged.
+
+    The counts of the predicted mask are not stored; these are what chance reaches, and tell forged images from authentic ones.
+    """
+    originals = per_image.drop_duplicates(["localizer", "source", "sample_id"])
+    return originals.assign(
+        config="clean",
+        attack="clean",
+        phi=math.nan,
+        steps=0,
+        tp=originals["tp"] + originals["fn"],
+        fp=originals["fp"] + originals["tn"],
+        fn=0,
+        tn=0,
+        f1_undefended=originals["f1_original"],
+    )
+
+
+def _score_sides(score: StoredScore) -> Iterator[LocalizerSide]:
+    record = score.record
+    kind, params = str(record["defence"]["type"]), dict(record["defence"]["params"])
+    label = defence_label(kind, params, record["submission_id"])
+    for name, per_image in score.per_image.groupby("localizer", sort=True):
+        # what was attacked through a defence is called by both
+        localizer = str(name).removesuffix(f"_{config_localizer(label)}")
+        network = record.get("localizers", {}).get(str(name), {})
+        side = Side(
+            label, record["attack_knowledge"], per_image[COLUMNS], score.seen, kind=kind, params=params
+        )
+        yield LocalizerSide(localizer, network, side, score.folder)
+
+
+def defence_label(kind: str, params: Mapping[str, Any], otherwise: str) -> str:
+    """Return what evaluations call a defence; of what was trained, its kind with what ``otherwise`` tells it apart."""
+    if kind == NONE:
+        return NONE
+    transform = TRANSFORMS.get(kind)
+    value = params.get(transform.number.name) if transform else None
+    if isinstance(value, int | float) and len(params) == 1:
+        return transform_label(kind, value)
+    return f"{config_localizer(kind)}-{otherwise}" if otherwise else config_localizer(kind)
+
+
+def _require_one_network(sides: Sequence[LocalizerSide], records: Sequence[Record]) -> None:
+    """Refuse two networks under one name: their figures would stand in one row."""
+    weights_by_name: dict[str, str] = {}
+    stated = [(side.localizer, side.network.get("weights_sha256", "")) for side in sides]
+    stated += [(record["localizer"], record["weights_sha256"]) for record in records]
+    for localizer, weights in stated:
+        if weights and weights_by_name.setdefault(localizer, weights) != weights:
+            raise UsageError(
+                f"two networks are called '{localizer}' (weights {weights_by_name[localizer][:12]} and {weights[:12]}); "
+                "make a report of each"
+            )
