@@ -17,11 +17,12 @@ from attacks.gradient import LossFn, check_image, input_gradient
 from attacks.pgn import pgn
 from attacks.sign import bim, fgsm, mifgsm, noise, pgd
 from attacks.square import square
-from attacks.strong import EnsembleMember, Worst, strong
+from attacks.strong import EnsembleMember, LossAndScoreFn, Worst, strong
 from attacks.weighted import PixelLossFn, cospgd, segpgd
 
 __all__ = [
     "EnsembleMember",
+    "LossAndScoreFn",
     "LossFn",
     "PixelLossFn",
     "Worst",

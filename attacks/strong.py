@@ -10,6 +10,9 @@ from attacks.apgd import best_point
 from attacks.gradient import LossFn, check_image, check_steps, input_gradient
 from attacks.sign import ball, per_image, started, stepped
 
+LossAndScoreFn = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""``(N, 3, H, W)`` to a loss and a score, one number per image ``(N,)`` each."""
+
 
 class EnsembleMember(NamedTuple):
     """One run of ``apgd``: the loss it raises, and its start in units of ``phi``, ``(N, 3, H, W)`` in [-1, 1), or the
@@ -36,6 +39,7 @@ def strong(
     store: Callable[[Tensor], Tensor],
     phi: Tensor,
     steps: int,
+    loss_and_score: LossAndScoreFn | None = None,
 ) -> Worst:
     """Run ``apgd`` for each member, then signed steps of whole levels from the worst, and keep what scores lowest.
 
@@ -49,6 +53,8 @@ def strong(
         store: images to what is stored of them, within ``phi`` of the original.
         phi: ``(N, 1, 1, 1)``, L-inf radius in units of the [0, 1] range.
         steps: gradients of each member and of the last pass, at least 1.
+        loss_and_score: the loss of the first member and the score from one pass, which the pass on the grid then saves;
+            must equal what the two give.
     Returns:
         What ``store`` made of the worst images, their scores and members ``(N,)``; NaN where a loss or gradient was
         not finite.
@@ -60,29 +66,52 @@ def strong(
     x = check_image(image)
     phi = per_image("phi", phi, x)
     allowed = ball(x, phi)
-    with torch.no_grad():
-        first_score = score(x)
+    first_score = _score_of(score, x)
     worst = Worst(x, first_score, torch.zeros_like(first_score, dtype=torch.int64))
     broken = torch.zeros_like(x)
     for number, member in enumerate(members, start=1):
         start = x if member.start is None else started(x, member.start, phi, allowed)
         attacked = best_point(member.loss, start, allowed=allowed, phi=phi, steps=steps)
         broken = broken + 0 * attacked
-        worst = _lower(worst, store(torch.nan_to_num(attacked)), score, number)
+        stored = store(torch.nan_to_num(attacked))
+        worst = _lower(worst, stored, _score_of(score, stored), number)
     level = torch.full_like(phi, 1 / 255)
-    stored = worst.image
-    for _ in range(steps):
-        moved = stepped(stored, input_gradient(members[0].loss, stored), level, allowed)
+    stored, gradient = worst.image, input_gradient(members[0].loss, worst.image)
+    for step in range(1, steps + 1):
+        moved = stepped(stored, gradient, level, allowed)
         broken = broken + 0 * moved
         stored = store(torch.nan_to_num(moved))
-        worst = _lower(worst, stored, score, len(members) + 1)
+        if step < steps:
+            gradient, new_score = _gradient_and_score(members[0].loss, score, loss_and_score, stored)
+        else:
+            new_score = _score_of(score, stored)
+        worst = _lower(worst, stored, new_score, len(members) + 1)
     return worst._replace(image=worst.image + broken)
 
 
-def _lower(worst: Worst, stored: Tensor, score: LossFn, number: int) -> Worst:
-    """Take the images of member ``number`` that score lower than the worst so far."""
+def _gradient_and_score(
+    loss: LossFn, score: LossFn, loss_and_score: LossAndScoreFn | None, image: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Take both at an image, from one pass where there is a function for that."""
+    if loss_and_score is None:
+        return input_gradient(loss, image), _score_of(score, image)
+    scores = []
+
+    def raised(leaf: Tensor) -> Tensor:
+        values, new_score = loss_and_score(leaf)
+        scores.append(new_score.detach())
+        return values
+
+    return input_gradient(raised, image), scores[0]
+
+
+def _score_of(score: LossFn, image: Tensor) -> Tensor:
     with torch.no_grad():
-        new_score = score(stored)
+        return score(image)
+
+
+def _lower(worst: Worst, stored: Tensor, new_score: Tensor, number: int) -> Worst:
+    """Take the images of member ``number`` that score lower than the worst so far."""
     # the first stands against the original, which an attack leaves even where that gains nothing
     lower = new_score <= worst.score if number == 1 else new_score < worst.score
     return Worst(

@@ -196,12 +196,31 @@ def test_the_search_of_cw_tells_its_queries_and_leaves_no_more_f1_than_one_round
         assert f1(row.attacked_result.counts) <= f1(plain_row.attacked_result.counts)
 
 
+class OnePassLab(Lab):
+    """The same with probability and logits from one pass, as every localizer of afbench has."""
+
+    def probability_and_logits(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.net(image)
+        return torch.sigmoid(logits), logits
+
+
 def test_the_ensemble_tells_its_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grid, "STEPS", STEPS)
     (setting,) = expand_attack("strong", phi=["1/255"])
-    passed: list[int] = []
-    _run([setting], [_sample(0, 16, 16)], on_queries=passed.append)
-    assert sum(passed) == queries(setting)
+    passed: dict[type[Lab], list[int]] = {OnePassLab: [], Lab: []}
+    for lab, counts in passed.items():
+        _run([setting], [_sample(0, 16, 16)], lab=lab(), on_queries=counts.append)
+    assert sum(passed[OnePassLab]) == queries(setting)
+    # scores on the grid then take passes of their own, but for the last
+    assert sum(passed[Lab]) == queries(setting) + STEPS - 1
+
+
+def test_scores_from_the_pass_of_a_gradient_change_no_byte_of_the_ensemble(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grid, "STEPS", STEPS)
+    settings = expand_attack("strong", phi=["1/255", "3/255"])
+    assert _bytes(_run(settings, lab=OnePassLab())) == _bytes(_run(settings))
 
 
 def test_the_ensemble_is_the_worst_case_of_each_image_and_says_who_made_it(

@@ -21,7 +21,7 @@ from afbench.plans.ensemble import RUNS, STEPS
 
 from .measure import require_map
 from .meter import Meter
-from .objectives import ImageFn, excess, f1_left, image_loss, logit_scale, pixel_losses
+from .objectives import ImageFn, excess, f1_left, image_loss, logit_scale, loss_and_f1, pixel_losses
 from .torchattacks_adapter import TRANSFORMED, attack_one
 
 try:
@@ -292,6 +292,7 @@ def _strong(batch: _PhiBatch) -> attacks.Worst:
 
         return loss
 
+    both = loss_and_f1(batch.localizer, batch.mask, RUNS[0].loss, scale)
     return attacks.strong(
         [
             attacks.EnsembleMember(
@@ -305,6 +306,7 @@ def _strong(batch: _PhiBatch) -> attacks.Worst:
         store=lambda image: _stored(image, batch.image, batch.max_levels),
         phi=batch.phi,
         steps=STEPS,
+        loss_and_score=None if both is None else batch.meter.watch(both, len(batch.image)),
     )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from torch import Tensor
 
 OnGradients = Callable[[int], None]
 OnQueries = Callable[[int], None]
+Result = TypeVar("Result")
 
 
 class Meter:
@@ -23,11 +25,11 @@ class Meter:
         self.zero_pixels: Tensor | None = None
         self._on_gradients, self._on_queries = on_gradients, on_queries
 
-    def watch(self, loss: Callable[[Tensor], Tensor], images: int) -> Callable[[Tensor], Tensor]:
+    def watch(self, loss: Callable[[Tensor], Result], images: int) -> Callable[[Tensor], Result]:
         """Return ``loss`` with every gradient counted; ``images`` is the attack's own batch size."""
         self.zero_pixels = None
 
-        def watched(image: Tensor) -> Tensor:
+        def watched(image: Tensor) -> Result:
             if image.requires_grad:
                 image.register_hook(lambda gradient: self._see(gradient, images))  # type: ignore[no-untyped-call]
                 return loss(image)

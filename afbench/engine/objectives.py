@@ -84,16 +84,45 @@ def f1_left(localizer: Localizer, mask: Tensor) -> ImageFn:
 
     def score(image: Tensor) -> Tensor:
         if defence is None or defence.deterministic:
-            probability = require_map(localizer.probability(image), image, "the probability")
-            found = probability.float() > localizer.threshold
-        else:
-            found = _from_threshold(localizer, image) > 0
-        forged = _repeated(mask, image) > 0
-        hits = (found & forged).sum(dim=(1, 2, 3))
-        pixels = found.sum(dim=(1, 2, 3)) + forged.sum(dim=(1, 2, 3))
-        return torch.where(pixels > 0, 2 * hits.double() / pixels.clamp(min=1), 1.0)
+            return _f1(_decisions(localizer, image, localizer.probability(image)), _repeated(mask, image))
+        return _f1(_from_threshold(localizer, image) > 0, _repeated(mask, image))
 
     return score
+
+
+def loss_and_f1(
+    localizer: Localizer, mask: Tensor, name: str, scale: Callable[[], Tensor]
+) -> Callable[[Tensor], tuple[Tensor, Tensor]] | None:
+    """Make the loss ``name`` and the F1 of ``f1_left`` from one pass through the network.
+
+    None where the localizer has no such pass, or stands behind a defence: what an attack differentiates there is not always
+    what judges.
+    """
+    single_pass = getattr(localizer, "probability_and_logits", None)
+    if single_pass is None or defence_of(localizer) is not None:
+        return None
+    measure = ATTACK_LOSSES[name]
+
+    def both(image: Tensor) -> tuple[Tensor, Tensor]:
+        probability, logits = single_pass(image)
+        truth = _repeated(mask, image)
+        with torch.no_grad():
+            left = _f1(_decisions(localizer, image, probability), truth)
+        logits = _counted_from_threshold(localizer, require_map(logits, image, "the logits"))
+        return measure(scale() * logits, truth), left
+
+    return both
+
+
+def _decisions(localizer: Localizer, image: Tensor, probability: Tensor) -> Tensor:
+    return require_map(probability, image, "the probability").float() > localizer.threshold
+
+
+def _f1(decisions: Tensor, mask: Tensor) -> Tensor:
+    forged = mask > 0
+    hits = (decisions & forged).sum(dim=(1, 2, 3))
+    pixels = decisions.sum(dim=(1, 2, 3)) + forged.sum(dim=(1, 2, 3))
+    return torch.where(pixels > 0, 2 * hits.double() / pixels.clamp(min=1), 1.0)
 
 
 def _logits(localizer: Localizer, image: Tensor) -> Tensor:
@@ -102,7 +131,11 @@ def _logits(localizer: Localizer, image: Tensor) -> Tensor:
 
 def _from_threshold(localizer: Localizer, image: Tensor) -> Tensor:
     """Compute logits in at least float32 whose sign is the decision."""
-    logits, threshold = _logits(localizer, image), _threshold(localizer)
+    return _counted_from_threshold(localizer, _logits(localizer, image))
+
+
+def _counted_from_threshold(localizer: Localizer, logits: Tensor) -> Tensor:
+    threshold = _threshold(localizer)
     return logits.to(torch.promote_types(logits.dtype, torch.float32)) - math.log(threshold / (1 - threshold))
 
 

@@ -29,8 +29,9 @@ the 8-bit grid."""
 STEPS = 15
 """Gradients of each run and of the last pass."""
 GRADIENTS = STEPS * (len(RUNS) + 1)
-QUERIES = 2 + 2 * len(RUNS) + STEPS
-"""Forward passes beside the gradients: scale and score of the original, last loss and score of each run, scores on the grid."""
+QUERIES = 2 + 2 * len(RUNS) + 1
+"""Forward passes beside the gradients: scale and score of the original, last loss and score of each run, the last score on the
+grid. Behind a defence the other scores on the grid take passes of their own, too."""
 LOGIT_SCALE = 2.0
 """The losses see logits of this mean size on the original, so that a localizer's scale changes nothing."""
 ENSEMBLE = "ensemble"

@@ -106,6 +106,24 @@ def test_it_costs_the_same_steps_for_every_member_and_the_last_pass() -> None:
     assert score.images == 2 * (1 + 3 + STEPS)
 
 
+def test_a_score_from_the_pass_of_a_gradient_saves_a_pass_and_changes_nothing() -> None:
+    lab = problem(2)
+    loss, score = Counted(lab.loss), Counted(lambda x: -lab.loss(x).detach())
+
+    def both(x: Tensor) -> tuple[Tensor, Tensor]:
+        values = loss(x)
+        return values, -values
+
+    store, phi = storing(lab.image, 2), lab.phi(2)
+    members = [EnsembleMember(loss), EnsembleMember(mean_of(lab, 1))]
+    common = {"store": store, "phi": phi, "steps": STEPS}
+    saving = strong(members, lab.image, score=score, loss_and_score=both, **common)
+    assert score.images == 2 * (1 + 2 + 1)
+    expected = strong(members, lab.image, score=score, **common)
+    assert all(torch.equal(*pair) for pair in zip(saving, expected, strict=True))
+    assert not saving.score.requires_grad
+
+
 @pytest.mark.parametrize("member", [0, 1])
 def test_a_broken_member_is_not_hidden_by_a_sound_one(member: int) -> None:
     lab = problem(2)
