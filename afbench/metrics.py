@@ -175,6 +175,20 @@ def _count_levels(probability: npt.NDArray[Any], truth: npt.NDArray[np.bool_]) -
     return _Levels(forged, np.diff(last, prepend=-1) - forged)
 
 
+TOP_SHARE = 0.01
+"""Share of an image's pixels that ``top_mean`` averages."""
+
+
+def top_mean(probability: npt.NDArray[Any], share: float = TOP_SHARE) -> float:
+    """Average the highest ``share`` of an image's values, at least one: a score of the whole image.
+
+    One pixel alone decides less than in a maximum, and a small forgery counts more than in a mean.
+    """
+    count = max(1, math.ceil(share * probability.size))
+    highest = np.partition(probability, probability.size - count, axis=None)[-count:]
+    return float(highest.mean(dtype=np.float64))
+
+
 def eight_bit(probability: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     """Round probabilities in [0, 1] to the levels of a stored map, round(255 p): truncated, 0.501 would fall below one half.
 

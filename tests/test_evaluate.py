@@ -18,6 +18,7 @@ from afbench.localizers.reference import ReferenceLocalizer
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.report.evaluation import columns_of, evaluation_csv, evaluation_latex, evaluation_table
 from afbench.report.gate_table import gate_table
+from afbench.report.image_table import shown_score
 from afbench.scoring.score import score
 from afbench.storage.manifests import shard_paths
 from afbench.storage.shards import read_rows
@@ -30,6 +31,7 @@ from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
 from afbench.workflows.evaluation.evaluation_records import evaluation_records
 from afbench.workflows.evaluation.evaluation_setup import open_evaluation
 from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
+from afbench.workflows.evaluation.image_records import image_records
 from afbench.workflows.evaluation.logit_scale import ScaledLocalizer, scale_gates, scale_warnings
 from afbench.workflows.evaluation.predict import predict
 from afbench.workflows.generation.generate import generate
@@ -109,7 +111,10 @@ def test_counts_are_those_of_predict_and_score(benchmark, found, tmp_path, defen
         mine = side.per_image[side.per_image["attack"] != "noise"].sort_values(keys, ignore_index=True)
         # an adaptive submission has masks of the originals, too
         wanted = wanted[wanted["config"].isin(mine["config"])].sort_values(keys, ignore_index=True)
-        pd.testing.assert_frame_equal(mine, wanted)
+        # a submission of masks says nothing of probabilities
+        scores = ["image_max", "image_top1", "image_own"]
+        assert mine[scores[:2]].notna().all(axis=None) and wanted[scores].isna().all(axis=None)
+        pd.testing.assert_frame_equal(mine.drop(columns=scores), wanted.drop(columns=scores))
 
 
 def test_figures_are_those_of_the_score(benchmark, records, tmp_path):
@@ -120,7 +125,42 @@ def test_figures_are_those_of_the_score(benchmark, records, tmp_path):
         for name in ("f1", "rp", "f1_ci", "rp_ci"):
             assert row[name] == told[attack][name]
     row = pick(records, source="all", attack="authentic", defence="jpeg-75", knowledge=OBLIVIOUS)
-    assert row["fpr"] == told["clean"]["fpr"] and row["images"] == told["clean"]["n_authentic"] == 3
+    assert row["fpr"] == told["clean"]["fpr"] and row["images"] == told["clean"]["n_authentic"] == 6
+
+
+def test_images_as_a_whole_are_told_apart_before_and_after_the_attack(found, benchmark, tmp_path):
+    figures = image_records(found)
+    assert {row["score"] for row in figures} == {"share", "max", "top1"}
+    assert {row["source"] for row in figures} == {"demo", "list", "all"}
+    adaptive = [row for row in figures if row["knowledge"] == ADAPTIVE]
+    assert {(row["defence"], row["attack"]) for row in adaptive} == {("jpeg-75", "fgsm")}
+    # attacks leave authentic images alone: all rows of a side and a score have one false-positive rate
+    rates = {}
+    for row in figures:
+        rates.setdefault((row["defence"], row["source"], row["score"]), set()).add(row["fpr"])
+        assert row["images"] == row["authentic"] == (6 if row["source"] == "all" else 3)
+    assert all(len(values) == 1 for values in rates.values())
+    predict(benchmark, tmp_path / "out", localizer="reference", defence="jpeg")
+    shares = [row for row in figures if row["score"] == "share" and row["defence"] == "jpeg-75"]
+    for row in score(tmp_path / "out", benchmark).score["image_level"]:
+        assert (
+            row.items()
+            <= pick(shares, attack=row["attack"], source=row["source"], knowledge=OBLIVIOUS).items()
+        )
+
+
+def test_a_localizers_own_score_of_images_is_reported_and_checked(benchmark, monkeypatch):
+    setup = open_evaluation(benchmark, localizer="reference")
+    monkeypatch.setattr(
+        ReferenceLocalizer, "image_score", lambda self, image: image.mean((1, 2, 3)), raising=False
+    )
+    figures = image_records(evaluate(setup))
+    assert {row["threshold"] for row in figures if row["score"] == "own"} == {0.5}
+    assert shown_score(figures) == "own"
+    for wrong in (lambda self, image: image.mean((1, 2)), lambda self, image: image.sum((1, 2, 3))):
+        monkeypatch.setattr(ReferenceLocalizer, "image_score", wrong)
+        with pytest.raises(UsageError, match="image_score of the localizer must give one number from 0 to 1"):
+            evaluate(setup)
 
 
 def test_originals_are_a_hundred_percent_without_a_defence_and_rp_refers_to_them_behind_one(records):
@@ -161,8 +201,8 @@ def test_each_image_is_decoded_once_however_many_defences_look(benchmark, monkey
     started, done = [], []
     opened = open_evaluation(benchmark, localizer="reference", defences=["bit-depth", "jpeg", "resize"])
     evaluate(opened, start=started.append, advance=done.append)
-    # 6 originals, 3 authentic, 4 oblivious configs and an adaptive one of 6 each
-    assert len(seen) == 6 + 3 + 5 * 6
+    # 6 originals, 6 authentic, 4 oblivious configs and an adaptive one of 6 each
+    assert len(seen) == 6 + 6 + 5 * 6
     assert started == [len(seen) + 6] and sum(done) == started[0]
 
 
@@ -173,8 +213,8 @@ def test_each_image_passes_the_network_once_for_each_side(benchmark, monkeypatch
         ReferenceLocalizer, "logits", lambda self, image: passes.append(len(image)) or logits(self, image)
     )
     evaluate(open_evaluation(benchmark, localizer="reference", defences=["jpeg"]))
-    # 6 originals, 3 authentic, 6 of noise, 4 oblivious configs of 6, bare and behind JPEG; an adaptive one behind JPEG alone
-    assert sum(passes) == 2 * (6 + 3 + 6 + 4 * 6) + 6
+    # 6 originals, 6 authentic, 6 of noise, 4 oblivious configs of 6, bare and behind JPEG; an adaptive one behind JPEG alone
+    assert sum(passes) == 2 * (6 + 6 + 6 + 4 * 6) + 6
 
 
 def test_sides_without_adaptive_configs_have_no_columns(records):

@@ -46,7 +46,7 @@ def posted_f1(benchmark, config, step):
     localizer, found = load_localizer("reference"), []
     for pair in load(benchmark, config):
         image = (pair["adversarial"].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-        ((_, probability),) = localize(
+        ((_, probability, _),) = localize(
             localizer, [image], defence=load_step(step).apply, batch_size=None, device="cpu"
         )
         found.append(f1(count_pixels(probability > localizer.threshold, pair["mask"][0].numpy() > 0.5)))

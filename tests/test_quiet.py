@@ -90,7 +90,8 @@ def _lasting(text):
 def _documented():
     """Keys by command, as docs/json.md lists them: in backticks, before any text in brackets."""
     text = (Path(__file__).parent.parent / "docs" / "json.md").read_text(encoding="utf-8")
-    rows, stats = text.split("## `stats`")
+    rows, *sections = text.split("\n## ")
+    (stats,) = (section for section in sections if section.startswith("`stats`"))
     keys = {}
     for commands, told in re.findall(r"^\| (`.*?) \| (.*) \|$", rows, re.MULTILINE):
         plain = re.sub(r"\(.*?\)|; .*", "", told)

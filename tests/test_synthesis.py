@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from afbench.core import UsageError
-from afbench.sources import open_source
+from afbench.sources import SourceOptions, open_source
 from afbench.sources.synthesis import FORGERY_KINDS, load_photographs, synthesize
 from afbench.sources.synthesis.camera import MARGIN, Camera, develop, draw_camera, jpeg
 from afbench.sources.synthesis.photographs import crop_scene
@@ -176,6 +176,20 @@ def test_the_demo_is_a_fixed_set_on_photographs_kept_from_training():
         assert sample.image.shape == (128, 128, 3) and sample.mask.shape == (128, 128)
         assert sample.image.dtype == sample.mask.dtype == np.uint8 and sample.mask.any()
         assert set(np.unique(sample.mask)) == {0, 255}
+
+
+@pytest.mark.parametrize("name", ["demo", "synthetic"])
+def test_embedded_sources_have_authentic_pictures_of_the_same_scenes_if_asked_for(name):
+    plain = open_source(name, limit=3)
+    source = open_source(name, limit=3, options=SourceOptions(authentic=True))
+    assert plain.authentic == [] and (plain.ids, plain.sha256) == (source.ids, source.sha256)
+    assert len(source.authentic) == 3 and len({*source.ids, *source.authentic}) == 6
+    assert source.authentic_sha256 not in ("", source.sha256) and not plain.authentic_sha256
+    for forged, authentic in zip(source.ids, source.authentic, strict=True):
+        sample = source.read(authentic)
+        assert not sample.mask.any() and sample.image.shape == (128, 128, 3)
+        assert sample.group == source.read(forged).group and sample.kind == "authentic"
+        assert not np.array_equal(sample.image, source.read(forged).image)
 
 
 def test_the_demo_reads_the_same_each_time_and_fits_the_package():

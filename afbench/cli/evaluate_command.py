@@ -13,6 +13,7 @@ import click
 from afbench.core import UsageError
 
 from .echo import echo
+from .image_score import chosen_score, image_score_option
 from .name_types import DEFENCE, LOCALIZER_CHOICE
 from .progress import deferred_bar, quiet_option
 from .text_tables import table_width, wide_option
@@ -90,6 +91,7 @@ if TYPE_CHECKING:
     "--batch-size", type=click.IntRange(1), help="Images per batch. Default: as many as suit their size."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print figures and gates as JSON on stdout.")
+@image_score_option
 @wide_option
 @quiet_option
 def command(
@@ -107,6 +109,7 @@ def command(
     device: str,
     batch_size: int | None,
     as_json: bool,
+    image_score: str | None,
     wide: bool,
 ) -> int:
     """Print F1 and RP per source and attack, with and without defences, against attacks that know them or not.
@@ -114,6 +117,9 @@ def command(
     Oblivious figures are of the configs made against the bare localizer, adaptive ones of those made through the very
     defence with `afbench generate --through-defence`. Of several localizers table.tex is one table. Means are over images and settings, as in the ANSM paper's Table III; RP
     is in percent of what the bare localizer reaches on the originals.
+
+    A benchmark with authentic images (`generate --authentic`) also gets figures of images as a whole, apart from F1: AUC and
+    balanced accuracy of forged against authentic ones, and the share of authentic ones called forged.
 
     `--after` asks what survives publication: of attacks, and of the localizer.
 
@@ -150,10 +156,11 @@ def command(
         commit_bytes(picture, png_bytes(evaluation_figure(evaluations.setups[0], samples=samples)))
     for line in report.warnings:
         echo(f"warning: {line}", err=True)
+    score = chosen_score(report.image_level, image_score)
     if as_json:
         echo(json.dumps(report.as_json(), indent=2, allow_nan=False))
     else:
-        _print(report, table_width(wide))
+        _print(report, score, table_width(wide))
     # without --gates a failed gate is printed, but does not change the exit code
     return int(sweep and any(gate["passed"] is False for gate in report.gates))
 
@@ -182,9 +189,10 @@ def _with_options(
     ]
 
 
-def _print(report: EvaluationReport, width: int | None) -> None:
+def _print(report: EvaluationReport, image_score: str, width: int | None) -> None:
     from afbench.report.evaluation import evaluation_table
     from afbench.report.gate_table import gate_table
+    from afbench.report.image_table import image_table
     from afbench.report.transfer_tables import transfer_table
     from afbench.workflows.evaluation.evaluation_files import as_columns
 
@@ -200,6 +208,8 @@ def _print(report: EvaluationReport, width: int | None) -> None:
             + transfer_table(report.transfer, width)
         )
     if report.figures:
+        sources = {record["source"] for record in report.figures}
+        tables.append(image_table(report.image_level, image_score, sources, width))
         tables.append(gate_table(report.gates, width))
     echo("\n\n".join(tables))
 
@@ -212,6 +222,7 @@ def _evaluate_all(evaluations: Evaluations, sweep: bool) -> EvaluationReport:
     from afbench.workflows.evaluation.evaluation_files import EvaluationReport, gate_json
     from afbench.workflows.evaluation.evaluation_records import evaluation_records, posted_records
     from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
+    from afbench.workflows.evaluation.image_records import image_records
     from afbench.workflows.evaluation.logit_scale import scale_gates, scale_warnings
     from afbench.workflows.evaluation.transfer import transfer_records, untrained_attackers
 
@@ -223,6 +234,7 @@ def _evaluate_all(evaluations: Evaluations, sweep: bool) -> EvaluationReport:
             result = evaluate(evaluation, start=bar.start, advance=bar.advance)
         report.figures += evaluation_records(result)
         report.posted += posted_records(result)
+        report.image_level += image_records(result)
         # the first side is the bare localizer, on whose F1 every RP rests
         bare_tables[evaluation.name] = bare = result.sides[0].per_image
         report.warnings += [*weak_images(bare), *few_images(bare)]

@@ -11,6 +11,7 @@ import click
 from afbench.core import UsageError
 
 from .echo import echo
+from .image_score import chosen_score, image_score_option
 from .progress import deferred_bar, quiet_option
 from .text_tables import table_width, wide_option
 
@@ -27,6 +28,7 @@ from .text_tables import table_width, wide_option
     help="Folder of score.json files; refuse predictions that one of them already has.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the score, or the problems, as JSON.")
+@image_score_option
 @wide_option
 @quiet_option
 def command(
@@ -37,12 +39,14 @@ def command(
     partial: bool,
     board: Path | None,
     as_json: bool,
+    image_score: str | None,
     wide: bool,
 ) -> int:
     """Check a submission (a folder, .zip or .tar), count its masks against the truth, and say what it is worth.
 
     Every problem is named at once, with its code. Exit code 1 if there is one; nothing is written then.
     """
+    from afbench.report.image_table import image_table
     from afbench.report.score_table import score_table
     from afbench.report.weak import weak_images
     from afbench.scoring.problems import InvalidSubmission
@@ -59,7 +63,7 @@ def command(
                 examined = examine(
                     submission, data, partial=partial, board=board, start=bar.start, advance=bar.advance
                 )
-                record, images = examined.as_json(), examined.per_image
+                record, per_image = examined.as_json(), examined.per_image
             else:
                 scored = score(
                     submission,
@@ -70,18 +74,20 @@ def command(
                     start=bar.start,
                     advance=bar.advance,
                 )
-                record, images = scored.score, scored.per_image
+                record, per_image = scored.score, scored.per_image
     except InvalidSubmission as invalid:
         # on stdout: the problems are the result of this command
         echo(json.dumps(invalid.as_json(), indent=2) if as_json else "\n".join(invalid.problems.lines()))
         echo(f"{submission}: invalid", err=True)
         return 1
-    for line in [*weak_images(images), *few_images(images)]:
+    for line in [*weak_images(per_image), *few_images(per_image)]:
         echo(f"warning: {line}", err=True)
     if as_json:
         echo(json.dumps(record, indent=2))
     elif validate_only:
         echo(f"{submission}: valid, {record['masks']} masks")
     else:
+        images, sources = record["image_level"], {row["source"] for row in record["configs"]}
         echo(score_table(record, table_width(wide)))
+        echo("\n" + image_table(images, chosen_score(images, image_score), sources, table_width(wide)))
     return 0

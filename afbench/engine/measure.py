@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -36,6 +37,16 @@ class Judged:
     counts: Counts
     loss: float
     predicted: ByteImage
+
+
+class Localized(NamedTuple):
+    """What a localizer says of an image: its number, the probability map, float32 ``(H, W)``, and the localizer's own score of
+    the whole image, NaN where it has none.
+    """
+
+    number: int
+    probability: FloatImage
+    own_score: float
 
 
 def judge(
@@ -106,8 +117,16 @@ def localize(
     defence: Defence,
     batch_size: int | None,
     device: str,
-) -> Iterator[tuple[int, FloatImage]]:
-    """Yield the number of each 8-bit image and its probability map, float32 ``(H, W)``, behind a defence."""
+    own_scores: bool = False,
+) -> Iterator[Localized]:
+    """Localize 8-bit images behind a defence.
+
+    ``own_scores``: also ask a localizer with a method ``image_score``, from images ``(N, 3, H, W)`` to ``(N,)``, for that.
+
+    Raises:
+        UsageError: if its map or its scores have another shape, or a score is no probability.
+    """
+    score_images = getattr(localizer, "image_score", None) if own_scores else None
     for rows in equal_sizes(images, lambda size: batch_size_for(localizer, size, device, batch_size)):
         # torch rounds a GPU's convolutions to TF32 unless told otherwise, and an attack's precision is recorded
         with torch.no_grad(), compute_precision("fp32", device, deterministic=False):
@@ -116,7 +135,19 @@ def localize(
             maps = require_map(localizer.probability(purified), purified, "the probability")
             maps = resize(maps, batch.shape[-2:])  # a defence may bring images to the localizer's size
             levels = maps[:, 0].float().cpu().numpy()
-        yield from zip(rows, levels, strict=True)
+            scores = _own_scores(score_images, purified) if score_images else [math.nan] * len(rows)
+        yield from map(Localized, rows, levels, scores)
+
+
+def _own_scores(score_images: Callable[[Tensor], Tensor], images: Tensor) -> list[float]:
+    scores = score_images(images)
+    shape = tuple(getattr(scores, "shape", ()))
+    if shape != (len(images),) or not bool(((scores >= 0) & (scores <= 1)).all()):
+        raise UsageError(
+            f"image_score of the localizer must give one number from 0 to 1 for each of {len(images)} images; found shape "
+            f"{shape or type(scores).__name__}" + " with other numbers" * (shape == (len(images),))
+        )
+    return [float(score) for score in scores]
 
 
 def _look(localizer: Localizer, batch: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,12 +20,16 @@ from .untrained import is_untrained
 
 @dataclass(frozen=True)
 class CustomLocalizer:
-    """A frozen network in evaluation mode whose output, at the image's size, is the logit itself."""
+    """A frozen network in evaluation mode whose output, at the image's size, is the logit itself.
+
+    ``image_score`` is its own score of whole images, if it has one.
+    """
 
     network: nn.Module
     name: str
     weights_sha256: str
     threshold: float = 0.5
+    image_score: Callable[[Tensor], Tensor] | None = None
 
     def logits(self, image: Tensor) -> Tensor:
         """Map ``(N, 3, H, W)`` in [0, 1] to logits ``(N, 1, H, W)``."""
@@ -45,7 +50,12 @@ class CustomLocalizer:
 
 
 def as_localizer(
-    network: nn.Module, *, name: str, threshold: float = 0.5, device: str = "cpu"
+    network: nn.Module,
+    *,
+    name: str,
+    threshold: float = 0.5,
+    image_score: Callable[[Tensor], Tensor] | None = None,
+    device: str = "cpu",
 ) -> CustomLocalizer:
     """Make a localizer of a network: freeze it, set evaluation mode and move it to the device.
 
@@ -71,12 +81,15 @@ def as_localizer(
         network: image ``(N, 3, H, W)``, RGB in [0, 1], to logits ``(N, 1, H, W)``.
         name: the architecture's name in manifests.
         threshold: forged where the sigmoid of the logit is above.
+        image_score: images ``(N, 3, H, W)`` to ``(N,)`` in [0, 1], above 0.5 where it calls the whole image forged; `evaluate`
+            reports it beside the scores that it makes of the probabilities.
         device: the device of the network.
     """
     if not 0 < threshold < 1:
         raise UsageError(f"threshold must lie between 0 and 1; found {threshold}")
     digest = state_sha256(network)
-    return CustomLocalizer(network.eval().requires_grad_(False).to(device), name, digest, threshold)
+    frozen = network.eval().requires_grad_(False).to(device)
+    return CustomLocalizer(frozen, name, digest, threshold, image_score)
 
 
 def load_custom(name: str, checkpoint: str | None, device: str) -> Localizer:

@@ -16,6 +16,8 @@ from afbench.files import commit_bytes, json_bytes
 from afbench.schemas import schema_problem
 from afbench.storage.manifests import read_json
 
+IMAGE_SCORES = ("image_max", "image_top1", "image_own")
+"""Columns of whole images; each is stored only where a submission tells it."""
 SCORE = "score.json"
 PER_IMAGE = "per_image.parquet"
 _PER_IMAGE = pa.schema(
@@ -25,7 +27,7 @@ _PER_IMAGE = pa.schema(
         ("steps", pa.int64()),
         ("sample_id", pa.string()),
         *[(name, pa.int64()) for name in ("tp", "fp", "fn", "tn")],
-        *[(name, pa.float64()) for name in ("f1_original", "f1_undefended", "auc", "f1_best")],
+        *[(name, pa.float64()) for name in ("f1_original", "f1_undefended", "auc", "f1_best", *IMAGE_SCORES)],
     ]
 )
 COLUMNS = tuple(_PER_IMAGE.names)
@@ -68,8 +70,11 @@ def write_score(out: Path, record: Mapping[str, Any], per_image: pd.DataFrame) -
         if stored_id != record["submission_id"]:
             raise UsageError(f"--out '{out}' holds the score of '{stored_id}'; give another folder")
     stream = io.BytesIO()
-    columns = [pa.array(per_image[field.name], type=field.type, from_pandas=True) for field in _PER_IMAGE]
-    pq.write_table(pa.Table.from_arrays(columns, schema=_PER_IMAGE), stream, compression="zstd")
+    fields = [
+        field for field in _PER_IMAGE if field.name not in IMAGE_SCORES or per_image[field.name].notna().any()
+    ]
+    columns = [pa.array(per_image[field.name], type=field.type, from_pandas=True) for field in fields]
+    pq.write_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)), stream, compression="zstd")
     # score.json comes last, because commands take a folder that has it for a complete score
     commit_bytes(out / PER_IMAGE, stream.getvalue())
     commit_bytes(out / SCORE, json_bytes(record))

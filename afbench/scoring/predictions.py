@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from afbench.metrics import Counts, auc, count_pixels, f1, f1_best
+from afbench.metrics import Counts, auc, count_pixels, f1, f1_best, top_mean
 from afbench.storage.manifests import AUTHENTIC
 
 from . import arrays
@@ -37,9 +37,20 @@ class MapScores(NamedTuple):
     f1_best: float
 
 
+class ImageScores(NamedTuple):
+    """Scores of a whole image in [0, 1], the higher the more likely forged; NaN where unknown.
+
+    The highest probability, the mean of the top 1 % (``metrics.top_mean``), and the localizer's own.
+    """
+
+    image_max: float
+    image_top1: float
+    image_own: float
+
+
 @dataclass(kw_only=True)
 class PredictionTally:
-    """What reading a submission yields: pixel counts and map scores by cell and sample, oddities, and hashes by path.
+    """What reading a submission yields: pixel counts, map and image scores by cell and sample, oddities, and hashes by path.
 
     ``claimed`` are all masks of the submission, decoded or not; ``refused_paths`` the masks that a problem was noted for.
     """
@@ -47,6 +58,7 @@ class PredictionTally:
     counts: dict[Cell, dict[str, Counts]] = field(default_factory=dict)
     claimed: set[tuple[Cell, str]] = field(default_factory=set)
     map_scores: dict[Cell, dict[str, MapScores]] = field(default_factory=dict)
+    image_scores: dict[Cell, dict[str, ImageScores]] = field(default_factory=dict)
     oddities: Problems = field(default_factory=Problems)
     hashes: dict[str, str] = field(default_factory=dict)
     refused_paths: set[str] = field(default_factory=set)
@@ -233,6 +245,8 @@ class _Walk:
         truth = self.truth.masks.read(cell.source, sample_id)
         map_scores = self.tally.map_scores.setdefault(cell, {})
         map_scores[sample_id] = MapScores(float(auc(levels, truth)), float(f1_best(levels, truth)))
+        image_scores = self.tally.image_scores.setdefault(cell, {})
+        image_scores[sample_id] = ImageScores(int(levels.max()) / 255, top_mean(levels) / 255, math.nan)
 
 
 def note_missing(tally: PredictionTally, claims: Claims, truth: Truth, problems: Problems) -> None:

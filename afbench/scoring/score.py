@@ -15,10 +15,12 @@ from afbench.storage.manifests import AUTHENTIC, read_json
 from afbench.version import __version__
 
 from .chance import baseline_tables, chance, constant_masks
+from .image_level import image_level, pixel_thresholds
 from .mask_png import largest_png
 from .output import COLUMNS, check_out, check_score, write_score
 from .package import open_package
 from .predictions import (
+    ImageScores,
     MapScores,
     PredictionTally,
     expected_cells,
@@ -40,6 +42,7 @@ _ODD = {
     "copy": "masks are the truth, pixel by pixel",
 }
 _NO_MAP = MapScores(math.nan, math.nan)
+_NO_IMAGE_SCORES = ImageScores(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +193,7 @@ def score(
         "warnings": warnings + [f"AF015: {name} is not ranked: {why}" for name, why in constant.items()],
         "baselines": {name: _baselines(examined.per_image, name) for name in localizers},
         **build_tables(examined.per_image, seen_in_training=manifest["defence"]["trained_on"]),
+        "image_level": image_level(examined.per_image, pixel_thresholds(examined.localizers)),
     }
     check_score(record)
     if out is not None:
@@ -205,6 +209,7 @@ def per_image_table(tally: PredictionTally, truth: Truth) -> pd.DataFrame:
         for sample_id, counts in sorted(tally.counts[cell].items()):
             baseline = truth.cells[cell][sample_id]
             map_scores = tally.map_scores.get(cell, {}).get(sample_id, _NO_MAP)
+            image_scores = tally.image_scores.get(cell, {}).get(sample_id, _NO_IMAGE_SCORES)
             rows.append(
                 (
                     *cell,
@@ -215,6 +220,7 @@ def per_image_table(tally: PredictionTally, truth: Truth) -> pd.DataFrame:
                     *counts,
                     *baseline[:2],
                     *map_scores,
+                    *image_scores,
                 )
             )
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from afbench.schemas import schema_problem
 from afbench.storage.probe import probe_tables
 from afbench.untrusted import is_name, quoted
 
+from .image_level import image_level, pixel_thresholds
+from .output import IMAGE_SCORES
 from .problems import printable
 from .score_tables import build_tables, score_rows
 from .versions import dataset_version
@@ -31,6 +33,7 @@ _TYPES = {
     **dict.fromkeys(["steps", "tp", "fp", "fn", "tn"], pa.int64()),
     **dict.fromkeys(["phi", "f1_original", "f1_undefended", "auc", "f1_best"], pa.float64()),
 }
+_OPTIONAL = dict.fromkeys(IMAGE_SCORES, pa.float64())
 _MAX_JSON, _MAX_TABLE, _MAX_ROWS = 1 << 28, 1 << 32, 50_000_000
 _MAX_TEXT, _MAX_DEPTH = 5000, 20
 _CLOSE = 1e-9
@@ -67,7 +70,7 @@ def read_scores(folders: Sequence[Path]) -> Iterator[StoredScore]:
             raise UsageError(f"'{folder}' holds no score: {SCORE} is missing; `afbench score` makes one")
     records = [_read_record(folder / SCORE) for folder in folders]
     tables = {str(folder / PER_IMAGE): _MAX_TABLE for folder in folders if (folder / PER_IMAGE).is_file()}
-    for problem in probe_tables(Path(), tables, columns=list(_TYPES), batch_rows=1024):
+    for problem in probe_tables(Path(), tables, columns=[*_TYPES, *_OPTIONAL], batch_rows=1024):
         raise AfbenchError(f"'{problem.path}' cannot be read: {printable(problem.message, 160)}")
     for folder, record in zip(folders, records, strict=True):
         yield StoredScore(folder, record, _read_rows(folder / PER_IMAGE))
@@ -107,7 +110,12 @@ def verified_tables(score: StoredScore) -> dict[str, Any]:
             f"'{score.folder}': {SCORE} does not follow from {PER_IMAGE}: {fault}; score it again"
         )
     tables = build_tables(score.per_image, seen_in_training=score.seen)
-    for name, order in (("configs", _by_config), ("aggregates", dict)):
+    orders: dict[str, Callable[[Any], Any]] = {"configs": _by_config, "aggregates": dict}
+    if "image_level" in score.record:  # scores of older versions have none
+        thresholds = pixel_thresholds(score.record.get("localizers", {}))
+        tables["image_level"] = image_level(score.per_image, thresholds)
+        orders["image_level"] = list
+    for name, order in orders.items():
         if fault := _unlike(order(score.record[name]), order(tables[name]), name):
             raise AfbenchError(
                 f"'{score.folder}': {SCORE} does not follow from {PER_IMAGE}: {printable(fault)}; score it again"
@@ -185,7 +193,9 @@ def _read_rows(path: Path) -> pd.DataFrame:
                 raise ValueError(f"it claims {file.metadata.num_rows} rows")
             if missing := sorted(_TYPES.keys() - set(file.schema_arrow.names)):
                 raise ValueError(f"it lacks the columns {', '.join(missing)}")
-            table = file.read(columns=list(_TYPES), use_threads=False).cast(pa.schema(list(_TYPES.items())))
+            optional = {name: kind for name, kind in _OPTIONAL.items() if name in file.schema_arrow.names}
+            types = pa.schema(list((_TYPES | optional).items()))
+            table = file.read(columns=types.names, use_threads=False).select(types.names).cast(types)
         rows = table.to_pandas()
         _check_rows(rows)
         return score_rows(rows)
@@ -203,7 +213,7 @@ def _check_rows(rows: pd.DataFrame) -> None:
     # a count that a sum could overflow is no count of pixels
     if (rows[count_columns] < 0).any(axis=None) or (rows[count_columns] > 1 << 40).any(axis=None):
         raise ValueError("a count is negative or beyond any image")
-    for name in ("f1_original", "f1_undefended", "auc", "f1_best"):
+    for name in ("f1_original", "f1_undefended", "auc", "f1_best", *_OPTIONAL.keys() & set(rows.columns)):
         values = rows[name].dropna()
         if not values.between(0, 1).all():
             raise ValueError(f"{name} leaves [0, 1]")

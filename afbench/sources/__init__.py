@@ -54,11 +54,11 @@ def open_source(
     if name == "demo":
         from .demo import open_demo
 
-        return open_demo(limit)
+        return open_demo(limit, authentic=options.authentic)
     if name == "synthetic":
         from .synthetic import open_synthetic
 
-        return open_synthetic(seed, limit)
+        return open_synthetic(seed, limit, authentic=options.authentic)
     from .index import open_indexed
 
     read_as = layout or name

@@ -14,9 +14,10 @@ from afbench.core import AfbenchError, ByteImage, Sample
 from afbench.defences import Purifier
 from afbench.engine import localize, noisy_images
 from afbench.engine.io_pool import Submit, default_threads, threads
-from afbench.metrics import Counts, count_pixels, f1
+from afbench.metrics import Counts, count_pixels, f1, top_mean
 from afbench.plans import make_setting
-from afbench.scoring.predictions import PredictionTally
+from afbench.scoring.image_level import OWN_THRESHOLD
+from afbench.scoring.predictions import ImageScores, PredictionTally
 from afbench.scoring.score import per_image_table
 from afbench.scoring.truth import AttackSetting, Baseline, Cell, Truth
 from afbench.storage.identity import identity_of
@@ -37,7 +38,8 @@ class Evaluation:
     """All sides of one localizer, the bare one first, and ``all_ones``, the scores of masks that call every pixel forged.
 
     ``posted`` are the sides after each step of posting, whose ``defence`` is that step, as ``jpeg:90``.
-    ``localizer`` is the name that configs use; ``network`` identifies the architecture and weights.
+    ``localizer`` is the name that configs use; ``network`` identifies the architecture and weights. ``threshold`` is the
+    probability above which it calls a pixel forged, ``own_threshold`` that of its own score of an image, if it has one.
     """
 
     data: Path
@@ -46,6 +48,8 @@ class Evaluation:
     all_ones: pd.DataFrame
     network: Mapping[str, Any] = field(default_factory=dict)
     posted: Sequence[Side] = ()
+    threshold: float = 0.5
+    own_threshold: float = OWN_THRESHOLD
 
 
 def evaluate(
@@ -122,7 +126,17 @@ def evaluate(
     sides = sides_of((purifier.label, purifier) for purifier in setup.purifiers)
     posted = sides_of(setup.steps.items())
     network = identity_of(benchmark.configs[oblivious[0]].provenance)
-    return Evaluation(benchmark.folder, setup.name, sides, _all_ones(setup), network, posted)
+    own_threshold = float(getattr(setup.localizer, "image_threshold", OWN_THRESHOLD))
+    return Evaluation(
+        benchmark.folder,
+        setup.name,
+        sides,
+        _all_ones(setup),
+        network,
+        posted,
+        setup.localizer.threshold,
+        own_threshold,
+    )
 
 
 def _purifiers(setup: EvaluationSetup) -> list[Purifier]:
@@ -146,14 +160,22 @@ def count_masks(
     images: Sequence[ByteImage],
     tally: PredictionTally,
 ) -> None:
-    counts = tally.counts.setdefault(cell, {})
+    counts, image_scores = tally.counts.setdefault(cell, {}), tally.image_scores.setdefault(cell, {})
     network = setup.localizer
-    maps = localize(network, images, defence=purifier.apply, batch_size=setup.batch_size, device=setup.device)
-    for number, probability in maps:
+    maps = localize(
+        network,
+        images,
+        defence=purifier.apply,
+        batch_size=setup.batch_size,
+        device=setup.device,
+        own_scores=True,
+    )
+    for number, probability, own_score in maps:
         mask = setup.truth.masks.read(cell.source, ids[number])
         if mask.shape != probability.shape:
             raise AfbenchError(f"{cell}/{ids[number]} has another size than its mask; see `afbench verify`")
         counts[ids[number]] = count_pixels(probability > network.threshold, mask)
+        image_scores[ids[number]] = ImageScores(float(probability.max()), top_mean(probability), own_score)
 
 
 def _count_noise(

@@ -81,7 +81,7 @@ def _strongest(setup: EvaluationSetup, configs: Sequence[str]) -> list[str]:
 
 
 def _predict_mask(setup: EvaluationSetup, purifier: Purifier, image: ByteImage) -> ByteImage:
-    ((_, probability),) = localize(
+    ((_, probability, _),) = localize(
         setup.localizer, [image], defence=purifier.apply, batch_size=1, device=setup.device
     )
     return np.where(probability > setup.localizer.threshold, np.uint8(255), np.uint8(0))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from afbench.core import UsageError
 from afbench.files import commit_bytes, json_bytes
 from afbench.report.evaluation import AFTER, evaluation_csv, evaluation_latex
+from afbench.report.image_table import image_csv
 from afbench.report.posting_figure import posting_figure
 from afbench.report.transfer_figure import transfer_figure
 from afbench.report.transfer_tables import transfer_csv, transfer_latex
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from .gates import Gate
 
 CSV, LATEX, JSON = "table.csv", "table.tex", "evaluation.json"
+IMAGES_CSV = "image_level.csv"
 POSTED_CSV, POSTED_FIGURE = "after.csv", "after.svg"
 TRANSFER_CSV, TRANSFER_LATEX, TRANSFER_FIGURE = "transfer.csv", "transfer.tex", "transfer.png"
 
@@ -50,7 +52,8 @@ class EvaluationReport:
     """All that an evaluation shows, as plain data.
 
     ``figures`` are from ``evaluation_records``, ``posted`` (where there are steps of posting) from ``posted_records``,
-    ``transfer`` (of several localizers) from ``transfer_records``, ``gates`` from ``gate_json``.
+    ``transfer`` (of several localizers) from ``transfer_records``, ``gates`` from ``gate_json``, ``image_level`` from
+    ``image_records``.
     """
 
     figures: list[dict[str, Any]] = field(default_factory=list)
@@ -58,12 +61,14 @@ class EvaluationReport:
     warnings: list[str] = field(default_factory=list)
     posted: list[dict[str, Any]] = field(default_factory=list)
     transfer: list[dict[str, Any]] = field(default_factory=list)
+    image_level: list[dict[str, Any]] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
         return {
             "schema_version": 1,
             "figures": self.figures,
+            "image_level": self.image_level,
             "gates": self.gates,
             "warnings": self.warnings,
             **({"after": self.posted} if self.posted else {}),
@@ -91,8 +96,8 @@ def gate_json(gate: Gate, localizer: str) -> dict[str, Any]:
 
 
 def write_evaluation(out: Path, report: EvaluationReport) -> None:
-    """Write the table as CSV and LaTeX, figures after posting as CSV and SVG, those of transfer as CSV, LaTeX and PNG, and
-    everything as JSON, each atomically.
+    """Write the table as CSV and LaTeX, figures of whole images as CSV, those after posting as CSV and SVG, those of transfer
+    as CSV, LaTeX and PNG, and everything as JSON, each atomically.
 
     Raises:
         AfbenchError: if they cannot be written.
@@ -102,6 +107,8 @@ def write_evaluation(out: Path, report: EvaluationReport) -> None:
         commit_bytes(out / CSV, evaluation_csv(report.figures).encode())
         commit_bytes(out / LATEX, evaluation_latex(report.figures, report.warnings).encode())
     commit_bytes(out / JSON, json_bytes(report.as_json()))
+    if report.image_level:
+        commit_bytes(out / IMAGES_CSV, image_csv(report.image_level).encode())
     if report.posted:
         commit_bytes(out / POSTED_CSV, evaluation_csv(as_columns(report.posted)).encode())
         commit_bytes(out / POSTED_FIGURE, posting_figure(report.posted).encode())

@@ -148,7 +148,7 @@ def predict(
                             network, rows.images, defence=purifier.apply, batch_size=batch_size, device=device
                         )
                         previous_futures, write_futures = write_futures, []
-                        for number, probability in maps:
+                        for number, probability, _ in maps:
                             write_futures.append(
                                 submit(
                                     _write, out, paths[number], probability, network.threshold, probabilities

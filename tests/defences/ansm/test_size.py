@@ -104,8 +104,10 @@ def test_masks_behind_a_module_that_changes_nothing_are_the_bare_localizers(trai
     both = defended.probability_and_logits(image), localizer.probability_and_logits(image)
     assert all(torch.equal(*pair) for pair in zip(*both, strict=True))
     picture = np.random.default_rng(0).integers(0, 256, (61, 45, 3), np.uint8)
-    ((_, bare),) = localize(localizer, [picture], defence=lambda image: image, batch_size=None, device="cpu")
-    ((_, behind),) = localize(localizer, [picture], defence=defence.apply, batch_size=None, device="cpu")
+    ((_, bare, _),) = localize(
+        localizer, [picture], defence=lambda image: image, batch_size=None, device="cpu"
+    )
+    ((_, behind, _),) = localize(localizer, [picture], defence=defence.apply, batch_size=None, device="cpu")
     assert np.array_equal(bare, behind) and behind.shape == (61, 45)
 
 
