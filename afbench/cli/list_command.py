@@ -20,6 +20,7 @@ _BUILT_IN = {
     "synthetic": "forgeries without end from --seed: procedural scenes and free photographs, 128x128",
     "folder": "your own: folder:PATH with PATH/images and PATH/masks, paired by stem; NAME=folder:PATH for several",
     "list": "your own: list:FILE, a text or JSON list of images and masks",
+    "hf": "your own: hf:PATH?image=COLUMN&mask=COLUMN, Parquet files or a folder of Dataset.save_to_disk",
 }
 
 

@@ -16,6 +16,7 @@ from .estimate import (
 )
 from .narrow import narrow_plan
 from .runplan import (
+    OWN_LAYOUTS,
     SOURCE_NAMES,
     Block,
     RunPlan,
@@ -34,6 +35,7 @@ __all__ = [
     "ATTACKS",
     "BUILT_IN",
     "CLASSES",
+    "OWN_LAYOUTS",
     "PAPER_PHI",
     "PAPER_STEPS",
     "SOURCE_NAMES",

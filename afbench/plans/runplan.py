@@ -20,7 +20,8 @@ from .attack_names import parse_attack
 from .attack_settings import make_setting
 from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS
 
-SOURCE_NAMES = ("synthetic", "demo", "folder", "list")
+OWN_LAYOUTS = ("folder", "list", "hf")
+SOURCE_NAMES = ("synthetic", "demo", *OWN_LAYOUTS)
 """Sources this version can read; manifests/sources describes published ones."""
 READ_KEYS = {"mask_threshold", "mask_nonzero", "ignore_alpha"}
 """The keys of a plan that change how a source's pixels are read."""
@@ -193,8 +194,12 @@ def parse_source(text: str) -> SourceSpec:
     name = resolve_name("source", source_name, known_names)
     if name is None:
         raise unknown_name("source", source_name, known_names)
-    if name in ("folder", "list") and not root:
-        holds = "PATH/images and PATH/masks" if name == "folder" else "a list of images and masks"
+    if name in OWN_LAYOUTS and not root:
+        holds = {
+            "folder": "PATH/images and PATH/masks",
+            "list": "a list of images and masks",
+            "hf": "Parquet files or a folder of Dataset.save_to_disk",
+        }[name]
         raise UsageError(f"source '{name}' needs its root: --source {name}:PATH with {holds}")
     if name in ("synthetic", "demo") and root:
         raise UsageError(f"source '{name}' takes no root; found '{root}'")
@@ -224,7 +229,7 @@ def with_terms(spec: SourceSpec, terms: str) -> SourceSpec:
     """
     if not terms:
         return spec
-    if spec.read_as not in ("folder", "list"):
+    if spec.read_as not in OWN_LAYOUTS:
         raise UsageError(
             f"source '{spec.name}' has terms of its own; --terms is for a folder or list of yours"
         )

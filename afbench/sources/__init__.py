@@ -125,4 +125,4 @@ def find_sources() -> dict[str, Path]:
     return {name: roots[name] for name in names if name in roots}
 
 
-_OWN_SOURCES = ("folder", "list")
+_OWN_SOURCES = ("folder", "list", "hf")

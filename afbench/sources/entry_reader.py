@@ -16,6 +16,7 @@ from afbench.images import TRANSPARENT, decode
 
 from .mask_rules import MaskRule, advice, rule_for
 from .source_entry import SourceEntry, SourceOptions
+from .table_cells import parse_cell, read_cell
 
 MAX_BYTES = 2**30
 """Largest file that is read."""
@@ -88,16 +89,19 @@ def _read_files(root: Path, entry: SourceEntry, image_path: str, options: Source
 
 
 def read_bytes(root: Path, relative: str, *, limit: int = MAX_BYTES) -> bytes:
-    """Read a whole file below a root; refuse any file elsewhere.
+    """Read a whole file below a root, or a cell of a table there (``table_cells``); refuse any file elsewhere.
 
     Raises:
-        BadSample: ``outside_root``, ``too_large`` (above ``limit`` bytes) or ``unreadable``.
+        BadSample: ``outside_root``, ``too_large`` (above ``limit`` bytes), ``unreadable`` or, of a cell, ``missing_image``.
     """
-    path = _resolve_below(root, relative)
+    cell = parse_cell(relative)
+    path = resolve_below(root, cell.file if cell else relative)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # to open a pipe would wait for ever
             raise BadSample("unreadable", "no regular file")
+        if cell:
+            return read_cell(path, cell, limit)
         if status.st_size > limit:
             raise BadSample("too_large", f"{status.st_size} bytes, at most {limit} are read")
         # the file may grow after its size was read: one byte more than allowed shows it
@@ -110,7 +114,12 @@ def read_bytes(root: Path, relative: str, *, limit: int = MAX_BYTES) -> bytes:
     return data
 
 
-def _resolve_below(root: Path, relative: str) -> Path:
+def resolve_below(root: Path, relative: str) -> Path:
+    """Return the path of a file below a root, with all links resolved.
+
+    Raises:
+        BadSample: ``outside_root`` or ``unreadable``.
+    """
     parts = PurePosixPath(relative).parts
     if not parts or ".." in parts or Path(relative).is_absolute() or "\0" in relative:
         raise BadSample("outside_root", f"{relative!a} is no path below the root")

@@ -19,9 +19,10 @@ from afbench.files import commit_bytes
 from afbench.folders import cache_folder
 from afbench.version import __version__
 
-from . import check, entry_reader, mask_rules
+from . import check, entry_reader, mask_rules, table_cells, table_child
 from .index_records import IndexRecord, sample_from_json, sample_json
 from .source_entry import SourceEntry, SourceOptions
+from .table_cells import file_of
 
 RACY_NS = 2_000_000_000
 """A file this young may change again without its time showing it: times are coarse on some file systems."""
@@ -48,7 +49,7 @@ def cache_path(name: str, root: Path, options: SourceOptions) -> Path | None:
     """
     code = hashlib.sha256()
     # an edited copy of afbench may keep its version, so that the code itself decides
-    for module in (images, signatures, mask_rules, entry_reader, check):
+    for module in (images, signatures, mask_rules, entry_reader, check, table_cells, table_child):
         code.update(Path(str(module.__file__)).read_bytes())
     parts = [name, os.fsencode(root).hex(), asdict(options), __version__, PIL.__version__]
     key = hashlib.sha256(json.dumps([*parts, code.hexdigest()]).encode()).hexdigest()
@@ -63,7 +64,7 @@ def stamps_of(root: Path, entry: SourceEntry) -> Stamps | None:
     if entry.problem or entry.image is None:
         return None
     try:
-        statuses = [(root / path).stat() for path in (entry.image, *entry.masks)]
+        statuses = [(root / file_of(path)).stat() for path in (entry.image, *entry.masks)]
     except (OSError, ValueError):
         return None
     return [[status.st_size, status.st_mtime_ns, status.st_ctime_ns] for status in statuses]

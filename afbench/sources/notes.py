@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from .index_records import Index, IndexRecord
 from .sample_names import stem
+from .table_cells import parse_cell
 
 _ROLES = re.compile(
     r"(?<![a-z])(edge)?(masks?|gt|groundtruth|ground_truth|forged|fake|tampered|image|img)\d?(?![a-z])"
@@ -58,6 +59,7 @@ def _white_masks(index: Index) -> str:
 def original_file_name(sample: IndexRecord) -> str:
     """Return the name of an image's file where the sample's id replaces letters of it; else ""."""
     image = sample.image or ""
-    if re.fullmatch(r"[A-Za-z0-9._/-]*", image):
+    # a cell of a table has no file name of its own
+    if re.fullmatch(r"[A-Za-z0-9._/-]*", image) or parse_cell(image):
         return ""
     return image.encode("utf-8", "backslashreplace").decode()

@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from afbench.core import BadSample, UsageError
 
-from .entry_reader import read_bytes
-from .layouts import load_layout
+from .entry_reader import read_bytes, resolve_below
+from .layouts import hf, load_layout
 from .layouts.lists import entries as in_folder
 from .layouts.lists import entries_of, open_list
 from .layouts.picture_files import quoted_names, settle
 from .sample_names import sample_id, without_copies
 from .source_entry import SourceEntry
+from .table_cells import scan_table
 
 MAX_TEXT_BYTES = 2**26
 """Largest list or table of a release that is read."""
@@ -87,10 +88,12 @@ def find_entries(name: str, root: Path) -> ReleaseEntries:
         UsageError: if the root is no folder, or holds nothing of this release.
     """
     layout = load_layout(name)
-    if name == "list" and root.is_file():
+    links: list[str] = []
+    if name == "hf":
+        base, entries = _table_entries(str(root))
+    elif name == "list" and root.is_file():
         text = _read_text(name, root.parent, root.name)
         base, list_path, paths = open_list(root, text)
-        links: list[str] = []
         entries = entries_of(list_path, paths, lambda _: text, root=base)
     else:
         base, (paths, links) = root, _list_root(name, root, layout.EXPECTS)
@@ -111,6 +114,22 @@ def find_entries(name: str, root: Path) -> ReleaseEntries:
     # any folder may give a group its name
     legal = [replace(entry, group=sample_id(entry.group)) if entry.group else entry for entry in entries]
     return ReleaseEntries(base, settle(legal))
+
+
+def _table_entries(root: str) -> tuple[Path, list[SourceEntry]]:
+    columns = hf.parse_root(root)
+    folder = Path(columns.folder)
+    listing = _list_root("hf", folder, hf.EXPECTS)
+    entries: list[SourceEntry] = []
+    for file in hf.table_files(listing.files, partial(_read_text, "hf", folder)):
+        try:
+            table = scan_table(resolve_below(folder, file), columns.mask, columns.label)
+        except BadSample as problem:
+            raise UsageError(
+                f"source hf: {file!a} cannot be read: {problem.detail or problem.reason}"
+            ) from None
+        entries += hf.table_entries(file, table, columns)
+    return folder, entries
 
 
 def _expected_and_found(expects: str, base: Path, links: Sequence[str]) -> str:

@@ -26,6 +26,7 @@ LAYOUTS: dict[str, str] = {
         "autosplice",
         "folder",
         "list",
+        "hf",
     )
 }
 """The layout module of each source that is read from a root."""

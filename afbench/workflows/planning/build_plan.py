@@ -11,7 +11,16 @@ from pathlib import Path
 
 from afbench.core import ReadOptions, UsageError
 from afbench.localizers import require_known
-from afbench.plans import Block, RunPlan, SourceSpec, check_plan, narrow_plan, parse_source, read_plan
+from afbench.plans import (
+    OWN_LAYOUTS,
+    Block,
+    RunPlan,
+    SourceSpec,
+    check_plan,
+    narrow_plan,
+    parse_source,
+    read_plan,
+)
 from afbench.plans.requested_settings import requested_settings
 
 from .plan_sources import map_sources, read_sources
@@ -89,7 +98,7 @@ def _default_sources() -> tuple[str, ...]:
         _log.info("no --source given: using %s of AFBENCH_DATA", ", ".join(source_names))
         return source_names
     if data_folder := os.environ.get(DATA_VARIABLE):
-        names = ", ".join(name for name in LAYOUTS if name not in ("folder", "list"))
+        names = ", ".join(name for name in LAYOUTS if name not in OWN_LAYOUTS)
         raise UsageError(
             f"no --source given, and {DATA_VARIABLE} is '{data_folder}', which has no folder of a known source ({names}); "
             "give --source, for example --source demo"

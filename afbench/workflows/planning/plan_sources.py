@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from afbench.core import ReadOptions, UsageError
-from afbench.plans import RunPlan, SourceSpec, with_read_options, with_terms
+from afbench.plans import OWN_LAYOUTS, RunPlan, SourceSpec, with_read_options, with_terms
 
-OWN_LAYOUTS = ("folder", "list")
 EMBEDDED = ("demo", "synthetic")
 
 
