@@ -104,6 +104,7 @@ def _ratio(
     residual = numerator - value * denominator
     # a power of two, which rounds nothing: sums of draws are exact on a grid, which tiny residuals would fall through
     scale = math.ldexp(1.0, math.frexp(float(np.abs(residual).max()))[1])
+    values = numerator if np.array_equal(denominator, rows) else residual
     residual = residual / scale
     columns = np.stack([residual, denominator, residual**2, residual * denominator, denominator**2], axis=1)
     sizes = {str(name): int(size) for name, size in zip(*np.unique(sources, return_counts=True), strict=True)}
@@ -119,7 +120,7 @@ def _ratio(
         least * float(rows.sum()) / total if is_varied.any() else value,
         float(rows.sum()) / total if is_varied.any() else value,
         scale**2 * float(_errors_and_variances(sample, sizes)[1][0]),
-        _bound(value, tilt, least, total, rows[is_varied]),
+        _bound(value, tilt, least, total, rows[is_varied], values[is_varied]),
         scale * errors,
         scale**2 * variances,
     )
@@ -142,7 +143,9 @@ def _errors_and_variances(
     return errors, ratio(variances, denominator**2)
 
 
-def _bound(value: float, tilt: float, least: float, total: float, rows: FloatArray) -> Interval:
+def _bound(
+    value: float, tilt: float, least: float, total: float, rows: FloatArray, values: FloatArray
+) -> Interval:
     """Return where the truth lies with 95 %, whatever the distribution of rows in [``least``, 1].
 
     Args:
@@ -151,21 +154,34 @@ def _bound(value: float, tilt: float, least: float, total: float, rows: FloatArr
         least: the least possible value of a row.
         total: sum of the denominators.
         rows: number of rows of each image that is drawn.
+        values: sum of each image's rows, centred.
     """
     if not len(rows):
         return Interval(value, value)
     lowest, highest = least - max(tilt, 0.0), 1.0 - min(tilt, 0.0)
     centre = value if tilt == 0.0 else 0.0
-    share, row_count = (centre - lowest) / (highest - lowest), float(rows.sum())
+    row_count = float(rows.sum())
     # giving every image the weight of the heaviest one keeps the inequality true
-    ends = _chernoff(min(max(share, 0.0), 1.0), row_count / float(rows.max()))
+    count = row_count / float(rows.max())
+    share = (centre - lowest) / (highest - lowest)
+    ends = _chernoff(min(max(share, 0.0), 1.0), count, 1 - LEVEL)
     low, high = (lowest + (highest - lowest) * end - centre for end in ends)
+    if lowest < 0 < highest:
+        # rows that mostly are 0 have a mean near the middle of their range, of which the inequality knows little; gains and
+        # losses by themselves have one near the end, of which it knows much
+        gain = float(np.maximum(values, 0.0).sum()) / row_count
+        loss = float(np.maximum(-values, 0.0).sum()) / row_count
+        gains, losses = (
+            [size * end - part for end in _chernoff(min(part / size, 1.0), count, (1 - LEVEL) / 2)]
+            for part, size in ((gain, highest), (loss, -lowest))
+        )
+        low, high = max(low, gains[0] - losses[1]), min(high, gains[1] - losses[0])
     return Interval(value + low * row_count / total, value + high * row_count / total)
 
 
-def _chernoff(share: float, count: float) -> tuple[float, float]:
-    """Return the means below and above which ``count`` values in [0, 1] average ``share`` with a chance of 2.5 % at most."""
-    limit = math.log(2 / (1 - LEVEL)) / count
+def _chernoff(share: float, count: float, chance: float) -> tuple[float, float]:
+    """Return the means outside of which ``count`` values in [0, 1] average ``share`` with at most this chance, half on each side."""
+    limit = math.log(2 / chance) / count
 
     def divergence(mean: float) -> float:
         parts = ((share, mean), (1 - share, 1 - mean))

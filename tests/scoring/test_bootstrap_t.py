@@ -11,7 +11,13 @@ from test_tables import frame, row
 from afbench.scoring.bootstrap_t import bootstrap_t
 from afbench.scoring.resampling import resample
 from afbench.scoring.score_tables import build_tables
-from afbench.scoring.statistics import SMALL, few_images_warning, mean_interval, rp_interval
+from afbench.scoring.statistics import (
+    SMALL,
+    difference_interval,
+    few_images_warning,
+    mean_interval,
+    rp_interval,
+)
 
 
 def drawn_images(count, source="a"):
@@ -84,6 +90,18 @@ def test_a_trace_of_f1_on_one_image_is_bounded_as_if_there_were_none():
     assert mean_interval(f1, *names(36)).high == pytest.approx(1 - 0.025 ** (1 / 36), abs=1e-4)
     found = rp_interval(f1, np.full(36, 0.8), *names(36))
     assert found.high == pytest.approx(100 * (1 - 0.025 ** (1 / 36)) / 0.8, abs=0.02)
+
+
+def test_one_changed_image_among_many_leaves_an_interval_that_knows_the_others_did_not_change():
+    original, f1 = np.full(60, 0.8), np.full(60, 0.8)
+    f1[7] = 0.3
+    found = difference_interval(f1, original, *names(60))
+    # losses are between 0 and 1 an image: a larger mean than this would have shown on more images
+    loss, most = 0.5 / 60, -found.low
+    divergence = loss * math.log(loss / most) + (1 - loss) * math.log((1 - loss) / (1 - most))
+    assert 60 * divergence == pytest.approx(math.log(80))
+    rp = rp_interval(f1, original, *names(60))
+    assert 85 < rp.low < 100 * f1.sum() / original.sum() < rp.high < 101
 
 
 def test_two_images_say_nothing_and_equal_images_leave_no_doubt():

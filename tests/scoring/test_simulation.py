@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from afbench.scoring.resampling import interval, resample
-from afbench.scoring.statistics import difference_interval, mean_interval
+from afbench.scoring.statistics import difference_interval, mean_interval, rp_interval
 from afbench.scoring.ties import tie_groups
 
 pytestmark = pytest.mark.slow
@@ -57,6 +57,21 @@ def test_intervals_of_few_images_hold_the_truth_as_often_as_they_say(count):
     print(f"{count} images: percentile {percentile:.3f}, bootstrap-t {found:.3f}")
     assert found >= 0.92
     assert found > percentile
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5])
+def test_intervals_of_rp_hold_the_truth_where_few_images_lose_anything(rate):
+    """The others keep their F1 bit by bit, as behind a defence that writes few pixels."""
+    rng, count, runs = np.random.default_rng(1), 60, 300
+    covered, widths = 0, []
+    for run in range(runs):
+        original = rng.beta(6, 1.5, count)
+        f1 = original * (1 - rng.random(count) * (rng.random(count) < rate))
+        found = rp_interval(f1, original, *names(count), draws=DRAWS, seed=run)
+        covered += found.low <= 100 * (1 - rate / 2) <= found.high
+        widths.append(found.high - found.low)
+    print(f"{rate:.0%} lose: {covered / runs:.3f}, {np.median(widths):.1f} wide")
+    assert covered / runs >= 0.92
 
 
 @pytest.mark.parametrize(("submissions", "runs"), [(5, 200), (20, 100)])
