@@ -14,17 +14,23 @@ __all__ = [
     "as_localizer",
     "attack",
     "check_localizer",
+    "export",
     "generate",
     "load",
     "load_localizer",
     "plan",
+    "predict",
     "results",
     "score",
+    "stats",
+    "verify",
 ]
 
 if TYPE_CHECKING:
+    from afbench.api.checking import stats, verify
     from afbench.api.generating import generate, plan
     from afbench.api.one_image import attack
+    from afbench.api.submitting import export, predict, score
     from afbench.core import AfbenchError, PartialError, UsageError
     from afbench.defences.custom_defence import as_defence
     from afbench.localizers import load_localizer
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
     from afbench.localizers.custom import as_localizer
     from afbench.reading.load_pairs import load
     from afbench.reading.result_table import results
-    from afbench.scoring.score import score
 
 _HOMES = {
     "AfbenchError": "afbench.core",
@@ -42,12 +47,16 @@ _HOMES = {
     "as_localizer": "afbench.localizers.custom",
     "attack": "afbench.api.one_image",
     "check_localizer": "afbench.localizers.conformance",
+    "export": "afbench.api.submitting",
     "generate": "afbench.api.generating",
     "load": "afbench.reading.load_pairs",
     "load_localizer": "afbench.localizers",
     "plan": "afbench.api.generating",
+    "predict": "afbench.api.submitting",
     "results": "afbench.reading.result_table",
-    "score": "afbench.scoring.score",
+    "score": "afbench.api.submitting",
+    "stats": "afbench.api.checking",
+    "verify": "afbench.api.checking",
 }
 
 

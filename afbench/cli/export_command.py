@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
+from afbench.api.submitting import export
+
 from .echo import echo
+from .function_keywords import function_keywords
 from .name_types import CONFIG
-from .progress import deferred_bar, quiet_option
+from .progress import quiet_option
 
 
 @click.command(
@@ -41,23 +44,9 @@ from .progress import deferred_bar, quiet_option
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @quiet_option
-def command(
-    folder: Path, to: str, out: Path, configs: tuple[str, ...], with_originals: bool | None, as_json: bool
-) -> None:
+def command(out: Path, as_json: bool, **options: Any) -> None:
     """Write a benchmark in another form, with BagIt and Croissant files. Run it again to go on after an interruption."""
-    from afbench.workflows.publishing.export import export
-
-    with ExitStack() as stack:
-        bar = deferred_bar(stack, "export", "img")
-        exported = export(
-            folder,
-            out,
-            to,
-            configs=configs,
-            with_originals=with_originals,
-            start=bar.start,
-            advance=bar.advance,
-        )
+    exported = export(**function_keywords())
     # on stderr, so that --json stays alone on stdout
     for source, word in exported.restricted.items():
         pixels = "its originals are left out" if source in exported.withheld else f"{out} holds its pixels"

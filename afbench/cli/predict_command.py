@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
+from afbench.api.submitting import predict
+
 from .echo import echo
+from .function_keywords import function_keywords
 from .name_types import DEFENCE, LOCALIZER
-from .progress import deferred_bar, quiet_option
+from .progress import quiet_option
 
 
 @click.command(
@@ -60,51 +63,13 @@ from .progress import deferred_bar, quiet_option
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 @quiet_option
-def command(
-    data: Path,
-    localizer: str,
-    localizer_name: str | None,
-    defence: str,
-    adaptive: bool,
-    seed: int,
-    out: Path,
-    checkpoint: str | None,
-    name: str | None,
-    authors: tuple[str, ...],
-    date: str | None,
-    probabilities: bool,
-    device: str,
-    batch_size: int | None,
-    as_json: bool,
-) -> None:
+def command(data: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Run a localizer behind a defence over a benchmark, and write the submission that `afbench score` takes.
 
     Covers every config made against the localizer, and the originals. Run it again to go on after an interruption, or
     to add the configs that the benchmark got since.
     """
-    from afbench.scoring.versions import named
-    from afbench.workflows.evaluation.predict import predict
-
-    with ExitStack() as stack:
-        bar = deferred_bar(stack, "predict", "img")
-        predicted = predict(
-            data,
-            out,
-            localizer=localizer,
-            localizer_name=localizer_name,
-            defence=defence,
-            adaptive=adaptive,
-            seed=seed,
-            checkpoint=checkpoint,
-            display_name=name,
-            authors=authors,
-            day=date,
-            probabilities=probabilities,
-            device=device,
-            batch_size=batch_size,
-            start=bar.start,
-            advance=bar.advance,
-        )
+    predicted = predict(**function_keywords())
     for line in predicted.warnings:
         echo(f"warning: {line}", err=True)
     if as_json:
@@ -118,6 +83,8 @@ def command(
         return
     # only a benchmark that grew since an earlier run of this command has added configs
     if predicted.added:
+        from afbench.scoring.versions import named
+
         echo(f"{data} has grown since: {len(predicted.added)} added ({named(predicted.added)})")
     echo(f"{predicted.images} images localized into {out}")
     echo(f"next: afbench score {out} --data {data} --out score")

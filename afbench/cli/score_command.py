@@ -8,11 +8,12 @@ from pathlib import Path
 
 import click
 
+from afbench.api.submitting import score
 from afbench.core import UsageError
 
 from .echo import echo
 from .image_score import chosen_score, image_score_option
-from .progress import deferred_bar, quiet_option
+from .progress import deferred_bar, is_quiet, quiet_option
 from .text_tables import table_width, wide_option
 
 
@@ -50,31 +51,24 @@ def command(
     from afbench.report.score_table import score_table
     from afbench.report.weak import weak_images
     from afbench.scoring.problems import InvalidSubmission
-    from afbench.scoring.score import examine, score
     from afbench.scoring.statistics import few_images
 
     # a score that is neither written nor waived is most likely a forgotten option
     if (out is None) != validate_only:
         raise UsageError("give either --out FOLDER or --validate-only")
     try:
-        with ExitStack() as stack:
-            bar = deferred_bar(stack, "score", "img")
-            if validate_only:
+        if validate_only:
+            from afbench.scoring.score import examine
+
+            with ExitStack() as stack:
+                bar = deferred_bar(stack, "score", "img")
                 examined = examine(
                     submission, data, partial=partial, board=board, start=bar.start, advance=bar.advance
                 )
-                record, per_image = examined.as_json(), examined.per_image
-            else:
-                scored = score(
-                    submission,
-                    data,
-                    out=out,
-                    partial=partial,
-                    board=board,
-                    start=bar.start,
-                    advance=bar.advance,
-                )
-                record, per_image = scored.score, scored.per_image
+            record, per_image = examined.as_json(), examined.per_image
+        else:
+            scored = score(submission, data, out=out, partial=partial, board=board, quiet=is_quiet())
+            record, per_image = scored.score, scored.per_image
     except InvalidSubmission as invalid:
         # on stdout: the problems are the result of this command
         echo(json.dumps(invalid.as_json(), indent=2) if as_json else "\n".join(invalid.problems.lines()))

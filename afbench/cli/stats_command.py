@@ -7,6 +7,10 @@ from pathlib import Path
 
 import click
 
+from afbench.api.checking import stats
+from afbench.core import AfbenchError
+from afbench.report.tables import stats_table, worst_table
+
 from .echo import echo
 from .text_tables import table_width, wide_option
 
@@ -24,23 +28,17 @@ def command(folder: Path, as_json: bool, wide: bool) -> None:
     Where a localizer finds nothing in the originals a warning says so; RP is marked with ! where their F1 is below that of
     an all-ones mask, and not shown where it is 0.000.
     """
-    from afbench.core import AfbenchError
-    from afbench.report.tables import stats_rows, stats_table, worst_table
-    from afbench.report.weak import weak_configs
-    from afbench.storage.manifests import open_benchmark
-    from afbench.storage.worst_case import worst_cases
-
-    benchmark = open_benchmark(folder)
-    configs = benchmark.configs
+    figures = stats(folder)
     if as_json:
-        echo(json.dumps(stats_rows(configs), indent=2))
+        echo(json.dumps(figures.rows, indent=2))
     else:
+        configs = figures.benchmark.configs
         echo(stats_table(configs, table_width(wide)))
         # the other figures stand in the manifests, so they are shown where shards are missing or damaged, too
         try:
-            if worst_rows := worst_cases(benchmark):
+            if worst_rows := figures.worst():
                 echo("\n" + worst_table(worst_rows, table_width(wide)))
         except AfbenchError as error:
             echo(f"warning: no worst case per image: {error}", err=True)
-    for line in weak_configs(configs):
+    for line in figures.warnings:
         echo(f"warning: {line}", err=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
-from afbench.api.bars import advancing
+from afbench.api.checking import Verified, verify
 
 from .echo import echo
+from .function_keywords import function_keywords
 from .name_types import DEFENCE, SOURCE
-from .progress import progress_bar, quiet_option
+from .progress import quiet_option
 
 
 @click.command("verify", epilog="Example: afbench verify afbench-out/demo")
@@ -47,74 +49,31 @@ from .progress import progress_bar, quiet_option
 @click.option("--device", help="Where to compute. Default: cpu; with --repair the device in the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 @quiet_option
-def command(
-    folder: Path,
-    fast: bool,
-    deep: bool,
-    repair: bool,
-    sources: tuple[str, ...],
-    localizer: str | None,
-    checkpoint: str | None,
-    through_defence: str | None,
-    device: str | None,
-    as_json: bool,
-) -> int:
+def command(as_json: bool, **options: Any) -> int:
     """Check every file's size and hash and every row's count. Exit code 1 if anything is bad."""
-    if fast and deep:
-        raise click.UsageError("--fast and --deep are two ways to check; give one of them")
-    from afbench.storage.manifests import holds_rows
-    from afbench.storage.verify import check_benchmark, rows_to_check
-
-    extra_results: dict[str, object] = {}
-    if repair:
-        from afbench.plans import parse_source
-        from afbench.workflows.rerun.recorded_run import LocalizerSource
-        from afbench.workflows.rerun.repair import repair as repair_folder
-
-        # repair comes first, so that the check shows what is still wrong
-        roots = {source.name: source.root for source in map(parse_source, sources)}
-        with progress_bar("repair", "file") as bar:
-            repaired = repair_folder(
-                folder,
-                sources=roots,
-                localizer_source=LocalizerSource(localizer, checkpoint, device, through_defence),
-                advance=bar.update,
-            )
-        extra_results = {"repaired": list(repaired.repaired), "not_repaired": dict(repaired.not_repaired)}
-    unit = "row" if holds_rows(folder) else "file"
-    with progress_bar("verify", unit, rows_to_check(folder)) as bar:
-        checked = check_benchmark(
-            folder, advancing(bar), level="fast" if fast else "deep" if deep else "default"
-        )
-    problems = checked.problems
-    # a damaged row would fail again, and hide what scoring alone can find
-    if deep and not problems:
-        from afbench.workflows.rerun.recorded_run import LocalizerSource
-        from afbench.workflows.rerun.rescore import rescore
-
-        with progress_bar("score again", "row") as bar:
-            rescored = rescore(
-                folder,
-                localizer_source=LocalizerSource(localizer, checkpoint, device, through_defence),
-                advance=bar.update,
-            )
-        problems = list(rescored.problems)
-        extra_results |= {"rescored": rescored.rows, "not_rescored": dict(rescored.left_out)}
+    checked = verify(**function_keywords())
+    # what was not asked for is None
+    extra_results = {
+        name: value
+        for name in ("repaired", "not_repaired", "rescored", "not_rescored")
+        if (value := getattr(checked, name)) is not None
+    }
     if as_json:
         summary = {
             "rows": checked.rows,
             "files": checked.files,
-            "problems": [asdict(problem) for problem in problems],
+            "problems": [asdict(problem) for problem in checked.problems],
             **extra_results,
         }
         echo(json.dumps(summary, indent=2))
     else:
-        count = f"{checked.rows if unit == 'row' else checked.files} {unit}s"
-        _echo(folder, count, [f"{problem.path}: {problem.message}" for problem in problems], extra_results)
-    return 1 if problems else 0
+        count = f"{checked.rows} rows" if checked.holds_rows else f"{checked.files} files"
+        _echo(checked, count, extra_results)
+    return 0 if checked.passed else 1
 
 
-def _echo(folder: Path, count: str, problems: list[str], extra_results: dict[str, object]) -> None:
+def _echo(checked: Verified, count: str, extra_results: dict[str, object]) -> None:
+    problems = [f"{problem.path}: {problem.message}" for problem in checked.problems]
     for title, value in extra_results.items():
         words = title.replace("_", " ")
         if isinstance(value, dict):
@@ -130,4 +89,4 @@ def _echo(folder: Path, count: str, problems: list[str], extra_results: dict[str
         echo(line)
     if len(problems) > 50:
         echo(f"... and {len(problems) - 50} more")
-    echo(f"{folder}: {count} checked, {len(problems)} problems")
+    echo(f"{checked.folder}: {count} checked, {len(problems)} problems")

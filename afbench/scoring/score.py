@@ -82,6 +82,15 @@ class Scored:
     score: dict[str, Any]
     per_image: pd.DataFrame
 
+    @property
+    def warnings(self) -> list[str]:
+        """Return what the score itself warns of."""
+        return list(self.score["warnings"])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the table of all masks, one row each."""
+        return self.per_image
+
 
 def examine(
     submission: Path | str,

@@ -13,9 +13,16 @@ from afbench.cli import cli
 from afbench.cli.function_keywords import PRINTED, keyword_of
 
 COMMANDS = {
+    "export": "export",
     "generate": "generate",
     "plan": "plan",
+    "predict": "predict",
+    "score": "score",
+    "stats": "stats",
+    "verify": "verify",
 }
+# a score that is not written is checked all the same
+WITHOUT = {*PRINTED, "help", "validate_only"}
 
 
 def _command(words):
@@ -29,7 +36,7 @@ def _defaults(command):
     """Return the options of a command by keyword, with what click gives where one is left out."""
     context = command.make_context("x", [], resilient_parsing=True)
     values = {keyword_of(option): context.params.get(option.name, False) for option in command.params}
-    return {name: value for name, value in values.items() if name not in {*PRINTED, "help"}}
+    return {name: value for name, value in values.items() if name not in WITHOUT}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -56,9 +63,15 @@ def test_help_of_a_function_names_every_keyword_and_the_result(name):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_value_that_is_no_choice_is_refused_as_the_command_does(name, tmp_path):
+def test_a_value_that_is_no_choice_is_refused_as_the_command_does(name, made, tmp_path):
     command = _command(COMMANDS[name])
-    usual = {"localizer": "reference", "attack": "fgsm", "source": "demo", "out": tmp_path / "out"}
+    usual = {
+        "localizer": "reference",
+        "attack": "fgsm",
+        "source": "demo",
+        "out": tmp_path / "out",
+        "folder": made.folder,
+    }
     keywords = {
         key: value for key, value in usual.items() if key in {keyword_of(option) for option in command.params}
     }

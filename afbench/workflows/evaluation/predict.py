@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from datetime import date
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -41,6 +41,10 @@ from ..attacked_localizer import require_architecture, require_attacked
 from ..request import config_localizer
 from .submission_folder import claimed_submission
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+
 _ROWS_AT_ONCE = 64
 
 
@@ -52,6 +56,12 @@ class Predicted(NamedTuple):
     images: int
     added: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a table of one row."""
+        import pandas as pd
+
+        return pd.DataFrame([self._asdict()])
 
 
 def predict(

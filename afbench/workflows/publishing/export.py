@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from afbench.core import AfbenchError, ByteImage, UsageError
 from afbench.files import commit_if_changed, sha256_file
@@ -32,6 +32,9 @@ from .formats import (
     webdataset_files,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 EXPORT_RULES = {"hdf5": 1, "parquet": 1, "imagefolder": 1, "webdataset": 2}
 """Version of each format's writer; raised whenever the same shard would give other bytes."""
 
@@ -52,6 +55,12 @@ class Exported:
     restricted: Mapping[str, str]
     withheld: Sequence[str]
     written_shards: int
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a table of one row."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(self)])
 
 
 def export(

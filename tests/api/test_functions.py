@@ -1,0 +1,104 @@
+"""The functions behind ``import afbench``: a benchmark from attack to score, without the command line."""
+
+import io
+import json
+import logging
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+
+import afbench as library
+from afbench.work_progress import Progress
+
+FGSM = {"localizer": "reference", "attack": "fgsm", "phi": "3/255", "source": "demo", "limit": 3}
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    """What ``generate`` returned for three demo forgeries."""
+    return library.generate(**FGSM, shard_size=2, out=tmp_path_factory.mktemp("functions") / "B", quiet=True)
+
+
+@pytest.fixture(scope="module")
+def submission(benchmark, tmp_path_factory):
+    out = tmp_path_factory.mktemp("functions") / "submission"
+    predicted = library.predict(
+        data=benchmark.folder, localizer="reference", defence="median", out=out, quiet=True
+    )
+    assert predicted.images == predicted.to_pandas().images[0] == 6
+    return out
+
+
+def test_a_benchmark_comes_with_its_figures(benchmark):
+    assert list(benchmark.configs) == ["reference-fgsm-3"]
+    figures = library.stats(benchmark.folder)
+    assert benchmark.to_pandas().equals(figures.to_pandas())
+    table = library.results(benchmark.folder)
+    assert figures.to_pandas().f1_adv[0] == pytest.approx(table.f1_adv.mean())
+    assert figures.worst()[0]["f1_worst"] == pytest.approx(table.f1_adv.mean())
+    again = library.generate(**FGSM, out=str(benchmark.folder), quiet=True)
+    assert again.shards_written == 0
+
+
+def test_a_plan_says_what_is_done(benchmark):
+    forecast = library.plan(**FGSM, out=benchmark.folder)
+    assert forecast.done.configs_left == 0
+    assert forecast.to_pandas().adversarial_images[0] == 3
+    assert forecast.as_json()["done"]["configs_done"] == 1
+
+
+def test_a_check_returns_its_problems(benchmark, tmp_path):
+    checked = library.verify(benchmark.folder, deep=True, quiet=True)
+    assert checked.passed and checked.rows == 6 and checked.rescored == 3
+    assert list(checked.to_pandas().columns) == ["path", "message"]
+    exported = library.export(benchmark.folder, to="parquet", out=tmp_path / "copy", quiet=True)
+    assert exported.images == exported.to_pandas().images[0] == 6
+    stray = exported.folder / "data" / "stray"
+    stray.write_text("x")
+    problems = library.verify(exported.folder, fast=True, quiet=True).to_pandas()
+    assert list(problems.path) == ["data/stray"]
+
+
+def test_a_submission_is_scored_as_the_command_does(benchmark, submission, afbench):
+    scored = library.score(submission, benchmark.folder, quiet=True)
+    printed = afbench("score", submission, "--data", benchmark.folder, "--out", "score", "--json", "--quiet")
+    assert printed.code == 0 and json.loads(printed.out) == scored.score
+    assert len(scored.to_pandas()) == 6
+    with pytest.raises(library.AfbenchError, match="nowhere"):
+        library.score("nowhere", benchmark.folder, quiet=True)
+
+
+def test_functions_print_nothing_but_progress(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), caplog.at_level(logging.INFO, "afbench"):
+        forecast = library.plan(localizer="reference", attack="fgsm")
+    assert out.getvalue() == err.getvalue() == ""
+    assert caplog.messages == ["no --source given: using the embedded demo forgeries"]
+    assert forecast.plan.name == "reference-demo"
+
+
+def test_a_run_that_was_interrupted_goes_on_in_the_same_process(benchmark, tmp_path, monkeypatch):
+    calls = []
+
+    def stopping_bar(*arguments, **options):
+        def advance(amount):
+            calls.append(amount)
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+
+        return Progress(advance=advance)
+
+    keywords = {**FGSM, "shard_size": 1, "out": tmp_path / "B", "quiet": True}
+    with monkeypatch.context() as patch:
+        patch.setattr("afbench.api.generating.deferred_bar", stopping_bar)
+        with pytest.raises(KeyboardInterrupt, match="shards are committed and kept"):
+            library.generate(**keywords)
+    with pytest.raises(library.UsageError, match="a run there is not finished"):
+        library.results(tmp_path / "B")
+    finished = library.generate(**keywords)
+    assert 0 < finished.shards_written < 6
+    assert library.verify(tmp_path / "B", quiet=True).passed
+    assert (
+        library.results(tmp_path / "B").f1_adv.tolist() == library.results(benchmark.folder).f1_adv.tolist()
+    )
