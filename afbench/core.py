@@ -65,20 +65,26 @@ class Sample:
     kind: str = ""
 
 
+LEAST_MAX_SIDE, MOST_MAX_SIDE = 64, 16_383
+"""Smaller images say nothing of forgeries, and a larger side is beyond what WebP can store."""
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """How pixels of a user's copy are read where its files need it; the defaults leave every hash as it is.
 
     ``mask_threshold``: the grey level (0 to 254) above which a mask counts as white. ``mask_nonzero``: whatever is not
-    black counts as white. ``ignore_alpha``: drop transparency instead of refusing it.
+    black counts as white. ``ignore_alpha``: drop transparency instead of refusing it. ``max_side``: make images whose longer
+    side is above it smaller, antialiased, and their masks by nearest pixel.
 
     Raises:
-        UsageError: if two of them contradict each other.
+        UsageError: if two of them contradict each other, or one is out of range.
     """
 
     mask_threshold: int | None = None
     mask_nonzero: bool = False
     ignore_alpha: bool = False
+    max_side: int | None = None
 
     def __post_init__(self) -> None:
         if self.mask_threshold is not None and self.mask_nonzero:
@@ -87,6 +93,10 @@ class ReadOptions:
             )
         if self.mask_threshold is not None and not 0 <= self.mask_threshold <= 254:
             raise UsageError(f"--mask-threshold must be from 0 to 254; found {self.mask_threshold}")
+        if self.max_side is not None and not LEAST_MAX_SIDE <= self.max_side <= MOST_MAX_SIDE:
+            raise UsageError(
+                f"--max-side must be from {LEAST_MAX_SIDE} to {MOST_MAX_SIDE} pixels; found {self.max_side}"
+            )
 
     def as_json(self) -> dict[str, Any]:
         """Return the options that differ from the defaults."""
@@ -99,7 +109,7 @@ class ReadOptions:
         Raises:
             AfbenchError: if it holds anything else.
         """
-        kinds = {"mask_threshold": int, "mask_nonzero": bool, "ignore_alpha": bool}
+        kinds = {"mask_threshold": int, "mask_nonzero": bool, "ignore_alpha": bool, "max_side": int}
         if not isinstance(value, Mapping) or any(
             type(option) is not kinds.get(name) for name, option in value.items()
         ):

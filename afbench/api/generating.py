@@ -38,6 +38,7 @@ def generate(
     mask_threshold: int | None = None,
     mask_nonzero: bool = False,
     ignore_alpha: bool = False,
+    max_side: int | None = None,
     limit: int | None = None,
     seed: int | None = None,
     large_phi: bool = False,
@@ -87,6 +88,7 @@ def generate(
         mask_threshold: masks: forged above this grey level (0 to 254).
         mask_nonzero: masks: forged wherever they are not black.
         ignore_alpha: drop transparency instead of excluding the sample.
+        max_side: make images whose longer side is above it smaller, antialiased; recorded.
         limit: take the first samples of each source only.
         seed: of synthetic forgeries and of every random draw; omitted, 0.
         large_phi: accept phi above 0.1.
@@ -139,6 +141,7 @@ def generate(
         mask_threshold=mask_threshold,
         mask_nonzero=mask_nonzero,
         ignore_alpha=ignore_alpha,
+        max_side=max_side,
         limit=limit,
         seed=seed,
         large_phi=large_phi,
@@ -194,6 +197,7 @@ def plan(
     mask_threshold: int | None = None,
     mask_nonzero: bool = False,
     ignore_alpha: bool = False,
+    max_side: int | None = None,
     limit: int | None = None,
     seed: int | None = None,
     large_phi: bool = False,
@@ -206,7 +210,7 @@ def plan(
 
     Args:
         plan, only, localizer, attack, phi, steps, param, where, source, terms, mask_threshold, mask_nonzero, ignore_alpha,
-            limit, seed, large_phi: as for ``afbench.generate``.
+            max_side, limit, seed, large_phi: as for ``afbench.generate``.
         out: the benchmark's folder, to leave out what is done; omitted, as for ``afbench.generate``.
         calibrate: measure for about 30 s what a gradient and a stored image take, and fill ``hours``.
         device: device for ``calibrate``.
@@ -231,6 +235,7 @@ def plan(
         mask_threshold=mask_threshold,
         mask_nonzero=mask_nonzero,
         ignore_alpha=ignore_alpha,
+        max_side=max_side,
         limit=limit,
         seed=seed,
         large_phi=large_phi,

@@ -73,6 +73,7 @@ def command(
     mask_threshold: int | None,
     mask_nonzero: bool,
     ignore_alpha: bool,
+    max_side: int | None,
     authentic: bool,
     expect_count: int | None,
     workers: int | None,
@@ -86,7 +87,7 @@ def command(
     source = _indexed_source(source)
     if out is not None and (out.suffix.lower() != ".json" or not out.absolute().parent.is_dir()):
         raise UsageError(f"--out must be a .json file in a folder that exists; found '{out}'")
-    read = ReadOptions(mask_threshold, mask_nonzero, ignore_alpha)
+    read = ReadOptions(mask_threshold, mask_nonzero, ignore_alpha, max_side)
     options = SourceOptions(on_mismatch, invert_masks, authentic, read)  # type: ignore[arg-type]
     try:
         with ExitStack() as stack:

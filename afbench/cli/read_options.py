@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from afbench.core import LEAST_MAX_SIDE, MOST_MAX_SIDE
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTIONS = (
@@ -20,11 +22,17 @@ _OPTIONS = (
         "--mask-nonzero", is_flag=True, help="Masks: what is not black is white (0 and 1, palettes, colours)."
     ),
     click.option("--ignore-alpha", is_flag=True, help="Drop transparency instead of excluding the sample."),
+    click.option(
+        "--max-side",
+        type=click.IntRange(LEAST_MAX_SIDE, MOST_MAX_SIDE),
+        metavar="N",
+        help="Make images whose longer side is above N pixels smaller, antialiased, and their masks by nearest pixel; recorded.",
+    ),
 )
 
 
 def read_options(function: F) -> F:
-    """Add the options ``mask_threshold``, ``mask_nonzero`` and ``ignore_alpha``."""
+    """Add the options ``mask_threshold``, ``mask_nonzero``, ``ignore_alpha`` and ``max_side``."""
     # click lists the option that was added last first
     for option in reversed(_OPTIONS):
         function = option(function)

@@ -23,7 +23,7 @@ from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS
 OWN_LAYOUTS = ("folder", "list", "hf")
 SOURCE_NAMES = ("synthetic", "demo", *OWN_LAYOUTS)
 """Sources this version can read; manifests/sources describes published ones."""
-READ_KEYS = {"mask_threshold", "mask_nonzero", "ignore_alpha"}
+READ_KEYS = {"mask_threshold", "mask_nonzero", "ignore_alpha", "max_side"}
 """The keys of a plan that change how a source's pixels are read."""
 SEED_LIMIT = 2**32
 """Seeds are below this; what the shipped weights were trained on lies above."""

@@ -78,14 +78,28 @@ def _read_files(root: Path, entry: SourceEntry, image_path: str, options: Source
     image, mode, orientation = decode(data, ignore_alpha=options.read.ignore_alpha)
     del data  # a file may be as large as its pixels
     height, width = image.shape[:2]
+    size = _reduced((height, width), options.read.max_side)
     if entry.label == "authentic":
-        mask = _Mask(np.zeros((height, width), np.uint8), "", False, 0.0)
+        mask = _Mask(np.zeros(size, np.uint8), "", False, 0.0)
     else:
-        mask = _read_masks(root, entry, options, (height, width))
+        mask = _read_masks(root, entry, options, (height, width), size)
+    if size != (height, width):
+        # Pillow's Lanczos filter widens with the factor, so that nothing folds over
+        picture = Image.fromarray(image).resize(size[::-1], Image.Resampling.LANCZOS)
+        image = np.asarray(picture)
     sample = Sample(
         entry.sample_id, image, mask.forged, group=entry.group or entry.sample_id, kind=entry.kind
     )
     return ReadEntry(sample, mode, orientation, image_sha256, mask.sha256, mask.resized, mask.grey_fraction)
+
+
+def _reduced(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
+    """Return a size (height, width) whose longer side is at most ``max_side``, in the same proportions to the nearest pixel."""
+    longer = max(size)
+    if max_side is None or longer <= max_side:
+        return size
+    height, width = (max(1, (2 * side * max_side + longer) // (2 * longer)) for side in size)
+    return height, width
 
 
 def read_bytes(root: Path, relative: str, *, limit: int = MAX_BYTES) -> bytes:
@@ -134,7 +148,14 @@ def resolve_below(root: Path, relative: str) -> Path:
     return path
 
 
-def _read_masks(root: Path, entry: SourceEntry, options: SourceOptions, size: tuple[int, int]) -> _Mask:
+def _read_masks(
+    root: Path,
+    entry: SourceEntry,
+    options: SourceOptions,
+    size: tuple[int, int],
+    stored_size: tuple[int, int],
+) -> _Mask:
+    """Unite an entry's masks, which fit an image of ``size``, and bring them to ``stored_size``."""
     rule = rule_for(entry.rule, options.read)
     forged = np.zeros(size, np.bool_)
     digests, shares, resized = [], [], False
@@ -154,6 +175,8 @@ def _read_masks(root: Path, entry: SourceEntry, options: SourceOptions, size: tu
         forged |= part
     if options.invert:
         forged = ~forged
+    if stored_size != size:
+        forged = _nearest(forged, stored_size)
     _require_both_sides(forged, all_levels, rule, options)
     sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     mask = np.where(forged, np.uint8(255), np.uint8(0))
@@ -169,8 +192,12 @@ def _fit(part: np.ndarray, size: tuple[int, int], options: SourceOptions) -> np.
         raise BadSample("rotated_mask", sizes)
     if options.on_mismatch != "resize-nearest":
         raise BadSample("size_mismatch", sizes)
+    return _nearest(part, size)
+
+
+def _nearest(part: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     levels = Image.fromarray(part.astype(np.uint8))
-    return np.asarray(levels.resize((width, height), Image.Resampling.NEAREST)) > 0
+    return np.asarray(levels.resize(size[::-1], Image.Resampling.NEAREST)) > 0
 
 
 def _require_both_sides(
@@ -180,5 +207,6 @@ def _require_both_sides(
         return
     reason, quantifier = ("full_mask", "every") if forged.any() else ("empty_mask", "no")
     hint = advice(rule, levels)
-    detail = f"{quantifier} pixel is forged ({rule.summary}{', inverted' if options.invert else ''})"
+    reduced = "" if options.read.max_side is None else f" at --max-side {options.read.max_side}"
+    detail = f"{quantifier} pixel is forged{reduced} ({rule.summary}{', inverted' if options.invert else ''})"
     raise BadSample(reason, f"{detail}; {hint}" if hint else detail)

@@ -14,6 +14,8 @@ from afbench.sources.index import build_index
 from afbench.sources.index_records import Index, index_text
 from afbench.sources.mask_rules import MASK_RULES, rule_for
 from afbench.sources.source_entry import SourceEntry, SourceOptions
+from afbench.storage.manifests import open_benchmark
+from afbench.storage.shards import read_rows
 
 HALF = np.asarray(half_mask(share=0.5))
 
@@ -196,3 +198,68 @@ def test_an_image_that_comes_twice_with_contradicting_masks_is_excluded_under_bo
     assert found["b"] == ("contradicting_masks", "the same image as a, with another mask")
     # one mask in two files contradicts nothing
     assert found["d"] == ("", "") and found["e"] == ("duplicate_content", "the same file as d")
+
+
+def stripes(width, height):
+    """Lines of one pixel, black and white: whatever skips pixels sees only one of them."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[:, ::2] = 255
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((400, 300), (100, 75)), ((300, 401), (75, 100)), ((100, 7), (100, 7)), ((99, 98), (99, 98))],
+)
+def test_images_above_the_side_are_reduced_without_folding_and_masks_stay_black_and_white(
+    tmp_path, size, expected
+):
+    mask = half_mask(size, share=0.25)
+    sample = read_pair(tmp_path, mask, ReadOptions(max_side=100), image=stripes(*size))
+    assert sample.image.shape == (expected[1], expected[0], 3) and sample.mask.shape == expected[::-1]
+    assert set(np.unique(sample.mask)) == {0, 255}
+    assert abs(sample.mask.mean() / 255 - 0.25) < 0.01
+    inner = sample.image[2:-2, 2:-2].astype(int)
+    if size == expected:
+        np.testing.assert_array_equal(sample.image, np.asarray(stripes(*size)))
+    else:
+        assert inner.min() > 90 and inner.max() < 165
+
+
+def test_a_forgery_that_vanishes_in_the_reduced_mask_is_excluded_and_a_wrong_size_still_is(tmp_path):
+    dot = Image.new("L", (400, 300))
+    dot.putpixel((1, 1), 255)
+    with pytest.raises(BadSample, match="empty_mask: no pixel is forged at --max-side 64"):
+        read_pair(tmp_path, dot, ReadOptions(max_side=64), image=photograph(1, (400, 300)))
+    # a mask that fits the reduced image alone fits another image
+    with pytest.raises(BadSample, match="size_mismatch"):
+        read_pair(tmp_path, half_mask((64, 48)), ReadOptions(max_side=64), image=photograph(1, (400, 300)))
+
+
+@pytest.mark.parametrize("side", [0, 63, 16_384, -5])
+def test_a_side_that_is_none_is_refused(afbench, folder, side):
+    with pytest.raises(UsageError, match="--max-side must be from 64 to 16383 pixels"):
+        ReadOptions(max_side=side)
+    ran = afbench("index", "folder", "--root", folder, "--max-side", str(side))
+    assert ran.code == 2 and "--max-side" in ran.err and ran.err.count("Error") == 0
+
+
+def test_the_side_is_recorded_and_another_one_is_another_source(afbench, tmp_path):
+    for number in range(2):
+        put(tmp_path / "own", f"images/{number}.png", photograph(number, (160, 120)))
+        put(tmp_path / "own", f"masks/{number}.png", half_mask((160, 120)))
+    attack = ("--localizer", "reference", "--checkpoint", "random", "--attack", "noise", "--phi", "1/255")
+    source = ("--source", f"folder:{tmp_path / 'own'}", "--out", "out")
+    assert afbench("generate", *attack, *source, "--max-side", "80").code == 0
+    split = open_benchmark(tmp_path / "out").configs["clean"].splits["folder"]
+    assert split.read == {"max_side": 80}
+    (row, _) = read_rows(tmp_path / "out", [shard.path for shard in split.shards], ("height", "width"))
+    assert (row["width"], row["height"]) == (80, 60)
+    again = afbench("generate", *attack, *source, "--max-side", "80")
+    assert again.code == 0 and "0 shards written" in again.out
+    for options in ((), ("--max-side", "100")):
+        ran = afbench("generate", *attack, *source, *options)
+        assert ran.code == 2 and "folder" in ran.err
+    (tmp_path / "out/data/clean").rename(tmp_path / "gone")
+    repaired = afbench("verify", "out", "--repair", "--source", f"folder:{tmp_path / 'own'}")
+    assert repaired.code == 0, repaired.err

@@ -43,6 +43,7 @@ def build_plan(
     mask_threshold: int | None,
     mask_nonzero: bool,
     ignore_alpha: bool,
+    max_side: int | None,
     limit: int | None,
     seed: int | None,
     large_phi: bool,
@@ -52,7 +53,7 @@ def build_plan(
     Raises:
         UsageError: for anything unknown, out of range or contradictory.
     """
-    read = ReadOptions(mask_threshold, mask_nonzero, ignore_alpha)
+    read = ReadOptions(mask_threshold, mask_nonzero, ignore_alpha, max_side)
     if plan_name:
         if localizers or attacks or phi or steps or params or where:
             raise UsageError(
