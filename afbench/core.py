@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if (
     TYPE_CHECKING
@@ -17,6 +17,8 @@ if (
 ByteImage: TypeAlias = "npt.NDArray[np.uint8]"
 """uint8 ``(H, W, 3)`` RGB, or uint8 ``(H, W)`` for a mask of 0 and 255."""
 FloatImage: TypeAlias = "npt.NDArray[np.float32]"
+ShardFormat: TypeAlias = Literal["parquet", "hdf5"]
+"""The file format of a benchmark's shards; a folder has one."""
 
 
 class AfbenchError(Exception):

@@ -15,9 +15,10 @@ from PIL import Image
 
 from afbench.core import AfbenchError
 from afbench.images import decode_stored, encode_image
-from afbench.storage.archive import pack_shard, read_archive_rows
-from afbench.storage.hdf5 import archive_bytes, scalar_columns
+from afbench.storage.archive import pack_shard
+from afbench.storage.hdf5 import hdf5_file_bytes, scalar_columns
 from afbench.storage.hdf5_read import open_shard, reading_shard
+from afbench.storage.hdf5_rows import read_hdf5_rows
 from afbench.storage.manifests import CLEAN, open_benchmark, shard_paths
 from afbench.storage.residual import add_residual, encode_residual, residual
 from afbench.storage.shards import read_rows
@@ -29,7 +30,7 @@ def clean_row(sample_id: str, image: np.ndarray, mask: np.ndarray) -> dict[str, 
     height, width = image.shape[:2]
     texts = {name: "é" for name, kind in scalar_columns(CLEAN).items() if kind == "string"}
     pictures = {"image": encode_image(image), "mask": encode_image(mask)}
-    return {**texts, **pictures, "sample_id": sample_id, "height": height, "width": width}
+    return {**texts, **pictures, "sample_id": sample_id, "source": "demo", "height": height, "width": width}
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_every_column_comes_back_null_as_null(made):
     names = list(scalar_columns(CONFIG))
     rows = [dict(row) for row in read_rows(made.folder, paths, names)]
     rows[0] |= {"psnr": None, "zero_gradient_pixels": None, "phi": None, "kind": "", "group": "Übung"}
-    data = archive_bytes(
+    data = hdf5_file_bytes(
         CONFIG, "folder", rows, content="residuals", image_format="webp", pictures=[b"x"] * 7
     )
     path = made.folder.parent / "columns.h5"
@@ -119,8 +120,8 @@ def test_plain_h5py_needs_no_filter_and_finds_one_dimensional_arrays(shard):
 
 
 def test_rows_read_as_from_parquet(tmp_path, shard, rows):
-    assert list(read_archive_rows(tmp_path, shard.name)) == rows
-    (first, _) = read_archive_rows(tmp_path, shard.name, ("sample_id", "mask"))
+    assert list(read_hdf5_rows(tmp_path, shard.name)) == rows
+    (first, _) = read_hdf5_rows(tmp_path, shard.name, ("sample_id", "mask"))
     assert first == {"sample_id": "s0", "mask": rows[0]["mask"]}
 
 
@@ -318,7 +319,7 @@ def test_an_empty_float_is_nan_and_an_empty_integer_the_smallest(made, tmp_path)
     row |= {"psnr": None, "zero_gradient_pixels": None}
     path = tmp_path / "null.h5"
     path.write_bytes(
-        archive_bytes(CONFIG, "folder", [row], content="residuals", image_format="webp", pictures=[b"x"])
+        hdf5_file_bytes(CONFIG, "folder", [row], content="residuals", image_format="webp", pictures=[b"x"])
     )
     with h5py.File(path) as file:
         assert math.isnan(file["psnr"][0]) and file["zero_gradient_pixels"][0] == -(2**63)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from afbench.core import AfbenchError, Source
 from afbench.images import encode_image
-from afbench.storage import shards
+from afbench.storage import parquet_shard
+from afbench.storage.parquet_shard import group_rows
 from afbench.storage.schema import ATTACKED_COLUMNS
-from afbench.storage.shards import cut_ids, group_rows, read_rows, write_shard
+from afbench.storage.shards import cut_ids, read_rows, write_shard
 from afbench.workflows.generation.splits import Split
 
 MEGAPIXEL = 1_000_000
@@ -97,7 +98,7 @@ def test_a_shard_is_cut_into_row_groups_by_rows_and_by_bytes(
     assert [_write(tmp_path, rows).row_group(number).num_rows for number in range(2)] == [65, 65]
     assert _write(tmp_path, rows[:64]).num_row_groups == 1
     row = len(rows[0]["image"]) + len(rows[0]["mask"])
-    monkeypatch.setattr(shards, "MAX_GROUP_BYTES", 10 * row + 500)
+    monkeypatch.setattr(parquet_shard, "MAX_GROUP_BYTES", 10 * row + 500)
     found = _write(tmp_path, rows[:40])
     counts = [found.row_group(number).num_rows for number in range(found.num_row_groups)]
     assert sum(counts) == 40 and 4 <= len(counts) <= 5

@@ -10,10 +10,10 @@ from afbench.core import AfbenchError, UsageError
 from afbench.storage.archive import is_archive
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, open_benchmark
 
-from .archive_store import ArchiveStore
 from .choose import choose_configs, choose_splits
 from .copies import CopyStore
 from .dataset import Item, Pair, PairDataset
+from .hdf5_store import Hdf5Store
 from .parquet_store import ParquetStore
 from .store import Row, Store
 
@@ -78,7 +78,7 @@ def open_store(path: Path) -> Store:
     if path.is_file():
         raise UsageError(f"'{path}' is a file; give the folder of a benchmark or of an archive")
     archive = is_archive(open_benchmark(path).configs[CLEAN])
-    return ArchiveStore(path) if archive else ParquetStore(path)
+    return Hdf5Store(path) if archive else ParquetStore(path)
 
 
 def _originals(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from afbench.core import ByteImage
 from afbench.storage.config_manifest import ConfigManifest
-from afbench.storage.shards import check_row
+from afbench.storage.schema import check_row
 
 ROW_COLUMNS = ("sample_id", "group", "source", "height", "width", "image_sha256", "mask_sha256")
 """Columns of every config that a ``Row`` is made of; attacked ones have ``original_sha256`` too."""

@@ -2,9 +2,9 @@
 
 All datasets lie at the root, contiguous, without filters, of one dimension: ``data`` (uint8, encoded pictures one behind the
 other) with ``offset`` and ``length`` of each; the same three with ``mask_`` in front; and one array per scalar column of
-the Parquet shard, in its order of rows. Strings are UTF-8 of fixed length; what is null is NaN in floats and the smallest
-number in integers. Attributes: ``format``, ``version``, ``config``, ``split``, ``image_format`` (of the Parquet shard) and ``content``:
-``residuals`` (see ``residual``), ``images``, or ``none`` (nothing but the columns).
+a Parquet shard, in its order of rows. Strings are UTF-8 of fixed length; what is null is NaN in floats and the smallest
+number in integers. Attributes: ``format``, ``version``, ``config``, ``split``, ``image_format`` (of the benchmark) and ``content``:
+``images``, with masks, as in a benchmark; ``residuals`` (see ``residual``) or ``none`` (nothing but the columns), as in an archive.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from afbench.images import WEBP_SIDE
 from .schema import columns_of
 
 FORMAT, VERSION = b"afbench-hdf5", 1
-SUFFIX = ".h5"
 Content = Literal["residuals", "images", "none"]
 CONTENTS = ("residuals", "images", "none")
 PICTURES = ("data", "mask_data")
@@ -41,7 +40,7 @@ def pictures_of(content: str) -> tuple[str, ...]:
     return {"images": PICTURES, "residuals": PICTURES[:1]}.get(content, ())
 
 
-def archive_bytes(
+def hdf5_file_bytes(
     config: str,
     split: str,
     rows: Sequence[Mapping[str, Any]],
@@ -58,7 +57,7 @@ def archive_bytes(
         split: the source.
         rows: scalar columns by name; others are ignored.
         content: what ``pictures`` are.
-        image_format: ``webp`` or ``png``, how the Parquet shard holds its images.
+        image_format: ``webp`` or ``png``, how the benchmark holds its images.
         pictures: encoded, one per row, or none.
         masks: encoded, one per row, or none.
     """

@@ -26,7 +26,7 @@ _LAYOUTS = {h5py.h5d.VIRTUAL: "virtual", h5py.h5d.CHUNKED: "chunked", h5py.h5d.C
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArchiveShard:
+class Hdf5Shard:
     """An open HDF5 shard whose every claim has been checked. ``columns`` are in memory, pictures are read when asked for."""
 
     path: Path
@@ -92,7 +92,7 @@ class ArchiveShard:
         return pixels
 
 
-def open_shard(path: Path) -> ArchiveShard:
+def open_shard(path: Path) -> Hdf5Shard:
     """Open and check a shard; the caller closes it.
 
     Raises:
@@ -117,7 +117,7 @@ def open_shard(path: Path) -> ArchiveShard:
 
 
 @contextmanager
-def reading_shard(path: Path) -> Iterator[ArchiveShard]:
+def reading_shard(path: Path) -> Iterator[Hdf5Shard]:
     """Open a shard as ``open_shard`` does, and close it at the end."""
     shard = open_shard(path)
     try:
@@ -126,7 +126,7 @@ def reading_shard(path: Path) -> Iterator[ArchiveShard]:
         shard.close()
 
 
-def _checked(path: Path, file: Any) -> ArchiveShard:
+def _checked(path: Path, file: Any) -> Hdf5Shard:
     attributes = {
         name: _text(path, file, name) for name in ("format", "config", "split", "content", "image_format")
     }
@@ -156,7 +156,7 @@ def _checked(path: Path, file: Any) -> ArchiveShard:
         ranges[name] = (columns.pop(offset), columns.pop(length))
         _check_ranges(path, name, *ranges[name], sets[name].shape[0])
     stated = {name: attributes[name] for name in ("config", "split", "content", "image_format")}
-    return ArchiveShard(path=path, **stated, columns=columns, _ranges=ranges, _file=file)
+    return Hdf5Shard(path=path, **stated, columns=columns, _ranges=ranges, _file=file)
 
 
 def _require_name(path: Path, label: str, value: str) -> None:

@@ -6,9 +6,12 @@ Written as Hugging Face features into the Arrow schema, so that images stay imag
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
+
+from afbench.untrusted import require_name
 
 _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _TYPES: dict[str, pa.DataType] = {
@@ -71,12 +74,24 @@ ATTACKED_COLUMNS = {
 """Columns of an attacked config. ``linf`` in 8-bit levels, ``l2`` over [0, 1] values, ``psnr`` in dB (null when
 the image is unchanged), ``zero_gradient_pixels`` null where an attack took no gradient, ``unread_pixels`` those a resize without antialiasing never reads, ``f1``/``iou`` null where undefined, ``tp``..``tn`` of the attacked image."""
 
+NAMES = frozenset({"sample_id", "source", "localizer"})
+"""Columns that hold names: they become paths, keys and lines."""
 DICTIONARY_COLUMNS = ["localizer", "attack", "source", "kind", "group"]
 
 
 def columns_of(config: str) -> dict[str, str]:
     """Return the column names and kinds of a config."""
     return CLEAN_COLUMNS if config in ("clean", "authentic") else ATTACKED_COLUMNS
+
+
+def check_row(row: Mapping[str, Any]) -> None:
+    """Refuse a row whose sample, source or localizer is no name.
+
+    Raises:
+        AfbenchError: with the first of it.
+    """
+    for name in NAMES.intersection(row):
+        require_name(name, row[name])
 
 
 def arrow_schema(columns: dict[str, str]) -> pa.Schema:

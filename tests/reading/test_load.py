@@ -80,7 +80,7 @@ def test_groups_and_sizes_come_without_decoding_a_pixel(stored, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("decoded")
 
-    for module in ("afbench.reading.parquet_store", "afbench.reading.archive_store"):
+    for module in ("afbench.reading.parquet_store", "afbench.reading.hdf5_store"):
         monkeypatch.setattr(f"{module}.decode_stored", refuse)
     dataset = library.load(stored)
     assert len(dataset.groups) == len(dataset.sizes) == 7

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.files import json_bytes
 from afbench.images import decode_stored, encode_image
-from afbench.storage.archive import archive_path, pack_shard
+from afbench.storage.archive import pack_shard
 from afbench.storage.config_manifest import ConfigManifest, ShardRecord
 from afbench.storage.hdf5 import Content, scalar_columns
 from afbench.storage.manifests import CLEAN, ORIGINALS
+from afbench.storage.shards import path_in_format
 
 FORMATS = ("hdf5", "parquet", "imagefolder", "webdataset")
 MASKS = "masks"
@@ -40,7 +41,7 @@ class ExportShard:
 def hdf5_files(shard: ExportShard, content: Content) -> dict[str, bytes]:
     """Return one HDF5 file with the rows of a shard."""
     data = pack_shard(shard.config, shard.split, shard.rows, shard.originals, content=content)
-    return {archive_path(shard.record.path): data}
+    return {path_in_format(shard.record.path, "hdf5"): data}
 
 
 def imagefolder_files(shard: ExportShard) -> dict[str, bytes]:

@@ -19,7 +19,7 @@ from afbench.reading.store import make_row
 from afbench.storage.archive import attacked_image, is_archive, open_checked
 from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.delivery import Delivery, delivering, finish, note, reopen
-from afbench.storage.hdf5_read import ArchiveShard
+from afbench.storage.hdf5_read import Hdf5Shard
 from afbench.storage.manifests import (
     CLEAN,
     ORIGINALS,
@@ -200,7 +200,7 @@ def _write(
                 )
 
 
-def _open(benchmark: Benchmark, config: str, split: str, number: int) -> ArchiveShard:
+def _open(benchmark: Benchmark, config: str, split: str, number: int) -> Hdf5Shard:
     """Open a shard of the archive; its bytes must have the sha256 in the manifest."""
     record = benchmark.configs[config].splits[split].shards[number]
     path = benchmark.folder / record.path
@@ -299,7 +299,7 @@ def _write_shard(
     )
 
 
-def _row(shard: ArchiveShard, position: int, row: Mapping[str, Any], original: _Original) -> dict[str, Any]:
+def _row(shard: Hdf5Shard, position: int, row: Mapping[str, Any], original: _Original) -> dict[str, Any]:
     image = original.image if shard.config in ORIGINALS else attacked_image(shard, position, original.image)
     if pixel_sha256(image) != row["image_sha256"] or pixel_sha256(original.mask) != row["mask_sha256"]:
         raise AfbenchError(

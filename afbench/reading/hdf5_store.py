@@ -16,7 +16,7 @@ from afbench.storage.residual import add_residual
 from .store import Row, make_row
 
 
-class ArchiveStore:
+class Hdf5Store:
     """Reads an archive's folder. Keeps no file open: the checked shards say where in the file each picture lies."""
 
     def __init__(self, folder: Path) -> None:
