@@ -248,7 +248,7 @@ HOSTILE: dict[str, tuple[Change, str]] = {
     ),
     "another format": (attribute("format", np.bytes_(b"keras")), "format keras 1, expected afbench-hdf5 1"),
     "no format": (attribute("format", None), "attribute format is missing"),
-    "a later version": (attribute("version", np.int64(2)), "format afbench-hdf5 2"),
+    "a later version": (attribute("version", np.int64(3)), "format afbench-hdf5 3"),
     "an attribute of any length": (
         attribute("config", "clean"),
         "attribute config is of an object or variable-length type",

@@ -50,6 +50,7 @@ def generate(
     allow_imprecise: bool = False,
     batch_size: int | None = None,
     shard_size: int | None = None,
+    format: str | None = None,
     image_format: str = "webp",
     attack_at: str = "native",
     authentic: bool = False,
@@ -100,6 +101,7 @@ def generate(
         allow_imprecise: take ``tf32`` or ``bf16`` also for a localizer that is another network then.
         batch_size: images per batch of the localizer; omitted, as many as suit their size.
         shard_size: samples per shard; omitted, what takes about two minutes, at most 64.
+        format: ``parquet`` or ``hdf5``, of the shards; omitted, that of the plan or the folder, else Parquet.
         image_format: ``webp`` or ``png``, both lossless.
         attack_at: ``native`` keeps the size of the originals, ``model`` stores and attacks them at the localizer's.
         authentic: also store the sources' authentic images, as config ``authentic``.
@@ -155,6 +157,7 @@ def generate(
         allow_imprecise=allow_imprecise,
         batch_size=batch_size,
         shard_size=shard_size,
+        shard_format=None if format is None else require_choice("--format", format, ("parquet", "hdf5")),  # type: ignore[arg-type]
         image_format=require_choice("--image-format", image_format, ("webp", "png")),  # type: ignore[arg-type]
         attack_at=require_choice("--attack-at", attack_at, ("native", "model")),  # type: ignore[arg-type]
         authentic=authentic,

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     "evaluate",
     epilog="Example: afbench evaluate --data afbench-out/demo --localizer reference --defence jpeg --defence median --out evaluation",
 )
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A finished benchmark, of Parquet or HDF5 shards.",
+)
 @click.option(
     "--localizer",
     "localizers",

@@ -24,8 +24,8 @@ from .progress import quiet_option
 @click.option(
     "--to",
     required=True,
-    type=click.Choice(["hdf5", "parquet", "imagefolder", "webdataset"]),
-    help="hdf5: what was changed, several times smaller; parquet: a benchmark again; imagefolder: PNG files; webdataset: tars.",
+    type=click.Choice(["hdf5", "hdf5-benchmark", "parquet", "imagefolder", "webdataset"]),
+    help="hdf5: an archive of what was changed, several times smaller; parquet, hdf5-benchmark: a benchmark with such shards; imagefolder: PNG files; webdataset: tars.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option(

@@ -61,6 +61,11 @@ from .progress import quiet_option
     help="Samples per shard, the unit that is committed; fewer where it might pass 500 MB. Default: what takes about two minutes, at most 64.",
 )
 @click.option(
+    "--format",
+    type=click.Choice(["parquet", "hdf5"]),
+    help="Format of the shards; a folder has one. Default: that of the plan or the folder, else parquet.",
+)
+@click.option(
     "--image-format",
     type=click.Choice(["webp", "png"]),
     default="webp",
@@ -200,8 +205,10 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
         return
     for reason, number in outcome.excluded_counts.items():
         echo(f"excluded: {number} {reason}")
-    from afbench.storage.run_folder import is_pattern
+    from afbench.storage.run_folder import folder_format, is_pattern
 
-    # `datasets` would take such a path for a pattern of files
-    reader = "afbench.load" if is_pattern(folder) else "datasets.load_dataset"
+    # `datasets` would take such a path for a pattern of files, and finds no images in HDF5
+    reader = (
+        "afbench.load" if is_pattern(folder) or folder_format(folder) == "hdf5" else "datasets.load_dataset"
+    )
     echo(f'next: afbench stats {folder}; {reader}("{folder}", "{outcome.configs[0]}")')

@@ -20,7 +20,12 @@ from .progress import quiet_option
     "predict",
     epilog="Example: afbench predict --data afbench-out/demo --localizer reference --defence jpeg --out submission",
 )
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A finished benchmark, of Parquet or HDF5 shards.",
+)
 @click.option(
     "--localizer",
     type=LOCALIZER,

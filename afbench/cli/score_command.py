@@ -19,7 +19,12 @@ from .text_tables import table_width, wide_option
 
 @click.command("score", epilog="Example: afbench score submission --data afbench-out/demo --out score")
 @click.argument("submission", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="The benchmark it predicts on.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The benchmark it predicts on, of Parquet or HDF5 shards.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of score.json and per_image.parquet.")
 @click.option("--validate-only", is_flag=True, help="Check everything, write nothing.")
 @click.option("--partial", is_flag=True, help="Score what is there; the score cannot be ranked.")

@@ -32,7 +32,12 @@ command.add_command(nrp)
     "ansm",
     epilog="Example: afbench train ansm --data afbench-out/train --localizer reference --out ansm --preset short",
 )
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A finished benchmark, of Parquet or HDF5 shards.",
+)
 @click.option(
     "--localizer", type=LOCALIZER, required=True, metavar="NAME", help="What the benchmark's config attacked."
 )

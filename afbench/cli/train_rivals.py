@@ -15,7 +15,7 @@ from .name_types import ATTACK, CONFIG, LOCALIZER
 from .progress import deferred_bar, quiet_option
 
 _SHARED = (
-    click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark."),
+    click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark, of Parquet or HDF5 shards."),
     click.option("--localizer", type=LOCALIZER, required=True, metavar="NAME", help="What the benchmark's config attacked."),
     click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the training."),
     click.option(

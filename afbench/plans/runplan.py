@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from afbench.core import ReadOptions, Setting, UsageError
+from afbench.core import ReadOptions, Setting, ShardFormat, UsageError
 from afbench.naming import did_you_mean, resolve_name, unknown_name
 from afbench.resources import resource_json, resource_path
 from afbench.schemas import schema_problem
@@ -61,12 +61,13 @@ class Block:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """Everything a run is to generate. ``limit`` takes the first samples of each source."""
+    """Everything a run is to generate. ``limit`` takes the first samples of each source; ``shard_format`` None is the folder's."""
 
     name: str
     blocks: tuple[Block, ...]
     seed: int = 0
     limit: int | None = None
+    shard_format: ShardFormat | None = None
 
 
 def list_plans() -> dict[str, str]:
@@ -141,7 +142,7 @@ def _expand(raw: Mapping[str, Any], large_phi: bool) -> RunPlan:
         for block in raw["blocks"]
     )
     limit = int(raw["limit"]) if "limit" in raw else None  # to JSON schema 4.0 is an integer
-    return check_plan(RunPlan(raw["name"], blocks, int(raw.get("seed", 0)), limit))
+    return check_plan(RunPlan(raw["name"], blocks, int(raw.get("seed", 0)), limit, raw.get("format")))
 
 
 def _read_source(raw: str | Mapping[str, Any]) -> SourceSpec:

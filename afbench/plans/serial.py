@@ -18,6 +18,7 @@ def plan_as_json(plan: RunPlan) -> dict[str, Any]:
         "name": plan.name,
         "seed": plan.seed,
         "limit": plan.limit,
+        "format": plan.shard_format,
         "blocks": [
             {
                 "localizers": list(block.localizers),
@@ -39,7 +40,7 @@ def plan_from_json(plan_json: Mapping[str, Any]) -> RunPlan:
         )
         for block in plan_json["blocks"]
     )
-    return RunPlan(plan_json["name"], blocks, plan_json["seed"], plan_json["limit"])
+    return RunPlan(plan_json["name"], blocks, plan_json["seed"], plan_json["limit"], plan_json["format"])
 
 
 def _source_from_json(source_json: Mapping[str, Any]) -> SourceSpec:

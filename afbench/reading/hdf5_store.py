@@ -1,7 +1,8 @@
-"""Random access to the images of an HDF5 archive."""
+"""Random access to the images of HDF5 shards, of a benchmark or an archive."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,20 +11,20 @@ from afbench.images import decode_stored
 from afbench.storage.archive import open_checked
 from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 from afbench.storage.hdf5 import PICTURES
-from afbench.storage.manifests import ORIGINALS, open_benchmark
+from afbench.storage.manifests import open_benchmark
 from afbench.storage.residual import add_residual
 
 from .store import Row, make_row
 
 
 class Hdf5Store:
-    """Reads an archive's folder. Keeps no file open: the checked shards say where in the file each picture lies."""
+    """Reads the folder of a benchmark or archive. Keeps no file open: the checked shards say where in the file each picture lies."""
 
     def __init__(self, folder: Path) -> None:
         """Read the manifests.
 
         Raises:
-            UsageError: if the folder is no finished archive.
+            UsageError: if the folder is no finished benchmark or archive.
             AfbenchError: if it is damaged.
         """
         self.folder = folder
@@ -31,8 +32,8 @@ class Hdf5Store:
 
     def holds_images(self, config: str, split: str) -> bool:
         """Return whether the images can be read without originals from elsewhere."""
-        part = self.configs[config].splits.get(split, SplitManifest())
-        return part.archive is not None and part.archive["content"] == "images"
+        part = self.configs[config].splits.get(split)
+        return part is not None and (part.archive is None or part.archive["content"] == "images")
 
     def rows(self, config: str, split: str) -> Sequence[Row]:
         """List a config's images of one split, in order, without decoding one.
@@ -49,8 +50,16 @@ class Hdf5Store:
                     raise AfbenchError(f"'{path}' holds {len(shard_file)} rows, expected {shard.rows}")
                 for row in range(len(shard_file)):
                     locations = [shard_file.place(row, name) for name in PICTURES]
+                    image_sum, mask_sum = (shard_file.checksum(row, name) for name in PICTURES)
                     rows.append(
-                        make_row(shard_file.scalars(row), config, (path, *locations[0]), locations[1])
+                        make_row(
+                            shard_file.scalars(row),
+                            config,
+                            (path, *locations[0]),
+                            locations[1],
+                            residual=shard_file.content == "residuals",
+                            checksums=(image_sum, mask_sum),
+                        )
                     )
             finally:
                 shard_file.close()
@@ -62,8 +71,8 @@ class Hdf5Store:
         Raises:
             AfbenchError: if it cannot be read, or it needs an original and ``original`` is None.
         """
-        stored = self._picture(row, row.location[1:], 3)
-        if row.config in ORIGINALS:
+        stored = self._picture(row, row.location[1:], 3, row.checksums[0])
+        if not row.residual:
             return stored
         if original is None:
             raise AfbenchError(f"{row.sample_id} of config {row.config} is a residual and needs its original")
@@ -73,21 +82,26 @@ class Hdf5Store:
             raise AfbenchError(f"{row.sample_id} of config {row.config}: {problem}") from None
 
     def mask(self, row: Row) -> ByteImage:
-        """Read a mask, uint8 ``(H, W)``, 255 where forged; only the originals have one.
+        """Read a mask, uint8 ``(H, W)``, 255 where forged; in an archive only the originals have one.
 
         Raises:
             AfbenchError: as ``image``.
         """
-        return self._picture(row, row.mask_location, 2)
+        return self._picture(row, row.mask_location, 2, row.checksums[1])
 
-    def _picture(self, row: Row, location: tuple[int, int], dimensions: int) -> ByteImage:
+    def _picture(
+        self, row: Row, location: tuple[int, int], dimensions: int, checksum: int | None
+    ) -> ByteImage:
         offset, length = location
         path = self.folder / row.location[0]
         try:
             # without HDF5: an open file of it cannot go to other processes, and the shard was checked when it was listed
             with path.open("rb") as file:
                 file.seek(offset)
-                pixels = decode_stored(file.read(length), (row.height, row.width))
+                data = file.read(length)
+            if checksum not in (None, zlib.crc32(data)):
+                raise BadSample("other_bytes", "its checksum is another")
+            pixels = decode_stored(data, (row.height, row.width))
         except (OSError, BadSample) as problem:
             raise AfbenchError(f"'{path}' is damaged: {row.sample_id}: {problem}") from None
         if pixels.ndim != dimensions:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from afbench.core import AfbenchError, UsageError
-from afbench.storage.archive import is_archive
-from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, open_benchmark
+from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, open_benchmark, stored_format
 
 from .choose import choose_configs, choose_splits
 from .copies import CopyStore
@@ -77,8 +76,7 @@ def open_store(path: Path) -> Store:
     """
     if path.is_file():
         raise UsageError(f"'{path}' is a file; give the folder of a benchmark or of an archive")
-    archive = is_archive(open_benchmark(path).configs[CLEAN])
-    return Hdf5Store(path) if archive else ParquetStore(path)
+    return Hdf5Store(path) if stored_format(open_benchmark(path).configs) == "hdf5" else ParquetStore(path)
 
 
 def _originals(

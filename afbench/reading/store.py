@@ -19,8 +19,8 @@ class Row:
     """One image of one config.
 
     ``location`` says where its storage keeps it: a file and two numbers that the storage understands; ``mask_location`` are
-    two such numbers of its mask. Hashes are of decoded pixels; ``original_sha256`` is the image's own where nobody attacked
-    it.
+    two such numbers of its mask, ``checksums`` the CRC-32 of both where their storage has one. ``residual`` is true where the difference from the original lies there in place of the
+    image. Hashes are of decoded pixels; ``original_sha256`` is the image's own where nobody attacked it.
     """
 
     sample_id: str
@@ -34,6 +34,8 @@ class Row:
     original_sha256: str
     location: tuple[str, int, int]
     mask_location: tuple[int, int] = (0, 0)
+    residual: bool = False
+    checksums: tuple[int | None, int | None] = (None, None)
 
 
 class Store(Protocol):
@@ -52,6 +54,9 @@ def make_row(
     config: str,
     location: tuple[str, int, int],
     mask_location: tuple[int, int] = (0, 0),
+    *,
+    residual: bool = False,
+    checksums: tuple[int | None, int | None] = (None, None),
 ) -> Row:
     """Make a ``Row`` from the columns named by ``ROW_COLUMNS``.
 
@@ -65,4 +70,6 @@ def make_row(
         original_sha256=columns.get("original_sha256") or columns["image_sha256"],
         location=location,
         mask_location=mask_location,
+        residual=residual,
+        checksums=checksums,
     )

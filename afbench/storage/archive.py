@@ -10,15 +10,9 @@ from typing import Any
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import decode_stored
 
-from .config_manifest import ConfigManifest
 from .hdf5 import Content, format_of, hdf5_file_bytes
 from .hdf5_read import Hdf5Shard, open_shard
 from .residual import add_residual, encode_residual, residual
-
-
-def is_archive(manifest: ConfigManifest) -> bool:
-    """Return whether a config's manifest is of an archive."""
-    return any(part.archive is not None for part in manifest.splits.values())
 
 
 def pack_shard(

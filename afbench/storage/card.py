@@ -8,11 +8,12 @@ from typing import Any
 
 import yaml
 
+from afbench.core import ShardFormat
 from afbench.untrusted import visible
 
 from .card_text import card_text, figures_table
 from .config_manifest import ConfigManifest, ShardRecord
-from .manifests import CLEAN, ORIGINALS, count_rows, file_patterns
+from .manifests import CLEAN, ORIGINALS, count_rows, file_patterns, stored_format
 from .rights import pixel_rights
 from .schema import columns_of, yaml_features
 
@@ -64,7 +65,10 @@ def _front_matter(configs: Mapping[str, ConfigManifest]) -> str:
     rights = pixel_rights(configs)
     restricted = sorted({*rights.forbidden, *rights.unclear})
     # one list for all configs of the same columns: YAML says it once, and 80 configs are read in half the time
-    features = {name in ORIGINALS: yaml_features(columns_of(name)) for name in (CLEAN, "attacked")}
+    features = {
+        name in ORIGINALS: yaml_features(_loaded_columns(name, stored_format(configs)))
+        for name in (CLEAN, "attacked")
+    }
     content = {
         "pretty_name": _pretty_name(configs),
         "license": "other",
@@ -78,6 +82,12 @@ def _front_matter(configs: Mapping[str, ConfigManifest]) -> str:
         "dataset_info": [_info_entry(name, members, configs, features) for name, members in groups.items()],
     }
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _loaded_columns(config: str, shard_format: ShardFormat) -> dict[str, str]:
+    """Return the columns that ``datasets`` is to load; its reader of HDF5 cannot make pictures of parts of an array."""
+    skipped_kinds = ("image", "mask") if shard_format == "hdf5" else ()
+    return {name: kind for name, kind in columns_of(config).items() if kind not in skipped_kinds}
 
 
 def _pretty_name(configs: Mapping[str, ConfigManifest]) -> str:

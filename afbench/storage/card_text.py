@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +18,9 @@ from .manifests import (
     count_rows,
     excluded_samples,
     promised_levels,
+    shard_paths,
     splits_of,
+    stored_format,
 )
 from .rights import UNCLEAR, pixel_rights
 from .summary import rp_mark
@@ -47,15 +50,21 @@ _WEAK = (
 )
 
 
+_BLOCK = re.compile(r"<!-- afbench:(parquet|hdf5) -->\n(.*?)<!-- afbench:end -->\n", re.DOTALL)
+"""What the card says for shards of one format only."""
+
+
 def card_text(configs: Configs, default: str) -> str:
     """Fill in DATASET_CARD.md; ``default`` is the config its example loads."""
     split = next(iter(configs[default].splits), "demo")
     text = resource_path("DATASET_CARD.md").read_text(encoding="utf-8")
+    text = _BLOCK.sub(lambda block: block[2] if block[1] == stored_format(configs) else "", text)
     for marker, filled in {
         "notice": _notice(configs),
         "example": f'"{default}", split="{split}"',
         "split": f'"{split}"',
         "config": f'"{default}"',
+        "shard": next(iter(shard_paths(configs[default], split)), ""),
         "contents": _contents(configs),
         "table": figures_table(configs),
         "made": _made(configs),

@@ -23,7 +23,8 @@ class ShardRecord:
     with it, ``image_format`` and the batch size in ``log/`` the shard can be made again. ``determinism`` is the level promised
     for that: L0, L1 or L2; "" for originals, and where nobody wrote it down. ``files`` are names that images had in their
     source, by sample id, where the id cannot spell them; of originals only. ``members`` say which attack of an ensemble made an image, by sample id. ``software`` is what made it, where that
-    is not what made the rest of its split. ``parquet`` are ``bytes`` and ``sha256`` of the shard that an archive was made of.
+    is not what made the rest of its split. ``parquet`` or ``hdf5`` are ``bytes`` and ``sha256`` of the shard that an archive was
+    made of.
     """
 
     path: str
@@ -41,6 +42,7 @@ class ShardRecord:
     members: Mapping[str, str] = field(default_factory=dict)
     software: Mapping[str, Any] | None = None
     parquet: Mapping[str, Any] | None = None
+    hdf5: Mapping[str, Any] | None = None
     unknown_keys: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -66,6 +68,7 @@ class ShardRecord:
             members=_mapping(value.get("members", {})),
             software=_optional_mapping(value.get("software")),
             parquet=_optional_mapping(value.get("parquet")),
+            hdf5=_optional_mapping(value.get("hdf5")),
             unknown_keys=_unknown_keys(cls, value),
         )
 
@@ -89,6 +92,7 @@ class ShardRecord:
             "members": dict(self.members) or None,
             "software": self.software or None,
             "parquet": self.parquet,
+            "hdf5": self.hdf5,
         }
         return _in_file_order({**self.unknown_keys, **stated, **_without_none(optional)})
 
@@ -103,7 +107,7 @@ class SplitManifest:
     """What a manifest says of one split, which is one source.
 
     Of originals: the ``samples`` that the source had and what they were read by and cut into, in stages ``grown_from`` where the
-    benchmark has grown. Of attacked images: the versions that made them, and the ``summary`` of their rows. Of an archive:
+    benchmark has grown; ``format`` is ``hdf5``, or empty for Parquet. Of attacked images: the versions that made them, and the ``summary`` of their rows. Of an archive:
     what its HDF5 shards hold.
     """
 
@@ -116,6 +120,7 @@ class SplitManifest:
     terms: str | None = None
     redistribution: str | None = None
     layout: str = ""
+    format: str = ""
     read: Mapping[str, Any] = field(default_factory=dict)
     grown_from: Sequence[Mapping[str, int]] = ()
     software: Mapping[str, Any] | None = None
@@ -140,6 +145,7 @@ class SplitManifest:
             terms=_optional_text(value.get("terms")),
             redistribution=_optional_text(value.get("redistribution")),
             layout=_text(value.get("layout", "")),
+            format=_text(value.get("format", "")),
             read=_mapping(value.get("read", {})),
             grown_from=[_mapping(stage) for stage in _list(value.get("grown_from", []))],
             software=_optional_mapping(value.get("software")),
@@ -159,6 +165,7 @@ class SplitManifest:
             "terms": self.terms,
             "redistribution": self.redistribution,
             "layout": self.layout or None,
+            "format": self.format or None,
             "read": dict(self.read) or None,
             "grown_from": [dict(stage) for stage in self.grown_from] or None,
             "summary": self.summary,

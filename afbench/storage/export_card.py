@@ -12,6 +12,7 @@ from afbench.untrusted import visible
 from .card_text import figures_table
 from .config_manifest import ConfigManifest, SplitManifest
 from .manifests import AUTHENTIC, CLEAN, ORIGINALS, file_patterns, splits_of
+from .shard_format import path_in_format
 
 _TITLES = {
     "hdf5": "HDF5 archive of an adversarial forgery-localization benchmark",
@@ -78,7 +79,7 @@ def _configs(form: str, configs: Mapping[str, ConfigManifest]) -> dict[str, Any]
 
 
 def _tar_patterns(manifest: ConfigManifest, config: str, split: str) -> list[str]:
-    return [path.removesuffix("parquet") + "tar" for path in file_patterns(manifest, config, split)]
+    return [path.rpartition(".")[0] + ".tar" for path in file_patterns(manifest, config, split)]
 
 
 def _what(form: str, configs: Mapping[str, ConfigManifest], withheld: Sequence[str]) -> str:
@@ -99,7 +100,7 @@ def _what(form: str, configs: Mapping[str, ConfigManifest], withheld: Sequence[s
             f'rows = rows.filter(lambda config: config == "{attacked}", input_columns="config")\n```'
         )
     shards = [configs[name].splits[split].shards for name in (CLEAN, attacked)]
-    paths = [part[0].path.removesuffix(".parquet") + ".h5" if part else "" for part in shards]
+    paths = [path_in_format(part[0].path, "hdf5") if part else "" for part in shards]
     text = (
         "Attacked images are stored as what was changed in their originals, (attacked - original + 128) mod 256, losslessly; "
         "`afbench.load` reads it, `afbench restore` makes a benchmark of it again, and so does plain h5py with Pillow:\n\n"

@@ -5,12 +5,16 @@ other) with ``offset`` and ``length`` of each; the same three with ``mask_`` in 
 a Parquet shard, in its order of rows. Strings are UTF-8 of fixed length; what is null is NaN in floats and the smallest
 number in integers. Attributes: ``format``, ``version``, ``config``, ``split``, ``image_format`` (of the benchmark) and ``content``:
 ``images``, with masks, as in a benchmark; ``residuals`` (see ``residual``) or ``none`` (nothing but the columns), as in an archive.
+
+Shards of a benchmark are of version 2: ``crc32`` and ``mask_crc32`` (uint32) are of each picture, and the attribute ``columns_crc32`` of
+all other arrays, so that a flipped bit is noticed without the hash of the whole file, as by the page checksums of Parquet.
 """
 
 from __future__ import annotations
 
 import io
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -22,12 +26,15 @@ from afbench.images import WEBP_SIDE
 
 from .schema import columns_of
 
-FORMAT, VERSION = b"afbench-hdf5", 1
+FORMAT = b"afbench-hdf5"
+PLAIN, CHECKED = 1, 2
+"""Versions of the form: of archives, and of benchmarks, with checksums."""
 Content = Literal["residuals", "images", "none"]
 CONTENTS = ("residuals", "images", "none")
 PICTURES = ("data", "mask_data")
 RANGES = {"data": ("offset", "length"), "mask_data": ("mask_offset", "mask_length")}
-NUMBERS: dict[str, str] = {"int32": "<i4", "int64": "<i8", "float64": "<f8"}
+CHECKSUMS = {"data": "crc32", "mask_data": "mask_crc32"}
+NUMBERS: dict[str, str] = {"int32": "<i4", "int64": "<i8", "float64": "<f8", "uint32": "<u4"}
 
 
 def scalar_columns(config: str) -> dict[str, str]:
@@ -36,7 +43,7 @@ def scalar_columns(config: str) -> dict[str, str]:
 
 
 def pictures_of(content: str) -> tuple[str, ...]:
-    """Return the datasets of pictures that go with a ``content``: masks are stored once, with the originals."""
+    """Return the datasets of pictures that go with a ``content``; residuals find their masks with the originals."""
     return {"images": PICTURES, "residuals": PICTURES[:1]}.get(content, ())
 
 
@@ -49,6 +56,7 @@ def hdf5_file_bytes(
     image_format: str,
     pictures: Sequence[bytes] = (),
     masks: Sequence[bytes] = (),
+    version: int = PLAIN,
 ) -> bytes:
     """Build one shard; the same rows and pictures give the same bytes.
 
@@ -60,28 +68,44 @@ def hdf5_file_bytes(
         image_format: ``webp`` or ``png``, how the benchmark holds its images.
         pictures: encoded, one per row, or none.
         masks: encoded, one per row, or none.
+        version: ``PLAIN`` or ``CHECKED``.
     """
     stream = io.BytesIO()
     attributes = {"config": config, "split": split, "content": content, "image_format": image_format}
     # a fixed version of the format: the bytes do not follow the newest library, and old ones can read them
     with h5py.File(stream, "w", libver=("v108", "v108"), track_order=False) as file:
         file.attrs["format"] = np.bytes_(FORMAT)
-        file.attrs["version"] = np.int64(VERSION)
+        file.attrs["version"] = np.int64(version)
         for name, text in attributes.items():
             file.attrs[name] = np.bytes_(text.encode())
+        columns: dict[str, npt.NDArray[Any]] = {}
         for name, parts in zip(pictures_of(content), (pictures, masks), strict=False):
-            _put_pictures(file, name, parts)
-        for name, kind in scalar_columns(config).items():
-            _put(file, name, _array([row[name] for row in rows], kind))
+            _put(file, name, np.frombuffer(b"".join(parts), np.uint8))
+            columns |= _ranges(name, parts)
+            if version == CHECKED:
+                columns[CHECKSUMS[name]] = np.array([zlib.crc32(part) for part in parts], "<u4")
+        columns |= {
+            name: _array([row[name] for row in rows], kind) for name, kind in scalar_columns(config).items()
+        }
+        for name, column in columns.items():
+            _put(file, name, column)
+        if version == CHECKED:
+            file.attrs["columns_crc32"] = np.int64(columns_crc32(columns))
     return stream.getvalue()
 
 
-def _put_pictures(file: Any, name: str, parts: Sequence[bytes]) -> None:
+def _ranges(name: str, parts: Sequence[bytes]) -> dict[str, npt.NDArray[Any]]:
     offset, length = RANGES[name]
     lengths = np.array([len(part) for part in parts], "<i8")
-    _put(file, name, np.frombuffer(b"".join(parts), np.uint8))
-    _put(file, offset, np.cumsum(lengths, dtype="<i8") - lengths)
-    _put(file, length, lengths)
+    return {offset: np.cumsum(lengths, dtype="<i8") - lengths, length: lengths}
+
+
+def columns_crc32(columns: Mapping[str, npt.NDArray[Any]]) -> int:
+    """Compute the checksum of all arrays of a shard but its pictures."""
+    checksum = 0
+    for name in sorted(columns):
+        checksum = zlib.crc32(columns[name].tobytes(), zlib.crc32(name.encode(), checksum))
+    return checksum
 
 
 def _put(file: Any, name: str, array: npt.NDArray[Any]) -> None:
@@ -95,7 +119,7 @@ def _array(values: Sequence[Any], kind: str) -> npt.NDArray[Any]:
         return np.array(encoded, f"S{max(map(len, encoded), default=0) or 1}")
     dtype = np.dtype(NUMBERS[kind])
     null = math.nan if dtype.kind == "f" else np.iinfo(dtype).min
-    return np.array([null if value is None else value for value in values], dtype)
+    return np.array([null if value is None or not math.isfinite(value) else value for value in values], dtype)
 
 
 def format_of(images: Sequence[bytes], sizes: Sequence[tuple[int, int]]) -> str:

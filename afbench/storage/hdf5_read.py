@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,18 @@ from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import MAX_PIXELS, decode_stored
 from afbench.untrusted import is_name, quoted
 
-from .hdf5 import CONTENTS, FORMAT, NUMBERS, RANGES, VERSION, pictures_of, scalar_columns
+from .hdf5 import (
+    CHECKED,
+    CHECKSUMS,
+    CONTENTS,
+    FORMAT,
+    NUMBERS,
+    PLAIN,
+    RANGES,
+    columns_crc32,
+    pictures_of,
+    scalar_columns,
+)
 
 _MOST_TEXT = 4096
 """Longest string of an attribute or column, in bytes."""
@@ -36,6 +48,7 @@ class Hdf5Shard:
     image_format: str
     columns: Mapping[str, npt.NDArray[Any]]
     _ranges: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = field(repr=False)
+    _checksums: Mapping[str, npt.NDArray[Any]] = field(repr=False)
     _file: Any = field(repr=False)
 
     def __len__(self) -> int:
@@ -52,6 +65,10 @@ class Hdf5Shard:
         # None for a dataset of no bytes
         return (self._file[name].id.get_offset() or 0) + offset, length
 
+    def checksum(self, row: int, name: str = "data") -> int | None:
+        """Return the CRC-32 of one encoded picture; None where the shard has none."""
+        return int(self._checksums[name][row]) if name in self._checksums else None
+
     @property
     def has_masks(self) -> bool:
         return "mask_data" in self._ranges
@@ -65,15 +82,18 @@ class Hdf5Shard:
         """Read one encoded picture of ``data`` or ``mask_data``.
 
         Raises:
-            AfbenchError: if the shard holds none, or cannot be read.
+            AfbenchError: if the shard holds none, it cannot be read, or its bytes changed.
         """
         if name not in self._ranges:
             raise AfbenchError(f"'{self.path}' holds no {'masks' if name == 'mask_data' else 'pictures'}")
         offset, length = (int(part[row]) for part in self._ranges[name])
         try:
-            return bytes(self._file[name][offset : offset + length].tobytes())
+            data = bytes(self._file[name][offset : offset + length].tobytes())
         except (OSError, RuntimeError, ValueError) as error:
             raise _refused(self.path, f"{name} cannot be read ({error})") from None
+        if self.checksum(row, name) not in (None, zlib.crc32(data)):
+            raise _refused(self.path, f"{name} of row {row} has another checksum: its bytes changed")
+        return data
 
     def picture(self, row: int, name: str = "data") -> ByteImage:
         """Decode one picture, uint8 ``(H, W, 3)``, or ``(H, W)`` of ``mask_data``.
@@ -131,8 +151,10 @@ def _checked(path: Path, file: Any) -> Hdf5Shard:
         name: _text(path, file, name) for name in ("format", "config", "split", "content", "image_format")
     }
     version = _attribute(path, file, "version", "i")
-    if attributes["format"] != FORMAT.decode() or int(version) != VERSION:
-        raise _refused(path, f"format {attributes['format']} {version}, expected {FORMAT.decode()} {VERSION}")
+    if attributes["format"] != FORMAT.decode() or version not in (PLAIN, CHECKED):
+        raise _refused(
+            path, f"format {attributes['format']} {version}, expected {FORMAT.decode()} {PLAIN} or {CHECKED}"
+        )
     if attributes["content"] not in CONTENTS or attributes["image_format"] not in ("webp", "png"):
         raise _refused(path, f"content {attributes['content']} of {attributes['image_format']} is unknown")
     for name in ("config", "split"):
@@ -141,6 +163,8 @@ def _checked(path: Path, file: Any) -> Hdf5Shard:
     pictures = {name: RANGES[name] for name in pictures_of(attributes["content"])}
     expected = {**kinds, **{part: "int64" for parts in pictures.values() for part in parts}}
     expected |= dict.fromkeys(pictures, "bytes")
+    checksums = {name: CHECKSUMS[name] for name in pictures} if version == CHECKED else {}
+    expected |= dict.fromkeys(checksums.values(), "uint32")
     if odd_names := sorted(_names(path, file) ^ expected.keys()):
         raise _refused(path, f"unexpected or missing: {', '.join(map(ascii, odd_names[:3]))}")
     sets = {name: _dataset(path, file, name, kind) for name, kind in expected.items()}
@@ -148,6 +172,8 @@ def _checked(path: Path, file: Any) -> Hdf5Shard:
     rows = {len(column) for column in columns.values()}
     if len(rows) != 1:
         raise _refused(path, f"columns of {' and '.join(map(str, sorted(rows)))} rows")
+    if version == CHECKED and _attribute(path, file, "columns_crc32", "i") != columns_crc32(columns):
+        raise _refused(path, "its columns have another checksum: their bytes changed")
     _check_sizes(path, columns)
     for raw in columns["sample_id"]:
         _require_name(path, "sample", raw.decode(errors="backslashreplace"))
@@ -155,8 +181,11 @@ def _checked(path: Path, file: Any) -> Hdf5Shard:
     for name, (offset, length) in pictures.items():
         ranges[name] = (columns.pop(offset), columns.pop(length))
         _check_ranges(path, name, *ranges[name], sets[name].shape[0])
+    sums_by_picture = {name: columns.pop(column) for name, column in checksums.items()}
     stated = {name: attributes[name] for name in ("config", "split", "content", "image_format")}
-    return Hdf5Shard(path=path, **stated, columns=columns, _ranges=ranges, _file=file)
+    return Hdf5Shard(
+        path=path, **stated, columns=columns, _ranges=ranges, _checksums=sums_by_picture, _file=file
+    )
 
 
 def _require_name(path: Path, label: str, value: str) -> None:

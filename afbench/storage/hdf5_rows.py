@@ -10,7 +10,7 @@ from afbench.core import AfbenchError
 from afbench.images import encode_image
 
 from .archive import attacked_image, open_checked
-from .hdf5 import format_of, hdf5_file_bytes
+from .hdf5 import CHECKED, format_of, hdf5_file_bytes
 from .hdf5_read import Hdf5Shard, reading_shard
 from .manifests import CLEAN
 from .schema import check_row
@@ -21,7 +21,14 @@ def hdf5_bytes(config: str, split: str, rows: Sequence[Mapping[str, Any]]) -> by
     pictures, masks = [row["image"] for row in rows], [row["mask"] for row in rows]
     image_format = format_of(pictures, [(row["height"], row["width"]) for row in rows])
     return hdf5_file_bytes(
-        config, split, rows, content="images", image_format=image_format, pictures=pictures, masks=masks
+        config,
+        split,
+        rows,
+        content="images",
+        image_format=image_format,
+        pictures=pictures,
+        masks=masks,
+        version=CHECKED,
     )
 
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from afbench.core import AfbenchError, UsageError
+from afbench.core import AfbenchError, ShardFormat, UsageError
 from afbench.plans import ATTACKS, stored_phi
 from afbench.untrusted import quoted, require_name
 
 from .config_manifest import ConfigManifest, ShardRecord, SplitManifest
+from .shard_format import format_of_path
 
 TOP = "MANIFEST.json"
 WORK = ".afbench"
@@ -112,6 +113,17 @@ def read_configs(folder: Path) -> dict[str, ConfigManifest]:
     return dict(sorted(configs.items(), key=lambda item: config_order(item[1])))
 
 
+def is_archive(manifest: ConfigManifest) -> bool:
+    """Return whether a config's manifest is of an archive."""
+    return any(part.archive is not None for part in manifest.splits.values())
+
+
+def stored_format(configs: Mapping[str, ConfigManifest]) -> ShardFormat:
+    """Return the format of the shards of a folder, by its configs."""
+    paths = shard_paths(configs[CLEAN])
+    return format_of_path(paths[0]) if paths else "parquet"
+
+
 def splits_of(configs: Mapping[str, ConfigManifest], name: str) -> Mapping[str, SplitManifest]:
     """Return the splits of a config; none where there is no such config."""
     return configs[name].splits if name in configs else {}
@@ -206,9 +218,8 @@ def shard_paths(manifest: ConfigManifest, split: str | None = None) -> list[str]
 
 
 def file_patterns(manifest: ConfigManifest, config: str, split: str) -> list[str]:
-    """Return the patterns that find the Parquet files of one split: one for its first shards, and one for each time that it grew."""
-    paths = [path for path in shard_paths(manifest, split) if path.endswith(".parquet")]
-    patterns = (re.sub(r"-[0-9]{5}-of-[0-9]{5}\.parquet$", "-*.parquet", path) for path in paths)
+    """Return the patterns that find the shards of one split: one for its first shards, and one for each time that it grew."""
+    patterns = (re.sub(r"-[0-9]{5}-of-[0-9]{5}\.", "-*.", path) for path in shard_paths(manifest, split))
     return list(dict.fromkeys(patterns)) or [f"data/{config}/{split}-*.parquet"]
 
 

@@ -1,4 +1,4 @@
-"""Let a process with little memory check whether Parquet files are what they claim, before this one reads them."""
+"""Let a process with little memory check whether shards and tables are what they claim, before this one reads them."""
 
 from __future__ import annotations
 

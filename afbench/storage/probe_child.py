@@ -1,4 +1,4 @@
-"""Open Parquet files of strangers in a process with little memory and time; run as a module.
+"""Open Parquet and HDF5 files of strangers in a process with little memory and time; run as a module.
 
 JSON comes in on stdin; for each file that was examined a line goes out: its path and what is wrong with it, or nothing.
 """
@@ -19,6 +19,7 @@ from afbench.untrusted import require_name
 
 from .guard import refuse_bomb
 from .schema import arrow_schema, columns_of
+from .shard_format import LABELS, format_of_path
 
 _UNFOLDED_LATER = ("dictionary<", "_view", "run_end_encoded<")
 """Types whose values may share bytes that a later reader copies."""
@@ -34,6 +35,8 @@ def main() -> None:
 
 def _problem(folder: Path, path: str, number: int, request: dict[str, Any]) -> str:
     try:
+        if format_of_path(path) == "hdf5":
+            return _hdf5_claim(folder, path, rows=number, decode=request["decode"])
         with pq.ParquetFile(folder / path, pre_buffer=False, page_checksum_verification=True) as file:
             if "batch_rows" in request:
                 return _oversize(file, request["columns"], request["batch_rows"], largest=number)
@@ -42,7 +45,9 @@ def _problem(folder: Path, path: str, number: int, request: dict[str, Any]) -> s
         return str(error)
     except Exception as error:  # a stranger's bytes make the library raise almost anything
         message = " ".join(str(error).split())[:120]
-        return TOO_MUCH if lacks_memory(error) else f"is no readable Parquet ({message})"
+        return (
+            TOO_MUCH if lacks_memory(error) else f"is no readable {LABELS[format_of_path(path)]} ({message})"
+        )
 
 
 def _claim(file: Any, folder: Path, path: str, *, rows: int, decode: bool) -> str:
@@ -57,6 +62,23 @@ def _claim(file: Any, folder: Path, path: str, *, rows: int, decode: bool) -> st
     # as many at once as readers take, so that what is read here is read there
     for _ in file.iter_batches(batch_size=16, use_threads=False) if decode else ():
         pass
+    return ""
+
+
+def _hdf5_claim(folder: Path, path: str, *, rows: int, decode: bool) -> str:
+    # imported late: most folders have no HDF5, and address space is short here
+    from .hdf5 import pictures_of
+    from .hdf5_read import reading_shard
+
+    with reading_shard(folder / path) as shard:
+        config = path.split("/")[1]
+        if shard.config != config:
+            return f"is a shard of config {shard.config}, expected {config}"
+        if len(shard) != rows:
+            return f"holds {len(shard)} rows, expected {rows}"
+        for number in range(rows if decode else 0):
+            for name in pictures_of(shard.content):
+                shard.encoded(number, name)
     return ""
 
 

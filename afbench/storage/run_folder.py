@@ -8,14 +8,16 @@ import re
 import shutil
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from afbench.core import AfbenchError, UsageError
+from afbench.core import AfbenchError, ShardFormat, UsageError
 from afbench.files import commit_json
 
 from .config_manifest import ShardRecord, SplitManifest
-from .manifests import LOG, TOP, WORK, check_shard, read_json
+from .manifests import CLEAN, LOG, TOP, WORK, check_shard, is_archive, read_configs, read_json, stored_format
+from .shard_format import format_of_path
 
 
 def check_folder(folder: Path) -> None:
@@ -45,6 +47,29 @@ def check_folder(folder: Path) -> None:
 def is_pattern(folder: Path) -> bool:
     """Return whether ``datasets.load_dataset`` takes the path of a folder for a pattern, or for two."""
     return bool(re.search(r"[*?\[\]]|::", str(folder.absolute())))
+
+
+def folder_format(folder: Path) -> ShardFormat | None:
+    """Return the format of the shards that a folder holds, finished or not; None if it holds none.
+
+    Raises:
+        UsageError: if it is an archive, whose shards are none of a benchmark.
+        AfbenchError: if a manifest is damaged.
+    """
+    record_path = next((folder / WORK).glob("*/*-[0-9][0-9][0-9][0-9][0-9].json"), None)
+    begun_format = None
+    if record_path is not None:
+        with suppress(AfbenchError):
+            begun_format = format_of_path(parse_record(record_path).path)
+    # read last: another process may publish meanwhile, and removes its records after that
+    configs = read_configs(folder)
+    if CLEAN not in configs:
+        return begun_format
+    if is_archive(configs[CLEAN]):
+        raise UsageError(
+            f"'{folder}' is an archive, which cannot grow; `afbench restore` makes a benchmark of it"
+        )
+    return stored_format(configs)
 
 
 def free_bytes(folder: Path) -> int:

@@ -15,9 +15,9 @@ from afbench.files import commit_bytes
 
 from .config_manifest import ShardRecord
 from .parquet_shard import parquet_bytes, read_parquet_rows
+from .shard_format import SUFFIXES, format_of_path
 
 MAX_SHARD_BYTES = 500_000_000
-SUFFIXES: Mapping[ShardFormat, str] = {"parquet": ".parquet", "hdf5": ".h5"}
 _BYTES_PER_PIXEL = 4
 """More than an encoded image (3 values a pixel that may not compress) and its mask ever take."""
 
@@ -27,16 +27,6 @@ def shard_path(
 ) -> str:
     """Return ``data/<config>/<split>-00000-of-00004.parquet``, or ``.h5``."""
     return f"data/{config}/{split}-{number:05d}-of-{count:05d}{SUFFIXES[shard_format]}"
-
-
-def format_of_path(path: str) -> ShardFormat:
-    """Return the format of a shard by its path."""
-    return "hdf5" if path.endswith(SUFFIXES["hdf5"]) else "parquet"
-
-
-def path_in_format(path: str, shard_format: ShardFormat) -> str:
-    """Return the path that a shard has in another format."""
-    return path.removesuffix(SUFFIXES[format_of_path(path)]) + SUFFIXES[shard_format]
 
 
 def _split_of(path: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from afbench.core import AfbenchError, UsageError
+from afbench.core import AfbenchError, ShardFormat, UsageError
 from afbench.files import json_bytes, sha256_file
 from afbench.plans import canonical_json
 from afbench.plans.ensemble import ENSEMBLE
@@ -21,20 +21,24 @@ from .agreement import disagreements
 from .config_manifest import SCHEMA_VERSION
 from .derived import may_be_unlisted, stale_derived
 from .manifests import (
+    CLEAN,
     LOG,
     TOP,
     WORK,
     Benchmark,
     count_rows,
     holds_rows,
+    is_archive,
     open_benchmark,
     read_json,
     require_benchmark,
     safe_path,
+    shard_paths,
 )
 from .pixels import check_pixels
 from .probe import probe_shards
 from .problem import Problem
+from .shard_format import LABELS, format_of_path
 
 __all__ = [
     "LEVELS",
@@ -133,7 +137,7 @@ def _check_contents(
     benchmark = open_benchmark(folder)
     problems = list(_check_configs(benchmark, listing))
     problems += [Problem(name, f"is not what follows from {TOP}") for name in stale_derived(folder)]
-    problems += probe_shards(folder, _parquet(_rows_by_path(folder)), decode=decode is not None)
+    problems += probe_shards(folder, _rows_by_path(folder), decode=decode is not None)
     yield from problems
     if problems:
         return
@@ -194,6 +198,8 @@ def _check_configs(benchmark: Benchmark, listing: Mapping[str, Any]) -> Iterator
     for path in sorted(shards.keys() & listing.keys()):
         if shards[path] != listing[path]:
             yield Problem(path, f"has another size or sha256 in its config's manifest than in {TOP}")
+    if not is_archive(benchmark.configs[CLEAN]):
+        yield from _check_formats(benchmark)
     for name, manifest in benchmark.attacked.items():
         if hashlib.sha256(canonical_json(manifest.provenance).encode()).hexdigest() != manifest.config_hash:
             yield Problem(f"manifests/{name}.json", "says another 'how' than its config_hash is of")
@@ -205,6 +211,18 @@ def _check_configs(benchmark: Benchmark, listing: Mapping[str, Any]) -> Iterator
                 yield Problem(shard.path, f"{message}, in manifests/{name}.json")
 
 
+def _check_formats(benchmark: Benchmark) -> Iterator[Problem]:
+    """Check that every shard of a benchmark has the format that its originals are recorded with."""
+    for split, part in benchmark.configs[CLEAN].splits.items():
+        recorded: ShardFormat = "hdf5" if part.format == "hdf5" else "parquet"
+        for manifest in benchmark.configs.values():
+            for path in shard_paths(manifest, split):
+                if format_of_path(path) != recorded:
+                    yield Problem(
+                        path, f"is no {LABELS[recorded]} shard, as manifests/clean.json says of {split}"
+                    )
+
+
 def _check_agreement(benchmark: Benchmark) -> Iterator[Problem]:
     for disagreement in disagreements(
         {name: manifest.provenance for name, manifest in benchmark.attacked.items()}
@@ -213,22 +231,6 @@ def _check_agreement(benchmark: Benchmark) -> Iterator[Problem]:
             f"manifests/{disagreement.config}.json",
             f"disagrees: {disagreement}; part them with `afbench export --to parquet --config NAME`",
         )
-
-
-def _parquet(rows: Mapping[str, int]) -> dict[str, int]:
-    return {path: count for path, count in rows.items() if path.endswith(".parquet")}
-
-
-def _archive_problems(folder: Path, paths: Iterable[str]) -> Iterator[Problem]:
-    """Open the HDF5 shards of an archive and yield what is refused; read no picture."""
-    for path in paths:
-        from .hdf5_read import reading_shard
-
-        try:
-            with reading_shard(folder / path):
-                pass
-        except AfbenchError as error:
-            yield Problem(path, str(error))
 
 
 def _rows_by_path(folder: Path) -> dict[str, int]:

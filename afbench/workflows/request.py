@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from afbench.core import UsageError
+from afbench.core import ShardFormat, UsageError
 from afbench.defences.post_names import POST, step_text
 from afbench.images import ImageFormat
 from afbench.localizers import require_localizer, why_imprecise
 from afbench.plans import RunPlan, require_catalogue
-from afbench.storage.run_folder import check_folder
+from afbench.storage.run_folder import check_folder, folder_format
 from afbench.work_progress import Progress
 
 OnIndex = Callable[[int, int], None]
@@ -30,7 +30,7 @@ class Options:
 
     ``deterministic`` makes a GPU give the same bytes again; every shard's record states which level of that was promised.
     ``image_threads`` decode and encode images during the attack: None for one per processor, 0 to do it between attacks.
-    ``batch_size`` is in images; None follows their size. Another batch size may change single pixel levels in float32, and so
+    ``shard_format`` None is that of the plan or the folder. ``batch_size`` is in images; None follows their size. Another batch size may change single pixel levels in float32, and so
     may adding phi to a finished benchmark.
     """
 
@@ -42,6 +42,7 @@ class Options:
     batch_size: int | None = None
     shard_size: int | None = None
     image_format: ImageFormat = "webp"
+    shard_format: ShardFormat | None = None
     attack_at: AttackAt = "native"
     authentic: bool = False
     through_defence: str | None = None
@@ -108,6 +109,21 @@ def through_text(defence: str | None, step: str | None) -> str | None:
     return POST + step_text(step)
 
 
+def choose_format(plan: RunPlan, out: Path, options: Options) -> ShardFormat:
+    """Return the format of a run's shards: what is asked for, else what the folder has, else Parquet.
+
+    Raises:
+        UsageError: if the folder has another format than the one asked for, or is an archive.
+    """
+    requested, existing = options.shard_format or plan.shard_format, folder_format(out)
+    if requested and existing and requested != existing:
+        raise UsageError(
+            f"'{out}' has {existing} shards, and a folder has one format; leave --format {requested} out, give another --out, "
+            f"or make a copy with `afbench export {out} --to {'hdf5-benchmark' if requested == 'hdf5' else requested} --out OTHER`"
+        )
+    return requested or existing or "parquet"
+
+
 def check_request(plan: RunPlan, out: Path, options: Options) -> None:
     """Refuse a request that can be seen to fail without torch, data or weights.
 
@@ -115,6 +131,7 @@ def check_request(plan: RunPlan, out: Path, options: Options) -> None:
         UsageError: for an output folder, a localizer, a checkpoint or an option that cannot be used.
     """
     check_folder(out)
+    choose_format(plan, out, options)
     names = localizer_names(plan)
     if len(names) > 1 and (options.checkpoint or options.localizer_name):
         raise UsageError("--checkpoint and --localizer-name go with one localizer; found " + ", ".join(names))

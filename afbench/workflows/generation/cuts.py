@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from afbench.core import ShardFormat
 from afbench.storage.config_manifest import SplitManifest
 from afbench.storage.shards import cut_ids, shard_path
 
@@ -36,13 +37,13 @@ def cut_stages(ids: Sequence[str], stages: Sequence[GrowthStage], pixels: Mappin
     return cuts
 
 
-def cut_path(config: str, split: str, cut: Cut) -> str:
+def cut_path(config: str, split: str, cut: Cut, shard_format: ShardFormat) -> str:
     """Return ``data/<config>/<split>-00000-of-00001.parquet``, or ``<split>.grown1-...`` for shards of its first growth.
 
     Shards of a growth have another name because readers find files by ``<split>-*`` until the list of files includes them.
     """
     name = f"{split}.grown{cut.stage}" if cut.stage else split
-    return shard_path(config, name, cut.number, cut.shards)
+    return shard_path(config, name, cut.number, cut.shards, shard_format)
 
 
 def stages_of(split_manifest: SplitManifest) -> list[GrowthStage]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from afbench.core import Localizer, Source, UsageError
+from afbench.core import Localizer, ShardFormat, Source, UsageError
 from afbench.plans import RunPlan, SourceSpec, settings_by_group
 from afbench.plans.cost import KEEP_SECONDS, localizer_cost
 from afbench.plans.effort import CORES, effort_of, shard_size
@@ -19,7 +19,7 @@ from afbench.storage.manifests import AUTHENTIC, CLEAN, ids_sha256, read_configs
 from afbench.storage.run_folder import has_records, read_split_header
 
 from ..provenance import difference
-from ..request import AttackAt, OnIndex, Options
+from ..request import AttackAt, OnIndex, Options, choose_format
 from .cuts import Cut, GrowthStage, cut_path, cut_stages, stages_of
 from .model_size import fit_source
 
@@ -39,6 +39,7 @@ class Split:
     originals: str = CLEAN
     side: int | None = None
     grown_from: tuple[GrowthStage, ...] = ()
+    shard_format: ShardFormat = "parquet"
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class Split:
 
     def path(self, config: str, number: int) -> str:
         """Return the path of a shard of a config."""
-        return cut_path(config, self.name, self.cuts[number])
+        return cut_path(config, self.name, self.cuts[number], self.shard_format)
 
     @cached_property
     def pixels(self) -> int:
@@ -87,8 +88,9 @@ class Split:
             **({"grown_from": [stage._asdict() for stage in self.grown_from]} if self.grown_from else {}),
             "terms": self.source.terms,
             "redistribution": self.source.redistribution,
-            # the key is absent if there is no layout, as in folders made before layouts were recorded
+            # keys are absent where nothing is unusual, as in folders made before they were recorded
             **({"layout": self.source.layout} if self.source.layout else {}),
+            **({"format": self.shard_format} if self.shard_format != "parquet" else {}),
             **({"read": read} if (read := self.source.read_options.as_json()) else {}),
         }
 
@@ -112,6 +114,7 @@ def open_splits(
     Raises:
         UsageError: if a source cannot be opened, or cannot be brought to one size for all localizers.
     """
+    shard_format = choose_format(plan, out, options)
     specs = {source.name: source for block in plan.blocks for source in block.sources}
     splits = {}
     for name, spec in specs.items():
@@ -132,7 +135,9 @@ def open_splits(
             source = fit_source(source, list(localizers.values()))
             side = next((getattr(localizer, "side", None) for localizer in localizers.values()), None)
         # 1 is a placeholder: the next line decides the size
-        split = Split(source, options.shard_size or 1, options.attack_at, side=side)
+        split = Split(
+            source, options.shard_size or 1, options.attack_at, side=side, shard_format=shard_format
+        )
         splits[name] = _cut_as_in_folder(out, plan, split, options, shard_device)
     return splits
 
@@ -194,7 +199,7 @@ def check_splits(out: Path, splits: Mapping[str, Split]) -> None:
             _refuse_fewer(out, split, fixed)
             expected = _identity_of_first(split, fixed)
             recorded = fixed.as_json()
-            keys = {*expected, "layout", "read"} & {*expected, *recorded}
+            keys = {*expected, "layout", "format", "read"} & {*expected, *recorded}
             differences = difference({key: recorded.get(key) for key in keys}, expected)
             if differences:
                 raise UsageError(

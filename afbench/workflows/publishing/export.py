@@ -9,22 +9,32 @@ from typing import TYPE_CHECKING, Any
 
 from afbench.core import AfbenchError, ByteImage, UsageError
 from afbench.files import commit_if_changed, sha256_file
-from afbench.storage.archive import is_archive
 from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.delivery import Delivery, deliver, delivering, finish, publish
 from afbench.storage.derived import write_derived
 from afbench.storage.export_card import export_card
 from afbench.storage.hdf5 import Content, scalar_columns
-from afbench.storage.manifests import CLEAN, ORIGINALS, TOP, Benchmark, count_rows, open_benchmark
+from afbench.storage.manifests import (
+    CLEAN,
+    ORIGINALS,
+    TOP,
+    Benchmark,
+    count_rows,
+    is_archive,
+    open_benchmark,
+)
 from afbench.storage.rights import ALLOWED, FORBIDDEN, RESIDUAL_LEVELS, UNCLEAR, revealing
-from afbench.storage.shards import read_rows
+from afbench.storage.shard_format import format_of_path, path_in_format
+from afbench.storage.shards import read_rows, shard_bytes
 from afbench.storage.stored_pixels import stored_picture
 
 from ..generation.finalise import finalise
 from .formats import (
+    BENCHMARKS,
     FORMATS,
     ExportShard,
     archive_manifest,
+    benchmark_manifest,
     folder_tables,
     hdf5_files,
     imagefolder_files,
@@ -35,7 +45,7 @@ from .formats import (
 if TYPE_CHECKING:
     import pandas as pd
 
-EXPORT_RULES = {"hdf5": 1, "parquet": 1, "imagefolder": 1, "webdataset": 2}
+EXPORT_RULES = {"hdf5": 1, "hdf5-benchmark": 1, "parquet": 1, "imagefolder": 1, "webdataset": 2}
 """Version of each format's writer; raised whenever the same shard would give other bytes."""
 
 
@@ -78,7 +88,7 @@ def export(
     Args:
         data: a finished benchmark.
         out: a folder that is new, empty, or of the same unfinished or finished export.
-        to: ``hdf5``, ``parquet``, ``imagefolder`` or ``webdataset``.
+        to: ``hdf5`` (an archive), ``hdf5-benchmark``, ``parquet``, ``imagefolder`` or ``webdataset``.
         configs: to take; none for all. ``clean`` always comes along.
         with_originals: of ``hdf5``, whether ``clean`` holds pictures; None leaves those out that may not be shared.
         start: called once with the number of images.
@@ -229,11 +239,15 @@ def _files(
         # a damaged shard must not travel on under a new hash that is right
         if sha256_file(path) != record.sha256:
             raise AfbenchError(f"'{path}' is damaged: it has another sha256; see `afbench verify`")
-        if to == "parquet":
+        if format_of_path(record.path) == BENCHMARKS.get(to):
             return {record.path: path.read_bytes()}
     except OSError as error:
         raise AfbenchError(f"'{path}' cannot be read: {error.strerror}; see `afbench verify`") from None
-    shard = ExportShard(config, split, record, list(read_rows(benchmark.folder, [record.path])), originals)
+    rows = list(read_rows(benchmark.folder, [record.path]))
+    if to in BENCHMARKS:
+        new_path = path_in_format(record.path, BENCHMARKS[to])
+        return {new_path: shard_bytes(new_path, config, rows)}
+    shard = ExportShard(config, split, record, rows, originals)
     if to == "hdf5":
         return hdf5_files(shard, content_of(config, split, withheld))
     return imagefolder_files(shard) if to == "imagefolder" else webdataset_files(shard)
@@ -256,27 +270,30 @@ def _originals(benchmark: Benchmark, split: str, number: int) -> dict[str, ByteI
 def _close(delivery: Delivery, benchmark: Benchmark, to: str, withheld: Sequence[str]) -> None:
     """Write manifests, card and licence, then MANIFEST.json, then the BagIt and Croissant files that are derived from it."""
     folder, closing = delivery.folder, dict[str, bytes]()
-    if to == "hdf5":
+    if to in BENCHMARKS:
+        records = _files_by_shard(delivery, benchmark)
+        for name, manifest in benchmark.configs.items():
+            closing[f"manifests/{name}.json"] = benchmark_manifest(manifest, BENCHMARKS[to], records)
+    elif to == "hdf5":
         records = _files_by_shard(delivery, benchmark)
         for name, manifest in benchmark.configs.items():
             contents = {split: content_of(name, split, withheld) for split in manifest.splits}
             closing[f"manifests/{name}.json"] = archive_manifest(manifest, contents, records)
     else:
-        # a folder without Parquet must not look like a benchmark, so its manifests lie elsewhere
-        subfolder = "manifests" if to == "parquet" else "provenance"
+        # a folder without shards must not look like a benchmark, so its manifests lie elsewhere
         for name in benchmark.configs:
-            closing[f"{subfolder}/{name}.json"] = (benchmark.folder / f"manifests/{name}.json").read_bytes()
+            closing[f"provenance/{name}.json"] = (benchmark.folder / f"manifests/{name}.json").read_bytes()
     if to == "imagefolder":
         closing |= _tables(benchmark)
     if to == "webdataset":
         _check_read(delivery, benchmark)
-    if to != "parquet":
+    if to not in BENCHMARKS:
         closing["README.md"] = export_card(to, benchmark.configs, withheld).encode()
     closing["LICENSE.md"] = (benchmark.folder / "LICENSE.md").read_bytes()
-    if to == "parquet":
+    if to in BENCHMARKS:
         for path, data in closing.items():
             commit_if_changed(folder / path, data)
-        # a Parquet export is a benchmark, so it is published like one
+        # published as `generate` does
         finalise(folder)
     else:
         publish(delivery, closing)
@@ -284,7 +301,7 @@ def _close(delivery: Delivery, benchmark: Benchmark, to: str, withheld: Sequence
 
 
 def _files_by_shard(delivery: Delivery, benchmark: Benchmark) -> dict[str, dict[str, Any]]:
-    """Return path, bytes and sha256 of the exported file, by the path of the Parquet shard it was made of."""
+    """Return path, bytes and sha256 of the exported file, by the path of the shard it was made of."""
     files = {}
     for config, manifest in benchmark.configs.items():
         for split, part in manifest.splits.items():

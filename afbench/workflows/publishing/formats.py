@@ -14,16 +14,18 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from afbench.core import AfbenchError, BadSample, ByteImage
+from afbench.core import AfbenchError, BadSample, ByteImage, ShardFormat
 from afbench.files import json_bytes
 from afbench.images import decode_stored, encode_image
 from afbench.storage.archive import pack_shard
 from afbench.storage.config_manifest import ConfigManifest, ShardRecord
 from afbench.storage.hdf5 import Content, scalar_columns
 from afbench.storage.manifests import CLEAN, ORIGINALS
-from afbench.storage.shards import path_in_format
+from afbench.storage.shard_format import format_of_path, path_in_format
 
-FORMATS = ("hdf5", "parquet", "imagefolder", "webdataset")
+FORMATS = ("hdf5", "hdf5-benchmark", "parquet", "imagefolder", "webdataset")
+BENCHMARKS: Mapping[str, ShardFormat] = {"parquet": "parquet", "hdf5-benchmark": "hdf5"}
+"""The forms that are benchmarks again, with the format of their shards."""
 MASKS = "masks"
 
 
@@ -77,7 +79,7 @@ def webdataset_files(shard: ExportShard) -> dict[str, bytes]:
                 member = tarfile.TarInfo(f"{key}.{kind}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
-    return {shard.record.path.removesuffix(".parquet") + ".tar": stream.getvalue()}
+    return {shard.record.path.rpartition(".")[0] + ".tar": stream.getvalue()}
 
 
 def member_key(sample_id: str) -> str:
@@ -115,16 +117,40 @@ def archive_manifest(
     Args:
         manifest: the benchmark's.
         contents: what the shards hold, by split.
-        records: ``path``, ``bytes`` and ``sha256`` of the HDF5 file, by the path of its Parquet shard.
+        records: ``path``, ``bytes`` and ``sha256`` of the HDF5 file, by the path of the shard it was made of.
     """
     splits = {}
     for split, part in manifest.splits.items():
         shards = []
         for shard in part.shards:
-            parquet = {"bytes": shard.bytes, "sha256": shard.sha256}
-            shards.append(replace(shard, **records[shard.path], parquet=parquet))
+            original_file = {"bytes": shard.bytes, "sha256": shard.sha256}
+            is_hdf5 = format_of_path(shard.path) == "hdf5"
+            parquet, hdf5 = (None, original_file) if is_hdf5 else (original_file, None)
+            shards.append(replace(shard, **records[shard.path], parquet=parquet, hdf5=hdf5))
         archive = {"format": "hdf5", "content": contents[split]}
         splits[split] = replace(part, shards=shards, archive=archive)
+    return json_bytes(replace(manifest, splits=splits).as_json())
+
+
+def benchmark_manifest(
+    manifest: ConfigManifest, shard_format: ShardFormat, records: Mapping[str, Mapping[str, Any]]
+) -> bytes:
+    """Rewrite the manifest of a config for a benchmark with shards of another format.
+
+    Args:
+        manifest: the benchmark's.
+        shard_format: the new format.
+        records: ``path``, ``bytes`` and ``sha256`` of the new shard, by the path of the one it was made of.
+    """
+    recorded_format = "hdf5" if shard_format == "hdf5" and manifest.config in ORIGINALS else ""
+    splits = {
+        split: replace(
+            part,
+            shards=[replace(shard, **records[shard.path]) for shard in part.shards],
+            format=recorded_format,
+        )
+        for split, part in manifest.splits.items()
+    }
     return json_bytes(replace(manifest, splits=splits).as_json())
 
 

@@ -16,7 +16,7 @@ from afbench.localizers import load_localizer
 from afbench.localizers.untrained import RANDOM
 from afbench.reading.copies import known_ids, open_copies, read_original
 from afbench.reading.store import make_row
-from afbench.storage.archive import attacked_image, is_archive, open_checked
+from afbench.storage.archive import attacked_image, open_checked
 from afbench.storage.config_manifest import ShardRecord
 from afbench.storage.delivery import Delivery, delivering, finish, note, reopen
 from afbench.storage.hdf5_read import Hdf5Shard
@@ -26,9 +26,11 @@ from afbench.storage.manifests import (
     TOP,
     Benchmark,
     count_rows,
+    is_archive,
     open_benchmark,
     splits_of,
 )
+from afbench.storage.shard_format import path_in_format
 from afbench.storage.shards import read_rows, write_shard
 from afbench.storage.summary import SUMMARY_COLUMNS, summarise
 
@@ -273,7 +275,8 @@ def _write_shard(
             for sample in missing_samples
         ),
     ]
-    path = archived_record.path.removesuffix(".h5") + ".parquet"
+    original_file = archived_record.parquet or archived_record.hdf5
+    path = path_in_format(archived_record.path, "hdf5" if archived_record.hdf5 else "parquet")
     written_shard = write_shard(
         delivery.folder, path, config, rows, ids_sha256=archived_record.ids_sha256, excluded=exclusions
     )
@@ -287,6 +290,7 @@ def _write_shard(
         last_id=written_shard.last_id,
         excluded=exclusions,
         parquet=None,
+        hdf5=None,
     )
     note(
         delivery,
@@ -294,8 +298,7 @@ def _write_shard(
         {path: {"bytes": written_shard.bytes, "sha256": written_shard.sha256}},
         record=record.as_json(),
         missing=[sample._asdict() for sample in missing_samples],
-        identical=archived_record.parquet is not None
-        and written_shard.sha256 == archived_record.parquet["sha256"],
+        identical=original_file is not None and written_shard.sha256 == original_file["sha256"],
     )
 
 
