@@ -47,6 +47,12 @@ FIRST_IDS = 3
     help="What to do with a mask of another size than its image.",
 )
 @click.option("--invert-masks", is_flag=True, help="Swap forged and authentic in every mask.")
+@click.option(
+    "--invert-listed",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Swap them in the masks of the samples that this text names, one id a line, as exceptions to the others.",
+)
 @read_options
 @click.option("--authentic", is_flag=True, help="List authentic images too.")
 @click.option(
@@ -70,6 +76,7 @@ def command(
     full: bool,
     on_mismatch: str,
     invert_masks: bool,
+    invert_listed: Path | None,
     mask_threshold: int | None,
     mask_nonzero: bool,
     ignore_alpha: bool,
@@ -83,12 +90,14 @@ def command(
     from afbench.sources import SourceOptions, default_root
     from afbench.sources.index import build_index
     from afbench.sources.index_records import index_text
+    from afbench.sources.mask_exceptions import read_exceptions
 
     source = _indexed_source(source)
     if out is not None and (out.suffix.lower() != ".json" or not out.absolute().parent.is_dir()):
         raise UsageError(f"--out must be a .json file in a folder that exists; found '{out}'")
     read = ReadOptions(mask_threshold, mask_nonzero, ignore_alpha, max_side)
     options = SourceOptions(on_mismatch, invert_masks, authentic, read)  # type: ignore[arg-type]
+    inverted_ids = read_exceptions(invert_listed) if invert_listed is not None else ()
     try:
         with ExitStack() as stack:
             index = build_index(
@@ -98,6 +107,7 @@ def command(
                 workers=workers,
                 full=full,
                 on_progress=counted_bar(stack, source, "image"),
+                inverted_ids=inverted_ids,
             )
     except KeyboardInterrupt:
         raise PartialError(

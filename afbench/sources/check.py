@@ -26,7 +26,7 @@ from afbench.interrupts import raise_if_stopped
 
 from .entry_reader import read_bytes, read_entry
 from .index_records import IndexRecord
-from .mask_rules import MASK_RULES
+from .mask_rules import MASK_RULES, split_rule
 from .source_entry import SourceEntry, SourceOptions
 
 MIN_POOLED = 64
@@ -104,7 +104,7 @@ def examine_entry(
         mask=entry.masks,
         label=entry.label,
         mask_rule=entry.rule if forged else "",
-        polarity=MASK_RULES[entry.rule].polarity if forged else "",
+        polarity=MASK_RULES[split_rule(entry.rule)[0]].polarity if forged else "",
         group=entry.group or entry.sample_id,
         kind=entry.kind,
     )

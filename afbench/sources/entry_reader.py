@@ -14,7 +14,7 @@ from PIL import Image
 from afbench.core import BadSample, ByteImage, Sample
 from afbench.images import TRANSPARENT, decode
 
-from .mask_rules import MaskRule, advice, rule_for
+from .mask_rules import MaskRule, advice, rule_for, split_rule
 from .source_entry import SourceEntry, SourceOptions
 from .table_cells import parse_cell, read_cell
 
@@ -156,7 +156,9 @@ def _read_masks(
     stored_size: tuple[int, int],
 ) -> _Mask:
     """Unite an entry's masks, which fit an image of ``size``, and bring them to ``stored_size``."""
-    rule = rule_for(entry.rule, options.read)
+    rule_name, is_exception = split_rule(entry.rule)
+    rule = rule_for(rule_name, options.read)
+    invert = options.invert != is_exception
     forged = np.zeros(size, np.bool_)
     digests, shares, resized = [], [], False
     all_levels: list[ByteImage] = []
@@ -167,17 +169,17 @@ def _read_masks(
         all_levels.append(levels)
         shares.append(float(np.mean((levels > 0) & (levels < 255))))
         part = rule.forged(levels)
-        if options.invert and rule.undecided is not None:
+        if invert and rule.undecided is not None:
             # so that the inversion below takes them out again: undecided pixels are never forged
             part = part | (levels == rule.undecided)
         if part.shape != size:
             part, resized = _fit(part, size, options), True
         forged |= part
-    if options.invert:
+    if invert:
         forged = ~forged
     if stored_size != size:
         forged = _nearest(forged, stored_size)
-    _require_both_sides(forged, all_levels, rule, options)
+    _require_both_sides(forged, all_levels, rule, invert, options)
     sha256 = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     mask = np.where(forged, np.uint8(255), np.uint8(0))
     return _Mask(mask, sha256, resized, float(np.mean(shares)))
@@ -201,12 +203,12 @@ def _nearest(part: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _require_both_sides(
-    forged: np.ndarray, levels: Sequence[ByteImage], rule: MaskRule, options: SourceOptions
+    forged: np.ndarray, levels: Sequence[ByteImage], rule: MaskRule, invert: bool, options: SourceOptions
 ) -> None:
     if forged.any() and not forged.all():
         return
     reason, quantifier = ("full_mask", "every") if forged.any() else ("empty_mask", "no")
     hint = advice(rule, levels)
     reduced = "" if options.read.max_side is None else f" at --max-side {options.read.max_side}"
-    detail = f"{quantifier} pixel is forged{reduced} ({rule.summary}{', inverted' if options.invert else ''})"
+    detail = f"{quantifier} pixel is forged{reduced} ({rule.summary}{', inverted' if invert else ''})"
     raise BadSample(reason, f"{detail}; {hint}" if hint else detail)

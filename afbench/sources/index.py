@@ -27,7 +27,8 @@ from .index_cache import (
 from .index_records import Index, IndexRecord, read_index, samples_sha256
 from .layouts import load_layout
 from .layouts.release_faults import explain_known_exclusions
-from .mask_rules import rule_for
+from .mask_exceptions import invert_exceptions
+from .mask_rules import rule_for, split_rule
 from .notes import index_notes, original_file_name
 from .release_files import find_entries, list_files
 from .source_entry import SourceEntry, SourceOptions
@@ -48,6 +49,7 @@ def build_index(
     cache: bool = True,
     on_progress: OnProgress | None = None,
     decoded: dict[str, Sample] | None = None,
+    inverted_ids: Sequence[str] = (),
 ) -> Index:
     """Check every sample of a user's copy.
 
@@ -59,21 +61,24 @@ def build_index(
         full: read every file, even those that seem not to have changed since the last index.
         cache: whether to read and to write the records in the user's cache folder.
         on_progress: called with the number of entries read so far and the number to read.
+        inverted_ids: samples whose masks are the other way round than those of the rest.
         decoded: filled with the samples whose pixels may be kept (``check.DECODED_ENTRIES``), by id.
     Raises:
-        UsageError: if the root is no folder, or holds nothing of this release.
+        UsageError: if the root is no folder, or holds nothing of this release, or has no such sample.
         AfbenchError: if a process that reads files dies.
     """
     source_path = _path(root)
     folder, all_entries = find_entries(name, source_path)
     base = folder.absolute()
+    if inverted_ids:
+        all_entries = invert_exceptions(all_entries, inverted_ids)
     entries = [entry for entry in all_entries if options.authentic or entry.label == "forged"]
     if not entries:
         raise UsageError(
             f"source {name}: only authentic images in '{source_path}', which count with --authentic"
         )
     for rule in sorted({entry.rule for entry in entries if entry.masks and entry.label == "forged"}):
-        rule_for(rule, options.read)  # refuses options that say nothing of masks such as these
+        rule_for(split_rule(rule)[0], options.read)  # refuses options that say nothing of masks such as these
     # before any file is looked at: what changes from now on is not cached
     started_ns = time.time_ns()
     stamps = {entry.sample_id: stamps_of(base, entry) for entry in entries}
@@ -123,7 +128,7 @@ def _without_contradictions(
             by_image.setdefault(record.image_sha256, []).append(record)
     exclusions: dict[str, IndexRecord] = {}
     for candidates in by_image.values():
-        if len({record.mask_sha256 for record in candidates}) < 2:
+        if len({(record.mask_sha256, record.mask_rule) for record in candidates}) < 2:
             continue
         masks = {record.id: mask_of(record) for record in candidates}  # one mask may be stored in two ways
         for record in candidates:

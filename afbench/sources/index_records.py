@@ -18,7 +18,7 @@ from afbench.untrusted import is_name
 from afbench.version import __version__
 
 from .layouts import LAYOUTS
-from .mask_rules import MASK_RULES
+from .mask_rules import MASK_RULES, split_rule
 from .source_entry import Label, SourceEntry, SourceOptions
 
 SCHEMA_VERSION = 1
@@ -237,7 +237,7 @@ def _check_samples(source: str, samples: Sequence[IndexRecord], name: str) -> No
                 raise UsageError(f"{name}: sample {sample.id!a}: {path!a} is no path below the root")
         if not is_name(sample.id) or sample.id in ids:
             raise UsageError(f"{name}: sample id {sample.id!a} is not legal, or is there twice")
-        if sample.mask_rule and sample.mask_rule not in MASK_RULES:
+        if sample.mask_rule and split_rule(sample.mask_rule)[0] not in MASK_RULES:
             raise UsageError(f"{name}: sample {sample.id}: mask rule {sample.mask_rule!a} is unknown")
         # readers rely on these values of an included sample without looking again
         if sample.included != bool(

@@ -164,6 +164,15 @@ _ALL = (
 MASK_RULES: Mapping[str, MaskRule] = MappingProxyType({rule.name: rule for rule in _ALL})
 
 
+INVERTED = "_inverted"
+"""Ends the rule of a sample whose masks a user named as the other way round than the rest (``mask_exceptions``)."""
+
+
+def split_rule(name: str) -> tuple[str, bool]:
+    """Return the name of a rule without that ending, and whether it had it."""
+    return name.removesuffix(INVERTED), name.endswith(INVERTED)
+
+
 def rule_for(name: str, options: ReadOptions) -> MaskRule:
     """Return a rule by name, changed by the user's options; which side is forged stays as the rule says.
 

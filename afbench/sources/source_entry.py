@@ -16,7 +16,7 @@ OnMismatch = Literal["exclude", "resize-nearest"]
 class SourceEntry:
     """An image of a release with its masks and labels; paths are relative to the root, with forward slashes.
 
-    ``rule`` names how its masks are read (``mask_rules.MASK_RULES``). Samples of one ``group`` stay on one side of a split.
+    ``rule`` names how its masks are read (``mask_rules.MASK_RULES``, perhaps with ``INVERTED`` behind it). Samples of one ``group`` stay on one side of a split.
     ``problem`` is a reason for exclusion that the file names already show; such an entry is never opened.
     """
 

@@ -9,6 +9,7 @@ from releases import half_mask, photograph, put
 
 from afbench.core import BadSample, ReadOptions, UsageError
 from afbench.images import TRANSPARENT
+from afbench.sources import open_source
 from afbench.sources.entry_reader import read_entry
 from afbench.sources.index import build_index
 from afbench.sources.index_records import Index, index_text
@@ -263,3 +264,58 @@ def test_the_side_is_recorded_and_another_one_is_another_source(afbench, tmp_pat
     (tmp_path / "out/data/clean").rename(tmp_path / "gone")
     repaired = afbench("verify", "out", "--repair", "--source", f"folder:{tmp_path / 'own'}")
     assert repaired.code == 0, repaired.err
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """Three images, of which b has an inverted mask, and the list that says so."""
+    for number, name in enumerate("abc"):
+        put(tmp_path / "own", f"images/{name}.png", photograph(number))
+        share = 0.75 if name == "b" else 0.25
+        put(tmp_path / "own", f"masks/{name}.png", half_mask(share=share))
+    (tmp_path / "list.txt").write_text("# drawn by another hand\n\n b \n")
+    return tmp_path
+
+
+def test_listed_masks_are_read_the_other_way_round_and_the_index_says_which(afbench, mixed):
+    arguments = ("index", "folder", "--root", mixed / "own", "--invert-listed", mixed / "list.txt")
+    shares = {}
+    for options in ((), ("--invert-masks",)):
+        ran = afbench(*arguments, *options, "--json", "--out", f"index{len(options)}.json")
+        samples = {row["id"]: row for row in json.loads(ran.out)["samples"]}
+        shares[options] = [samples[name]["mask_fraction"] for name in "abc"]
+        assert [samples[name]["mask_rule"] for name in "abc"] == ["white", "white_inverted", "white"]
+    assert shares == {(): [0.25, 0.25, 0.25], ("--invert-masks",): [0.75, 0.75, 0.75]}
+    source = open_source("folder", str(mixed / "index0.json"))
+    assert (source.read("b").mask[:, -1] == 255).all() and not source.read("b").mask[:, 0].any()
+    plain = build_index("folder", mixed / "own", SourceOptions(), cache=False)
+    assert plain.sha256 != json.loads((mixed / "index0.json").read_text())["sha256"]
+
+
+def test_undecided_pixels_of_a_listed_mask_are_forged_in_no_way(tmp_path):
+    colours = np.zeros((32, 48, 3), np.uint8)
+    colours[:, :16, 1], colours[:, 16:32, 0] = 255, 255  # green, red, black
+    sample = read_pair(tmp_path, Image.fromarray(colours), rule="green_inverted")
+    assert [sample.mask[0, column] for column in (8, 24, 40)] == [0, 255, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "names no sample; expected one sample id a line"),
+        ("# none\n", "names no sample"),
+        ("b\na\nb\n", "names sample 'b' 2 times"),
+        (
+            "b\nd\nmasks/e.png\n",
+            "names 2 samples that the source has no forged image with a mask of, first 'd'",
+        ),
+        (b"\xff\xfe", "is no text in UTF-8"),
+        (None, "cannot be read: "),
+    ],
+)
+def test_a_list_of_exceptions_is_checked(afbench, mixed, text, message):
+    path = mixed / "exceptions.txt"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    ran = afbench("index", "folder", "--root", mixed / "own", "--invert-listed", path)
+    assert ran.code == 2 and message in ran.err and ran.err.count("\n") == 1
