@@ -107,7 +107,7 @@ def test_a_cell_counts_what_the_victim_finds_in_images_attacked_with_another_one
         return np.mean(
             [
                 f1(count_pixels(map_ > victim.threshold, masks[rows[number]["sample_id"]]))
-                for number, map_ in maps
+                for number, map_, *_ in maps
             ]
         )
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from .drawing import PNG, encode, new_figure
 from .evaluation import attack_title
 from .transfer_tables import transfer_rows, victims_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Record = Mapping[str, Any]
 _LEFT_OUT = ("clean", "authentic")
@@ -22,10 +23,10 @@ _DARK = 45
 
 def transfer_figure(records: Sequence[Record]) -> bytes:
     """Draw the records of ``transfer_records`` as a PNG; letters say what a cell is, so colour alone says nothing."""
-    # matplotlib takes a second to import, and only this needs it
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    return encode(lambda theme: _draw(records), [PNG])[PNG]
 
+
+def _draw(records: Sequence[Record]) -> Figure:
     # ``all`` comes last where there are several sources
     source = records[-1]["source"]
     shown = [record for record in records if record["source"] == source and record["attack"] not in _LEFT_OUT]
@@ -34,8 +35,8 @@ def transfer_figure(records: Sequence[Record]) -> bytes:
     attackers = list(dict.fromkeys(record["attacker"] for record in shown))
     columns = min(_PANELS_A_ROW, len(attacks))
     rows = ceil(len(attacks) / columns)
-    size = (columns * (1.6 + 1.3 * len(victims)), rows * (1.3 + 0.75 * len(attackers)) + 0.6)
-    drawing = Figure(figsize=size, layout="constrained")
+    width, height = columns * (1.6 + 1.3 * len(victims)), rows * (1.3 + 0.75 * len(attackers)) + 0.6
+    drawing = new_figure(width, height)
     panels = drawing.subplots(rows, columns, squeeze=False)
     for panel in panels.flat[len(attacks) :]:
         panel.set_axis_off()
@@ -43,16 +44,12 @@ def transfer_figure(records: Sequence[Record]) -> bytes:
     for panel, attack in zip(panels.flat, attacks, strict=False):
         of_attack = [record for record in shown if record["attack"] == attack]
         colours = _draw_panel(panel, of_attack, attackers, victims)
-        panel.set_title(attack_title(attack), fontsize=10)
-    drawing.supxlabel("judged by", fontsize=10)
-    drawing.supylabel("attacked", fontsize=10)
-    drawing.suptitle(
-        f"RP in % (F1) on {source}, by localizer attacked and localizer that judges", fontsize=10
-    )
+        panel.set_title(attack_title(attack))
+    drawing.supxlabel("judged by")
+    drawing.supylabel("attacked")
+    drawing.suptitle(f"RP in % (F1) on {source}, by localizer attacked and localizer that judges")
     drawing.colorbar(colours, ax=list(panels.flat), label="RP in %", fraction=0.04)
-    stream = io.BytesIO()
-    FigureCanvasAgg(drawing).print_png(stream, metadata={"Software": None})
-    return stream.getvalue()
+    return drawing
 
 
 def _draw_panel(
@@ -66,9 +63,10 @@ def _draw_panel(
     values = [
         [_number(cells.get((attacker, victim), {}).get("rp")) for victim in victims] for attacker in attackers
     ]
+    panel.grid(False)
     colours = panel.imshow(values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
-    panel.set_xticks(range(len(victims)), victims, rotation=20, ha="right", fontsize=9)
-    panel.set_yticks(range(len(attackers)), attackers, fontsize=9)
+    panel.set_xticks(range(len(victims)), victims, rotation=20, ha="right")
+    panel.set_yticks(range(len(attackers)), attackers)
     for (attacker, victim), record in cells.items():
         rp, f1 = record["rp"], record["f1"]
         figures = "-" if f1 is None else f"{'-' if rp is None else f'{rp:.0f}'} ({f1:.2f})"
