@@ -10,6 +10,7 @@ __all__ = [
     "PartialError",
     "UsageError",
     "__version__",
+    "as_attack",
     "as_defence",
     "as_localizer",
     "attack",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from afbench.localizers import load_localizer
     from afbench.localizers.conformance import check_localizer
     from afbench.localizers.custom import as_localizer
+    from afbench.plans.own_attack import as_attack
     from afbench.reading.load_pairs import load
     from afbench.reading.result_table import results
 
@@ -43,6 +45,7 @@ _HOMES = {
     "AfbenchError": "afbench.core",
     "PartialError": "afbench.core",
     "UsageError": "afbench.core",
+    "as_attack": "afbench.plans.own_attack",
     "as_defence": "afbench.defences.custom_defence",
     "as_localizer": "afbench.localizers.custom",
     "attack": "afbench.api.one_image",

@@ -153,13 +153,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Setting:
-    """An attack with all its parameters: ``phi`` (of the [0, 1] range) or, for C&W, ``steps``."""
+    """An attack with all its parameters: ``phi`` (of the [0, 1] range) or, for C&W, ``steps``.
+
+    ``user_attack`` is the attack itself, as ``afbench.plans`` describes it, where it is a user's own.
+    """
 
     attack: str
     label: str
     phi: Fraction | None
     steps: int
     params: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    user_attack: Any = field(default=None, compare=False, repr=False)
 
 
 Defence: TypeAlias = "Callable[[Tensor], Tensor]"

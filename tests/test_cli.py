@@ -39,6 +39,7 @@ COMMANDS = (
     "compare",
     "leaderboard",
     "report",
+    "check-attack",
     "weights",
 )
 HELPS = [
@@ -236,7 +237,7 @@ def test_help_listings_and_plans_do_not_wait_for_torch(tmp_path):
 def test_every_help_ends_with_an_example_that_parses(command):
     name, *arguments = example(*command)
     assert command == (name, *arguments)[: len(command)]
-    parser = importlib.import_module(f"afbench.cli.{name}_command").command
+    parser = importlib.import_module(f"afbench.cli.{name.replace('-', '_')}_command").command
     if isinstance(parser, click.Group):
         name, *arguments = arguments
         parser = parser.commands[name]

@@ -101,6 +101,7 @@ def verify(
     source: Texts = (),
     localizer: str | None = None,
     checkpoint: str | None = None,
+    attack: Texts = (),
     through_defence: str | None = None,
     device: str | None = None,
     quiet: bool = False,
@@ -115,6 +116,7 @@ def verify(
         source: with ``repair`` your copies of sources, ``NAME[:ROOT]``, for damaged originals.
         localizer: the localizer, where it is your own, as ``my_package.my_module:build``.
         checkpoint: weights of the localizer, where they are not registered.
+        attack: with ``repair`` attacks of your own that made configs, as ``my_package.my_module:build``.
         through_defence: the defence that attacks went through, where it is your own.
         device: where to compute; omitted, ``cpu``, with ``repair`` the device in the log.
         quiet: show no progress bar.
@@ -129,6 +131,7 @@ def verify(
 
     folder = Path(folder)
     results: dict[str, Any] = {}
+    user_parts = (localizer, checkpoint, device, through_defence, texts_of(attack))
     if repair:
         from afbench.workflows.rerun.recorded_run import LocalizerSource
         from afbench.workflows.rerun.repair import repair as repair_folder
@@ -139,7 +142,7 @@ def verify(
             repaired = repair_folder(
                 folder,
                 sources=roots,
-                localizer_source=LocalizerSource(localizer, checkpoint, device, through_defence),
+                localizer_source=LocalizerSource(*user_parts),
                 advance=bar.update,
             )
         results |= {"repaired": list(repaired.repaired), "not_repaired": dict(repaired.not_repaired)}
@@ -157,7 +160,7 @@ def verify(
         with progress_bar("score again", "row", quiet=quiet) as bar:
             rescored = rescore(
                 folder,
-                localizer_source=LocalizerSource(localizer, checkpoint, device, through_defence),
+                localizer_source=LocalizerSource(*user_parts),
                 advance=bar.update,
             )
         problems = list(rescored.problems)

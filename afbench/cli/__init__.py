@@ -42,6 +42,7 @@ _COMMANDS = {
     "compare": "whether two scores differ, image by image",
     "leaderboard": "a static site that ranks scores",
     "report": "figures and tables for a paper; measured values beside the ANSM paper's",
+    "check-attack": "try an attack of your own under the properties of those that ship",
     "weights": "register, list and check the weights of published localizers",
 }
 
@@ -55,7 +56,9 @@ class _LazyGroup(NamingGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"afbench.cli.{cmd_name}_command").command
+        command: click.Command = importlib.import_module(
+            f"afbench.cli.{cmd_name.replace('-', '_')}_command"
+        ).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -39,7 +39,8 @@ def command(what: str, as_json: bool, wide: bool) -> None:
         "attacks": {
             attack.asked_as or name: f"{attack.summary} (by {attack.sweeps}; {attack.source})"
             for name, attack in ATTACKS.items()
-        },
+        }
+        | {"MODULE:FUNCTION[:NAME=VALUE...]": "your own; see `afbench check-attack --help`"},
         "localizers": list_localizers(),
         "sources": {
             **_BUILT_IN,

@@ -41,7 +41,7 @@ _PLAN_OPTIONS = (
         type=ATTACK,
         multiple=True,
         metavar="NAME",
-        help="Attack, or torchattacks:NAME[:param=value...] of that library; repeat for several.",
+        help="Attack, torchattacks:NAME[:param=value...] of that library, or your own as my_package.my_module:build; repeat for several.",
     ),
     click.option(
         "--phi",

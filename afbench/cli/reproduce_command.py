@@ -32,6 +32,13 @@ from .progress import progress_bar, quiet_option
 @click.option("--localizer", metavar="MODULE:FUNCTION", help="The localizer, where it is your own.")
 @click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
 @click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    metavar="MODULE:FUNCTION",
+    help="An attack of your own that made configs; repeat for several.",
+)
+@click.option(
     "--through-defence",
     type=DEFENCE,
     metavar="NAME",
@@ -46,6 +53,7 @@ def command(
     alone: bool,
     localizer: str | None,
     checkpoint: str | None,
+    attacks: tuple[str, ...],
     through_defence: str | None,
     device: str | None,
     as_json: bool,
@@ -62,7 +70,7 @@ def command(
             folder,
             row,
             alone=alone,
-            localizer_source=LocalizerSource(localizer, checkpoint, device, through_defence),
+            localizer_source=LocalizerSource(localizer, checkpoint, device, through_defence, attacks),
             advance=bar.update,
         )
     if as_json:

@@ -41,6 +41,13 @@ from .progress import quiet_option
 @click.option("--localizer", metavar="MODULE:FUNCTION", help="The localizer, where it is your own.")
 @click.option("--checkpoint", metavar="PATH", help="Weights of the localizer, where they are not registered.")
 @click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    metavar="MODULE:FUNCTION",
+    help="With --repair: an attack of your own that made configs; repeat for several.",
+)
+@click.option(
     "--through-defence",
     type=DEFENCE,
     metavar="NAME",

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from afbench.core import AfbenchError, Localizer, Setting
+from afbench.core import AfbenchError, Localizer, Setting, UsageError
 from afbench.images import quantise
-from afbench.plans import CLASSES, loss_and_target, max_levels, require_catalogue
+from afbench.plans import ATTACKS, CLASSES, loss_and_target, max_levels, naive_gradients, require_catalogue
+from afbench.plans.attacks import OBJECTIVE
 from afbench.plans.ensemble import RUNS, STEPS
 
 from .measure import require_map
@@ -91,6 +92,10 @@ def attack_batch(
         UsageError: if the torchattacks library is asked for and not installed.
     """
     require_catalogue(settings)
+    if unknown := [
+        setting.attack for setting in settings if not setting.user_attack and setting.attack not in ATTACKS
+    ]:
+        raise UsageError(f"attack '{unknown[0]}' does not come with afbench")
     clean: dict[tuple[str, str], _Clean] = {}
     for variants in _by_params(settings):
         name, raised = variants[0].attack, loss_and_target(variants[0])
@@ -202,11 +207,11 @@ def _swept(
         region=region,
     )
     meter.zero_pixels = None
-    result = _ATTACKS[first.attack](phi_batch)
+    result = _own(phi_batch) if first.user_attack else _ATTACKS[first.attack](phi_batch)
     out, member = (result.image, result.member) if isinstance(result, attacks.Worst) else (result, None)
     # a random start lies outside of the region, too
     out = _keep_in(region, out, image)
-    if first.attack in ("noise", "square"):
+    if naive_gradients(first) == 0:
         zero_pixels = None  # no gradient was taken
     else:
         zero_pixels = clean.zero_pixels.repeat(count) if clean else _zero_pixels(meter, batch)
@@ -310,6 +315,34 @@ def _strong(batch: _PhiBatch) -> attacks.Worst:
     )
 
 
+def own_arguments(setting: Setting, uniform: Callable[[int], Tensor]) -> dict[str, Any]:
+    """Return what a user's own attack takes by keyword besides phi; ``uniform`` gives the numbers of one draw."""
+    arguments = {name: setting.params[name] for name in setting.user_attack.choices if name not in OBJECTIVE}
+    return arguments | ({"uniform": uniform} if setting.user_attack.random else {})
+
+
+def _own(batch: _PhiBatch) -> Tensor:
+    """Call a user's own attack, and refuse what is no image in the ball: rounding would hide it."""
+    attack = batch.setting.user_attack
+    arguments = own_arguments(batch.setting, lambda draw: batch.uniform(batch.shape, draw))
+    attacked = attack.function(batch.loss, batch.image, phi=batch.phi, **arguments)
+    if not isinstance(attacked, Tensor) or attacked.shape != batch.image.shape:
+        actual = tuple(attacked.shape) if isinstance(attacked, Tensor) else type(attacked).__name__
+        raise UsageError(
+            f"attack '{attack.name}' must give images {tuple(batch.image.shape)}; found {actual}; see `afbench check-attack`"
+        )
+    attacked = attacked.detach().to(batch.image)
+    # a value that is not finite excludes its sample later, and is no excess
+    excess = torch.nan_to_num(((attacked - batch.image).abs() - batch.phi).amax(), -1.0, -1.0, -1.0)
+    if float(excess) > _OWN_EXCESS:
+        raise UsageError(
+            f"attack '{attack.name}' left the phi ball by {float(excess):.3g}; end with .clamp(image - phi, image + phi)"
+        )
+    return attacked.clamp(0, 1)
+
+
+_OWN_EXCESS = 1e-6
+"""What float32 may add to phi."""
 _ATTACKS: Mapping[str, Callable[[_PhiBatch], Tensor | attacks.Worst]] = {
     "noise": lambda batch: attacks.noise(
         batch.image, signs=attacks.signs(batch.keys, batch.shape, 0), phi=batch.phi

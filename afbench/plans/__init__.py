@@ -3,7 +3,7 @@
 from .attack_names import parse_attack
 from .attack_settings import canonical_json, config_name, make_setting, max_levels, parse_phi, stored_phi
 from .attack_spec import Attack
-from .attacks import ATTACKS, BUILT_IN, PAPER_PHI, PAPER_STEPS
+from .attacks import ATTACKS, BUILT_IN, PAPER_PHI, PAPER_STEPS, attack_of
 from .catalogue import CLASSES, require_catalogue
 from .estimate import (
     BlockEstimate,
@@ -44,6 +44,7 @@ __all__ = [
     "BlockEstimate",
     "RunPlan",
     "SourceSpec",
+    "attack_of",
     "canonical_json",
     "check_plan",
     "config_name",

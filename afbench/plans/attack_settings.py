@@ -11,6 +11,7 @@ from typing import Any
 from afbench.core import Setting, UsageError
 from afbench.naming import unknown_name
 
+from .attack_spec import Attack
 from .attacks import ATTACKS, BUILT_IN
 from .ensemble import GRADIENTS
 from .params import iterations, resolve_params
@@ -23,34 +24,42 @@ _STORED_PHI = re.compile(r"[0-9.]{1,99}(/[0-9]{1,99})?")
 
 
 def make_setting(
-    attack: str, value: str | float, params: Mapping[str, Any] | None = None, *, large_phi: bool = False
+    attack: str | Attack,
+    value: str | float,
+    params: Mapping[str, Any] | None = None,
+    *,
+    large_phi: bool = False,
 ) -> Setting:
     """Build one setting of an attack.
 
     Args:
-        attack: a name from ``ATTACKS``.
+        attack: a name from ``ATTACKS``, or a user's own attack.
         value: phi as a fraction or a number in units of [0, 1], or for cw the number of steps.
         params: parameters other than the defaults.
         large_phi: accept phi above 0.1.
     Raises:
         UsageError: for anything unknown or out of range, with what was expected.
     """
-    if attack not in ATTACKS:
+    if isinstance(attack, str) and attack not in ATTACKS:
         raise unknown_name("attack", attack, sorted(BUILT_IN), ", torchattacks:NAME")
-    spec = ATTACKS[attack]
+    spec = ATTACKS[attack] if isinstance(attack, str) else attack
     try:
         resolved = resolve_params(spec, params or {})
     except ValueError as error:
         raise UsageError(str(error)) from None
     plain = resolved == resolve_params(spec, {})
-    suffix = "" if plain else "-" + params_digest(resolved)
+    # another version of a user's own attack gets no other name, so that it is refused where the first has been
+    versions = spec.fixed if spec.function else ()
+    named_params = {name: value for name, value in resolved.items() if name not in versions}
+    suffix = "" if plain else "-" + params_digest(named_params)
     if spec.sweeps == "steps":
         steps = parse_steps(value)
-        return Setting(attack, f"{steps}{suffix}", None, steps, resolved)
+        return Setting(spec.name, f"{steps}{suffix}", None, steps, resolved)
     phi = parse_phi(value, large_phi=large_phi)
     # estimates count steps as gradients: noise takes none, and an ensemble has no steps of its own
-    steps = {"noise": 0, "strong": GRADIENTS}.get(attack, iterations(resolved))
-    return Setting(attack, phi_label(phi) + suffix, phi, steps, resolved)
+    steps = {"noise": 0, "strong": GRADIENTS}.get(spec.name, iterations(resolved))
+    user_attack = None if spec.function is None else spec
+    return Setting(spec.name, phi_label(phi) + suffix, phi, steps, resolved, user_attack)
 
 
 def parse_phi(value: str | float, *, large_phi: bool = False) -> Fraction:

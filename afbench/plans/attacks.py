@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from afbench.core import Setting
+
 from .attack_spec import Attack
 from .catalogue import CATALOGUE
 from .ensemble import ENSEMBLE, MEMBERS, RECIPE
@@ -125,3 +127,9 @@ _TABLE = (
 ATTACKS: Mapping[str, Attack] = {attack.name: attack for attack in (*_TABLE, *CATALOGUE)}
 """By name: the built-in ones, then those of the torchattacks catalogue, which a user names ``torchattacks:NAME``."""
 BUILT_IN = tuple(attack.name for attack in _TABLE)
+
+
+def attack_of(setting: Setting) -> Attack:
+    """Return the attack of a setting, also a user's own."""
+    attack: Attack = setting.user_attack or ATTACKS[setting.attack]
+    return attack

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from afbench.core import Setting
 from afbench.resources import resource_json
 
-from .attacks import ATTACKS
+from .attacks import attack_of
 from .ensemble import QUERIES
 from .params import LOSSES, TARGETS
 from .runplan import Block, RunPlan, SourceSpec
@@ -43,6 +43,8 @@ class BlockEstimate:
 def naive_gradients(setting: Setting) -> int:
     """Count the gradients of one setting on one image when nothing is shared."""
     params = setting.params
+    if setting.user_attack:
+        return int(setting.user_attack.gradients(params))
     if setting.attack == "square":
         return 0
     if setting.attack == "pgn":
@@ -64,6 +66,8 @@ def loss_and_target(setting: Setting) -> tuple[str, str]:
 
 def queries(setting: Setting) -> int:
     """Count the forward passes without a gradient of one setting on one image, besides the judging of the result."""
+    if setting.user_attack:
+        return int(setting.user_attack.queries(setting.params))
     # C&W's search scores each round; APGD looks at the loss of its last point; TPGD asks first what the localizer says of the original
     searched = int(setting.params.get("c_search", 0))
     return {"square": setting.steps, "apgd": 1, "strong": QUERIES, "ta_tpgd": 1, "cw": searched}.get(
@@ -75,7 +79,7 @@ def shared_gradients(settings: Iterable[Setting]) -> int:
     """Count the gradients of many settings on one image: the sign group shares one per loss and target, C&W one trajectory."""
     settings = list(settings)
     # every attack of this group begins with the gradient at the original, which depends on its objective alone
-    sign = [setting for setting in settings if ATTACKS[setting.attack].group == "sign"]
+    sign = [setting for setting in settings if attack_of(setting).group == "sign"]
     total = len({loss_and_target(setting) for setting in sign}) + sum(setting.steps - 1 for setting in sign)
     trajectories: dict[str, int] = {}
     for setting in settings:
@@ -83,7 +87,7 @@ def shared_gradients(settings: Iterable[Setting]) -> int:
             # fewer steps are a snapshot of the same trajectory: the longest run pays for all
             key = repr(sorted(setting.params.items()))
             trajectories[key] = max(trajectories.get(key, 0), setting.steps)
-        elif ATTACKS[setting.attack].group != "sign":
+        elif attack_of(setting).group != "sign":
             total += naive_gradients(setting)
     return total + sum(trajectories.values())
 
@@ -154,5 +158,5 @@ def settings_by_group(settings: Sequence[Setting]) -> dict[str, list[Setting]]:
     """Group the settings that share gradients, in the order of the plan."""
     groups: dict[str, list[Setting]] = {}
     for setting in settings:
-        groups.setdefault(ATTACKS[setting.attack].group, []).append(setting)
+        groups.setdefault(attack_of(setting).group, []).append(setting)
     return groups

@@ -8,7 +8,7 @@ from dataclasses import replace
 from afbench.core import Setting, UsageError
 from afbench.naming import did_you_mean, resolve_name
 
-from .attacks import ATTACKS
+from .attacks import attack_of
 from .runplan import Block, RunPlan
 
 
@@ -60,7 +60,7 @@ def _narrowed(block: Block, kept_names: dict[str, list[str]]) -> Block:
 
 def _asked(setting: Setting) -> str:
     """Return what a user calls the attack of a setting."""
-    return ATTACKS[setting.attack].asked_as or setting.attack
+    return attack_of(setting).asked_as or setting.attack
 
 
 def _in_order(names: Iterable[str]) -> list[str]:

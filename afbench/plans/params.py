@@ -46,7 +46,7 @@ def resolve_params(attack: Attack, values: Mapping[str, Any]) -> dict[str, Any]:
     """
     resolved: dict[str, Any] = dict(attack.defaults)
     for name, value in values.items():
-        if name not in attack.parameters:
+        if name not in attack.parameters or (attack.function and name in attack.fixed):
             if name in ("eps", "max_epsilon"):
                 raise ValueError(f"attack '{attack.name}' has its {name} from --phi; leave it out")
             choices = ", ".join(attack.choices) or "none"
@@ -84,6 +84,8 @@ def _checked(name: str, default: Default, value: Any) -> Any:
         if value not in _CHOICES[name]:
             raise ValueError(f"parameter {name} must be one of {', '.join(_CHOICES[name])}; found '{value}'")
         return value
+    if isinstance(default, str):  # of a user's own attack
+        return str(value)
     if isinstance(default, bool):
         if str(value).lower() not in ("true", "false"):
             raise ValueError(f"parameter {name} must be true or false; found '{value}'")

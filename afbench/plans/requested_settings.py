@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 from afbench.core import Setting, UsageError
 
-from .attack_names import parse_attack
-from .attacks import ATTACKS
+from .own_attack import find_attack
 from .runplan import expand_attack
 
 _PARAM = re.compile(r"([A-Za-z_]+)=(\S+)")
@@ -29,36 +28,41 @@ def requested_settings(
         UsageError: for anything unknown or out of range, and for what none of the attacks takes.
     """
     values = _parse_params([*params, *([f"where={region}"] if region not in (None, "all") else [])])
-    attacks = [parse_attack(text) for text in texts]
+    attacks = [find_attack(text) for text in texts]
     attack_names = ", ".join(texts)
-    sweeps = {ATTACKS[name].sweeps for name, _ in attacks}
+    sweeps = {attack.sweeps for attack, _ in attacks}
     if phi and "phi" not in sweeps:
         raise UsageError(f"none of the attacks {attack_names} takes --phi; cw takes --steps")
     if steps and "steps" not in sweeps:
-        in_steps = any("steps" in ATTACKS[name].parameters for name, _ in attacks)
+        in_steps = any("steps" in attack.parameters for attack, _ in attacks)
         remedy = "their iterations are --param steps=N" if in_steps else "leave it out"
         raise UsageError(f"none of the attacks {attack_names} takes --steps; {remedy}")
     # an attack that ignores it would put noise where none was asked for
-    boundless = [name for name, _ in attacks if "where" not in ATTACKS[name].parameters]
+    boundless = [attack for attack, _ in attacks if "where" not in attack.parameters]
     if "where" in values and boundless:
         raise UsageError(
-            f"attack '{ATTACKS[boundless[0]].asked_as or boundless[0]}' cannot keep its noise in a region; leave it or --where out"
+            f"attack '{boundless[0].asked_as or boundless[0].name}' cannot keep its noise in a region; leave it or --where out"
         )
     # a parameter that no attack takes is a typing error, and would be ignored without a word
     for key in values:
-        if not any(key in ATTACKS[name].parameters for name, _ in attacks):
+        if not any(key in attack.parameters for attack, _ in attacks):
             parameter_names = (
-                ", ".join(sorted({key for name, _ in attacks for key in ATTACKS[name].choices})) or "none"
+                ", ".join(sorted({key for attack, _ in attacks for key in attack.choices})) or "none"
             )
             raise UsageError(
                 f"none of the attacks {attack_names} has a parameter '{key}'; their parameters: {parameter_names}"
             )
     settings = []
-    for name, attack_params in attacks:
+    for attack, attack_params in attacks:
         # --param names one parameter for all attacks of the command; each takes those it has
-        own_params = {key: value for key, value in values.items() if key in ATTACKS[name].parameters}
-        swept = {"phi": phi} if ATTACKS[name].sweeps == "phi" else {"steps": steps}
-        settings += expand_attack(name, params=own_params | attack_params, large_phi=large_phi, **swept)  # type: ignore[arg-type]
+        own_params = {key: value for key, value in values.items() if key in attack.parameters}
+        settings += expand_attack(
+            attack,
+            phi=phi if attack.sweeps == "phi" else (),
+            steps=steps if attack.sweeps == "steps" else (),
+            params={**own_params, **attack_params},
+            large_phi=large_phi,
+        )
     return tuple(settings)
 
 

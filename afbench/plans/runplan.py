@@ -16,9 +16,10 @@ from afbench.naming import did_you_mean, resolve_name, unknown_name
 from afbench.resources import resource_json, resource_path
 from afbench.schemas import schema_problem
 
-from .attack_names import parse_attack
 from .attack_settings import make_setting
-from .attacks import ATTACKS, PAPER_PHI, PAPER_STEPS
+from .attack_spec import Attack
+from .attacks import PAPER_PHI, PAPER_STEPS
+from .own_attack import find_attack
 
 OWN_LAYOUTS = ("folder", "list", "hf")
 SOURCE_NAMES = ("synthetic", "demo", *OWN_LAYOUTS)
@@ -154,31 +155,32 @@ def _read_source(raw: str | Mapping[str, Any]) -> SourceSpec:
 
 
 def expand_attack(
-    attack: str,
+    attack: str | Attack,
     *,
     phi: Sequence[str | float] = (),
-    steps: Sequence[int] = (),
+    steps: Sequence[str | int] = (),
     params: Mapping[str, Any] | None = None,
     large_phi: bool = False,
 ) -> list[Setting]:
-    """Make all settings of one attack, also ``torchattacks:NAME[:param=value...]``; omitted phi or steps are the paper's.
+    """Make all settings of one attack, also ``torchattacks:NAME[:param=value...]`` and a user's own ``MODULE:FUNCTION[:...]``;
+    omitted phi or steps are the paper's.
 
     Raises:
         UsageError: for an unknown attack or a value out of range.
     """
-    attack, inline_params = parse_attack(attack)
+    spec, inline_params = find_attack(attack) if isinstance(attack, str) else (attack, {})
     params = {**(params or {}), **inline_params}
-    sweeps = ATTACKS[attack].sweeps if attack in ATTACKS else "phi"
+    sweeps = spec.sweeps
     if (steps and sweeps == "phi") or (phi and sweeps == "steps"):
         other_sweep = "phi" if sweeps == "steps" else "steps"
         raise UsageError(
-            f"attack '{attack}' takes {sweeps}, not {other_sweep}; its own iterations are --param steps=N"
+            f"attack '{spec.name}' takes {sweeps}, not {other_sweep}; its own iterations are --param steps=N"
         )
     if sweeps == "steps":
         values: Sequence[str | float] = steps or PAPER_STEPS
     else:
         values = phi or PAPER_PHI
-    return [make_setting(attack, value, params, large_phi=large_phi) for value in values]
+    return [make_setting(spec, value, params, large_phi=large_phi) for value in values]
 
 
 def parse_source(text: str) -> SourceSpec:

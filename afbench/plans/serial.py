@@ -7,8 +7,10 @@ from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
 
-from afbench.core import ReadOptions, Setting
+from afbench.core import ReadOptions, Setting, UsageError
 
+from .attack_spec import SOURCE
+from .own_attack import load_own_attack
 from .runplan import Block, RunPlan, SourceSpec
 
 
@@ -55,11 +57,22 @@ def _setting_as_json(setting: Setting) -> dict[str, Any]:
         "phi": phi,
         "steps": setting.steps,
         "params": dict(setting.params),
+        "own": setting.user_attack.asked_as if setting.user_attack else None,
     }
 
 
 def _setting_from_json(setting_json: Mapping[str, Any]) -> Setting:
     phi = None if setting_json["phi"] is None else Fraction(setting_json["phi"])
+    user_attack = load_own_attack(setting_json["own"]) if setting_json["own"] else None
+    if user_attack and user_attack.defaults[SOURCE] != setting_json["params"][SOURCE]:
+        raise UsageError(
+            f"the file of attack '{user_attack.asked_as}' changed since the run began; run it again"
+        )
     return Setting(
-        setting_json["attack"], setting_json["label"], phi, setting_json["steps"], setting_json["params"]
+        setting_json["attack"],
+        setting_json["label"],
+        phi,
+        setting_json["steps"],
+        setting_json["params"],
+        user_attack,
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from afbench.plans import ATTACKS
+from afbench.plans.attack_spec import BUILD
 from afbench.resources import resource_json, resource_path
 
 from .config_manifest import ConfigManifest
@@ -160,7 +161,7 @@ def _made(configs: Configs) -> str:
         promises.update(levels)
         localizers.setdefault((*row, ", ".join(levels) or "-"))
         params = ", ".join(f"{key} {value}" for key, value in provenance.get("params", {}).items()) or "-"
-        key = (provenance["attack"], params, ATTACKS[provenance["attack"]].source)
+        key = (provenance["attack"], params, _origin_of(provenance))
         attacks[key] = attacks.get(key, 0) + 1
     if not attacks:
         return "Nothing in it is attacked."
@@ -176,6 +177,14 @@ def _made(configs: Configs) -> str:
             *([f"Made again: {_promise_text(promises)}."] if promises else ()),
             _table(second, ([*key, str(count)] for key, count in attacks.items()), words=3),
         )
+    )
+
+
+def _origin_of(provenance: Mapping[str, Any]) -> str:
+    """Say where an attack was published; of its maker's own, which function builds it."""
+    name = provenance["attack"]
+    return (
+        ATTACKS[name].source if name in ATTACKS else f"the maker's own {provenance['params'].get(BUILD, '')}"
     )
 
 

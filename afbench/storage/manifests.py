@@ -12,7 +12,9 @@ from typing import Any
 
 from afbench.core import AfbenchError, ShardFormat, UsageError
 from afbench.plans import ATTACKS, stored_phi
+from afbench.plans.attack_spec import BUILD
 from afbench.untrusted import quoted, require_name
+from afbench.user_code import parse_function
 
 from .config_manifest import ConfigManifest, ShardRecord, SplitManifest
 from .shard_format import format_of_path
@@ -168,9 +170,14 @@ def config_order(manifest: ConfigManifest) -> tuple[Any, ...]:
     if manifest.config in ORIGINALS:
         return 0, ORIGINALS.index(manifest.config)
     provenance = manifest.provenance
-    attack = list(ATTACKS).index(provenance["attack"])
+    attack = str(provenance["attack"])
+    if attack not in ATTACKS:  # the maker's own
+        require_name("attack", attack)
+        if parse_function(str(provenance["params"][BUILD])) is None:
+            raise ValueError(f"attack '{attack}' is no attack, and no function built it")
+    order = list(ATTACKS).index(attack) if attack in ATTACKS else len(ATTACKS)
     strength = float(stored_phi(provenance["phi"]) or 0), int(provenance["steps"])
-    return 1, manifest.localizer_name, attack, *strength, manifest.config
+    return 1, manifest.localizer_name, order, attack, *strength, manifest.config
 
 
 def read_json(path: Path) -> dict[str, Any]:

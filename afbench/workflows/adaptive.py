@@ -46,22 +46,28 @@ def defended_name(localizer: str, defence: Purifier) -> str:
 
 
 def put_behind_recorded_defence(
-    localizer: Localizer, provenance: Mapping[str, Any], *, own: str | None = None, device: str = "cpu"
+    localizer: Localizer,
+    provenance: Mapping[str, Any],
+    *,
+    user_defence: str | None = None,
+    device: str = "cpu",
 ) -> Localizer | None:
     """Put a localizer behind the defence that a config's manifest records; None if that defence is not at hand.
 
     A manifest names a defence and its setting, never a file or a module: of trained ones only what ships is tried, and of a
-    user's own ``own``, a defence that the user named as ``--through-defence``.
+    user's own ``user_defence``, a defence that the user named as ``--through-defence``.
 
     Raises:
-        UsageError: if ``own`` cannot be loaded.
+        UsageError: if ``user_defence`` cannot be loaded.
     """
     record = provenance.get("defence")
     if record is None:
         return localizer
     architecture = provenance["localizer"]["architecture"]
-    if own is not None:
-        defence = load_defence(own, localizer=architecture, device=device, seed=int(record.get("seed") or 0))
+    if user_defence is not None:
+        defence = load_defence(
+            user_defence, localizer=architecture, device=device, seed=int(record.get("seed") or 0)
+        )
         if _is_same_defence(record, defence.describe()):
             return DefendedLocalizer(localizer, defence)
     try:

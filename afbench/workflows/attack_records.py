@@ -75,7 +75,10 @@ def side_records(
     order = {attack: number for number, attack in enumerate(ORDER)}
     sources = [*sorted({record["source"] for record in records} - {ALL_SOURCES}), ALL_SOURCES]
     records.sort(
-        key=lambda record: (sources.index(record["source"]), order.get(record["attack"], len(ORDER)))
+        key=lambda record: (
+            sources.index(record["source"]),
+            order.get(record["attack"], order[WORST_CASE] - 0.5),  # an attack of the maker's own
+        )
     )
     identity = {key: network.get(key, "") for key in ("architecture", "weights_sha256")}
     originals = originals_of(records)

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 import torch
-from attack_lab import Problem, problem, shape_of
 
 from attacks import apgd, uniform
 from attacks.apgd import checkpoints
+from attacks.lab import AttackProblem, problem, shape_of
 
 PHI = 3 / 255
 
 
-def by_hand(lab: Problem, row: int, steps: int, start: np.ndarray | None = None) -> np.ndarray:
+def by_hand(lab: AttackProblem, row: int, steps: int, start: np.ndarray | None = None) -> np.ndarray:
     """Croce and Hein's Algorithm 1 on one image: every loss and every point of the path is kept in a list."""
     single = lab.part([row])
 

@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from attack_lab import linear, problem
+from attack_lab import linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from afbench.losses import Objective, forged_excess
 from attacks import LossFn, cw, cw_search
+from attacks.lab import problem
 
 
 def valley(image: Tensor) -> LossFn:

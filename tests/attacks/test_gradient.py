@@ -4,20 +4,20 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from attack_lab import Attack, Problem
 from torch import Tensor
 
 from attacks import check_image, input_gradient, pgn
 from attacks.gradient import check_shape, check_steps
+from attacks.lab import AttackProblem, Candidate
 
 
-def test_the_gradient_is_that_of_the_sum(lab: Problem) -> None:
+def test_the_gradient_is_that_of_the_sum(lab: AttackProblem) -> None:
     x = lab.image.clone().requires_grad_()
     lab.loss(x).sum().backward()
     assert torch.equal(input_gradient(lab.loss, lab.image), x.grad)
 
 
-def test_the_gradient_agrees_with_finite_differences(lab: Problem) -> None:
+def test_the_gradient_agrees_with_finite_differences(lab: AttackProblem) -> None:
     along = torch.randn(lab.image.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     slope = (lab.loss(lab.image + 1e-5 * along) - lab.loss(lab.image - 1e-5 * along)) / 2e-5
     g = input_gradient(lab.loss, lab.image)
@@ -32,7 +32,7 @@ def test_a_network_in_another_memory_layout_gives_back_a_contiguous_gradient() -
     assert gradient.is_contiguous() and torch.equal(gradient, 2 * image)
 
 
-def test_the_callers_graph_is_left_alone(lab: Problem) -> None:
+def test_the_callers_graph_is_left_alone(lab: AttackProblem) -> None:
     scale = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     g = input_gradient(lab.loss, lab.image * scale)
     assert not g.requires_grad and scale.grad is None
@@ -47,13 +47,13 @@ def test_the_callers_graph_is_left_alone(lab: Problem) -> None:
     ],
 )
 def test_a_loss_that_is_not_one_number_per_image_is_refused(
-    lab: Problem, reduce: Callable[[Tensor], Tensor], found: str
+    lab: AttackProblem, reduce: Callable[[Tensor], Tensor], found: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"one number per image, shape \(3,\); found {found}: reduce"):
         input_gradient(lambda x: reduce(lab.loss(x)), lab.image)
 
 
-def test_a_detached_loss_is_refused(white_box: Attack, lab: Problem) -> None:
+def test_a_detached_loss_is_refused(white_box: Candidate, lab: AttackProblem) -> None:
     def detached(x: Tensor) -> Tensor:
         with torch.no_grad():
             return lab.loss(x)
@@ -62,7 +62,7 @@ def test_a_detached_loss_is_refused(white_box: Attack, lab: Problem) -> None:
         white_box.run(detached, lab.image, lab.phi(1), lab.keys, 2)
 
 
-def test_a_loss_cut_off_from_the_image_is_refused_though_parameters_keep_a_graph(lab: Problem) -> None:
+def test_a_loss_cut_off_from_the_image_is_refused_though_parameters_keep_a_graph(lab: AttackProblem) -> None:
     with pytest.raises(ValueError, match="loss does not depend on the image"):
         input_gradient(lambda x: lab.loss(x.detach()), lab.image)
 
@@ -81,26 +81,28 @@ def test_a_loss_cut_off_from_the_image_is_refused_though_parameters_keep_a_graph
     ],
 )
 def test_what_is_not_an_image_is_refused_with_what_was_found(
-    attack: Attack, lab: Problem, change: Callable[[Tensor], Tensor], found: str
+    attack: Candidate, lab: AttackProblem, change: Callable[[Tensor], Tensor], found: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"image must be float \(N, 3, H, W\).*; found {found}"):
         attack.run(lab.loss, change(lab.image), lab.phi(1), lab.keys, 2)
 
 
-def test_a_lone_image_without_a_batch_is_refused(lab: Problem) -> None:
+def test_a_lone_image_without_a_batch_is_refused(lab: AttackProblem) -> None:
     with pytest.raises(ValueError, match=r"found torch.float64 \(3, 12, 8\): put channels first"):
         check_image(lab.image[0])
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (1, 1, 1, 1), (3, 1), (3, 3, 12, 8)])
-def test_a_phi_that_would_broadcast_is_refused(bounded: Attack, lab: Problem, shape: tuple[int, ...]) -> None:
+def test_a_phi_that_would_broadcast_is_refused(
+    bounded: Candidate, lab: AttackProblem, shape: tuple[int, ...]
+) -> None:
     with pytest.raises(ValueError, match=r"phi must have shape \(3, 1, 1, 1\); found \(") as error:
         bounded.run(lab.loss, lab.image, torch.full(shape, 1 / 255), lab.keys, 2)
     assert str(error.value).endswith(f"found {shape}")
 
 
 @pytest.mark.parametrize("chunk", [None, 2])
-def test_pgn_without_neighbours_is_refused(lab: Problem, chunk: int | None) -> None:
+def test_pgn_without_neighbours_is_refused(lab: AttackProblem, chunk: int | None) -> None:
     def nobody(step: int) -> Tensor:
         return torch.zeros(0, *lab.image.shape)
 
@@ -115,7 +117,7 @@ def test_the_dtype_of_the_state_can_hold_an_attack() -> None:
         assert check_image(image.to(low)).dtype == torch.float32
 
 
-def test_an_empty_batch_stays_empty(attack: Attack, lab: Problem) -> None:
+def test_an_empty_batch_stays_empty(attack: Candidate, lab: AttackProblem) -> None:
     empty = lab.part(slice(0))
     attacked = attack.run(lambda x: x.sum((1, 2, 3)), empty.image, empty.phi(1), empty.keys, 2)
     assert attacked.shape == (0, 3, 12, 8)

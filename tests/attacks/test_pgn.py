@@ -2,16 +2,17 @@
 
 import pytest
 import torch
-from attack_lab import Problem, linear, neighbours, problem
+from attack_lab import linear, neighbours
 from torch import Tensor
 
 from attacks import LossFn, mifgsm, pgn
+from attacks.lab import AttackProblem, problem
 
 COUNT = 5
 
 
 def naive_pgn(
-    lab: Problem, phi: float, alpha: float, steps: int, zeta: float, delta: float, mu: float
+    lab: AttackProblem, phi: float, alpha: float, steps: int, zeta: float, delta: float, mu: float
 ) -> Tensor:
     """Follow the authors' release one image and one neighbour at a time."""
     attacked = []
@@ -148,7 +149,7 @@ def test_pgn_prefers_a_wide_hill_to_a_needle() -> None:
         return (narrow * 0.05 - 3 * x).sum((1, 2, 3))
 
     greedy = mifgsm(needle, image, phi=phi, alpha=phi / 10, steps=1)
-    lab = Problem(image, image[:, :1], torch.arange(1))
+    lab = AttackProblem(image, image[:, :1], torch.arange(1))
     calm = pgn(needle, image, noise=neighbours(image, lab.keys, 40), phi=phi, alpha=phi / 10, steps=10)
     assert (greedy > image).all()
     assert (calm < image).float().mean() > 0.9

@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from attack_lab import Counted, linear, neighbours, problem, shape_of
+from attack_lab import linear, neighbours
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from attacks import bim, fgsm, input_gradient, mifgsm, noise, pgd, pgn, signs, uniform
+from attacks.lab import Counted, problem, shape_of
 
 few = settings(max_examples=15)
 

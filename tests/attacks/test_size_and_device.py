@@ -4,13 +4,14 @@ from typing import Any
 
 import pytest
 import torch
-from attack_lab import Attack, linear, problem
+from attack_lab import linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from attacks import LossFn
+from attacks.lab import Candidate, problem
 from attacks.sign import l1_unit
 
 
@@ -21,7 +22,7 @@ def away_from(target: Tensor) -> LossFn:
 
 @settings(max_examples=12)
 @given(size=st.integers(1, 9), each=st.integers(0, 3))
-def test_an_image_of_any_size_does_not_depend_on_its_batch(attack: Attack, size: int, each: int) -> None:
+def test_an_image_of_any_size_does_not_depend_on_its_batch(attack: Candidate, size: int, each: int) -> None:
     lab, target = problem(4, size=size), problem(4, size=size, seed=1).image
     together = attack.run(away_from(target), lab.image, lab.phi(2), lab.keys, 3)
     lone = lab.part([each])
@@ -44,7 +45,7 @@ def test_the_l1_norm_does_not_depend_on_the_batch_or_the_threads() -> None:
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e30])
-def test_a_tiny_or_huge_gradient_is_no_obstacle(attack: Attack, scale: float) -> None:
+def test_a_tiny_or_huge_gradient_is_no_obstacle(attack: Candidate, scale: float) -> None:
     lab = problem(2)
     attacked = attack.run(linear(torch.full_like(lab.image, scale)), lab.image, lab.phi(1), lab.keys, 10)
     assert attacked.isfinite().all()
@@ -54,7 +55,7 @@ def test_a_tiny_or_huge_gradient_is_no_obstacle(attack: Attack, scale: float) ->
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_half_precision_images_are_attacked_in_float32(attack: Attack, dtype: torch.dtype) -> None:
+def test_half_precision_images_are_attacked_in_float32(attack: Candidate, dtype: torch.dtype) -> None:
     lab = problem(2)
     seen: set[torch.dtype] = set()
 
@@ -81,7 +82,7 @@ class CountWaits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("steps", [1, 5])
-def test_the_host_waits_for_the_device_once_whatever_the_steps(attack: Attack, steps: int) -> None:
+def test_the_host_waits_for_the_device_once_whatever_the_steps(attack: Candidate, steps: int) -> None:
     lab = problem(2)
     with CountWaits() as counter:
         attack.run(lab.loss, lab.image, lab.phi(1), lab.keys, steps)

@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from attack_lab import Problem, linear, problem, shape_of
+from attack_lab import linear
 from torch import Tensor
 
 from attacks import LossFn, signs, square, uniform
+from attacks.lab import AttackProblem, problem, shape_of
 from attacks.square import _side, _square_mask
 
 
-def run(lab: Problem, loss: LossFn, queries: int, levels: float = 3, **given: float) -> Tensor:
+def run(lab: AttackProblem, loss: LossFn, queries: int, levels: float = 3, **given: float) -> Tensor:
     return square(
         loss,
         lab.image,

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from attack_lab import Counted, Problem, problem, shape_of
 from torch import Tensor
 
 from afbench.images import quantise
 from attacks import EnsembleMember, Worst, apgd, strong, uniform
+from attacks.lab import AttackProblem, Counted, problem, shape_of
 
 STEPS = 4
 
@@ -22,13 +22,13 @@ def storing(image: Tensor, levels: int) -> Callable[[Tensor], Tensor]:
 
 
 def run(
-    lab: Problem, members: list[EnsembleMember], score: Callable[[Tensor], Tensor], levels: int = 2
+    lab: AttackProblem, members: list[EnsembleMember], score: Callable[[Tensor], Tensor], levels: int = 2
 ) -> Worst:
     store = storing(lab.image, levels)
     return strong(members, lab.image, score=score, store=store, phi=lab.phi(levels), steps=STEPS)
 
 
-def mean_of(lab: Problem, sign: int) -> Callable[[Tensor], Tensor]:
+def mean_of(lab: AttackProblem, sign: int) -> Callable[[Tensor], Tensor]:
     return lambda x: sign * x.mean((1, 2, 3))
 
 
@@ -83,7 +83,7 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
     lab = problem(3, size=16)
     start = uniform(lab.keys, shape_of(lab.image), 0).double()
 
-    def worst_of(part: Problem, starts: Tensor) -> Worst:
+    def worst_of(part: AttackProblem, starts: Tensor) -> Worst:
         return run(
             part,
             [EnsembleMember(part.loss), EnsembleMember(part.loss, starts)],

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from attack_lab import Localizer, problem, to_levels
 from torch import Tensor, nn
 
 from attacks import bim, fgsm, mifgsm, pgd
+from attacks.lab import SmallLocalizer, problem, to_levels
 
 torchattacks = pytest.importorskip("torchattacks")
 
@@ -13,7 +13,7 @@ torchattacks = pytest.importorskip("torchattacks")
 class TwoClasses(nn.Module):
     """Present logits ``z`` as ``[0, z]``: cross-entropy then equals our binary cross-entropy."""
 
-    def __init__(self, localizer: Localizer) -> None:
+    def __init__(self, localizer: SmallLocalizer) -> None:
         super().__init__()
         self.localizer = localizer
 

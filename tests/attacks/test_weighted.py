@@ -2,21 +2,21 @@
 
 import pytest
 import torch
-from attack_lab import Problem, problem, shape_of
 from torch import Tensor
 from torch.nn import functional as F
 
 from attacks import cospgd, input_gradient, pgd, segpgd, uniform
+from attacks.lab import AttackProblem, problem, shape_of
 
 PHI = 3
 
 
-def settings(lab: Problem, steps: int) -> dict:
+def settings(lab: AttackProblem, steps: int) -> dict:
     start = uniform(lab.keys, shape_of(lab.image), 0).double()
     return {"start": start, "phi": lab.phi(PHI), "alpha": lab.phi(PHI) / 4, "steps": steps}
 
 
-def by_hand(lab: Problem, weigh, steps: int) -> Tensor:
+def by_hand(lab: AttackProblem, weigh, steps: int) -> Tensor:
     """PGD on a loss whose pixels are weighted by ``weigh(logits, step)``, step from 1."""
     phi, given = lab.phi(PHI), settings(lab, steps)
     low, high = (lab.image - phi).clamp(min=0), (lab.image + phi).clamp(max=1)

@@ -38,6 +38,11 @@ def job_as_text(job: WorkerJob) -> str:
     return json.dumps(fields)
 
 
+def folder_of(text: str) -> str:
+    """Read the working folder of a job, without its plan."""
+    return str(json.loads(text)["folder"])
+
+
 def job_from_text(text: str) -> WorkerJob:
     """Read the job that ``job_as_text`` wrote."""
     fields = json.loads(text)

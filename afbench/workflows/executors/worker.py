@@ -17,7 +17,7 @@ from afbench.work_progress import Progress
 from ..generation.generate import generate
 from ..provenance import difference, software
 from ..request import GenerateHooks
-from .job import WorkerJob, job_from_text
+from .job import WorkerJob, folder_of, job_from_text
 
 
 def run_job(text: str) -> dict[str, Any]:
@@ -26,12 +26,13 @@ def run_job(text: str) -> dict[str, Any]:
     Returns:
         ``shards``, ``gradients`` and ``shards_left``, or ``error`` and its ``exit_code``.
     """
-    job = job_from_text(text)
-
-    def say(line: str) -> None:
-        log_event(Path(job.out), event="said", process=os.getpid(), line=line)
-
     try:
+        _enter_folder(folder_of(text))  # before the plan is read, which imports a user's own attacks
+        job = job_from_text(text)
+
+        def say(line: str) -> None:
+            log_event(Path(job.out), event="said", process=os.getpid(), line=line)
+
         _reproduce_environment(job)
         keep_freed_memory()
         # another number of threads adds floats in another order, which changes bytes
@@ -48,20 +49,28 @@ def run_job(text: str) -> dict[str, Any]:
     }
 
 
-def _reproduce_environment(job: WorkerJob) -> None:
-    """Take over the working folder and the environment of the command that made the job.
+def _enter_folder(folder: str) -> None:
+    """Take over the working folder of the command that made the job.
 
     Raises:
-        UsageError: if the folder does not exist here, or other versions are installed here.
+        UsageError: if it does not exist here.
     """
-    machine = os.uname().nodename
     try:
-        os.chdir(job.folder)
+        os.chdir(folder)
     except OSError as error:
         raise UsageError(
-            f"machine {machine} has no '{job.folder}' ({error.strerror}); share the working folder of the command with the "
-            "workers"
+            f"machine {os.uname().nodename} has no '{folder}' ({error.strerror}); share the working folder of the command "
+            "with the workers"
         ) from None
+
+
+def _reproduce_environment(job: WorkerJob) -> None:
+    """Take over the environment of the command that made the job.
+
+    Raises:
+        UsageError: if other versions are installed here.
+    """
+    machine = os.uname().nodename
     os.environ.update(job.environment)
     differences = difference(job.libraries, library_versions())
     if differences:

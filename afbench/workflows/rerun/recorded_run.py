@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,7 +18,9 @@ from afbench.engine.grid import SEED_RULE
 from afbench.localizers import known_localizers, load_localizer
 from afbench.localizers.compiled import compile_forward
 from afbench.localizers.untrained import recorded_checkpoint
-from afbench.plans import ATTACKS, canonical_json
+from afbench.plans import ATTACKS, Attack, canonical_json
+from afbench.plans.attack_spec import SOURCE
+from afbench.plans.own_attack import find_attack
 from afbench.storage.config_manifest import ShardRecord, SplitManifest
 from afbench.storage.manifests import CLEAN, Benchmark
 from afbench.storage.shards import read_rows
@@ -51,13 +53,15 @@ class RecordedRun:
 class LocalizerSource:
     """Where the localizer comes from if a folder can't tell: a user's own function, or weights that aren't registered.
 
-    ``defence`` is what configs were attacked through, where it is a user's own or one that a user trained.
+    ``defence`` is what configs were attacked through, where it is a user's own or one that a user trained; ``attacks`` are a
+    user's own.
     """
 
     localizer: str | None = None
     checkpoint: str | None = None
     device: str | None = None
     defence: str | None = None
+    attacks: Sequence[str] = ()
 
 
 def read_recorded_run(folder: Path, config: str, split: str, number: int) -> RecordedRun:
@@ -82,13 +86,42 @@ def read_recorded_run(folder: Path, config: str, split: str, number: int) -> Rec
     return recorded_run
 
 
-def setting_of(config: str, provenance: Mapping[str, Any]) -> Setting:
-    """Return the attack setting that a config's provenance records."""
+def setting_of(config: str, provenance: Mapping[str, Any], user_attack: Attack | None = None) -> Setting:
+    """Return the attack setting that a config's provenance records; ``user_attack`` is its attack, where that is a user's own."""
     label = config.removeprefix(f"{provenance['localizer']['name']}-{provenance['attack']}-")
     phi = None if provenance["phi"] is None else Fraction(provenance["phi"])
     return Setting(
-        str(provenance["attack"]), label, phi, int(provenance["steps"]), dict(provenance["params"])
+        str(provenance["attack"]),
+        label,
+        phi,
+        int(provenance["steps"]),
+        dict(provenance["params"]),
+        user_attack,
     )
+
+
+def runnable_setting(config: str, provenance: Mapping[str, Any], source: LocalizerSource) -> Setting:
+    """Return the setting of a config with its attack, which is imported only where the user named it.
+
+    Raises:
+        UsageError: if it is an attack of the maker's own that the user did not name, or another version of it.
+    """
+    name = str(provenance["attack"])
+    if name in ATTACKS:
+        return setting_of(config, provenance)
+    own_attacks = {attack.name: attack for attack, _ in map(find_attack, source.attacks)}
+    if name not in own_attacks:
+        raise UsageError(
+            f"config {config} was made by '{name[:40]}', an attack that does not come with afbench; if it is yours, give "
+            "--attack my_package.my_module:build"
+        )
+    recorded, current = provenance["params"].get(SOURCE), own_attacks[name].defaults[SOURCE]
+    if recorded != current:
+        raise UsageError(
+            f"config {config} was made by attack '{name}' of file {str(recorded)[:12]}, this one's is {str(current)[:12]}; "
+            "give the file it was made with"
+        )
+    return setting_of(config, provenance, own_attacks[name])
 
 
 def localizer_loader(localizer_source: LocalizerSource) -> Loader:
@@ -112,7 +145,7 @@ def localizer_loader(localizer_source: LocalizerSource) -> Loader:
             if provenance.get("compile"):
                 compile_forward(bare_localizer)
             localizer = put_behind_recorded_defence(
-                bare_localizer, provenance, own=localizer_source.defence, device=device
+                bare_localizer, provenance, user_defence=localizer_source.defence, device=device
             )
             if localizer is None:
                 raise UsageError(
@@ -171,14 +204,19 @@ def batch_configs(benchmark: Benchmark, config: str, split: str, number: int) ->
         return list(names)
     # a version that recorded no names ran all configs of a sharing group in one batch
     provenance = manifest.provenance
-    group = ATTACKS[provenance["attack"]].group
+    group = _group(provenance["attack"])
     return [
         name
         for name, candidate in benchmark.attacked.items()
         if candidate.provenance["localizer"] == provenance["localizer"]
-        and ATTACKS[candidate.provenance["attack"]].group == group
+        and _group(candidate.provenance["attack"]) == group
         and split in candidate.splits
     ]
+
+
+def _group(attack: str) -> str:
+    # an attack of the maker's own shares gradients with no other
+    return ATTACKS[attack].group if attack in ATTACKS else attack
 
 
 def stored_samples(benchmark: Benchmark, split: str, number: int) -> list[Sample]:

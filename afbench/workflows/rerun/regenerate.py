@@ -26,10 +26,11 @@ from ..generation.stored_rows import attacked_row, clean_row, hash_sample
 from ..request import AttackAt
 from .recorded_run import (
     Loader,
+    LocalizerSource,
     computing_like,
     explain_difference,
     read_recorded_run,
-    setting_of,
+    runnable_setting,
     stored_samples,
 )
 
@@ -56,7 +57,7 @@ def regenerate_attacked(
     shards: Mapping[str, ShardKey],
     batch_names: Sequence[str],
     load: Loader,
-    device: str | None,
+    localizer_source: LocalizerSource,
     problems: dict[str, str],
 ) -> None:
     """Regenerate shards, given by path, whose attacks shared their batches.
@@ -66,7 +67,7 @@ def regenerate_attacked(
         shards: the damaged shards by path; all of one split and number.
         batch_names: all configs of these batches, also those whose shards are sound.
         load: returns the localizer of a config.
-        device: where to compute; None for the device of the log.
+        localizer_source: what the folder cannot tell: where to compute, and a user's own attacks.
         problems: filled with a message for every path that could not be stored.
 
     Raises:
@@ -77,10 +78,13 @@ def regenerate_attacked(
     provenance, part = manifest.provenance, manifest.splits[split]
     record = part.shards[number]
     recorded_run = read_recorded_run(benchmark.folder, config, split, number)
-    recorded_run = replace(recorded_run, device=device or recorded_run.device)
+    recorded_run = replace(recorded_run, device=localizer_source.device or recorded_run.device)
     localizer = load(config, provenance, recorded_run.device)
     samples = stored_samples(benchmark, split, number)
-    settings = {setting_of(name, benchmark.attacked[name].provenance): name for name in batch_names}
+    settings = {
+        runnable_setting(name, benchmark.attacked[name].provenance, localizer_source): name
+        for name in batch_names
+    }
     with computing_like(provenance, recorded_run):
         original_results = judge_samples(
             undefended(localizer), samples, batch_size=recorded_run.batch_size, device=recorded_run.device

@@ -120,7 +120,7 @@ def _repair(
             batch_shards = {
                 path: key for path, key in remaining.items() if key[1:] == first[1:] and key.config in names
             }
-            problems = _regenerate_batch(benchmark, batch_shards, names, load, localizer_source.device)
+            problems = _regenerate_batch(benchmark, batch_shards, names, load, localizer_source)
             not_repaired.update(problems)
             repaired += [path for path in batch_shards if path not in problems]
         for path in batch_shards:
@@ -179,9 +179,11 @@ def _regenerate_batch(
     shards: Mapping[str, ShardKey],
     names: Sequence[str],
     load: Loader,
-    device: str | None,
+    localizer_source: LocalizerSource,
 ) -> dict[str, str]:
     """Regenerate shards that shared their batches; return by path why one could not be."""
     problems: dict[str, str] = {}
-    problem = error_of(partial(regenerate_attacked, benchmark, shards, names, load, device, problems))
+    problem = error_of(
+        partial(regenerate_attacked, benchmark, shards, names, load, localizer_source, problems)
+    )
     return dict.fromkeys(shards, problem) if problem else problems

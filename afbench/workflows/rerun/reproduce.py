@@ -28,7 +28,7 @@ from .recorded_run import (
     explain_difference,
     localizer_loader,
     read_recorded_run,
-    setting_of,
+    runnable_setting,
     stored_samples,
 )
 
@@ -77,7 +77,8 @@ def reproduce(
     if config in ORIGINALS:
         raise UsageError(f"'{row}' is an original, which nothing computed; name a row of an attacked config")
     manifest = benchmark.attacked[config]
-    provenance, setting = manifest.provenance, setting_of(config, manifest.provenance)
+    provenance = manifest.provenance
+    setting = runnable_setting(config, provenance, localizer_source)
     recorded_run = read_recorded_run(folder, config, split, number)
     recorded_run = replace(recorded_run, device=localizer_source.device or recorded_run.device)
     localizer = localizer_loader(localizer_source)(config, provenance, recorded_run.device)
@@ -93,7 +94,9 @@ def reproduce(
         settings, batch = [setting], [samples[position]]
     else:
         names = batch_configs(benchmark, config, split, number)
-        settings = [setting_of(name, benchmark.attacked[name].provenance) for name in names]
+        settings = [
+            runnable_setting(name, benchmark.attacked[name].provenance, localizer_source) for name in names
+        ]
         batch = _batch_samples(localizer, samples, position, settings, recorded_run)
     with computing_like(provenance, recorded_run):
         original_results = judge_samples(
