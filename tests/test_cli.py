@@ -309,9 +309,10 @@ def test_answers_for_programs_are_json_on_stdout_alone(afbench, benchmark):
     }
     (row,) = json.loads(afbench("stats", str(benchmark), "--json").out)
     assert row["config"] == "reference-cw-5" and row["source"] == "demo" and row["n"] == 1
-    assert set(json.loads(afbench("list", "--json").out)) == {
-        *("attacks", "localizers", "sources", "defences", "plans"),
-    }
+    listings = json.loads(afbench("list", "--json").out)
+    assert list(listings) == ["attacks", "localizers", "sources", "defences", "posting", "plans"]
+    # what --after and --through-post take
+    assert {"jpeg:QUALITY", "resize:FACTOR", "chain:social"} < listings["posting"].keys()
     found = json.loads(afbench("plan", "--plan", "ansm-table3", "--json").out)
     assert found["plan"] == "ansm-table3"
     assert found["gradients_per_image"] == {"naive": 2043, "shared": 1535}

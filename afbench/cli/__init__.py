@@ -25,7 +25,7 @@ from .stopping import after_stop
 _COMMANDS = {
     "generate": "attack a source and store the benchmark",
     "plan": "what a run would make, cost and store; touches nothing",
-    "list": "attacks, localizers, sources, defences and plans",
+    "list": "attacks, localizers, sources, defences, steps of posting and plans",
     "index": "check your copy of a source, file by file",
     "verify": "check every file, row and bound of a benchmark",
     "inspect": "what a benchmark holds, how a config was made, where a row comes from",

@@ -7,6 +7,7 @@ import json
 import click
 
 from afbench.defences import list_defences
+from afbench.defences.post_names import list_steps
 from afbench.localizers.load import list_localizers
 from afbench.plans import ATTACKS, list_plans
 from afbench.report.text import fold_line
@@ -27,13 +28,13 @@ _BUILT_IN = {
 @click.command("list", epilog="Example: afbench list attacks")
 @click.argument(
     "what",
-    type=click.Choice(["all", "attacks", "localizers", "sources", "defences", "plans"]),
+    type=click.Choice(["all", "attacks", "localizers", "sources", "defences", "posting", "plans"]),
     default="all",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @wide_option
 def command(what: str, as_json: bool, wide: bool) -> None:
-    """Print the attacks, localizers, sources, defences and plans this version knows."""
+    """Print the attacks, localizers, sources, defences, steps of posting and plans this version knows."""
     published = resource_json("sources")
     listings = {
         "attacks": {
@@ -50,6 +51,7 @@ def command(what: str, as_json: bool, wide: bool) -> None:
             },
         },
         "defences": list_defences(),
+        "posting": list_steps(),
         "plans": list_plans(),
     }
     selected = listings if what == "all" else {what: listings[what]}
