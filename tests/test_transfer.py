@@ -23,7 +23,7 @@ from afbench.storage.stored_pixels import stored_picture
 from afbench.workflows.evaluation.evaluate import evaluate
 from afbench.workflows.evaluation.evaluation_records import evaluation_records
 from afbench.workflows.evaluation.evaluation_setup import open_evaluations
-from afbench.workflows.evaluation.transfer import transfer_records
+from afbench.workflows.evaluation.transfer import transfer_records, untrained_attackers
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
@@ -188,13 +188,20 @@ def test_a_network_is_called_what_the_configs_that_attacked_it_call_it(attacked,
 
 
 def test_attackers_of_random_weights_are_left_out(tmp_path, modules):
-    folder = make(tmp_path / "out", [("fgsm", {"phi": ["1/255"]})], limit=1, checkpoint="random")
+    fgsm = [("fgsm", {"phi": ["1/255"]})]
+    folder = make(tmp_path / "out", fgsm, limit=1, checkpoint="random")
     choices = [LocalizerChoice("reference"), LocalizerChoice("second_victim:build")]
+    with pytest.raises(UsageError, match="no attack on a bare localizer with trained weights"):
+        open_evaluations(folder, localizers=choices)
+    make(folder, fgsm, localizer="first_victim:build", limit=1)
     with pytest.raises(UsageError, match="calls other weights 'reference'"):
         open_evaluations(folder, localizers=choices)
     choices[0] = LocalizerChoice("reference", None, "trained")
     opened = open_evaluations(folder, localizers=choices)
-    assert {row["attacker"] for row in transfer_records(opened.victims, {})} == {None}
+    assert {row["attacker"] for row in transfer_records(opened.victims, {})} == {None, "first_victim_build"}
+    assert untrained_attackers(opened.victims[0].benchmark) == [
+        "transfer without reference: its weights are untrained"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +227,9 @@ def test_a_benchmark_without_attacks_on_a_localizer_is_one_line(afbench, attacke
     folder = make(tmp_path / "defended", [("fgsm", {"phi": ["1/255"]})], "jpeg", limit=1)
     both = ("--localizer", "reference", "--localizer", "second_victim:build")
     ran = afbench("evaluate", "--data", folder, *both)
-    assert ran.code == 2 and "holds no attack on a localizer" in ran.err and len(ran.err.splitlines()) == 1
+    assert (
+        ran.code == 2 and "holds no attack on a bare localizer" in ran.err and len(ran.err.splitlines()) == 1
+    )
 
 
 NAMES = st.sampled_from(["reference", "mvss", "my.module:build"])

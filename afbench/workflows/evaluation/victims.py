@@ -47,9 +47,10 @@ def open_victims(
             to other weights in the benchmark.
         AfbenchError: if weights are untrained.
     """
-    if not attackers_of(benchmark):
+    if all(identity["untrained"] for identity in attackers_of(benchmark).values()):
         raise UsageError(
-            f"'{benchmark.folder}' holds no attack on a localizer; make one with `afbench generate --localizer NAME`"
+            f"'{benchmark.folder}' holds no attack on a bare localizer with trained weights; make one with "
+            "`afbench generate --localizer NAME`"
         )
     opened: dict[str, OpenedLocalizer] = {}
     for choice in choices:
