@@ -54,27 +54,13 @@ def image_level(
     """
     pixels = per_image[["tp", "fp", "fn", "tn"]].sum(axis=1)
     rows = per_image.assign(image_share=(per_image["tp"] + per_image["fp"]) / pixels)
-    order = {name: number for number, name in enumerate(["clean", *ATTACKS])}
     figures: list[dict[str, Any]] = []
     for localizer, of_localizer in rows.groupby("localizer", sort=True):
         threshold = pixel_threshold.get(str(localizer))
         thresholds = {SHARE: 0.0, MAX: threshold, TOP1: threshold, OWN: own_threshold}
         for source, of_source in _sources(of_localizer):
-            is_authentic = of_source["config"] == AUTHENTIC
-            forged, authentic = of_source[~is_authentic], of_source[is_authentic]
-            attacks = sorted(set(forged["attack"]), key=lambda name: (order.get(name, len(order)), name))
-            for score, column in _COLUMNS.items():
-                for attack in attacks:
-                    attacked = forged[forged["attack"] == attack]
-                    limit = thresholds[score]
-                    if limit is not None and _all_scored(column, attacked, authentic):
-                        head = {
-                            "localizer": str(localizer),
-                            "source": source,
-                            "attack": attack,
-                            "score": score,
-                        }
-                        figures.append(head | _figures(column, limit, attacked, authentic))
+            head = {"localizer": str(localizer), "source": source}
+            figures += [head | record for record in _records(of_source, thresholds)]
     return figures
 
 
@@ -86,6 +72,19 @@ def _sources(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield str(source), rows[rows["source"] == source]
     if len(sources) > 1:
         yield ALL_SOURCES, rows[rows["source"].isin(sources)]
+
+
+def _records(rows: pd.DataFrame, thresholds: Mapping[str, float | None]) -> Iterator[dict[str, Any]]:
+    """Yield the figures of one source, score by score and attack by attack."""
+    is_authentic = rows["config"] == AUTHENTIC
+    forged, authentic = rows[~is_authentic], rows[is_authentic]
+    order = ["clean", *ATTACKS, *sorted(set(forged["attack"]))]
+    attacks = sorted(set(forged["attack"]), key=order.index)
+    for score, column in _COLUMNS.items():
+        for attack in attacks:
+            attacked, threshold = forged[forged["attack"] == attack], thresholds[score]
+            if threshold is not None and _all_scored(column, attacked, authentic):
+                yield {"attack": attack, "score": score, **_figures(column, threshold, attacked, authentic)}
 
 
 def _all_scored(column: str, *groups: pd.DataFrame) -> bool:
@@ -113,7 +112,7 @@ def _figures(
         "auc": area,
         "auc_ci": list(_auc_interval(area, images, authentic_images)),
         "balanced_accuracy": accuracy,
-        "balanced_accuracy_ci": [accuracy - below, accuracy + above],
+        "balanced_accuracy_ci": [max(0.0, accuracy - below), min(1.0, accuracy + above)],
         "tpr": tpr,
         "fpr": fpr,
         "fpr_ci": list(alarms),
@@ -127,7 +126,10 @@ def _wilson(share: float, images: int) -> Interval:
     """
     spread = _Z * math.sqrt(share * (1 - share) / images + _Z**2 / (4 * images**2))
     centre, scale = share + _Z**2 / (2 * images), 1 + _Z**2 / images
-    return Interval(max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+    # rounding may put an end of 0 or 1 beyond the share
+    return Interval(
+        min(share, max(0.0, (centre - spread) / scale)), max(share, min(1.0, (centre + spread) / scale))
+    )
 
 
 def _auc_interval(area: float, forged: int, authentic: int) -> Interval:
