@@ -31,29 +31,25 @@ _HEAD = [
     "FPR %",
     "95 % of FPR",
 ]
-_CSV = (
-    *(
-        "localizer",
-        "source",
-        "attack",
-        "score",
-        "threshold",
-        "images",
-        "authentic",
-        "auc",
-        "auc_low",
-        "auc_high",
-    ),
-    *(
-        "balanced_accuracy",
-        "balanced_accuracy_low",
-        "balanced_accuracy_high",
-        "tpr",
-        "fpr",
-        "fpr_low",
-        "fpr_high",
-    ),
-)
+_CSV = [
+    "localizer",
+    "source",
+    "attack",
+    "score",
+    "threshold",
+    "images",
+    "authentic",
+    "auc",
+    "auc_low",
+    "auc_high",
+    "balanced_accuracy",
+    "balanced_accuracy_low",
+    "balanced_accuracy_high",
+    "tpr",
+    "fpr",
+    "fpr_low",
+    "fpr_high",
+]
 NO_AUTHENTIC = (
     "images as a whole: no figures, for no authentic images were localized; `afbench generate --authentic` adds those of its "
     "sources"

@@ -23,7 +23,7 @@ from .resampling import Interval
 ALL_SOURCES = "all"
 SHARE, MAX, TOP1, OWN = "share", "max", "top1", "own"
 OWN_THRESHOLD = 0.5
-"""Above it a localizer's own score calls an image forged, unless the localizer states another threshold."""
+"""Above it a localizer's own score calls an image forged."""
 _COLUMNS = {SHARE: "image_share", MAX: "image_max", TOP1: "image_top1", OWN: "image_own"}
 _Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution."""
@@ -35,9 +35,7 @@ def pixel_thresholds(localizers: Mapping[str, Mapping[str, Any]]) -> dict[str, f
     return {name: float(value) for name, value in thresholds.items() if value is not None}
 
 
-def image_level(
-    per_image: pd.DataFrame, pixel_threshold: Mapping[str, float], *, own_threshold: float = OWN_THRESHOLD
-) -> list[dict[str, Any]]:
+def image_level(per_image: pd.DataFrame, pixel_threshold: Mapping[str, float]) -> list[dict[str, Any]]:
     """Compute the image-level figures of every localizer, source, score and attack; ``clean`` is before the attack.
 
     The score ``share`` is the share of pixels in the predicted mask, with threshold 0: one pixel makes an image forged. ``max``
@@ -48,7 +46,6 @@ def image_level(
     Args:
         per_image: one row per localizer, config, source and sample, as ``score_tables.build_tables`` takes it.
         pixel_threshold: of each localizer.
-        own_threshold: of the localizers' own scores.
     Returns:
         Plain dicts, as manifests/schema/score.schema.json describes them; intervals are 95 % ones.
     """
@@ -57,7 +54,7 @@ def image_level(
     figures: list[dict[str, Any]] = []
     for localizer, of_localizer in rows.groupby("localizer", sort=True):
         threshold = pixel_threshold.get(str(localizer))
-        thresholds = {SHARE: 0.0, MAX: threshold, TOP1: threshold, OWN: own_threshold}
+        thresholds = {SHARE: 0.0, MAX: threshold, TOP1: threshold, OWN: OWN_THRESHOLD}
         for source, of_source in _sources(of_localizer):
             head = {"localizer": str(localizer), "source": source}
             figures += [head | record for record in _records(of_source, thresholds)]

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from afbench.core import BadSample
 from afbench.sandbox import TOO_MUCH, memory_for, python_command
 
-SUFFIXES = (".parquet", ".arrow")
 WALL_SECONDS = 360
 """Of one request; the process limits its own processor time, but could also wait for ever."""
 _CELL = re.compile(r"(.+?\.(?:parquet|arrow))::(.+)::([0-9]{1,12})", re.IGNORECASE | re.DOTALL)

@@ -112,17 +112,21 @@ def test_names_of_labels_decide_before_their_numbers(saved, tmp_path):
     root = write_parquet(tmp_path / "q/a.parquet", rows(label=("cat", "dog")))
     with pytest.raises(UsageError, match="has the label 'dog', which says neither forged nor authentic"):
         included(f"{root}{COLUMNS}&label=kind")
+    root = write_parquet(tmp_path / "r/a.parquet", rows(label=(-1, 1)))
+    with pytest.raises(UsageError, match="has the label '-1', which says neither forged nor authentic"):
+        included(f"{root}{COLUMNS}&label=kind")
 
 
 def test_a_label_that_says_forged_without_a_mask_is_excluded_and_no_mask_without_labels_is_authentic(
     tmp_path,
 ):
     table = rows()
-    table[4]["kind"] = 1
+    table[4]["kind"], table[5]["kind"] = 1, None
     root = write_parquet(tmp_path / "p/a.parquet", table)
     index = build_index("hf", f"{root}{COLUMNS}&label=kind", SourceOptions(authentic=True), cache=False)
-    assert {sample.id: sample.reason for sample in index.samples if not sample.included} == {
-        "a-000004": "missing_mask"
+    assert {sample.id: (sample.reason, sample.detail) for sample in index.samples if not sample.included} == {
+        "a-000004": ("missing_mask", "its label says forged, and it has no mask"),
+        "a-000005": ("missing_mask", "it has neither a label nor a mask"),
     }
     assert [sample.label for sample in included(f"{root}{COLUMNS}", authentic=True).values()].count(
         "authentic"

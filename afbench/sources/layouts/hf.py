@@ -22,10 +22,10 @@ EXPECTS = (
 STATE = "state.json"
 _READABLE = ("image", "binary")
 _AUTHENTIC = frozenset(
-    ("authentic", "real", "original", "pristine", "genuine", "untouched", "negative", "au", "0", "false")
+    ["authentic", "real", "original", "pristine", "genuine", "untouched", "negative", "au", "0", "false"]
 )
 _FORGED = frozenset(
-    (
+    [
         "forged",
         "fake",
         "tampered",
@@ -38,7 +38,7 @@ _FORGED = frozenset(
         "tp",
         "1",
         "true",
-    )
+    ]
 )
 
 
@@ -132,15 +132,16 @@ def _label(file: str, value: int | str | None, names: Sequence[str] | None) -> L
         return None
     if isinstance(value, int) and names is not None and 0 <= value < len(names):
         value = names[value]
-    if isinstance(value, int):
+    # datasets writes -1 where nobody knows
+    if isinstance(value, int) and value >= 0:
         return "forged" if value > 0 else "authentic"
-    word = value.strip().lower()
+    word = str(value).strip().lower()
     if word in _AUTHENTIC:
         return "authentic"
     if word in _FORGED:
         return "forged"
     raise UsageError(
-        f"source hf: {file!a} has the label {value[:40]!a}, which says neither forged nor authentic; expected 0 or 1, or words as "
+        f"source hf: {file!a} has the label {str(value)[:40]!a}, which says neither forged nor authentic; expected 0 or 1, or words as "
         "real, authentic, fake, forged, tampered"
     )
 
@@ -149,9 +150,17 @@ def _entry(file: str, row: int, has_mask: bool, label: Label | None, root: Table
     entry_id = sample_id(f"{relative_stem(file)}-{row:06d}")
     image, mask = (str(TableCell(file, column, row)) for column in (root.image, root.mask))
     # without a column of labels, a row without a mask is an image that nobody forged, as in a list
-    label = label or ("forged" if has_mask or root.label else "authentic")
-    forged = label == "forged"
+    label_of_mask: Label = "forged" if has_mask or root.label else "authentic"
+    forged = (label or label_of_mask) == "forged"
     problem = "missing_mask" if forged and not has_mask else ""
-    detail = "its label says forged, and its mask is empty" if problem else ""
+    reason = "its label says forged, and it has no mask" if label else "it has neither a label nor a mask"
     masks = (mask,) if forged and has_mask else ()
-    return SourceEntry(entry_id, image, masks, label=label, group=entry_id, problem=problem, detail=detail)
+    return SourceEntry(
+        entry_id,
+        image,
+        masks,
+        label=label or label_of_mask,
+        group=entry_id,
+        problem=problem,
+        detail=reason if problem else "",
+    )

@@ -16,7 +16,6 @@ from afbench.engine import localize, noisy_images
 from afbench.engine.io_pool import Submit, default_threads, threads
 from afbench.metrics import Counts, count_pixels, f1, top_mean
 from afbench.plans import make_setting
-from afbench.scoring.image_level import OWN_THRESHOLD
 from afbench.scoring.predictions import ImageScores, PredictionTally
 from afbench.scoring.score import per_image_table
 from afbench.scoring.truth import AttackSetting, Baseline, Cell, Truth
@@ -39,7 +38,7 @@ class Evaluation:
 
     ``posted`` are the sides after each step of posting, whose ``defence`` is that step, as ``jpeg:90``.
     ``localizer`` is the name that configs use; ``network`` identifies the architecture and weights. ``threshold`` is the
-    probability above which it calls a pixel forged, ``own_threshold`` that of its own score of an image, if it has one.
+    probability above which it calls a pixel forged.
     """
 
     data: Path
@@ -49,7 +48,6 @@ class Evaluation:
     network: Mapping[str, Any] = field(default_factory=dict)
     posted: Sequence[Side] = ()
     threshold: float = 0.5
-    own_threshold: float = OWN_THRESHOLD
 
 
 def evaluate(
@@ -126,7 +124,6 @@ def evaluate(
     sides = sides_of((purifier.label, purifier) for purifier in setup.purifiers)
     posted = sides_of(setup.steps.items())
     network = identity_of(benchmark.configs[oblivious[0]].provenance)
-    own_threshold = float(getattr(setup.localizer, "image_threshold", OWN_THRESHOLD))
     return Evaluation(
         benchmark.folder,
         setup.name,
@@ -135,7 +132,6 @@ def evaluate(
         network,
         posted,
         setup.localizer.threshold,
-        own_threshold,
     )
 
 

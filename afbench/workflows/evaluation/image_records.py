@@ -38,7 +38,6 @@ def image_records(evaluation: Evaluation) -> list[Record]:
             # one side is one localizer, whatever its configs call it
             _with_authentic(side, evaluation.sides).assign(localizer=evaluation.localizer),
             threshold,
-            own_threshold=evaluation.own_threshold,
         )
     ]
 
