@@ -13,6 +13,8 @@ from afbench.localizers import load_localizer
 from afbench.metrics import count_pixels, f1
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.reading.load_pairs import load
+from afbench.report.drawing import LIGHT
+from afbench.report.steps_figure import draw_steps, posting_panels
 from afbench.storage.manifests import open_benchmark
 from afbench.storage.verify import verify
 from afbench.workflows.evaluation.evaluate import evaluate
@@ -93,15 +95,15 @@ def test_table_csv_and_figure_show_every_step(benchmark, records, afbench, tmp_p
         "after resize:0.75",
         "after chain:social",
     }
-    texts = [node.text for node in ElementTree.parse(out / "after.svg").iter() if node.text]
-    assert {
-        "as stored",
-        "jpeg:75",
-        "resize:0.75",
-        "chain:social",
-        "FGSM",
-        "attacked through the step",
-    } <= set(texts)
+    assert ElementTree.parse(out / "after.svg").getroot().tag.endswith("svg")
+    axes = draw_steps(list(posting_panels(records)), "", LIGHT).axes[0]
+    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+    assert ticks == ["as stored", "jpeg:75", "resize:0.75", "chain:social"]
+    assert {"FGSM", "attacked through the step"} <= set(axes.get_legend_handles_labels()[1])
+    (line,) = (line for line in axes.lines if str(line.get_gid()).endswith(": FGSM"))
+    assert list(line.get_ydata()) == [
+        row["f1"] for row in records if (row["attack"], row["knowledge"]) == ("fgsm", "oblivious")
+    ]
     # figures of defences and gates are as without --after
     assert "after" not in json.dumps(json.loads((out / "evaluation.json").read_text())["figures"])
 

@@ -2,16 +2,20 @@
 
 import csv
 import html
+import importlib
 import io
 import json
 import re
+import shlex
 from functools import partial
 
+import click
 import numpy as np
 import pytest
 
 from afbench.report.drawing import DARK, LIGHT, encode
 from afbench.report.report_page import ReportGap, ReportSection, ReportTable, render_report
+from afbench.report.steps_figure import sweep_drawings, sweep_sides
 from afbench.report.strength_figure import (
     StrengthCurves,
     StrengthLine,
@@ -22,6 +26,7 @@ from afbench.report.strength_figure import (
 )
 from afbench.storage.manifests import open_benchmark
 from afbench.workflows.reporting.report_inputs import benchmark_sides, read_report_inputs
+from afbench.workflows.reporting.report_sections import steps_section, strength_section, table_section
 from afbench.workflows.reporting.report_tables import merged_sides, report_records, strength_curves
 
 ODD = "<script>alert('100%_$x$')</script>"
@@ -186,3 +191,76 @@ def test_an_f1_that_is_none_is_damage(made, monkeypatch):
     monkeypatch.setattr("afbench.workflows.reporting.report_inputs.read_rows", lambda *arguments: iter([row]))
     with pytest.raises(Exception, match=r"is damaged \(ValueError: an F1 of 7.0\)"):
         list(benchmark_sides(open_benchmark(made.folder)))
+
+
+def swept(report):
+    """The records of a report, behind JPEG of three qualities and two sides of a median, with other figures."""
+    _, _, records = report
+    settings = [("jpeg", "quality", value) for value in (60, 95, 75)] + [
+        ("median", "side", 3),
+        ("median", "side", 5),
+    ]
+    return [
+        *records,
+        *(
+            {**record, "defence": f"{kind}-{value}", "defence_type": kind, "defence_params": {name: value}}
+            | {"f1": record["f1"] / value, "f1_ci": None}
+            for kind, name, value in settings
+            for record in records
+            if record["attack"] != "all-ones"
+        ),
+    ]
+
+
+def test_transforms_stand_from_weak_to_strong_with_the_numbers_of_their_table(report):
+    records = swept(report)
+    assert sweep_sides(records) == {"jpeg": [95, 75, 60], "median": [3, 5]}
+    drawing = next(
+        drawing for drawing in sweep_drawings(records) if drawing.name == "transforms-reference-folder"
+    )
+    figure = drawing.draw(LIGHT)
+    ticks = [[tick.get_text() for tick in axes.get_xticklabels()] for axes in figure.axes[:2]]
+    assert ticks == [["none", "95", "75", "60"], ["none", "3", "5"]]
+    rows = list(csv.DictReader(io.StringIO(drawing.csv)))
+    f1 = {(row["defence"], row["attack"]): float(row["f1"]) for row in rows}
+    for name, defences in (
+        ("jpeg", ("none", "jpeg-95", "jpeg-75", "jpeg-60")),
+        ("median", ("none", "median-3", "median-5")),
+    ):
+        for attack in ("Original", "FGSM", "C&W"):
+            expected = [f1[defence, attack] for defence in defences]
+            assert plotted(figure)[f"{name}: {attack}"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_tables_leave_transforms_to_their_figure_and_compare_the_variants_of_ansm(report):
+    params = {"features": "shallow", "stage1": "ffa", "stage2": "none"}
+    ansm = [
+        {**record, "defence": "ansm-0", "defence_type": "ansm", "defence_params": params}
+        for record in report[2]
+    ]
+    missing = []
+    tables = {table.name: table for table in table_section([*swept(report), *ansm], missing).tables}
+    assert set(tables) == {"table3", "table4"}
+    assert "jpeg" not in tables["table3"].csv and "ansm-0" in tables["table3"].csv
+    rows = list(csv.DictReader(io.StringIO(tables["table4"].csv)))
+    assert {row["defence"] for row in rows} == {"none", "shallow"} and {row["dataset"] for row in rows} == {
+        "all"
+    }
+    assert "shallow" in tables["table4"].latex and r"\bottomrule" in tables["table4"].latex
+    assert [gap.title[-9:] for gap in missing] == ["(Table V)", "Table VI)"]
+    # of two modules of one variant no row says which
+    twice = [*ansm, *({**record, "defence": "ansm-1"} for record in ansm)]
+    assert "table4" not in {table.name for table in table_section([*report[2], *twice], []).tables}
+
+
+def test_every_command_that_a_report_suggests_exists(report):
+    inputs, _, records = report
+    missing = []
+    strength_section({}, missing), steps_section(records, inputs, missing), table_section(records, missing)
+    assert len(missing) == 6
+    for gap in missing:
+        _, name, *arguments = shlex.split(gap.command)
+        command = importlib.import_module(f"afbench.cli.{name}_command").command
+        if isinstance(command, click.Group):
+            command = command.commands[arguments.pop(0)]
+        command.make_context(name, arguments)

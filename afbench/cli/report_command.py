@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from afbench.core import UsageError
 
 from .echo import echo
+from .name_types import DEFENCE
 from .progress import deferred_bar, quiet_option
 from .text_tables import table_width, wide_option
+
+if TYPE_CHECKING:
+    from afbench.workflows.reporting.measure_options import MeasureOptions
 
 
 @click.command("report", epilog="Example: afbench report afbench-out/demo --out report")
@@ -22,6 +27,37 @@ from .text_tables import table_width, wide_option
     type=click.Path(path_type=Path),
     help="Folder for index.html, which holds all figures, and for each as PNG, SVG, PDF and CSV. Files of others stay.",
 )
+@click.option(
+    "--measure",
+    is_flag=True,
+    help="Also run the attacked localizers, for features in two dimensions and masks of examples. Without it the page says what that costs.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(3),
+    default=48,
+    show_default=True,
+    help="With --measure: images of each source whose features are drawn, spread from the lowest F1 of the originals to the highest.",
+)
+@click.option(
+    "--defence",
+    "defences",
+    type=DEFENCE,
+    multiple=True,
+    metavar="NAME[:SETTING]",
+    help="With --measure: what purifies attacked images; repeat. Default: the ansm that ships, for its localizer.",
+)
+@click.option(
+    "--localizer",
+    metavar="MODULE:FUNCTION",
+    help="With --measure: your own localizer, where it was attacked.",
+)
+@click.option(
+    "--checkpoint",
+    metavar="PATH",
+    help="With --measure: weights of the localizer, if they are neither embedded nor registered.",
+)
+@click.option("--device", default="cpu", show_default=True, help="With --measure: cpu, cuda, cuda:1, ...")
 @click.option(
     "--paper", is_flag=True, help="Print the figures beside those of the ANSM paper's Tables III to VI."
 )
@@ -38,6 +74,12 @@ from .text_tables import table_width, wide_option
 def command(
     folders: tuple[Path, ...],
     out: Path | None,
+    measure: bool,
+    images: int,
+    defences: tuple[str, ...],
+    localizer: str | None,
+    checkpoint: str | None,
+    device: str,
     paper: bool,
     everything: bool,
     latex: bool,
@@ -59,20 +101,35 @@ def command(
         )
     if not paper and (everything or latex):
         raise UsageError("--all and --latex go with --paper; with --out every table is written as LaTeX, too")
+    if not measure and (defences or localizer or checkpoint):
+        raise UsageError("--defence, --localizer and --checkpoint go with --measure")
+    if measure and out is None:
+        raise UsageError("--measure goes with --out")
     if latex and (as_json or everything):
         raise UsageError("--latex prints what was measured; leave out --json and --all")
     if out is None:
         _print_beside_paper(folders, everything, latex, as_json, table_width(wide))
     else:
-        _write_report(folders, out, as_json)
+        from afbench.workflows.reporting.measure_options import MeasureOptions
+
+        options = MeasureOptions(
+            images=images,
+            defences=defences or None,
+            localizer=localizer,
+            checkpoint=checkpoint,
+            device=device,
+        )
+        _write_report(folders, out, options if measure else None, as_json)
 
 
-def _write_report(folders: tuple[Path, ...], out: Path, as_json: bool) -> None:
+def _write_report(
+    folders: tuple[Path, ...], out: Path, measure: MeasureOptions | None, as_json: bool
+) -> None:
     from afbench.workflows.reporting.write_report import write_report
 
     with ExitStack() as stack:
-        bar = deferred_bar(stack, "draw", "figure")
-        report = write_report(folders, out, start=bar.start, advance=bar.advance)
+        measuring, drawing = deferred_bar(stack, "measure", "img"), deferred_bar(stack, "draw", "figure")
+        report = write_report(folders, out, measure=measure, measuring=measuring, drawing=drawing)
     if as_json:
         missing = [gap._asdict() for gap in report.missing]
         echo(json.dumps({"page": str(report.page), "files": report.files, "missing": missing}, indent=2))

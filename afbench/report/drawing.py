@@ -70,14 +70,17 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def encode(
-    draw: Callable[[Theme], Figure], suffixes: Sequence[str], theme: Theme = LIGHT
+    draw: Callable[[Theme], Figure], suffixes: Sequence[str], theme: Theme = LIGHT, *, dpi: int = 200
 ) -> dict[str, bytes]:
-    """Draw a figure once and return it in each format: ``png``, ``svg`` or ``pdf``, without a date or a version."""
+    """Draw a figure once and return it in each format: ``png``, ``svg`` or ``pdf``, without a date or a version.
+
+    ``dpi`` are the dots an inch of PNG, and of pictures in the others.
+    """
     from matplotlib import rc_context
 
     with rc_context(_settings(theme)):
         figure = draw(theme)
-        return {suffix: _saved(figure, suffix) for suffix in suffixes}
+        return {suffix: _saved(figure, suffix, dpi) for suffix in suffixes}
 
 
 def _settings(theme: Theme) -> dict[str, Any]:
@@ -112,12 +115,12 @@ def _settings(theme: Theme) -> dict[str, Any]:
     }
 
 
-def _saved(figure: Figure, suffix: str) -> bytes:
+def _saved(figure: Figure, suffix: str, dpi: int) -> bytes:
     metadata = {
         PNG: {"Software": None},
         SVG: {"Date": None, "Creator": None},
         PDF: {"CreationDate": None, "Creator": None, "Producer": None},
     }[suffix]
     stream = io.BytesIO()
-    figure.savefig(stream, format=suffix, dpi=200, metadata=metadata)
+    figure.savefig(stream, format=suffix, dpi=dpi, metadata=metadata)
     return stream.getvalue()

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 from afbench.version import __version__
 
-from .drawing import DARK, LIGHT, PDF, PNG, SVG, Drawing, encode
+from .drawing import DARK, PDF, PNG, SVG, Drawing, encode
 from .html_pages import content_policy, inline_file, page_environment
 
 PAGE = "index.html"
 _LONGEST = 120
+_PAGE_DPI = 100
+"""Dots an inch of photographs in the page, which holds each figure twice."""
 _MEDIA = {PNG: "image/png", SVG: "image/svg+xml"}
 _DECIMAL = re.compile(r"-?[0-9]+\.[0-9]+(e-?[0-9]+)?")
 _FIGURE = re.compile(r"-|[+-]?[0-9]+(\.[0-9]+)?(e-?[0-9]+)?!?")
@@ -95,10 +97,11 @@ def render_report(
 def _plate(drawing: Drawing, files: dict[str, bytes]) -> Mapping[str, Any]:
     """Add the files of a figure and return what the page shows of it."""
     on_page = PNG if drawing.raster else SVG
-    light = encode(drawing.draw, (PNG, SVG, PDF), LIGHT)
-    dark = encode(drawing.draw, (on_page,), DARK)
+    on_disk = encode(drawing.draw, (PNG, SVG, PDF))
+    light = encode(drawing.draw, (PNG,), dpi=_PAGE_DPI) if drawing.raster else on_disk
+    dark = encode(drawing.draw, (on_page,), DARK, dpi=_PAGE_DPI)
     name = _file_name(drawing.name, files)
-    own_files = {f"{name}.{suffix}": data for suffix, data in light.items()}
+    own_files = {f"{name}.{suffix}": data for suffix, data in on_disk.items()}
     if drawing.csv:
         own_files[f"{name}.csv"] = drawing.csv.encode()
     files.update(own_files)

@@ -11,7 +11,7 @@ from afbench.core import UsageError
 from afbench.files import commit_bytes, json_bytes
 from afbench.report.evaluation import AFTER, evaluation_csv, evaluation_latex
 from afbench.report.image_table import image_csv
-from afbench.report.posting_figure import posting_figure
+from afbench.report.steps_figure import posting_svg
 from afbench.report.transfer_figure import transfer_figure
 from afbench.report.transfer_tables import transfer_csv, transfer_latex
 from afbench.storage.manifests import LOG
@@ -111,7 +111,7 @@ def write_evaluation(out: Path, report: EvaluationReport) -> None:
         commit_bytes(out / IMAGES_CSV, image_csv(report.image_level).encode())
     if report.posted:
         commit_bytes(out / POSTED_CSV, evaluation_csv(as_columns(report.posted)).encode())
-        commit_bytes(out / POSTED_FIGURE, posting_figure(report.posted).encode())
+        commit_bytes(out / POSTED_FIGURE, posting_svg(report.posted))
     if report.transfer:
         commit_bytes(out / TRANSFER_CSV, transfer_csv(report.transfer).encode())
         commit_bytes(out / TRANSFER_LATEX, transfer_latex(report.transfer).encode())

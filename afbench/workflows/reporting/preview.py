@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import NamedTuple
 
 from PIL import Image
 
 from afbench.core import ByteImage, Localizer, UsageError
 from afbench.engine import judge
-from afbench.localizers import known_localizers, load_localizer
-from afbench.localizers.untrained import RANDOM
 from afbench.report.sheet import SheetRow, contact_sheet
 from afbench.report.tables import UNTRAINED, figure
 from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark
@@ -20,6 +17,7 @@ from afbench.storage.stored_pixels import stored_picture
 
 from ..adaptive import put_behind_recorded_defence
 from ..sample_choice import SampleChoice, choose_samples, read_chosen_rows
+from .attacked_networks import AttackedNetwork, attacked_network, load_attacked
 
 
 def preview(
@@ -47,7 +45,7 @@ def preview(
         UsageError: if the folder is no benchmark, a name is unknown, or the weights are not those attacked.
     """
     benchmark = open_benchmark(folder)
-    load = lru_cache(maxsize=1)(partial(_load, checkpoint, localizer))
+    load = lru_cache(maxsize=1)(partial(load_attacked, checkpoint, localizer))
     shown_configs = list(configs) or [
         name for name in strongest_configs(benchmark) if _can_load(benchmark, name, load)
     ]
@@ -79,50 +77,22 @@ def strongest_configs(benchmark: Benchmark) -> list[str]:
     return list(families.values())  # configs come in growing strength, so the last of a family stays
 
 
-class _AttackedNetwork(NamedTuple):
-    """The network a config attacked, as its manifest names it."""
-
-    architecture: str
-    weights_sha256: str
-    untrained: bool
-
-
-_Load = Callable[[_AttackedNetwork], Localizer | None]
+_Load = Callable[[AttackedNetwork], Localizer | None]
 
 
 def _can_load(benchmark: Benchmark, name: str, load: _Load) -> bool:
-    localizer = load(_attacked(benchmark, name))
+    localizer = load(attacked_network(benchmark, name))
     return (
         localizer is not None
         and put_behind_recorded_defence(localizer, benchmark.configs[name].provenance) is not None
     )
 
 
-def _attacked(benchmark: Benchmark, name: str) -> _AttackedNetwork:
-    attacked = benchmark.configs[name].provenance["localizer"]
-    return _AttackedNetwork(attacked["architecture"], attacked["weights_sha256"], attacked["untrained"])
-
-
-def _load(checkpoint: str | None, own_function: str | None, attacked: _AttackedNetwork) -> Localizer | None:
-    """Load the localizer that was attacked, or return None if its weights are not available."""
-    if own_function is None and attacked.architecture not in known_localizers():
-        return None
-    if checkpoint is None and own_function is None and attacked.untrained:
-        checkpoint = RANDOM
-    try:
-        localizer = load_localizer(own_function or attacked.architecture, checkpoint)
-    except UsageError:
-        if checkpoint or own_function:
-            raise
-        return None
-    return localizer if localizer.weights_sha256 == attacked.weights_sha256 else None
-
-
 def _rows(
     benchmark: Benchmark, name: str, choice: SampleChoice, originals: Mapping[str, ByteImage], load: _Load
 ) -> list[SheetRow]:
     manifest = benchmark.configs[name]
-    localizer = load(_attacked(benchmark, name))
+    localizer = load(attacked_network(benchmark, name))
     if localizer is None:
         weights = manifest.provenance["localizer"]["weights_sha256"]
         raise UsageError(

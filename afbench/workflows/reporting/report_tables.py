@@ -79,9 +79,9 @@ def report_records(inputs: ReportInputs, sides: dict[str, list[LocalizerSide]]) 
             [side.side for side in localizer_sides],
             original_rows(bare.side.per_image[~bare.side.per_image["attack"].isin(CONTROLS)]),
         )
-    by_key = {_key(record): record for record in records}
+    by_key = {record_key(record): record for record in records}
     for record in inputs.figures:
-        stored = by_key.setdefault(_key(record), record)
+        stored = by_key.setdefault(record_key(record), record)
         same_images = all(stored[key] == record[key] for key in ("images", "settings"))
         if same_images and abs((stored["f1"] or 0) - (record["f1"] or 0)) > CLOSE:
             raise UsageError(
@@ -92,7 +92,8 @@ def report_records(inputs: ReportInputs, sides: dict[str, list[LocalizerSide]]) 
     return list(by_key.values())
 
 
-def _key(record: Record) -> tuple[str, ...]:
+def record_key(record: Record) -> tuple[str, ...]:
+    """Return what two records must not have in common."""
     return tuple(record[key] for key in ("localizer", "source", "attack", "defence", "knowledge"))
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from afbench.core import UsageError
 from afbench.files import commit_if_changed
-from afbench.report.evaluation import evaluation_cells, evaluation_csv, evaluation_latex
-from afbench.report.report_page import PAGE, ReportGap, ReportSection, ReportTable, render_report
-from afbench.report.strength_figure import strength_drawing
+from afbench.report.drawing import Drawing
+from afbench.report.report_page import PAGE, ReportGap, ReportSection, render_report
 from afbench.storage.identity import describe_identity
 from afbench.storage.manifests import LOG
+from afbench.work_progress import Progress
 
-from ..attack_records import Record
-from .report_inputs import LocalizerSide, ReportInputs, read_report_inputs
-from .report_tables import merged_sides, report_records, strength_curves
+from .measure_options import MeasureOptions
+from .report_inputs import ReportInputs, read_report_inputs
+from .report_sections import measuring_gap, steps_section, strength_section, table_section
+from .report_tables import merged_sides, report_records
+
+_SILENT = Progress()
 
 
 class WrittenReport(NamedTuple):
@@ -31,16 +34,18 @@ def write_report(
     folders: Sequence[Path],
     out: Path,
     *,
-    start: Callable[[int], None] = lambda figures: None,
-    advance: Callable[[int], None] = lambda figures: None,
+    measure: MeasureOptions | None = None,
+    measuring: Progress = _SILENT,
+    drawing: Progress = _SILENT,
 ) -> WrittenReport:
     """Read the folders, draw, and write each file whole, the page last; files of others stay.
 
     Args:
         folders: finished benchmarks, score folders, and folders that ``afbench evaluate --out`` wrote.
         out: folder of the report; outside the benchmarks, whose list of files is closed.
-        start: called once with the number of figures.
-        advance: called with 1 for each figure that is drawn.
+        measure: also run localizers, for features and masks; None draws what folders hold.
+        measuring: counts the images that go through localizers.
+        drawing: counts figures.
     Raises:
         UsageError: if a folder is none of these, they contradict each other, or ``out`` cannot hold a report.
         AfbenchError: if a folder is damaged.
@@ -50,18 +55,45 @@ def write_report(
     sides = merged_sides(inputs.sides)
     records = report_records(inputs, sides)
     missing: list[ReportGap] = []
-    sections = [_strength_section(sides, inputs, missing), _table_section(records)]
-    start(sum(len(section.figures) for section in sections))
+    sections = [
+        strength_section(sides, missing),
+        steps_section(records, inputs, missing),
+        table_section(records, missing),
+    ]
+    sections.insert(2, _measured_section(inputs, measure, missing, measuring))
+    drawing.start(sum(len(section.figures) for section in sections))
     files = render_report(
         f"Report of {', '.join(folder.resolve().name for folder in inputs.folders)}",
         _input_lines(inputs),
         sections,
         missing,
-        advance=advance,
+        advance=drawing.advance,
     )
     for name, data in files.items():
         commit_if_changed(out / name, data)
     return WrittenReport(out / PAGE, list(files), missing)
+
+
+def _measured_section(
+    inputs: ReportInputs, measure: MeasureOptions | None, missing: list[ReportGap], progress: Progress
+) -> ReportSection:
+    """Measure features and masks, or say what that costs."""
+    drawings: list[Drawing] = []
+    if measure is None:
+        missing.append(measuring_gap(inputs))
+    else:
+        from .measured_figures import measured_drawings, open_measurements
+
+        measurements, gaps = open_measurements(inputs.benchmarks, measure)
+        missing += gaps
+        progress.start(sum(measurement.passes for measurement in measurements))
+        for measurement in measurements:
+            drawings += measured_drawings(measurement, advance=progress.advance)
+    return ReportSection(
+        "Features and masks",
+        "What attacks and defences do to what a localizer sees, and to the masks it gives.",
+        drawings,
+    )
 
 
 def require_outside(inputs: ReportInputs, out: Path) -> None:
@@ -86,50 +118,3 @@ def _input_lines(inputs: ReportInputs) -> list[str]:
     networks = {side.localizer: side.network for side in inputs.sides if side.network}
     lines += [f"localizer {name}: {describe_identity(network)}" for name, network in networks.items()]
     return lines
-
-
-def _strength_section(
-    sides: dict[str, list[LocalizerSide]], inputs: ReportInputs, missing: list[ReportGap]
-) -> ReportSection:
-    curves = [
-        curve
-        for localizer_sides in sides.values()
-        for side in localizer_sides
-        for curve in strength_curves(side)
-    ]
-    if not curves:
-        missing.append(
-            ReportGap(
-                "F1 and RP against the strength of attacks",
-                "They come from a benchmark, or from scores of submissions; an evaluation holds means over all strengths only. Make one:",
-                "afbench generate --localizer reference --attack fgsm --attack cw --out OUT",
-            )
-        )
-    return ReportSection(
-        "F1 and RP against the strength of attacks",
-        "What a localizer still finds as attacks may change more (phi, the largest change of a pixel) or take more steps (C&W).",
-        [strength_drawing(curve) for curve in curves],
-    )
-
-
-def _table_section(records: Sequence[Record]) -> ReportSection:
-    localizers = list(dict.fromkeys(record["localizer"] for record in records))
-    grids = [
-        evaluation_cells([record for record in records if record["localizer"] == localizer])
-        for localizer in localizers
-    ]
-    for localizer, grid in zip(localizers, grids, strict=True):
-        for number, row in enumerate(grid):
-            row.insert(0, localizer if number else "localizer")
-    table = ReportTable(
-        "table3",
-        "Localizers with and without defences (Table III)",
-        "Means over images and settings. RP is in percent of the bare localizer's F1 on the originals; ! where that is below the F1 of "
-        "a mask that calls every pixel forged.",
-        grids,
-        evaluation_latex(records),
-        evaluation_csv(records),
-    )
-    return ReportSection(
-        "Tables", "The tables of the ANSM paper, with what was measured here.", tables=[table]
-    )
