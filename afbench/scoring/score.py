@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from afbench.core import AfbenchError, UsageError
+from afbench.metrics import ManyCounts, f1
 from afbench.storage.manifests import AUTHENTIC, read_json
 from afbench.version import __version__
 
@@ -88,8 +89,9 @@ class Scored:
         return list(self.score["warnings"])
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return the table of all masks, one row each."""
-        return self.per_image
+        """Return one row per mask: its config, sample and counts, ``f1`` behind the defence, and ``f1_undefended``, ``f1_original`` of the bare localizer."""
+        counts = ManyCounts(*(self.per_image[name].to_numpy() for name in ManyCounts._fields))
+        return self.per_image.assign(f1=f1(counts))
 
 
 def examine(

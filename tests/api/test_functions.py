@@ -63,7 +63,10 @@ def test_a_submission_is_scored_as_the_command_does(benchmark, submission, afben
     scored = library.score(submission, benchmark.folder, quiet=True)
     printed = afbench("score", submission, "--data", benchmark.folder, "--out", "score", "--json", "--quiet")
     assert printed.code == 0 and json.loads(printed.out) == scored.score
-    assert len(scored.to_pandas()) == 6
+    masks = scored.to_pandas()
+    assert len(masks) == 6
+    (mean,) = [row["f1"] for row in scored.score["configs"] if row["attack"] == "fgsm"]
+    assert masks[masks.attack == "fgsm"].f1.mean() == pytest.approx(mean)
     with pytest.raises(library.AfbenchError, match="nowhere"):
         library.score("nowhere", benchmark.folder, quiet=True)
 

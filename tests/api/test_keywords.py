@@ -76,7 +76,7 @@ def test_a_value_that_is_no_choice_is_refused_as_the_command_does(name, made, tm
         key: value for key, value in usual.items() if key in {keyword_of(option) for option in command.params}
     }
     for option in command.params:
-        if isinstance(option.type, click.Choice):
+        if isinstance(option.type, click.Choice) and keyword_of(option) not in WITHOUT:
             with pytest.raises(library.UsageError) as refused:
                 getattr(library, name)(**keywords, **{keyword_of(option): "nonsense"})
             assert "nonsense" in str(refused.value) and "\n" not in str(refused.value)
