@@ -37,12 +37,12 @@ def embed(vectors: FloatArray) -> Embedding:
 
 
 def _principal_components(scaled: FloatArray, method: str) -> Embedding:
-    left, sizes, right = np.linalg.svd(scaled, full_matrices=False)
+    left_vectors, sizes, right = np.linalg.svd(scaled, full_matrices=False)
     # the sign of a component is arbitrary: its largest weight counts as positive
     signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(axis=1)])
     places = np.zeros((len(scaled), 2))
     count = min(2, len(sizes))
-    places[:, :count] = (left * sizes * signs)[:, :count]
+    places[:, :count] = (left_vectors * sizes * signs)[:, :count]
     shares = np.zeros(2)
     shares[:count] = sizes[:count] ** 2 / max(float((sizes**2).sum()), np.finfo(float).tiny)
     first, second = (

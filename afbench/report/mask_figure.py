@@ -64,8 +64,8 @@ def draw_masks(rows: Sequence[MaskRow], title: str, theme: Theme) -> Figure:
     for axes, head in zip(grid[0], heads, strict=True):
         axes.set_title(head, fontsize=8)
     for panels, row in zip(grid, rows, strict=True):
-        found = [row.found_in_original, *(row.found[side] for side in sides)]
-        pictures = [row.original, row.attacked, row.truth, *(mask.mask for mask in found)]
+        found_masks = [row.found_in_original, *(row.found[side] for side in sides)]
+        pictures = [row.original, row.attacked, row.truth, *(mask.mask for mask in found_masks)]
         for axes, picture in zip(panels, pictures, strict=True):
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
             axes.set_xticks([])
@@ -73,7 +73,7 @@ def draw_masks(rows: Sequence[MaskRow], title: str, theme: Theme) -> Figure:
             axes.grid(visible=False)
             for spine in axes.spines.values():
                 spine.set(visible=True, color=theme.grid)
-        for axes, mask in zip(panels[3:], found, strict=True):
+        for axes, mask in zip(panels[3:], found_masks, strict=True):
             axes.set_xlabel(number_text(mask.f1, 3), fontsize=8, labelpad=2)
         short = row.sample_id if len(row.sample_id) <= _LONGEST else f"{row.sample_id[: _LONGEST - 3]}..."
         panels[0].set_ylabel(

@@ -29,10 +29,12 @@ def transfer_figure(records: Sequence[Record]) -> bytes:
 def _draw(records: Sequence[Record]) -> Figure:
     # ``all`` comes last where there are several sources
     source = records[-1]["source"]
-    shown = [record for record in records if record["source"] == source and record["attack"] not in _LEFT_OUT]
-    attacks = list(dict.fromkeys(record["attack"] for record in shown))
+    records_to_draw = [
+        record for record in records if record["source"] == source and record["attack"] not in _LEFT_OUT
+    ]
+    attacks = list(dict.fromkeys(record["attack"] for record in records_to_draw))
     victims = victims_of(records)
-    attackers = list(dict.fromkeys(record["attacker"] for record in shown))
+    attackers = list(dict.fromkeys(record["attacker"] for record in records_to_draw))
     columns = min(_PANELS_A_ROW, len(attacks))
     rows = ceil(len(attacks) / columns)
     width, height = columns * (1.6 + 1.3 * len(victims)), rows * (1.3 + 0.75 * len(attackers)) + 0.6
@@ -42,7 +44,7 @@ def _draw(records: Sequence[Record]) -> Figure:
         panel.set_axis_off()
     colours = None
     for panel, attack in zip(panels.flat, attacks, strict=False):
-        of_attack = [record for record in shown if record["attack"] == attack]
+        of_attack = [record for record in records_to_draw if record["attack"] == attack]
         colours = _draw_panel(panel, of_attack, attackers, victims)
         panel.set_title(attack_title(attack))
     drawing.supxlabel("judged by")
