@@ -22,3 +22,16 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         load, "recipe", lambda name: replace(recipe(name), network=StandIn, settle=lambda network: None)
     )
+
+
+@pytest.fixture
+def shrunken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Published networks with all their entries, of which the large ones are cut: they can be saved and loaded, not run."""
+    from tiled import shrunken_network
+
+    from afbench.localizers import load
+
+    recipe: Callable = load.recipe
+    monkeypatch.setattr(
+        load, "recipe", lambda name: replace(recipe(name), network=lambda: shrunken_network(name))
+    )

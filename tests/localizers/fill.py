@@ -33,16 +33,22 @@ def fill(network: nn.Module, name: str) -> nn.Module:
 
 def _draw(key: str, value: Tensor, gain: float) -> Tensor:
     leaf = key.rpartition(".")[2]
-    if (key.startswith(("sobel_x", "sobel_y")) and key.endswith(".0.weight")) or key == "srm.SRMWeights":
-        return value  # fixed filters
+    if is_fixed(key):
+        return value
     if leaf == "num_batches_tracked":
         return torch.zeros(value.shape, dtype=value.dtype)
     shape = tuple(value.shape)
     z = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape)
-    return torch.from_numpy(np.asarray(_scaled(z, key, leaf, shape, gain), dtype=np.float32))
+    return torch.from_numpy(np.asarray(scaled(z, key, leaf, shape, gain), dtype=np.float32))
 
 
-def _scaled(z: np.ndarray, key: str, leaf: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
+def is_fixed(key: str) -> bool:
+    """Say whether an entry is a fixed filter, which no checkpoint changes."""
+    return (key.startswith(("sobel_x", "sobel_y")) and key.endswith(".0.weight")) or key == "srm.SRMWeights"
+
+
+def scaled(z: np.ndarray, key: str, leaf: str, shape: tuple[int, ...], gain: float) -> np.ndarray:
+    """Scale standard normal numbers to what an entry of this name and shape needs."""
     offset, factor = 0.0, 0.1
     if leaf == "running_var":
         offset, z = 1.0, np.abs(z)

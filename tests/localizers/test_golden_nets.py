@@ -1,4 +1,4 @@
-"""Networks against numbers of the official ones, through files as their authors release them.
+"""Networks against numbers of the official ones, through files as their authors release them (slow), and in small.
 
 The float64 tolerance is 1e-6: a LayerNorm with a wrong epsilon moves the map by little more.
 """
@@ -6,12 +6,14 @@ The float64 tolerance is 1e-6: a LayerNorm with a wrong epsilon moves the map by
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from as_released import as_released
 from fill import fill
+from tiled import distances, small_result, tiled_network
 from torch.nn import functional as F
 
 from afbench import load_localizer
@@ -33,7 +35,14 @@ ILLEGAL = {
 
 
 @pytest.fixture(scope="module", params=SINGLE)
-def localizer(request, tmp_path_factory):
+def localizer(request):
+    """The network under weights that cost nothing to draw; only one at a time, since they are big."""
+    network = tiled_network(request.param)
+    return SimpleNamespace(name=request.param, network=network, recipe=recipe(request.param))
+
+
+@pytest.fixture(scope="module", params=SINGLE)
+def official(request, tmp_path_factory):
     """The localizer of a released file that was registered; only one at a time, since they are big."""
     name, folder = request.param, tmp_path_factory.mktemp("released")
     with torch.device("meta"):
@@ -53,8 +62,8 @@ def localizer(request, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def golden(localizer):
-    with np.load(GOLDEN / f"{localizer.name}.npz") as stored:
+def golden(official):
+    with np.load(GOLDEN / f"{official.name}.npz") as stored:
         return {key: stored[key] for key in stored.files}
 
 
@@ -90,17 +99,29 @@ def test_names_shapes_and_types_are_the_published_ones_in_order(name):
     assert rows == published and list(rows) == list(published)
 
 
-def test_probability_gradient_and_loss_are_the_official_networks(localizer, golden):
-    network = copy.deepcopy(localizer.network).double()
+@pytest.mark.slow
+def test_probability_gradient_and_loss_are_the_official_networks(official, golden):
+    network = copy.deepcopy(official.network).double()
     for prefix in ("", "odd_"):  # a pair of odd sides only of the network that takes them
         if f"{prefix}prob" in golden:
-            assert max(deviations(localizer, network, golden, prefix, torch.float64)) < 1e-6
+            assert max(deviations(official, network, golden, prefix, torch.float64)) < 1e-6
 
 
-def test_single_precision_stays_near(localizer, golden):
-    probability, *gradient, loss = deviations(localizer, localizer.network, golden, "", torch.float32)
-    most_probability, most_gradient = SINGLE[localizer.name]
+@pytest.mark.slow
+def test_single_precision_stays_near(official, golden):
+    probability, *gradient, loss = deviations(official, official.network, golden, "", torch.float32)
+    most_probability, most_gradient = SINGLE[official.name]
     assert max(probability, loss) < most_probability and max(gradient) < most_gradient
+
+
+def test_a_small_image_gets_the_numbers_of_the_network_that_is_the_official_one(localizer):
+    single = small_result(localizer.network, localizer.name)
+    double = small_result(copy.deepcopy(localizer.network).double(), localizer.name)
+    assert double.gradient.dtype == torch.float64 and max(distances(double, localizer.name)) < 1e-9
+    most_probability, most_gradient = SINGLE[localizer.name]
+    probability, gradient = distances(single, localizer.name)
+    assert single.gradient.dtype == torch.float32
+    assert probability < most_probability and gradient < most_gradient
 
 
 def test_every_image_of_a_batch_equals_itself_alone(localizer):

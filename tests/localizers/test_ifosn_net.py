@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from fill import fill
+from tiled import undrawn_network
 from torch.nn import functional as F
 
 from afbench.localizers.nets.ifosn_net import IfosnNet
@@ -16,7 +17,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 @pytest.fixture(scope="module")
 def network():
-    return fill(IfosnNet(), "ifosn").double()
+    return fill(undrawn_network("ifosn"), "ifosn").double()
 
 
 @pytest.fixture(scope="module")

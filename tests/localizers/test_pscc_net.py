@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from fill import fill
+from tiled import distances, small_result, tiled_network
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -75,24 +76,40 @@ def test_the_deterministic_weights_have_the_published_sums(network):
         assert value.sum(dtype=torch.float64).item() == pytest.approx(PUBLISHED[name][2], abs=1e-6), name
 
 
-def test_float64_agrees_with_the_released_network_and_leaves_the_weights_alone(network, golden):
-    before = {name: value.clone() for name, value in network.state_dict().items()}
+@pytest.mark.slow
+def test_float64_agrees_with_the_released_network(network, golden):
     probability, gradient = distance(probability_and_gradient(network, golden, torch.float64), golden)
     assert probability < 1e-5 and gradient < 1e-5
-    after = network.state_dict()
-    assert list(after) == list(before)
-    assert all(torch.equal(value, before[name]) for name, value in after.items())
 
 
-def test_an_image_of_any_size_does_not_depend_on_its_batch(network):
-    """In float32: its grids have one size whatever the image, and take their time."""
-    single, image = copy.deepcopy(network).float(), random(2, 3, 17, 45, dtype=torch.float32)
+@pytest.fixture
+def small_grids(monkeypatch):
+    """Masks of a quarter of their sides: attention and its gradient over 64 x 64 and more take seconds."""
+    monkeypatch.setattr(pscc_net, "GRIDS", tuple(side // 4 for side in pscc_net.GRIDS))
+
+
+def test_a_small_image_gets_the_numbers_of_the_network_that_is_the_released_one(small_grids):
+    network = tiled_network("pscc").double()
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    assert max(distances(small_result(network, "pscc"), "pscc")) < 1e-9
+    assert list(network.state_dict()) == list(weights)
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_an_image_of_any_size_does_not_depend_on_its_batch(network, small_grids):
+    image = random(2, 3, 17, 45)
     image[1] /= 4  # so that a statistic of the whole batch would show
     with torch.no_grad():
-        together = single(image)
-        assert together.shape == (2, 1, 256, 256)
+        together = network(image)
+        assert together.shape == (2, 1, 64, 64)
         for row in range(2):
-            torch.testing.assert_close(single(image[row : row + 1])[0], together[row], rtol=0, atol=1e-3)
+            torch.testing.assert_close(network(image[row : row + 1])[0], together[row], rtol=0, atol=1e-9)
+
+
+def test_the_finest_mask_has_256_pixels_a_side_whatever_the_image(network):
+    with torch.no_grad():
+        logits = copy.deepcopy(network).float()(random(1, 3, 17, 45, dtype=torch.float32))
+    assert logits.shape == (1, 1, 256, 256) and torch.isfinite(logits).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 15, 64), (1, 3, 64, 15), (1, 1, 64, 64), (3, 64, 64)])

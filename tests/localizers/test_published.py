@@ -9,11 +9,13 @@ import pytest
 import torch
 from fill import GAIN
 from PIL import Image
+from tiled import tiled_network
 from torch import nn
 
 from afbench import check_localizer, load_localizer
 from afbench.localizers import why_imprecise
 from afbench.localizers.load import recipe
+from afbench.localizers.nets import pscc_net
 from afbench.localizers.published import PublishedLocalizer
 
 RESIZED = {"mvss": 512, "hdfnet": 256, "code": 512, "mesorch": 512}
@@ -53,13 +55,20 @@ def random_image(*shape, seed=0):
 
 @pytest.fixture(scope="module")
 def untrained():
-    """Of the last name asked for: two of the big ones do not fit beside each other."""
+    """Of the last name asked for: two of the big ones do not fit beside each other, and take seconds to draw."""
     held = {}
 
     def load(name, resolution="input"):
         if (name, resolution) not in held:
             held.clear()
-            held[name, resolution] = load_localizer(name, "random", resolution=resolution)
+            if name in ("hdfnet", "code"):
+                held[name, resolution] = load_localizer(name, "random", resolution=resolution)
+            else:
+                network = tiled_network(name)
+                recipe(name).settle(network)
+                held[name, resolution] = PublishedLocalizer(
+                    name, recipe(name), network, "0" * 64, True, resolution
+                )
         return held[name, resolution]
 
     return load
@@ -109,6 +118,7 @@ def test_hdfnet_takes_any_image_in_its_official_resolution(untrained):
     assert torch.equal(probability > 0.5, logits > 0)
 
 
+@pytest.mark.slow
 def test_code_takes_any_image_in_its_official_resolution(untrained):
     with torch.no_grad():
         probability, logits = untrained("code", "official").probability_and_logits(
@@ -257,7 +267,8 @@ def test_the_real_code_network_keeps_that_promise(untrained):
 
 
 @one_for_each
-def test_features_of_every_third_have_gradients_and_come_in_the_networks_order(untrained, name):
+def test_features_of_every_third_have_gradients_and_come_in_the_networks_order(untrained, monkeypatch, name):
+    monkeypatch.setattr(pscc_net, "GRIDS", (64, 32, 16, 8))  # four times as long a side takes seconds
     localizer = untrained(name)
     image = random_image(1, 3, *SIZES[name]).requires_grad_()
     order = []
@@ -289,8 +300,8 @@ def test_features_of_every_third_have_gradients_and_come_in_the_networks_order(u
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [
-        ("hdfnet", ((64, 64), (96, 96))),
-        ("code", ((64, 64), (50, 70))),
+        ("hdfnet", ((32, 32), (64, 64))),
+        ("code", ((32, 32), (20, 40))),
     ],
 )
 def test_untrained_networks_keep_what_attacks_rest_on(untrained, name, sizes):

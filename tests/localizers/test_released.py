@@ -27,8 +27,8 @@ FOLLOWING = dict(zip(GAIN, [*list(GAIN)[1:], *list(GAIN)[:1]], strict=True))
 """Of each localizer another one."""
 HERE = ("mvss", "ifosn", "hdfnet", "code", "pscc")
 """Localizers whose released file is opened here; test_golden_nets.py opens those of the others."""
-
-one_for_each = pytest.mark.parametrize("name", HERE)
+BIG = ("mvss", "ifosn", "pscc")
+"""Of these, whose pass takes ten seconds, each network's own test compares with the published numbers in float64."""
 
 
 def random_tensor(seed, shape):
@@ -40,7 +40,18 @@ def differentiable(name, localizer, image):
     return localizer.network(image).clamp(1e-6, 1 - 1e-6) if name == "code" else localizer.probability(image)
 
 
-@one_for_each
+@pytest.mark.parametrize("name", GAIN)
+def test_a_released_file_holds_the_localizer_that_was_packed(name, shrunken, tmp_path):
+    network = load.recipe(name).network()
+    path = as_released(name, network.state_dict(), tmp_path / "released")
+    localizer = load_localizer(name, str(path), resolution="input")
+    assert (localizer.name, localizer.untrained) == (name, False)
+    assert localizer.weights_sha256 == state_sha256(network)
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in BIG)) for name in HERE]
+)
 def test_the_released_file_gives_the_published_probability_and_gradient(name, tmp_path):
     network = fill(load.recipe(name).network(), name)
     digest = state_sha256(network)

@@ -41,7 +41,18 @@ def constant_networks(monkeypatch):
 
 
 @published
-def test_saved_weights_have_the_official_names_and_are_the_same_localizer(name, constant_networks, tmp_path):
+def test_saved_weights_have_the_official_names_and_are_the_same_localizer(name, shrunken, tmp_path):
+    save_and_load(name, tmp_path)
+
+
+@pytest.mark.slow
+@published
+def test_so_have_those_of_whole_networks(name, constant_networks, tmp_path):
+    save_and_load(name, tmp_path)
+
+
+def save_and_load(name, tmp_path):
+    """Save untrained weights, and check their names and that the file is the same localizer."""
     localizer = load_localizer(name, "random")
     assert state_sha256(localizer.network) == localizer.weights_sha256  # whatever loading prepares for speed
     assert not any(module.training for module in localizer.network.modules())
@@ -49,10 +60,10 @@ def test_saved_weights_have_the_official_names_and_are_the_same_localizer(name, 
     state = load_file(path)
     assert state.keys() == json.loads((GOLDEN / f"{name}.state.json").read_text()).keys()
     assert load_localizer(name, str(path)).weights_sha256 == localizer.weights_sha256
-    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["saved.safetensors"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["saved.safetensors"]
 
 
-def test_saved_weights_can_be_added(constant_networks, tmp_path, monkeypatch):
+def test_saved_weights_can_be_added(shrunken, tmp_path, monkeypatch):
     monkeypatch.setenv("AFBENCH_WEIGHTS", str(tmp_path / "weights"))
     localizer = load_localizer("code", "random")
     add_weights("code", localizer.save_checkpoint(tmp_path / "w.pth"))
