@@ -3,13 +3,14 @@
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import filelock
 import pytest
 
-from afbench.core import PartialError
+from afbench.core import PartialError, ShardFormat, UsageError
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage import locks
 from afbench.storage.manifests import TOP, WORK
@@ -49,19 +50,37 @@ def _tree(out: Path) -> Tree:
     return {str(path.relative_to(out)): path.read_bytes() for path in files if path.parent.name != "log"}
 
 
+@pytest.fixture(scope="module")
+def whole_hdf5(plan: RunPlan, tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    """The same with HDF5 shards."""
+    out = tmp_path_factory.mktemp("whole_hdf5")
+    generate(plan, out, replace(OPTIONS, shard_format="hdf5"))
+    return _tree(out)
+
+
 @pytest.mark.reliability("R12")
+@pytest.mark.parametrize("shard_format", ["parquet", "hdf5"])
 def test_the_last_of_the_parts_publishes_the_bytes_of_one_process(
-    plan: RunPlan, whole: Tree, tmp_path: Path
+    plan: RunPlan, tmp_path: Path, shard_format: ShardFormat, request: pytest.FixtureRequest
 ) -> None:
-    left = []
+    left, options = [], replace(OPTIONS, shard_format=shard_format)
+    whole = request.getfixturevalue("whole_hdf5" if shard_format == "hdf5" else "whole")
     for index in (2, 0, 1):
         assert not (tmp_path / TOP).exists()
-        done = generate(plan, tmp_path, OPTIONS, part=Part(index, 3))
+        done = generate(plan, tmp_path, options, part=Part(index, 3))
         left.append((done.shards_written, done.shards_left))
     assert left == [(4, 2), (4, 1), (4, 0)]
     assert _tree(tmp_path) == whole
     again = generate(plan, tmp_path, OPTIONS, part=Part(0, 3))
     assert (again.shards_written, again.shards_left) == (0, 0) and _tree(tmp_path) == whole
+
+
+def test_a_part_that_asks_for_another_format_than_the_others_is_refused(
+    plan: RunPlan, tmp_path: Path
+) -> None:
+    generate(plan, tmp_path, replace(OPTIONS, shard_format="hdf5"), part=Part(0, 2))
+    with pytest.raises(UsageError, match="has hdf5 shards, and a folder has one format"):
+        generate(plan, tmp_path, replace(OPTIONS, shard_format="parquet"), part=Part(1, 2))
 
 
 def test_more_parts_than_shards_leave_some_nothing_to_do(plan: RunPlan, whole: Tree, tmp_path: Path) -> None:

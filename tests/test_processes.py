@@ -60,6 +60,7 @@ for line in sys.stdin:
     sys.stdin.readline()  # until it is waited for, its id belongs to nobody else
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+HDF5 = ("--format", "hdf5")
 COMMITS = 45
 """Files that a whole run of it writes, each passing every failpoint once."""
 SLOWLY = "commit.fsync=*:5ms"
@@ -124,6 +125,14 @@ def whole(start: Start, tmp_path_factory: pytest.TempPathFactory) -> dict[str, b
     return _tree(out)
 
 
+@pytest.fixture(scope="module")
+def whole_hdf5(start: Start, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The same with HDF5 shards."""
+    out = tmp_path_factory.mktemp("whole_hdf5")
+    assert start(out, *HDF5)[1]() == 0 and verify(out) == []
+    return _tree(out)
+
+
 def _tree(out: Path) -> dict[str, bytes]:
     files = (path for path in sorted(out.rglob("*")) if path.is_file())
     return {str(path.relative_to(out)): path.read_bytes() for path in files if path.parent.name != "log"}
@@ -185,28 +194,30 @@ def test_a_kill_at_any_time_changes_no_byte_of_the_result(
         *(pytest.param(action, 1, marks=pytest.mark.slow) for action in ("kill", "ENOSPC", "EIO")),
     ],
 )
+@pytest.mark.parametrize("options", [(), HDF5], ids=["parquet", "hdf5"])
 def test_a_fault_at_a_commit_leaves_what_a_resume_completes(
     start: Start,
-    whole: dict[str, bytes],
     tmp_path: Path,
     action: str,
     every: int,
+    options: tuple[str, ...],
     record_property: Callable[[str, object], None],
+    request: pytest.FixtureRequest,
 ) -> None:
-    number = 0
+    number, whole = 0, request.getfixturevalue("whole_hdf5" if options else "whole")
     for site in SITES:
         for call in range(1 + SITES.index(site), COMMITS + 1, every):
             out = tmp_path / f"{site}-{call}"
-            code = start(out, fault=f"{site}={call}:{action}")[1]()
+            code = start(out, *options, fault=f"{site}={call}:{action}")[1]()
             assert code == (-signal.SIGKILL if action == "kill" else 1)
             assert action == "kill" or not list(out.rglob("*.tmp.*"))
-            assert start(out)[1]() == 0
+            assert start(out, *options)[1]() == 0
             assert _tree(out) == whole, (site, call)
             number += 1
     record_property("ran", f"{number} {action}")
     assert (
         number >= len(SITES)
-        and start(tmp_path / "whole", fault=f"commit.done={COMMITS + 1}:{action}")[1]() == 0
+        and start(tmp_path / "whole", *options, fault=f"commit.done={COMMITS + 1}:{action}")[1]() == 0
     )
 
 

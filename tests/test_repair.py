@@ -14,9 +14,11 @@ from afbench.files import json_bytes
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.locks import locked
 from afbench.storage.manifests import TOP, WORK, read_json
+from afbench.storage.shard_format import path_in_format
 from afbench.storage.shards import read_rows, write_shard
 from afbench.storage.verify import verify
 from afbench.workflows.generation.generate import generate
+from afbench.workflows.publishing.export import export
 from afbench.workflows.request import Options
 from afbench.workflows.rerun.recorded_run import LocalizerSource
 from afbench.workflows.rerun.repair import repair
@@ -52,6 +54,15 @@ def made(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bench(made: Path, tmp_path: Path) -> Path:
     """A copy to be damaged."""
     return Path(shutil.copytree(made, tmp_path / "bench"))
+
+
+@pytest.fixture
+def made_hdf5(made: Path, tmp_path: Path) -> Path:
+    """The same with HDF5 shards, and with the log, which says how large the batches were."""
+    out = tmp_path / "made_hdf5"
+    export(made, out, "hdf5-benchmark")
+    shutil.copy(made / "log" / "run.jsonl", out / "log")
+    return out
 
 
 def _tree(out: Path) -> dict[str, bytes]:
@@ -118,6 +129,22 @@ def test_what_is_damaged_is_made_again_byte_for_byte_and_nothing_else_is_touched
         str(path.relative_to(bench)) for path in bench.rglob("*") if path.stat().st_ino != before.get(path)
     }
     assert touched <= {*damaged, "log/lock"}
+
+
+@pytest.mark.reliability("R5")
+def test_hdf5_shards_are_made_again_byte_for_byte_too(
+    made_hdf5: Path, photographs: Path, tmp_path: Path
+) -> None:
+    bench = Path(shutil.copytree(made_hdf5, tmp_path / "bench"))
+    lost, cut, flipped = (path_in_format(path, "hdf5") for path in (FGSM, CLEAN, CW))
+    (bench / lost).unlink()
+    (bench / cut).write_bytes((bench / cut).read_bytes()[:-9])
+    data = bytearray((bench / flipped).read_bytes())
+    data[len(data) // 2] ^= 1
+    (bench / flipped).write_bytes(data)
+    done = repair(bench, sources={"folder": str(photographs)})
+    assert (done.repaired, done.not_repaired) == (sorted([lost, cut, flipped]), {})
+    assert _tree(bench) == _tree(made_hdf5) and verify(bench) == []
 
 
 def test_a_sound_benchmark_is_not_touched(bench: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from afbench.core import AfbenchError, Stopped
+from afbench.core import AfbenchError, ShardFormat, Stopped
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.storage.manifests import TOP, WORK, read_json
 from afbench.storage.verify import verify
@@ -25,6 +25,7 @@ SETTINGS = (
 FEW = SETTINGS[1:3]
 some_or_all = pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
 """Every seventh place, or each."""
+both_formats = pytest.mark.parametrize("shard_format", ["parquet", "hdf5"])
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,13 @@ def _no_index_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(photographs: Path) -> Callable[..., Any]:
+def shard_format() -> ShardFormat:
+    """The format of the shards, where a test is not of both."""
+    return "parquet"
+
+
+@pytest.fixture
+def run(photographs: Path, shard_format: ShardFormat) -> Callable[..., Any]:
     """Generate some settings in a folder; ``sources`` are folder and synthetic or one of them."""
 
     def run(out: Path, settings: Any = SETTINGS, sources: str = "folder") -> Any:
@@ -48,7 +55,7 @@ def run(photographs: Path) -> Callable[..., Any]:
             SourceSpec(one, str(photographs) if one == "folder" else None) for one in sources.split()
         )
         plan = RunPlan("test", (Block(("reference",), specs, tuple(settings)),), limit=3)
-        return generate(plan, out, Options(checkpoint="random", shard_size=2))
+        return generate(plan, out, Options(checkpoint="random", shard_size=2, shard_format=shard_format))
 
     return run
 
@@ -77,6 +84,7 @@ def _stop_at(number: int, real: Callable[..., Any], error: BaseException, *, aft
 @pytest.mark.reliability("R1")
 @pytest.mark.reliability("R12")
 @some_or_all
+@both_formats
 def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard_and_says_how_much(
     run: Any, tmp_path: Path, every: int, on_gradients: Callable[..., None]
 ) -> None:
@@ -84,7 +92,7 @@ def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard_and_says_how_m
     expected, taken = _tree(tmp_path / "whole"), list[int]()
     on_gradients(taken.append)
     whole = run(tmp_path / "counted").gradients
-    files = len(list((tmp_path / "counted").glob("data/*/*.parquet")))
+    files = len(list((tmp_path / "counted").glob("data/*/*-of-*.*")))
     for number in range(1, len(taken) + 1, every):
         out = tmp_path / str(number)
         on_gradients(_stop_at(number, lambda done: None, KeyboardInterrupt()))
@@ -107,6 +115,7 @@ def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard_and_says_how_m
 @pytest.mark.reliability("R3")
 @pytest.mark.parametrize("call", ["replace", "fsync"])
 @some_or_all
+@both_formats
 def test_a_full_disk_at_any_write_is_one_error_and_no_half_file(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, every: int
 ) -> None:
@@ -131,6 +140,7 @@ def test_a_full_disk_at_any_write_is_one_error_and_no_half_file(
 @pytest.mark.reliability("R1")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @some_or_all
+@both_formats
 def test_a_stop_at_any_commit_leaves_what_a_resume_completes(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool, every: int
 ) -> None:
@@ -169,6 +179,7 @@ def test_a_stop_while_records_are_dropped_is_cleaned_up_by_the_next_run(
 
 
 @pytest.mark.reliability("R1")
+@both_formats
 def test_shards_and_records_that_do_not_fit_are_done_again(
     run: Any, tmp_path: Path, on_gradients: Callable[..., None]
 ) -> None:
@@ -177,7 +188,7 @@ def test_shards_and_records_that_do_not_fit_are_done_again(
     on_gradients(_stop_at(12, lambda done: None, KeyboardInterrupt()))
     with pytest.raises(KeyboardInterrupt):
         run(out)
-    clean, lost, cut, unrecorded, *_ = sorted(out.glob("data/*/folder-00000-*.parquet"))
+    clean, lost, cut, unrecorded, *_ = sorted(out.glob("data/*/folder-00000-of-*.*"))
     lost.unlink()
     cut.write_bytes(cut.read_bytes()[:-1])
     (out / WORK / unrecorded.parent.name / "folder-00000.json").unlink()

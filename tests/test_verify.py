@@ -9,19 +9,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afbench.core import AfbenchError, UsageError
+from afbench.core import AfbenchError, ShardFormat, UsageError
 from afbench.files import json_bytes, sha256_file
 from afbench.images import decode_stored, encode_image, pixel_sha256
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
+from afbench.storage.derived import DERIVED_FILES
 from afbench.storage.manifests import TOP, WORK, open_benchmark, read_json
+from afbench.storage.shard_format import path_in_format
 from afbench.storage.shards import read_rows, write_shard
 from afbench.storage.verify import LEVELS, rows_to_check, verify
 from afbench.workflows.generation.generate import generate
+from afbench.workflows.publishing.export import export
 from afbench.workflows.request import Options
 
 SEED = 5
 FGSM = "data/reference-fgsm-1/folder-00000-of-00002.parquet"
 Rows = list[dict[str, Any]]
+both_formats = pytest.mark.parametrize("shard_format", ["parquet", "hdf5"])
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +45,27 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def made_hdf5(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("made_hdf5") / "out"
+    export(made, out, "hdf5-benchmark")
+    for name in DERIVED_FILES:  # `generate` writes none
+        (out / name).unlink()
+    return out
+
+
 @pytest.fixture
-def bench(made: Path) -> Iterator[Path]:
-    kept = _files(made)
-    yield made
-    _put_back(made, kept)
+def shard_format() -> ShardFormat:
+    """The format of the shards, where a test is not of both."""
+    return "parquet"
+
+
+@pytest.fixture
+def bench(shard_format: ShardFormat, request: pytest.FixtureRequest) -> Iterator[Path]:
+    folder: Path = request.getfixturevalue("made_hdf5" if shard_format == "hdf5" else "made")
+    kept = _files(folder)
+    yield folder
+    _put_back(folder, kept)
 
 
 def _files(out: Path) -> dict[Path, bytes]:
@@ -116,6 +136,7 @@ Mutation = Callable[[Path, random.Random], None]
 
 @pytest.mark.reliability("R5")
 @pytest.mark.parametrize("mutate", MUTATIONS)
+@both_formats
 def test_no_file_can_be_changed_unnoticed(bench: Path, mutate: Mutation) -> None:
     kept = _files(bench)
     for path in kept:
@@ -127,6 +148,7 @@ def test_no_file_can_be_changed_unnoticed(bench: Path, mutate: Mutation) -> None
 
 @pytest.mark.reliability("R5")
 @pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.slow)])
+@both_formats
 def test_random_mutations_are_all_found(
     bench: Path, count: int, record_property: Callable[[str, object], None]
 ) -> None:
@@ -242,10 +264,15 @@ LIES: dict[str, tuple[Callable[[Rows], None], str]] = {
 
 
 @pytest.mark.reliability("R13")
-@pytest.mark.parametrize("lie", LIES)
-def test_a_lie_is_found_even_when_every_hash_of_a_file_fits(bench: Path, lie: str) -> None:
+@pytest.mark.parametrize(
+    ("lie", "shard_format"),
+    [*((lie, "parquet") for lie in LIES), ("beyond the bound", "hdf5"), ("another mask", "hdf5")],
+)
+def test_a_lie_is_found_even_when_every_hash_of_a_file_fits(
+    bench: Path, lie: str, shard_format: ShardFormat
+) -> None:
     change, said = LIES[lie]
-    _rewrite(bench, change)
+    _rewrite(bench, change, path_in_format(FGSM, shard_format))
     found = verify(bench, level="deep")
     assert any(said in problem.message for problem in found), found
 

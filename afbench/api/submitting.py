@@ -133,7 +133,8 @@ def export(
 
     Args:
         folder: a finished benchmark.
-        to: ``hdf5`` (what was changed, several times smaller), ``parquet``, ``imagefolder`` or ``webdataset``.
+        to: ``hdf5`` (an archive of what was changed, several times smaller), ``parquet`` or ``hdf5-benchmark`` (a benchmark with such
+            shards), ``imagefolder`` or ``webdataset``.
         out: a new folder.
         config: take only these configs and the originals; omitted, all.
         with_originals: with ``hdf5``, keep the originals (True) or leave them out (False); omitted, keep them, except those of
