@@ -15,6 +15,7 @@ __all__ = [
     "as_localizer",
     "attack",
     "check_localizer",
+    "evaluate",
     "export",
     "generate",
     "load",
@@ -29,6 +30,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from afbench.api.checking import stats, verify
+    from afbench.api.evaluating import evaluate
     from afbench.api.generating import generate, plan
     from afbench.api.one_image import attack
     from afbench.api.submitting import export, predict, score
@@ -50,6 +52,7 @@ _HOMES = {
     "as_localizer": "afbench.localizers.custom",
     "attack": "afbench.api.one_image",
     "check_localizer": "afbench.localizers.conformance",
+    "evaluate": "afbench.api.evaluating",
     "export": "afbench.api.submitting",
     "generate": "afbench.api.generating",
     "load": "afbench.reading.load_pairs",

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from afbench.core import UsageError
+from afbench.api.evaluating import evaluate
 
 from .echo import echo
+from .function_keywords import function_keywords
 from .image_score import chosen_score, image_score_option
 from .name_types import DEFENCE, LOCALIZER_CHOICE
-from .progress import deferred_bar, quiet_option
+from .progress import quiet_option
 from .text_tables import table_width, wide_option
 
 if TYPE_CHECKING:
-    from afbench.localizers import LocalizerChoice
     from afbench.workflows.evaluation.evaluation_files import EvaluationReport
-    from afbench.workflows.evaluation.evaluation_setup import Evaluations
 
 
 @click.command(
@@ -99,24 +96,7 @@ if TYPE_CHECKING:
 @image_score_option
 @wide_option
 @quiet_option
-def command(
-    data: Path,
-    localizers: tuple[LocalizerChoice, ...],
-    localizer_name: str | None,
-    defences: tuple[str, ...],
-    after: tuple[str, ...],
-    out: Path | None,
-    picture: Path | None,
-    samples: tuple[str, ...],
-    sweep: bool,
-    checkpoint: str | None,
-    seed: int,
-    device: str,
-    batch_size: int | None,
-    as_json: bool,
-    image_score: str | None,
-    wide: bool,
-) -> int:
+def command(sweep: bool, as_json: bool, image_score: str | None, wide: bool, **options: Any) -> int:
     """Print F1 and RP per source and attack, with and without defences, against attacks that know them or not.
 
     Oblivious figures are of the configs made against the bare localizer, adaptive ones of those made through the very
@@ -130,35 +110,7 @@ def command(
 
     Several localizers are attackers and victims of a matrix: what attacks on one leave of another. Weights decide which cell is white-box.
     """
-    from afbench.files import commit_bytes
-    from afbench.images import png_bytes
-    from afbench.workflows.evaluation import evaluation_files as files
-    from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
-    from afbench.workflows.evaluation.evaluation_setup import open_evaluations
-    from afbench.workflows.sample_choice import choose_samples
-
-    files.check_targets(data, out, picture)
-    if samples and picture is None:
-        raise UsageError("--sample goes with --figure PATH.png")
-    # a figure shows the masks of one localizer
-    if picture is not None and len(localizers) > 1:
-        raise UsageError("--figure goes with one --localizer")
-    evaluations = open_evaluations(
-        data,
-        localizers=_with_options(localizers, checkpoint, localizer_name),
-        defences=defences,
-        after=after,
-        seed=seed,
-        device=device,
-        batch_size=batch_size,
-    )
-    if samples:  # a wrong name ends the command before any work
-        choose_samples(evaluations.setups[0].benchmark, (), names=samples)
-    report = _evaluate_all(evaluations, sweep)
-    if out is not None:
-        files.write_evaluation(out, report)
-    if picture is not None:
-        commit_bytes(picture, png_bytes(evaluation_figure(evaluations.setups[0], samples=samples)))
+    report = evaluate(**function_keywords())
     for line in report.warnings:
         echo(f"warning: {line}", err=True)
     score = chosen_score(report.image_level, image_score)
@@ -168,30 +120,6 @@ def command(
         _print(report, score, table_width(wide))
     # without --gates a failed gate is printed, but does not change the exit code
     return int(sweep and any(gate["passed"] is False for gate in report.gates))
-
-
-def _with_options(
-    localizers: Sequence[LocalizerChoice], checkpoint: str | None, localizer_name: str | None
-) -> list[LocalizerChoice]:
-    """Give the only localizer the checkpoint and the name of the options."""
-    if checkpoint is None and localizer_name is None:
-        return list(localizers)
-    if len(localizers) > 1:
-        raise UsageError(
-            "--checkpoint and --localizer-name go with one --localizer; of several, write "
-            "--localizer LABEL=NAME@CHECKPOINT"
-        )
-    (localizer,) = localizers
-    if (checkpoint and localizer.checkpoint) or (localizer_name and localizer.label):
-        raise UsageError(
-            "--localizer LABEL=NAME@CHECKPOINT says what --checkpoint and --localizer-name say; give one"
-        )
-    return [
-        localizer._replace(
-            checkpoint=localizer.checkpoint if checkpoint is None else checkpoint,
-            label=localizer_name or localizer.label,
-        )
-    ]
 
 
 def _print(report: EvaluationReport, image_score: str, width: int | None) -> None:
@@ -217,48 +145,3 @@ def _print(report: EvaluationReport, image_score: str, width: int | None) -> Non
         tables.append(image_table(report.image_level, image_score, sources, width))
         tables.append(gate_table(report.gates, width))
     echo("\n\n".join(tables))
-
-
-def _evaluate_all(evaluations: Evaluations, sweep: bool) -> EvaluationReport:
-    """Evaluate one localizer after the other, then several under the attacks on each other."""
-    from afbench.report.weak import weak_images
-    from afbench.scoring.statistics import few_images
-    from afbench.workflows.evaluation.evaluate import evaluate
-    from afbench.workflows.evaluation.evaluation_files import EvaluationReport, gate_json
-    from afbench.workflows.evaluation.evaluation_records import evaluation_records, posted_records
-    from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
-    from afbench.workflows.evaluation.image_records import image_records
-    from afbench.workflows.evaluation.logit_scale import scale_gates, scale_warnings
-    from afbench.workflows.evaluation.transfer import transfer_records, untrained_attackers
-
-    report = EvaluationReport(warnings=evaluations.notes)
-    bare_tables = {}
-    for evaluation in evaluations.setups:
-        with ExitStack() as stack:
-            bar = deferred_bar(stack, f"evaluate {evaluation.name}", "img")
-            result = evaluate(evaluation, start=bar.start, advance=bar.advance)
-        report.figures += evaluation_records(result)
-        report.posted += posted_records(result)
-        report.image_level += image_records(result)
-        # the first side is the bare localizer, on whose F1 every RP rests
-        bare_tables[evaluation.name] = bare = result.sides[0].per_image
-        report.warnings += [*weak_images(bare), *few_images(bare)]
-        gate_checks = gates_of_benchmark(result)
-        if sweep:
-            with ExitStack() as stack:
-                bar = deferred_bar(stack, "gates", "grad")
-                gate_checks += sweep_gates(evaluation, start=bar.start, advance=bar.advance)
-            with ExitStack() as stack:
-                bar = deferred_bar(stack, "scaled logits", "grad")
-                scale_checks = scale_gates(evaluation, start=bar.start, advance=bar.advance)
-            gate_checks += scale_checks
-            report.warnings += scale_warnings(scale_checks)
-        report.gates += [gate_json(gate, evaluation.name) for gate in gate_checks]
-    if evaluations.victims:
-        with ExitStack() as stack:
-            bar = deferred_bar(stack, "transfer", "img")
-            report.transfer = transfer_records(
-                evaluations.victims, bare_tables, start=bar.start, advance=bar.advance
-            )
-        report.warnings += untrained_attackers(evaluations.victims[0].benchmark)
-    return report

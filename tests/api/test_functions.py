@@ -71,6 +71,13 @@ def test_a_submission_is_scored_as_the_command_does(benchmark, submission, afben
         library.score("nowhere", benchmark.folder, quiet=True)
 
 
+def test_a_defence_is_evaluated(benchmark):
+    report = library.evaluate(data=benchmark.folder, localizer="reference", defence="median", quiet=True)
+    assert set(report.to_pandas().defence) == {"none", "median-3"}
+    with pytest.raises(library.UsageError, match="--sample goes with --figure"):
+        library.evaluate(data=benchmark.folder, localizer="reference", sample="x")
+
+
 def test_functions_print_nothing_but_progress(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     out, err = io.StringIO(), io.StringIO()

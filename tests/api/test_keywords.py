@@ -13,6 +13,7 @@ from afbench.cli import cli
 from afbench.cli.function_keywords import PRINTED, keyword_of
 
 COMMANDS = {
+    "evaluate": "evaluate",
     "export": "export",
     "generate": "generate",
     "plan": "plan",

@@ -17,6 +17,8 @@ from afbench.report.transfer_tables import transfer_csv, transfer_latex
 from afbench.storage.manifests import LOG
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .gates import Gate
 
 CSV, LATEX, JSON = "table.csv", "table.tex", "evaluation.json"
@@ -62,6 +64,12 @@ class EvaluationReport:
     posted: list[dict[str, Any]] = field(default_factory=list)
     transfer: list[dict[str, Any]] = field(default_factory=list)
     image_level: list[dict[str, Any]] = field(default_factory=list)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the figures as a table: a row per localizer, source, attack and defence."""
+        import pandas as pd
+
+        return pd.DataFrame(self.figures)
 
     def as_json(self) -> dict[str, Any]:
         """Return what ``--json`` prints."""
