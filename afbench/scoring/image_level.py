@@ -19,8 +19,11 @@ from afbench.plans import ATTACKS
 from afbench.storage.manifests import AUTHENTIC
 
 from .resampling import Interval
+from .score_tables import CONTROLS
 
 ALL_SOURCES = "all"
+WORST_CASE = "worst-case"
+"""Stands for the attack that left the lowest score of each forged image."""
 SHARE, MAX, TOP1, OWN = "share", "max", "top1", "own"
 OWN_THRESHOLD = 0.5
 """Above it a localizer's own score calls an image forged."""
@@ -41,7 +44,7 @@ def image_level(per_image: pd.DataFrame, pixel_threshold: Mapping[str, float]) -
     The score ``share`` is the share of pixels in the predicted mask, with threshold 0: one pixel makes an image forged. ``max``
     and ``top1`` are the highest probability and the mean of the top 1 %, with the localizer's threshold of a pixel; ``own`` is
     the localizer's own. A score has figures only where all images of the comparison have it. Several settings of an attack
-    count alike. Sources without authentic images have no figures; ``all`` pools the others, where they are several.
+    count alike; ``worst-case`` takes of each image the lowest score that any attack left. Sources without authentic images have no figures; ``all`` pools the others, where they are several.
 
     Args:
         per_image: one row per localizer, config, source and sample, as ``score_tables.build_tables`` takes it.
@@ -77,15 +80,26 @@ def _records(rows: pd.DataFrame, thresholds: Mapping[str, float | None]) -> Iter
     forged, authentic = rows[~is_authentic], rows[is_authentic]
     order = ["clean", *ATTACKS, *sorted(set(forged["attack"]))]
     attacks = sorted(set(forged["attack"]), key=order.index)
+    by_attack = {attack: forged[forged["attack"] == attack] for attack in attacks}
+    attacked_rows = forged[~forged["attack"].isin(CONTROLS)]
+    if attacked_rows["config"].nunique() > 1:
+        by_attack[WORST_CASE] = attacked_rows
     for score, column in _COLUMNS.items():
-        for attack in attacks:
-            attacked, threshold = forged[forged["attack"] == attack], thresholds[score]
-            if threshold is not None and _all_scored(column, attacked, authentic):
-                yield {"attack": attack, "score": score, **_figures(column, threshold, attacked, authentic)}
+        threshold = thresholds[score]
+        if threshold is None or not _all_scored(column, authentic):
+            continue
+        for attack, attacked in by_attack.items():
+            if _all_scored(column, attacked):
+                images = _lowest(column, attacked) if attack == WORST_CASE else attacked
+                yield {"attack": attack, "score": score, **_figures(column, threshold, images, authentic)}
 
 
-def _all_scored(column: str, *groups: pd.DataFrame) -> bool:
-    return all(column in rows and rows[column].notna().all() for rows in groups)
+def _all_scored(column: str, rows: pd.DataFrame) -> bool:
+    return column in rows and bool(rows[column].notna().all())
+
+
+def _lowest(column: str, rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.groupby(["source", "sample_id"], as_index=False)[column].min()
 
 
 def _figures(

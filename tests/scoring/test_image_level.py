@@ -108,11 +108,13 @@ def test_settings_of_an_attack_count_alike_and_each_image_once():
         ]
     )
     figures = [record for record in image_level(rows, THRESHOLD) if record["score"] == "top1"]
-    assert [record["attack"] for record in figures] == ["clean", "pgd"]
+    assert [record["attack"] for record in figures] == ["clean", "pgd", "worst-case"]
     assert figures[0]["auc"] == 1 and figures[0]["balanced_accuracy"] == 0.75
     # of 8 pairs the forged one is higher in 2: 0.6 and 0.4 above 0.3
     assert (figures[1]["auc"], figures[1]["images"], figures[1]["authentic"]) == (0.25, 2, 2)
     assert (figures[1]["tpr"], figures[1]["fpr"]) == (0.25, 0.5)
+    # the lowest of each image: 0.4 and 0.1, of which the first is above 0.3
+    assert (figures[2]["auc"], figures[2]["images"], figures[2]["tpr"]) == (0.25, 2, 0.0)
 
 
 def test_a_source_without_authentic_images_has_no_figure_and_is_left_out_of_all():
