@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import attacks
 from afbench.core import Sample, Setting, UsageError
 from afbench.engine import AttackedRow, Failure, block, grid, judge, noisy_images, run_settings
 from afbench.engine.grid import AttackBatch, attack_batch
 from afbench.engine.meter import Meter
+from afbench.engine.objectives import image_loss, pixel_losses
 from afbench.images import decode_stored, masks_to_tensor, to_tensor
 from afbench.losses import ATTACK_LOSSES
 from afbench.metrics import f1
@@ -291,6 +293,31 @@ def test_every_loss_is_raised_as_its_function_says_from_the_localizers_threshold
     lab = Lab(threshold=0.7)
     (attacked,) = attack_batch(lab, batch, [setting], seed=0, batch_size=1, meter=Meter())
     assert torch.equal(attacked.image, expected.detach())
+
+
+@pytest.mark.parametrize("name", ["fgsm", "bim", "pgd", "mifgsm", "segpgd", "cospgd", "apgd"])
+def test_an_attack_is_called_with_what_its_parameters_are_named_after(name: str) -> None:
+    """Only those without a default: APGD begins at the image, although it can begin elsewhere."""
+    (setting,) = expand_attack(name, phi=["2/255"], params={} if name == "fgsm" else {"steps": 3})
+    image = to_tensor([SAMPLES[0].image]).double()
+    mask = masks_to_tensor([SAMPLES[0].mask]).double()
+    batch = AttackBatch(["sample-0"], image, mask)
+    (attacked,) = attack_batch(Lab(), batch, [setting], seed=0, batch_size=1, meter=Meter())
+    phi = torch.full((1, 1, 1, 1), 2 / 255, dtype=torch.float64)
+    start = attacks.uniform(torch.tensor([grid._key(0, "sample-0", setting)]), (3, 16, 32), 0)
+    stepped = {"phi": phi, "alpha": phi * setting.params.get("alpha_over_phi", 1), "steps": 3}
+    loss = image_loss(Lab(), mask, "bce", "mask")
+    losses = pixel_losses(Lab(), mask)
+    expected = {
+        "fgsm": lambda: attacks.fgsm(loss, image, phi=phi),
+        "bim": lambda: attacks.bim(loss, image, **stepped),
+        "pgd": lambda: attacks.pgd(loss, image, start=start, **stepped),
+        "mifgsm": lambda: attacks.mifgsm(loss, image, mu=1.0, **stepped),
+        "segpgd": lambda: attacks.segpgd(losses, image, start=start, **stepped),
+        "cospgd": lambda: attacks.cospgd(losses, image, start=start, **stepped),
+        "apgd": lambda: attacks.apgd(loss, image, phi=phi, steps=3),
+    }
+    assert torch.equal(attacked.image, expected[name]())
 
 
 def test_the_target_hide_moves_logits_of_forged_pixels_alone() -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -16,7 +17,15 @@ from torch import Tensor
 
 from afbench.core import AfbenchError, Localizer, Setting, UsageError
 from afbench.images import quantise
-from afbench.plans import ATTACKS, CLASSES, loss_and_target, max_levels, naive_gradients, require_catalogue
+from afbench.plans import (
+    ATTACKS,
+    BUILT_IN,
+    CLASSES,
+    loss_and_target,
+    max_levels,
+    naive_gradients,
+    require_catalogue,
+)
 from afbench.plans.attacks import OBJECTIVE
 from afbench.plans.ensemble import RUNS, STEPS
 
@@ -171,10 +180,6 @@ class _PhiBatch:
         alpha = self.phi * float(self.setting.params["alpha_over_phi"])
         return {"phi": self.phi, "alpha": alpha, "steps": self.setting.steps}
 
-    def started(self) -> dict[str, Any]:
-        """Return the arguments of an attack that goes in steps from a random start."""
-        return {"start": self.uniform(self.shape, 0), **self.stepped()}
-
 
 def _swept(
     localizer: Localizer,
@@ -246,6 +251,29 @@ def _per_row(values: Sequence[float], image: Tensor) -> Tensor:
     """Lay out one number of each setting for N images of each: float64 ``(k N, 1, 1, 1)`` on their device."""
     rows = torch.tensor(values, dtype=torch.float64, device=image.device)
     return rows.repeat_interleave(len(image)).view(-1, 1, 1, 1)
+
+
+def _by_signature(name: str, batch: _PhiBatch) -> Tensor:
+    """Call an attack with what its parameters are named after; of those with a default only the first gradient is supplied."""
+    function = getattr(attacks, name)
+    supplied: dict[str, Callable[[], Any]] = {
+        "loss": lambda: batch.loss,
+        "losses": lambda: batch.losses,
+        "image": lambda: batch.image,
+        "phi": lambda: batch.phi,
+        "alpha": lambda: batch.stepped()["alpha"],
+        "steps": lambda: batch.setting.steps,
+        "start": lambda: batch.uniform(batch.shape, 0),
+        "gradient": lambda: batch.clean,
+    }
+    arguments = {}
+    for parameter in signature(function).parameters.values():
+        if parameter.name not in supplied:
+            arguments[parameter.name] = batch.setting.params[parameter.name]
+        elif parameter.default is parameter.empty or parameter.name == "gradient":
+            arguments[parameter.name] = supplied[parameter.name]()
+    attacked: Tensor = function(**arguments)
+    return attacked
 
 
 def _pgn(batch: _PhiBatch) -> Tensor:
@@ -343,22 +371,17 @@ def _own(batch: _PhiBatch) -> Tensor:
 
 _OWN_EXCESS = 1e-6
 """What float32 may add to phi."""
-_ATTACKS: Mapping[str, Callable[[_PhiBatch], Tensor | attacks.Worst]] = {
+_SPECIAL: Mapping[str, Callable[[_PhiBatch], Tensor | attacks.Worst]] = {
     "noise": lambda batch: attacks.noise(
         batch.image, signs=attacks.signs(batch.keys, batch.shape, 0), phi=batch.phi
     ),
-    "fgsm": lambda batch: attacks.fgsm(batch.loss, batch.image, phi=batch.phi, gradient=batch.clean),
-    "bim": lambda batch: attacks.bim(batch.loss, batch.image, gradient=batch.clean, **batch.stepped()),
-    "mifgsm": lambda batch: attacks.mifgsm(
-        batch.loss, batch.image, mu=float(batch.setting.params["mu"]), gradient=batch.clean, **batch.stepped()
-    ),
-    "pgd": lambda batch: attacks.pgd(batch.loss, batch.image, **batch.started()),
-    "segpgd": lambda batch: attacks.segpgd(batch.losses, batch.image, **batch.started()),
-    "cospgd": lambda batch: attacks.cospgd(batch.losses, batch.image, **batch.started()),
-    "apgd": lambda batch: attacks.apgd(batch.loss, batch.image, phi=batch.phi, steps=batch.setting.steps),
     "pgn": _pgn,
     "square": _square,
     "strong": _strong,
+}
+"""Attacks that take more than a loss, an image, phi, alpha, steps, a start, the first gradient, and their own parameters."""
+_ATTACKS: Mapping[str, Callable[[_PhiBatch], Tensor | attacks.Worst]] = {
+    name: _SPECIAL.get(name, partial(_by_signature, name)) for name in BUILT_IN if name != "cw"
 }
 
 

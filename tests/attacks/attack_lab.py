@@ -1,39 +1,24 @@
-"""The table of attacks: one added to ``ATTACKS`` is put under every property of attacks/properties.py."""
+"""The table of attacks: every attack that plans know is put under every property of attacks/properties.py.
 
+One with a loss, an image, phi, alpha, steps, a start and numbers needs nothing here; others have a row in ``SPECIAL``.
+"""
+
+import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from attacks import (
-    LossFn,
-    PixelLossFn,
-    apgd,
-    bim,
-    cospgd,
-    cw,
-    cw_search,
-    fgsm,
-    mifgsm,
-    noise,
-    pgd,
-    pgn,
-    segpgd,
-    signs,
-    square,
-    uniform,
-)
+import attacks
+from afbench import plans
+from afbench.core import Setting
+from attacks import LossFn, PixelLossFn, cw, cw_search, noise, pgn, signs, square, uniform
 from attacks.lab import AttackProblem, Candidate, shape_of
 
 NEIGHBOURS = 4
 QUERIES = 20
 CW_WEIGHT = 1000.0
 ROUNDS = 2
-
-
-def _run_pgd(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
-    start = uniform(keys, shape_of(image), 0)
-    return pgd(loss, image, start=start, phi=phi, alpha=phi / 4, steps=steps)
 
 
 def neighbours(image: Tensor, keys: Tensor, count: int = NEIGHBOURS) -> Callable[[int], Tensor]:
@@ -80,16 +65,6 @@ def as_pixels(loss: LossFn) -> PixelLossFn:
     return one_pixel
 
 
-def _run_segpgd(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
-    start = uniform(keys, shape_of(image), 0)
-    return segpgd(as_pixels(loss), image, start=start, phi=phi, alpha=phi / 4, steps=steps)
-
-
-def _run_cospgd(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
-    start = uniform(keys, shape_of(image), 0)
-    return cospgd(as_pixels(loss), image, start=start, phi=phi, alpha=phi / 4, steps=steps)
-
-
 def _run_square(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
     return square(
         loss,
@@ -101,33 +76,54 @@ def _run_square(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: i
     )
 
 
-ATTACKS = [
-    Candidate(
-        "fgsm", lambda loss, x, phi, keys, steps: fgsm(loss, x, phi=phi), lambda steps: 1, one_step=True
-    ),
-    Candidate(
-        "bim",
-        lambda loss, x, phi, keys, steps: bim(loss, x, phi=phi, alpha=phi / 4, steps=steps),
-        lambda steps: steps,
-    ),
-    Candidate("pgd", _run_pgd, lambda steps: steps, random=True),
-    Candidate(
-        "mifgsm",
-        lambda loss, x, phi, keys, steps: mifgsm(loss, x, phi=phi, alpha=phi / 10, steps=steps),
-        lambda steps: steps,
-    ),
-    Candidate(
-        "apgd",
-        lambda loss, x, phi, keys, steps: apgd(loss, x, phi=phi, steps=steps),
-        lambda steps: steps,
-        looks=1,
-    ),
+def by_signature(name: str) -> Candidate:
+    """Make the row of an attack that takes no more than what the engine's ``_by_signature`` supplies."""
+    function, spec = getattr(attacks, name), plans.ATTACKS[name]
+    parameters = inspect.signature(function).parameters
+
+    def setting(steps: int) -> Setting:
+        return plans.make_setting(name, "1/255", {"steps": steps} if "steps" in spec.defaults else {})
+
+    def run(loss: LossFn, image: Tensor, phi: Tensor, keys: Tensor, steps: int) -> Tensor:
+        # alpha depends on phi alone, so that more steps go further
+        supplied = {
+            "loss": loss,
+            "losses": as_pixels(loss),
+            "image": image,
+            "phi": phi,
+            "alpha": phi * (spec.defaults.get("alpha_over_phi") or 0.1),
+            "steps": steps,
+            "start": uniform(keys, shape_of(image), 0),
+        }
+        required = {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
+        return function(**{key: value for key, value in supplied.items() if key in required})
+
+    return Candidate(
+        name,
+        run,
+        lambda steps: plans.naive_gradients(setting(steps)),
+        one_step="steps" not in parameters,
+        random="start" in parameters and parameters["start"].default is inspect.Parameter.empty,
+        weighted="losses" in parameters,
+        looks=plans.queries(setting(1)),
+    )
+
+
+SPECIAL = [
     Candidate("pgn", _run_pgn, lambda steps: 2 * NEIGHBOURS * steps),
     Candidate("cw", _run_cw, lambda steps: steps, bounded=False),
     Candidate("cw_search", _run_cw_search, lambda steps: ROUNDS * steps, bounded=False, looks=ROUNDS),
-    Candidate("segpgd", _run_segpgd, lambda steps: steps, random=True, weighted=True),
-    Candidate("cospgd", _run_cospgd, lambda steps: steps, random=True, weighted=True),
     Candidate("square", _run_square, lambda steps: 0, queries=lambda steps: QUERIES * steps),
+]
+UNTRIED = ("noise", "strong")
+"""The control, which promises no strength, and the ensemble of the others, which has tests of its own."""
+ATTACKS = [
+    *SPECIAL,
+    *(
+        by_signature(name)
+        for name in plans.BUILT_IN
+        if name not in UNTRIED and name not in {row.name for row in SPECIAL}
+    ),
 ]
 
 
