@@ -38,9 +38,9 @@ def test_without_umap_components_keep_the_distances_of_a_plane_and_the_figure_sa
     vectors = plane @ [[1.0, 2.0, 0.0], [0.5, 0.0, 3.0]]
     embedding = embed(vectors)
     scaled = (vectors - vectors.mean(axis=0)) / vectors.std(axis=0)
-    np.testing.assert_allclose(embedding.places @ embedding.places.T, scaled @ scaled.T, atol=1e-9)
+    np.testing.assert_allclose(embedding.coordinates @ embedding.coordinates.T, scaled @ scaled.T, atol=1e-9)
     assert embedding.method == "PCA, as umap-learn is not installed"
-    np.testing.assert_array_equal(embed(vectors).places, embedding.places)
+    np.testing.assert_array_equal(embed(vectors).coordinates, embedding.coordinates)
     shares = [int(title.split("(")[1].split()[0]) for title in embedding.axes]
     assert sum(shares) in (99, 100, 101)
 
@@ -62,7 +62,7 @@ def test_umap_is_asked_for_the_same_map_every_time(monkeypatch):
 
 
 def test_vectors_that_are_all_alike_have_one_place():
-    assert not embed(np.ones((3, 4))).places.any()
+    assert not embed(np.ones((3, 4))).coordinates.any()
 
 
 def test_the_places_in_the_figure_are_those_of_the_table():

@@ -15,13 +15,13 @@ FEWEST = 10
 class Embedding(NamedTuple):
     """Places ``(N, 2)``, the name of the method, and titles of the two axes."""
 
-    places: FloatArray
+    coordinates: FloatArray
     method: str
     axes: tuple[str, str]
 
 
 def embed(vectors: FloatArray) -> Embedding:
-    """Embed vectors ``(N, C)``, each channel scaled to one standard deviation; the same vectors give the same places."""
+    """Embed vectors ``(N, C)``, each channel scaled to one standard deviation; the same vectors give the same coordinates."""
     spread = vectors.std(axis=0)
     scaled = (vectors - vectors.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     if len(vectors) >= FEWEST:
@@ -31,21 +31,21 @@ def embed(vectors: FloatArray) -> Embedding:
             return _principal_components(scaled, "PCA, as umap-learn is not installed")
         # one thread and a fixed state, without which every run gives another map
         mapper = UMAP(n_neighbors=min(15, len(vectors) - 1), random_state=0, n_jobs=1)
-        places = np.asarray(mapper.fit_transform(scaled), dtype=np.float64)
-        return Embedding(places, "UMAP", ("UMAP 1", "UMAP 2"))
+        coordinates = np.asarray(mapper.fit_transform(scaled), dtype=np.float64)
+        return Embedding(coordinates, "UMAP", ("UMAP 1", "UMAP 2"))
     return _principal_components(scaled, "PCA")
 
 
 def _principal_components(scaled: FloatArray, method: str) -> Embedding:
-    left_vectors, sizes, right = np.linalg.svd(scaled, full_matrices=False)
+    left_vectors, sizes, right_vectors = np.linalg.svd(scaled, full_matrices=False)
     # the sign of a component is arbitrary: its largest weight counts as positive
-    signs = np.sign(right[np.arange(len(right)), np.abs(right).argmax(axis=1)])
-    places = np.zeros((len(scaled), 2))
+    signs = np.sign(right_vectors[np.arange(len(right_vectors)), np.abs(right_vectors).argmax(axis=1)])
+    coordinates = np.zeros((len(scaled), 2))
     count = min(2, len(sizes))
-    places[:, :count] = (left_vectors * sizes * signs)[:, :count]
+    coordinates[:, :count] = (left_vectors * sizes * signs)[:, :count]
     shares = np.zeros(2)
     shares[:count] = sizes[:count] ** 2 / max(float((sizes**2).sum()), np.finfo(float).tiny)
     first, second = (
         f"component {number} ({100 * share:.0f} % of variance)" for number, share in enumerate(shares, 1)
     )
-    return Embedding(places, method, (first, second))
+    return Embedding(coordinates, method, (first, second))

@@ -65,7 +65,7 @@ def draw_features(rows: Sequence[FeatureRow], embedding: Embedding, title: str, 
             groups.append((attack_title(attack), style.colour, style.marker, numbers))
         for label, colour, marker, members in groups:
             axes.plot(
-                *embedding.places[members].T,
+                *embedding.coordinates[members].T,
                 linestyle="",
                 marker=marker,
                 markersize=5,
@@ -86,6 +86,7 @@ def _csv(rows: Sequence[FeatureRow], embedding: Embedding) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*FeatureRow._fields, "x", "y"])
     writer.writerows(
-        [*row, repr(float(x)), repr(float(y))] for row, (x, y) in zip(rows, embedding.places, strict=True)
+        [*row, repr(float(x)), repr(float(y))]
+        for row, (x, y) in zip(rows, embedding.coordinates, strict=True)
     )
     return stream.getvalue()

@@ -37,7 +37,7 @@ class MaskRow(NamedTuple):
     attacked: ByteImage
     truth: ByteImage
     found_in_original: FoundMask
-    found: Mapping[str, FoundMask]
+    predictions: Mapping[str, FoundMask]
 
 
 def mask_drawing(localizer: str, source: str, rows: Sequence[MaskRow], terms: str) -> Drawing:
@@ -56,7 +56,7 @@ def mask_drawing(localizer: str, source: str, rows: Sequence[MaskRow], terms: st
 
 def draw_masks(rows: Sequence[MaskRow], title: str, theme: Theme) -> Figure:
     """Draw a row for each image and attack."""
-    sides = list(rows[0].found)
+    sides = list(rows[0].predictions)
     heads = ["original", "attacked", "true mask", "found in original"]
     heads += ["found in attacked" if side == "none" else f"behind {side}" for side in sides]
     figure = new_figure(1.3 * len(heads) + 1.3, 1.25 * len(rows) + 0.7)
@@ -64,8 +64,8 @@ def draw_masks(rows: Sequence[MaskRow], title: str, theme: Theme) -> Figure:
     for axes, head in zip(grid[0], heads, strict=True):
         axes.set_title(head, fontsize=8)
     for panels, row in zip(grid, rows, strict=True):
-        found_masks = [row.found_in_original, *(row.found[side] for side in sides)]
-        pictures = [row.original, row.attacked, row.truth, *(mask.mask for mask in found_masks)]
+        predictions = [row.found_in_original, *(row.predictions[side] for side in sides)]
+        pictures = [row.original, row.attacked, row.truth, *(mask.mask for mask in predictions)]
         for axes, picture in zip(panels, pictures, strict=True):
             axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
             axes.set_xticks([])
@@ -73,7 +73,7 @@ def draw_masks(rows: Sequence[MaskRow], title: str, theme: Theme) -> Figure:
             axes.grid(visible=False)
             for spine in axes.spines.values():
                 spine.set(visible=True, color=theme.grid)
-        for axes, mask in zip(panels[3:], found_masks, strict=True):
+        for axes, mask in zip(panels[3:], predictions, strict=True):
             axes.set_xlabel(number_text(mask.f1, 3), fontsize=8, labelpad=2)
         short = row.sample_id if len(row.sample_id) <= _LONGEST else f"{row.sample_id[: _LONGEST - 3]}..."
         panels[0].set_ylabel(
@@ -86,8 +86,8 @@ def draw_masks(rows: Sequence[MaskRow], title: str, theme: Theme) -> Figure:
 def _csv(rows: Sequence[MaskRow]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["sample_id", "config", "f1_original", *(f"f1_{side}" for side in rows[0].found)])
+    writer.writerow(["sample_id", "config", "f1_original", *(f"f1_{side}" for side in rows[0].predictions)])
     for row in rows:
-        f1 = [row.found_in_original.f1, *(mask.f1 for mask in row.found.values())]
+        f1 = [row.found_in_original.f1, *(mask.f1 for mask in row.predictions.values())]
         writer.writerow([row.sample_id, row.config, *("" if value is None else repr(value) for value in f1)])
     return stream.getvalue()
