@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +49,7 @@ class Hdf5Shard:
     columns: Mapping[str, npt.NDArray[Any]]
     _ranges: Mapping[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]] = field(repr=False)
     _checksums: Mapping[str, npt.NDArray[Any]] = field(repr=False)
+    _pictures: Mapping[str, Any] = field(repr=False)
     _file: Any = field(repr=False)
 
     def __len__(self) -> int:
@@ -63,7 +64,7 @@ class Hdf5Shard:
             return 0, 0
         offset, length = (int(part[row]) for part in self._ranges[name])
         # None for a dataset of no bytes
-        return (self._file[name].id.get_offset() or 0) + offset, length
+        return (self._pictures[name].id.get_offset() or 0) + offset, length
 
     def checksum(self, row: int, name: str = "data") -> int | None:
         """Return the CRC-32 of one encoded picture; None where the shard has none."""
@@ -73,10 +74,14 @@ class Hdf5Shard:
     def has_masks(self) -> bool:
         return "mask_data" in self._ranges
 
-    def scalars(self, row: int) -> dict[str, Any]:
-        """Return the columns of one row, null as None, as Parquet gives them."""
+    def scalars(self, row: int, names: Collection[str] | None = None) -> dict[str, Any]:
+        """Return the columns of one row, or some of them, null as None, as Parquet gives them."""
         kinds = scalar_columns(self.config)
-        return {name: _scalar(self.columns[name][row], kind) for name, kind in kinds.items()}
+        return {
+            name: _scalar(self.columns[name][row], kind)
+            for name, kind in kinds.items()
+            if names is None or name in names
+        }
 
     def encoded(self, row: int, name: str = "data") -> bytes:
         """Read one encoded picture of ``data`` or ``mask_data``.
@@ -88,7 +93,7 @@ class Hdf5Shard:
             raise AfbenchError(f"'{self.path}' holds no {'masks' if name == 'mask_data' else 'pictures'}")
         offset, length = (int(part[row]) for part in self._ranges[name])
         try:
-            data = bytes(self._file[name][offset : offset + length].tobytes())
+            data = bytes(self._pictures[name][offset : offset + length].tobytes())
         except (OSError, RuntimeError, ValueError) as error:
             raise _refused(self.path, f"{name} cannot be read ({error})") from None
         if self.checksum(row, name) not in (None, zlib.crc32(data)):
@@ -184,7 +189,13 @@ def _checked(path: Path, file: Any) -> Hdf5Shard:
     sums_by_picture = {name: columns.pop(column) for name, column in checksums.items()}
     stated = {name: attributes[name] for name in ("config", "split", "content", "image_format")}
     return Hdf5Shard(
-        path=path, **stated, columns=columns, _ranges=ranges, _checksums=sums_by_picture, _file=file
+        path=path,
+        **stated,
+        columns=columns,
+        _ranges=ranges,
+        _checksums=sums_by_picture,
+        _pictures={name: sets[name] for name in pictures},
+        _file=file,
     )
 
 

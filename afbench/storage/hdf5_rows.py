@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,22 +42,22 @@ def read_hdf5_rows(folder: Path, path: str, columns: Sequence[str] | None = None
     with reading_shard(folder / path) as shard:
         columns_to_read = set(columns) if columns else {*shard.columns, "image", "mask"}
         pictures = columns_to_read & {"image", "mask"}
-        for row in _with_pictures(folder, path, shard, pictures) if pictures else _scalar_rows(shard):
+        # only what is asked for: thirty columns take longer to gather than a small picture to read
+        rows = (shard.scalars(number, {*columns_to_read, "sample_id"}) for number in range(len(shard)))
+        for row in _with_pictures(folder, path, shard, rows, pictures) if pictures else rows:
             check_row(row)
             yield {name: value for name, value in row.items() if name in columns_to_read}
 
 
-def _scalar_rows(shard: Hdf5Shard) -> Iterator[dict[str, Any]]:
-    return (shard.scalars(number) for number in range(len(shard)))
-
-
-def _with_pictures(folder: Path, path: str, shard: Hdf5Shard, pictures: set[str]) -> Iterator[dict[str, Any]]:
+def _with_pictures(
+    folder: Path, path: str, shard: Hdf5Shard, rows: Iterable[dict[str, Any]], pictures: set[str]
+) -> Iterator[dict[str, Any]]:
     if shard.content == "residuals":
-        yield from _with_originals(folder, path, shard, pictures)
+        yield from _with_originals(folder, path, shard, rows, pictures)
         return
     if not shard.has_masks:
         raise _without_originals(folder)
-    for number, row in enumerate(_scalar_rows(shard)):
+    for number, row in enumerate(rows):
         if "image" in pictures:
             row["image"] = shard.encoded(number)
         if "mask" in pictures:
@@ -66,7 +66,7 @@ def _with_pictures(folder: Path, path: str, shard: Hdf5Shard, pictures: set[str]
 
 
 def _with_originals(
-    folder: Path, path: str, shard: Hdf5Shard, pictures: set[str]
+    folder: Path, path: str, shard: Hdf5Shard, rows: Iterable[dict[str, Any]], pictures: set[str]
 ) -> Iterator[dict[str, Any]]:
     """Put images together from residuals and the originals next to them."""
     # shard k of every config holds the same samples, under the same name
@@ -75,7 +75,7 @@ def _with_originals(
         if not base.has_masks:
             raise _without_originals(folder)
         rows_by_id = {raw.decode(): number for number, raw in enumerate(base.columns["sample_id"])}
-        for number, row in enumerate(_scalar_rows(shard)):
+        for number, row in enumerate(rows):
             original_row = rows_by_id.get(row["sample_id"])
             if original_row is None:
                 raise AfbenchError(f"{row['sample_id']} of '{path}' has no original in the archive")
