@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from afbench.work_progress import Progress
 
 from .bars import deferred_bar
 from .keywords import Texts, texts_of
@@ -94,6 +97,8 @@ def score(
     partial: bool = False,
     board: str | Path | None = None,
     quiet: bool = False,
+    start: Callable[[int], None] | None = None,
+    advance: Callable[[int], None] | None = None,
 ) -> Scored:
     """Check a submission, count its masks against the truth, and say what it is worth, as ``afbench score`` does.
 
@@ -104,6 +109,8 @@ def score(
         partial: score what is there; such a score cannot be ranked.
         board: folder of score.json files; refuse predictions that one of them already has.
         quiet: show no progress bar.
+        start: called with the number of images to count; ``start`` and ``advance`` take the place of the bar.
+        advance: called with the number of images just counted.
     Returns:
         A ``Scored``: ``score`` as score.json holds it, ``per_image`` and ``to_pandas()`` the counts and F1 of every mask, ``warnings``.
     Raises:
@@ -115,8 +122,16 @@ def score(
 
     with ExitStack() as stack:
         bar = deferred_bar(stack, "score", "img", quiet=quiet)
+        if start or advance:  # the caller listens instead
+            bar = Progress()
         return score_submission(
-            submission, data, out=out, partial=partial, board=board, start=bar.start, advance=bar.advance
+            submission,
+            data,
+            out=out,
+            partial=partial,
+            board=board,
+            start=start or bar.start,
+            advance=advance or bar.advance,
         )
 
 
