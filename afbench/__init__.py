@@ -25,10 +25,12 @@ __all__ = [
     "results",
     "score",
     "stats",
+    "train",
     "verify",
 ]
 
 if TYPE_CHECKING:
+    from afbench.api import train_functions as train
     from afbench.api.checking import stats, verify
     from afbench.api.evaluating import evaluate
     from afbench.api.generating import generate, plan
@@ -64,6 +66,7 @@ _HOMES = {
     "stats": "afbench.api.checking",
     "verify": "afbench.api.checking",
 }
+_MODULES = {"train": "afbench.api.train_functions"}
 
 
 def __dir__() -> list[str]:
@@ -75,4 +78,6 @@ def __getattr__(name: str) -> Any:
     """Import on first use, so that ``afbench --help`` does not wait for torch."""
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return import_module(_MODULES[name])
     raise AttributeError(f"module 'afbench' has no attribute '{name}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 from afbench.interrupts import raise_if_stopped
 from afbench.untrusted import visible
 from afbench.work_progress import Progress
+
+_log = logging.getLogger(__name__)
 
 
 def progress_bar(description: str, unit: str, total: int | None = None, *, quiet: bool = False) -> Any:
@@ -69,7 +72,11 @@ def deferred_bar(stack: ExitStack, description: str, unit: str, *, quiet: bool =
         bars[-1].update(number)
 
     def say(line: str) -> None:
-        bars[-1].write(visible(line), file=sys.stderr)
+        # a function that is to be quiet prints nothing, and a command prints what is logged
+        if quiet:
+            _log.info("%s", visible(line))
+        else:
+            bars[-1].write(visible(line), file=sys.stderr)
 
     return Progress(start, advance, say)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
+from afbench.api import train_functions
+
 from .echo import echo
+from .function_keywords import function_keywords
 from .hints import NamingGroup
 from .name_types import ATTACK, CONFIG, LOCALIZER
-from .progress import deferred_bar, quiet_option
-from .train_rivals import echo_card, hardened, nrp
+from .progress import quiet_option
+from .train_rivals import echo_training, hardened, nrp
 
 
 @click.group(
@@ -142,55 +144,13 @@ command.add_command(nrp)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option("--json", "as_json", is_flag=True, help="Print the card of the best checkpoint.")
 @quiet_option
-def ansm(
-    data: Path,
-    localizer: str,
-    out: Path,
-    config: str | None,
-    preset: str,
-    crop: int | None,
-    resize: int | None,
-    batch_size: int | None,
-    augment: tuple[str, ...],
-    attack: str | None,
-    phi: str,
-    attack_steps: int | None,
-    checkpoint: str | None,
-    workers: int,
-    device: str,
-    as_json: bool,
-    **setting_options: Any,
-) -> None:
+def ansm(data: Path, localizer: str, out: Path, as_json: bool, **options: Any) -> None:
     """Train the ANSM, a network that undoes attacks on one localizer.
 
     Run it again to go on after an interruption. For several devices put `accelerate launch --num_processes N -m` before it.
     """
-    from afbench.workflows.training.online_attack import make_attack
-    from afbench.workflows.training.train_ansm import ansm_settings, train_ansm
-
-    settings = ansm_settings(
-        preset,
-        localizer,
-        crop=crop,
-        resize=resize,
-        batch=batch_size,
-        augment=augment or None,  # click gives () for an option left out; None keeps the preset
-        **setting_options,
-    )
-    with ExitStack() as stack:
-        card = train_ansm(
-            data,
-            out,
-            settings,
-            localizer=localizer,
-            config=config,
-            checkpoint=checkpoint,
-            attack=make_attack(attack, phi, attack_steps),
-            device=device,
-            workers=workers,
-            hooks=deferred_bar(stack, "train", "img"),
-        )
-    echo_card(card, out, as_json)
+    trained = train_functions.ansm(**function_keywords())
+    echo_training(trained, as_json)
     if not as_json:
         echo(
             f"next: afbench predict --data {data} --localizer {localizer} --defence ansm:{out} --out submission"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import click
 
+from afbench.api import train_functions
+
 from .echo import echo
+from .function_keywords import function_keywords
 from .name_types import ATTACK, CONFIG, LOCALIZER
-from .progress import deferred_bar, quiet_option
+from .progress import quiet_option
 
 _SHARED = (
     click.option("--data", type=click.Path(path_type=Path), required=True, help="A finished benchmark, of Parquet or HDF5 shards."),
@@ -26,7 +28,7 @@ _SHARED = (
     ),
     click.option("--epochs", type=int, metavar="N", help="Passes over the data."),
     click.option("--lr", type=float, metavar="RATE", help="Learning rate; it falls to 0 along a cosine."),
-    click.option("--batch-size", "batch", type=int, metavar="N", help="Pairs per step."),
+    click.option("--batch-size", type=int, metavar="N", help="Pairs per step."),
     click.option("--crop", type=int, metavar="N", help="Train on random crops of N x N pixels."),
     click.option("--resize", type=int, metavar="N", help="Train on images resized to N x N pixels."),
     click.option("--clip", type=float, metavar="NORM", help="Largest gradient norm; 0 for no limit."),
@@ -77,53 +79,17 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
     "--checkpoint", metavar="PATH", help="What to start from, if neither embedded nor registered; a classifier for classify."
 )  # fmt: skip
 @_shared
-def hardened(
-    data: Path,
-    localizer: str,
-    out: Path,
-    config: str | None,
-    method: str,
-    task: str,
-    penalty: float | None,
-    attack: str | None,
-    phi: str,
-    steps: int | None,
-    checkpoint: str | None,
-    workers: int,
-    device: str,
-    as_json: bool,
-    **schedule_options: Any,
-) -> None:
+def hardened(out: Path, localizer: str, task: str, as_json: bool, **options: Any) -> None:
     """Train a localizer's own weights, or a classifier's, so that attacks find it harder.
 
     Attack the result as any localizer, with --checkpoint OUT/best.safetensors: what attacks on the old weights leave of it says
     little. Run it again to go on after an interruption.
     """
-    from afbench.defences.hardening.hardening_loss import Hardening, check_hardening
-    from afbench.defences.setting_checks import from_options
-    from afbench.workflows.training.image_sizes import schedule_of
-    from afbench.workflows.training.online_attack import make_attack
-    from afbench.workflows.training.train_hardened import train_hardened
-
-    settings = check_hardening(from_options(Hardening, {"method": method, "task": task, "penalty": penalty}))
-    with ExitStack() as stack:
-        card = train_hardened(
-            data,
-            out,
-            settings,
-            schedule_of(schedule_options),
-            localizer=localizer,
-            config=config,
-            checkpoint=checkpoint,
-            attack=make_attack(attack, phi, steps),
-            device=device,
-            workers=workers,
-            hooks=deferred_bar(stack, "train", "img"),
-        )
-    echo_card(card, out, as_json)
+    trained = train_functions.hardened(**function_keywords())
+    echo_training(trained, as_json)
     if task == "localize" and not as_json:
         echo(
-            f"next: afbench generate --localizer {localizer} --checkpoint {out / 'best.safetensors'} --attack pgd --out attacked"
+            f"next: afbench generate --localizer {localizer} --checkpoint {trained.checkpoint} --attack pgd --out attacked"
         )
 
 
@@ -154,52 +120,26 @@ def hardened(
     "--checkpoint", metavar="PATH", help="Weights of the localizer, if neither embedded nor registered."
 )
 @_shared
-def nrp(
-    data: Path,
-    localizer: str,
-    out: Path,
-    config: str | None,
-    checkpoint: str | None,
-    workers: int,
-    device: str,
-    as_json: bool,
-    **setting_options: Any,
-) -> None:
+def nrp(data: Path, localizer: str, out: Path, as_json: bool, **options: Any) -> None:
     """Train a purifier in feature space, from originals alone unless told otherwise, after NRP.
 
     Run it again to go on after an interruption.
     """
-    from afbench.workflows.training.image_sizes import schedule_of
-    from afbench.workflows.training.train_nrp import nrp_settings, train_nrp
-
-    with ExitStack() as stack:
-        card = train_nrp(
-            data,
-            out,
-            nrp_settings(setting_options),
-            schedule_of(setting_options),
-            localizer=localizer,
-            config=config,
-            checkpoint=checkpoint,
-            device=device,
-            workers=workers,
-            hooks=deferred_bar(stack, "train", "img"),
-        )
-    echo_card(card, out, as_json)
+    trained = train_functions.nrp(**function_keywords())
+    echo_training(trained, as_json)
     if not as_json:
         echo(
             f"next: afbench predict --data {data} --localizer {localizer} --defence nrp:{out} --out submission"
         )
 
 
-def echo_card(card: dict[str, Any], out: Path, as_json: bool) -> None:
+def echo_training(trained: train_functions.Trained, as_json: bool) -> None:
     """Print the card of a training, or a line that says where its best checkpoint is."""
+    card = trained.card
     if as_json:
         echo(json.dumps(card, indent=2, sort_keys=True))
         return
-    echo(
-        f"best of {card['stage']}: validation loss {card['validation_loss']:.4g}, in {out / 'best.safetensors'}"
-    )
+    echo(f"best of {card['stage']}: validation loss {card['validation_loss']:.4g}, in {trained.checkpoint}")
     for name, first_value in card.get("accuracy", {}).get("before", {}).items():
         last_value = card["accuracy"]["after"][name]
         echo(

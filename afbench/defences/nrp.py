@@ -17,6 +17,7 @@ from .ansm.checkpoint import FrozenAnsm
 from .ansm.encoders import SMALL, TimmEncoder
 from .ansm.module import Ansm
 from .ansm.restoration_losses import pixel_loss
+from .ansm.settings import DEPTHS
 from .setting_checks import require_choice, require_limits
 from .training.pairs import Batch
 from .training.weights_file import best_of, read_checkpoint
@@ -61,6 +62,7 @@ def check_nrp(settings: NrpSettings) -> NrpSettings:
     Raises:
         UsageError: naming it.
     """
+    require_choice(settings, "depth", DEPTHS)
     require_choice(settings, "perturbation", PERTURBATIONS)
     within_limits = {
         "phi": 0 < settings.phi <= 0.1,

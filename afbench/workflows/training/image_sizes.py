@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -28,14 +27,13 @@ def fit_and_side(crop: int | None, resize: int | None) -> dict[str, Any]:
     return {"fit": None if resize is None else RESIZE, "side": resize}
 
 
-def schedule_of(options: Mapping[str, Any]) -> Schedule:
-    """Return a schedule with those of its values replaced that are given (not None), ``crop`` and ``resize`` among them.
+def schedule_of(*, crop: int | None = None, resize: int | None = None, **options: Any) -> Schedule:
+    """Return a schedule of crops or resized images, with those of its values replaced that are given (not None).
 
     Raises:
         UsageError: for a value that cannot be, or crop and resize together.
     """
-    size = fit_and_side(options.get("crop"), options.get("resize"))
-    return check_schedule(from_options(Schedule, {**options, **size}))
+    return check_schedule(from_options(Schedule, {**options, **fit_and_side(crop, resize)}))
 
 
 def sized_for(settings: Sized, network: Localizer) -> Sized:

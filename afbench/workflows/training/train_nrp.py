@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,7 +68,7 @@ def train_nrp(
         )
 
 
-def nrp_settings(options: Mapping[str, Any]) -> NrpSettings:
+def nrp_settings(**options: Any) -> NrpSettings:
     """Return a purifier's settings with those of its values replaced that are given (not None).
 
     Raises:
