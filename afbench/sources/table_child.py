@@ -11,7 +11,8 @@ import signal
 import sys
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,9 @@ SECONDS = 120
 """Of one core, for one request."""
 IMAGE = "image"
 """Called the type of a column of the class ``Image`` of ``datasets``: bytes of a file, and its path."""
+
+
+_Stamp: TypeAlias = tuple[int, int, int, int]
 
 
 class BadTable(Exception):
@@ -78,7 +82,7 @@ def _scan(path: str, mask: str, label: str | None) -> dict[str, Any]:
 def _schema(path: str) -> pa.Schema:
     if path.lower().endswith(".parquet"):
         return pq.read_schema(path)
-    return _arrow_table(path).schema
+    return _arrow_table(path, _stamp(path)).schema
 
 
 def _batches(path: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
@@ -86,15 +90,16 @@ def _batches(path: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
         with pq.ParquetFile(path, pre_buffer=False) as file:
             yield from file.iter_batches(batch_size=SCANNED_ROWS, columns=columns, use_threads=False)
     else:
-        yield from _arrow_table(path).select(columns).to_batches(max_chunksize=SCANNED_ROWS)
+        yield from _arrow_table(path, _stamp(path)).select(columns).to_batches(max_chunksize=SCANNED_ROWS)
 
 
 def _cell(path: str, column: str, row: int) -> bytes | None:
+    stamp = _stamp(path)
     if path.lower().endswith(".parquet"):
-        group, first = _row_group_of(path, row)
-        values = _row_group(path, column, group)
+        group, first = _row_group_of(path, stamp, row)
+        values = _row_group(path, stamp, column, group)
     else:
-        values, first = _arrow_table(path).column(column), 0
+        values, first = _arrow_table(path, stamp).column(column), 0
     value = values[row - first].as_py()
     if isinstance(value, dict) and value.get("bytes") is None and value.get("path"):
         raise BadTable(f"the bytes of {str(value['path'])[-80:]!a} are not in the table, only its path")
@@ -108,8 +113,14 @@ def _content(value: Any) -> bytes | None:
     return data if isinstance(data, bytes) else None
 
 
+def _stamp(path: str) -> _Stamp:
+    """Return what changes with a file's content: this process outlives a table that is written again at the same path."""
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
 @lru_cache(maxsize=4)
-def _arrow_table(path: str) -> pa.Table:
+def _arrow_table(path: str, stamp: _Stamp) -> pa.Table:
     """Map a table of ``Dataset.save_to_disk`` into memory, and check every offset in it before any is used."""
     source = pa.memory_map(path)
     try:
@@ -121,10 +132,10 @@ def _arrow_table(path: str) -> pa.Table:
     return table
 
 
-def _row_group_of(path: str, row: int) -> tuple[int, int]:
+def _row_group_of(path: str, stamp: _Stamp, row: int) -> tuple[int, int]:
     """Return the row group of a row, and the number of the first row in it."""
     first = 0
-    metadata = _parquet_metadata(path)
+    metadata = _parquet_metadata(path, stamp)
     for group in range(metadata.num_row_groups):
         rows = metadata.row_group(group).num_rows
         if row < first + rows:
@@ -140,12 +151,12 @@ def _row_group_of(path: str, row: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=4)
-def _parquet_metadata(path: str) -> Any:
+def _parquet_metadata(path: str, stamp: _Stamp) -> Any:
     return pq.read_metadata(path)
 
 
 @lru_cache(maxsize=2)  # the image's and the mask's
-def _row_group(path: str, column: str, group: int) -> pa.ChunkedArray:
+def _row_group(path: str, stamp: _Stamp, column: str, group: int) -> pa.ChunkedArray:
     with pq.ParquetFile(path, pre_buffer=False) as file:
         return file.read_row_group(group, columns=[column], use_threads=False).column(column)
 

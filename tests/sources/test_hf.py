@@ -104,6 +104,29 @@ def test_rows_are_samples_with_the_pixels_of_their_cells(form, saved, tmp_path):
     assert not authentic.mask.any() and not source.files
 
 
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_a_table_that_was_written_again_gives_its_new_cells_in_the_same_process(tmp_path, name):
+    root = tmp_path / "p"
+    root.mkdir()
+
+    def write(first):
+        table = pa.table({"picture": [png(image(first))], "gt": [png(mask(first))]})
+        new = tmp_path / "new"
+        if name.endswith("parquet"):
+            pq.write_table(table, new)
+        else:
+            with pa.ipc.new_stream(str(new), table.schema) as writer:
+                writer.write_table(table)
+        new.replace(root / name)  # as a careful writer does
+
+    for first in (0, 7):
+        write(first)
+        source = open_source("hf", f"{root}{COLUMNS}", options=SourceOptions())
+        sample = source.read(source.ids[0])
+        np.testing.assert_array_equal(sample.image, image(first))
+        np.testing.assert_array_equal(sample.mask, mask(first))
+
+
 def test_names_of_labels_decide_before_their_numbers(saved, tmp_path):
     assert len(included(f"{saved}{COLUMNS}&label=kind")) == 4  # 0 is fake there
     root = write_parquet(tmp_path / "p/a.parquet", rows(label=("Pristine", "Tampered")))
