@@ -72,7 +72,7 @@ def test_stages_keep_the_cuts_of_those_before_and_hold_every_sample_once(
     assert all(len(cut.ids) <= stages[cut.stage].shard_size for cut in cuts)
     before = cut_stages(ids[: stages[-2].samples], stages[:-1], {}) if len(stages) > 1 else []
     assert cuts[: len(before)] == before
-    paths = [cut_path("clean", "demo", cut) for cut in cuts]
+    paths = [cut_path("clean", "demo", cut, "parquet") for cut in cuts]
     assert len(set(paths)) == len(paths) and paths[0].startswith("data/clean/demo-00000-of-")
     earlier = [stage._asdict() for stage in stages[:-1]]
     fixed = SplitManifest(**stages[-1]._asdict(), grown_from=earlier)

@@ -33,7 +33,8 @@ LEAVES = MappingProxyType(
         "score": _AT_THE_END,
         "compare": _NOTHING_WRITTEN,
         "leaderboard": "pages may be missing or old; run the same command again",
-        "report": _NOTHING_WRITTEN,
+        "report": "figures and pages may be missing or old; run the same command again",
+        "check-attack": _NOTHING_WRITTEN,
         "weights": "weights are registered whole or not at all; run the same command again",
     }
 )

@@ -169,6 +169,8 @@ def test_real_files_are_read_through_the_layout(tmp_path):
 def test_every_layout_can_be_loaded_and_says_what_it_looks_for(name):
     layout = load_layout(name)
     assert layout.EXPECTS and "\n" not in layout.EXPECTS
+    if name == "hf":  # its samples are rows of tables, not files
+        return
     assert layout.entries([], str) == []
     assert layout.entries(["notes.md", "photo.png", ".git/config"], str) == []
 
