@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from afbench.api import train_functions
+from afbench.api.train_functions import ansm as train_ansm
 
 from .echo import echo
 from .function_keywords import function_keywords
@@ -149,7 +149,7 @@ def ansm(data: Path, localizer: str, out: Path, as_json: bool, **options: Any) -
 
     Run it again to go on after an interruption. For several devices put `accelerate launch --num_processes N -m` before it.
     """
-    trained = train_functions.ansm(**function_keywords())
+    trained = train_ansm(**function_keywords())
     echo_training(trained, as_json)
     if not as_json:
         echo(

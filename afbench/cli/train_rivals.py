@@ -9,7 +9,9 @@ from typing import Any
 
 import click
 
-from afbench.api import train_functions
+from afbench.api.train_functions import Trained
+from afbench.api.train_functions import hardened as train_hardened
+from afbench.api.train_functions import nrp as train_nrp
 
 from .echo import echo
 from .function_keywords import function_keywords
@@ -85,7 +87,7 @@ def hardened(out: Path, localizer: str, task: str, as_json: bool, **options: Any
     Attack the result as any localizer, with --checkpoint OUT/best.safetensors: what attacks on the old weights leave of it says
     little. Run it again to go on after an interruption.
     """
-    trained = train_functions.hardened(**function_keywords())
+    trained = train_hardened(**function_keywords())
     echo_training(trained, as_json)
     if task == "localize" and not as_json:
         echo(
@@ -125,7 +127,7 @@ def nrp(data: Path, localizer: str, out: Path, as_json: bool, **options: Any) ->
 
     Run it again to go on after an interruption.
     """
-    trained = train_functions.nrp(**function_keywords())
+    trained = train_nrp(**function_keywords())
     echo_training(trained, as_json)
     if not as_json:
         echo(
@@ -133,7 +135,7 @@ def nrp(data: Path, localizer: str, out: Path, as_json: bool, **options: Any) ->
         )
 
 
-def echo_training(trained: train_functions.Trained, as_json: bool) -> None:
+def echo_training(trained: Trained, as_json: bool) -> None:
     """Print the card of a training, or a line that says where its best checkpoint is."""
     card = trained.card
     if as_json:
