@@ -15,13 +15,19 @@ __all__ = [
     "as_localizer",
     "attack",
     "check_localizer",
+    "compare",
     "evaluate",
     "export",
     "generate",
+    "inspect",
+    "leaderboard",
     "load",
     "load_localizer",
     "plan",
     "predict",
+    "preview",
+    "reproduce",
+    "restore",
     "results",
     "score",
     "stats",
@@ -34,7 +40,10 @@ if TYPE_CHECKING:
     from afbench.api.checking import stats, verify
     from afbench.api.evaluating import evaluate
     from afbench.api.generating import generate, plan
+    from afbench.api.inspecting import inspect, preview, reproduce
     from afbench.api.one_image import attack
+    from afbench.api.ranking import compare, leaderboard
+    from afbench.api.restoring import restore
     from afbench.api.submitting import export, predict, score
     from afbench.core import AfbenchError, PartialError, UsageError
     from afbench.defences.custom_defence import as_defence
@@ -54,13 +63,19 @@ _HOMES = {
     "as_localizer": "afbench.localizers.custom",
     "attack": "afbench.api.one_image",
     "check_localizer": "afbench.localizers.conformance",
+    "compare": "afbench.api.ranking",
     "evaluate": "afbench.api.evaluating",
     "export": "afbench.api.submitting",
     "generate": "afbench.api.generating",
+    "inspect": "afbench.api.inspecting",
+    "leaderboard": "afbench.api.ranking",
     "load": "afbench.reading.load_pairs",
     "load_localizer": "afbench.localizers",
     "plan": "afbench.api.generating",
     "predict": "afbench.api.submitting",
+    "preview": "afbench.api.inspecting",
+    "reproduce": "afbench.api.inspecting",
+    "restore": "afbench.api.restoring",
     "results": "afbench.reading.result_table",
     "score": "afbench.api.submitting",
     "stats": "afbench.api.checking",

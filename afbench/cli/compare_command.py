@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
+from afbench.api.ranking import compare
+
 from .echo import echo
+from .function_keywords import function_keywords
 from .text_tables import table_width, wide_option
 
 
@@ -16,19 +20,18 @@ from .text_tables import table_width, wide_option
 @click.argument("second", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
 @wide_option
-def command(first: Path, second: Path, as_json: bool, wide: bool) -> None:
+def command(as_json: bool, wide: bool, **options: Any) -> None:
     """Compare two score folders image by image: F1 and RP, first minus second, and whether they tie.
 
     FIRST and SECOND are of one dataset version and the same images. The 95 % intervals are a bootstrap over images, paired by
     sample and stratified by source; two submissions tie where the interval of their difference holds 0.
     """
-    from afbench.report.differences import differences_table
-    from afbench.scoring.compare import compare, comparison_json
-    from afbench.scoring.statistics import few_images
-    from afbench.scoring.stored_scores import read_scores
-
-    first_score, second_score = read_scores([first, second])
-    for line in few_images(first_score.per_image):
+    comparison = compare(**function_keywords())
+    for line in comparison.warnings:
         echo(f"warning: {line}", err=True)
-    comparison = comparison_json(first_score, second_score, compare(first_score, second_score))
-    echo(json.dumps(comparison, indent=2) if as_json else differences_table(comparison, table_width(wide)))
+    if as_json:
+        echo(json.dumps(comparison.figures, indent=2))
+        return
+    from afbench.report.differences import differences_table
+
+    echo(differences_table(comparison.figures, table_width(wide)))

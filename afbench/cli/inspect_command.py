@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
 
+from afbench.api.inspecting import inspect
+
 from .echo import echo
+from .function_keywords import function_keywords
 from .name_types import CONFIG
 
 
@@ -21,11 +25,9 @@ from .name_types import CONFIG
     "--sample", metavar="ID", help="The whole provenance of a sample's row, or of its rows in all configs."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(folder: Path, config: str | None, sample: str | None, as_json: bool) -> None:
+def command(as_json: bool, **options: Any) -> None:
     """Say what a benchmark holds, how a config was made, or where one row comes from."""
-    from afbench.storage.contents import inspect
-
-    contents = inspect(folder, config=config, sample_id=sample)
+    contents = inspect(**function_keywords())
     if as_json:
         echo(json.dumps(contents, indent=2))
     else:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
-from afbench.api.bars import advancing
+from afbench.api.ranking import leaderboard
 
 from .echo import echo
-from .progress import progress_bar, quiet_option
+from .function_keywords import function_keywords
+from .progress import quiet_option
 
 
 @click.command("leaderboard", epilog="Example: afbench leaderboard scores --out site")
@@ -23,16 +25,14 @@ from .progress import progress_bar, quiet_option
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what was made as JSON.")
 @quiet_option
-def command(scores: tuple[Path, ...], out: Path, as_json: bool) -> None:
+def command(as_json: bool, **options: Any) -> None:
     """Make a static site of score folders, or of folders of them: a ranked table, and a page per submission.
 
     Needs no server: open index.html. One table per localizer and version of its configs.
     """
-    from afbench.workflows.reporting.publish_board import publish_leaderboard
-
-    with progress_bar("read", "score") as bar:
-        site = publish_leaderboard(scores, out, advance=advancing(bar))
+    site = leaderboard(**function_keywords())
     if as_json:
-        echo(json.dumps({"site": str(out / "index.html"), **site._asdict()}, indent=2))
+        counts = {name: getattr(site, name) for name in ("submissions", "boards", "ranked")}
+        echo(json.dumps({"site": str(site.page), **counts}, indent=2))
         return
-    echo(f"submissions {site.submissions}, ranked {site.ranked}, boards {site.boards}: {out / 'index.html'}")
+    echo(f"submissions {site.submissions}, ranked {site.ranked}, boards {site.boards}: {site.page}")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
+from afbench.api.inspecting import reproduce
+
 from .echo import echo
+from .function_keywords import function_keywords
 from .name_types import DEFENCE
-from .progress import progress_bar, quiet_option
+from .progress import quiet_option
 
 
 @click.command(
@@ -47,32 +51,12 @@ from .progress import progress_bar, quiet_option
 @click.option("--device", help="Where to compute. Default: the device in the log.")
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @quiet_option
-def command(
-    folder: Path,
-    row: str,
-    alone: bool,
-    localizer: str | None,
-    checkpoint: str | None,
-    attacks: tuple[str, ...],
-    through_defence: str | None,
-    device: str | None,
-    as_json: bool,
-) -> int:
+def command(row: str, as_json: bool, **options: Any) -> int:
     """Make one row again as it was made, in the same batch, and compare the pixels.
 
     Exit code 0 if every value is the same, 1 if one is not.
     """
-    from afbench.workflows.rerun.recorded_run import LocalizerSource
-    from afbench.workflows.rerun.reproduce import reproduce
-
-    with progress_bar("reproduce", "grad") as bar:
-        reproduction = reproduce(
-            folder,
-            row,
-            alone=alone,
-            localizer_source=LocalizerSource(localizer, checkpoint, device, through_defence, attacks),
-            advance=bar.update,
-        )
+    reproduction = reproduce(**function_keywords())
     if as_json:
         echo(json.dumps(asdict(reproduction), indent=2))
     elif reproduction.identical:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
-from afbench.plans import parse_source
+from afbench.api.restoring import restore
 
 from .echo import echo
+from .function_keywords import function_keywords
 from .name_types import SOURCE
-from .progress import deferred_bar, quiet_option
+from .progress import quiet_option
 
 
 @click.command(
@@ -38,19 +39,12 @@ from .progress import deferred_bar, quiet_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done and what is missing as JSON.")
 @quiet_option
-def command(
-    archive: Path, sources: tuple[str, ...], splits: tuple[str, ...], out: Path, as_json: bool
-) -> int:
+def command(out: Path, as_json: bool, **options: Any) -> int:
     """Put the images of an HDF5 archive together again, each checked by the hash of its pixels.
 
     Exit code 3 if originals are missing or others than those that were attacked; run it again once you have them.
     """
-    roots = {spec.name: spec.root for spec in map(parse_source, sources)}
-    from afbench.workflows.publishing.restore import restore
-
-    with ExitStack() as stack:
-        bar = deferred_bar(stack, "restore", "img")
-        restored = restore(archive, out, roots, splits=splits, start=bar.start, advance=bar.advance)
+    restored = restore(**function_keywords())
     if as_json:
         summary = {
             "folder": str(restored.folder),

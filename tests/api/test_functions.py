@@ -112,3 +112,52 @@ def test_a_run_that_was_interrupted_goes_on_in_the_same_process(benchmark, tmp_p
     assert (
         library.results(tmp_path / "B").f1_adv.tolist() == library.results(benchmark.folder).f1_adv.tolist()
     )
+
+
+def test_scores_are_compared_and_ranked_as_the_commands_do(benchmark, submission, afbench, tmp_path):
+    bare = tmp_path / "bare"
+    library.predict(data=benchmark.folder, localizer="reference", out=bare, quiet=True)
+    scores = {"median": tmp_path / "scores" / "median", "none": tmp_path / "scores" / "none"}
+    for folder, out in zip((submission, bare), scores.values(), strict=True):
+        library.score(folder, benchmark.folder, out=out, quiet=True)
+    compared = library.compare(*scores.values())
+    printed = afbench("compare", *scores.values(), "--json")
+    assert json.loads(printed.out) == compared.figures
+    assert printed.err.splitlines() == [f"warning: {line}" for line in compared.warnings]
+    table = compared.to_pandas().set_index("attack")
+    assert table.f1_difference["fgsm"] == pytest.approx(table.f1_first["fgsm"] - table.f1_second["fgsm"])
+    site = library.leaderboard(tmp_path / "scores", out=tmp_path / "site", quiet=True)
+    printed = afbench("leaderboard", *scores.values(), "--out", "again", "--json")
+    assert json.loads(printed.out)["ranked"] == site.ranked == site.submissions == 2
+    assert site.page.read_bytes() == (tmp_path / "again" / "index.html").read_bytes()
+    ranks = site.to_pandas()
+    assert ranks["rank"].tolist() in ([1, 1], [1, 2]) and set(ranks.localizer) == {"reference"}
+    assert ranks.rp.is_monotonic_decreasing
+    with pytest.raises(library.UsageError, match="holds no score"):
+        library.compare(scores["none"], "nowhere")
+
+
+def test_a_benchmark_is_looked_into_as_the_commands_do(benchmark, afbench, tmp_path):
+    sample = library.results(benchmark.folder).sample_id[0]
+    for keywords in ({}, {"config": "reference-fgsm-3"}, {"sample": sample}):
+        options = [part for name, value in keywords.items() for part in (f"--{name}", value)]
+        contents = library.inspect(benchmark.folder, **keywords)
+        assert json.loads(afbench("inspect", benchmark.folder, *options, "--json").out) == contents
+    reproduced = library.reproduce(benchmark.folder, row=f"reference-fgsm-3/demo/{sample}", quiet=True)
+    assert reproduced.identical and reproduced.to_pandas().levels.tolist() == [0]
+    sheet = library.preview(benchmark.folder, sample=sample, out=tmp_path / "sheet.png")
+    ran = afbench("preview", benchmark.folder, "--sample", sample, "--out", "printed.png")
+    assert ran.code == 0 and (tmp_path / "printed.png").read_bytes() == (tmp_path / "sheet.png").read_bytes()
+    assert sheet.size[0] > 100
+    for wrong, message in (({"count": 0}, "from 1 to 64"), ({"out": benchmark.folder / "x.png"}, "closed")):
+        with pytest.raises(library.UsageError, match=message):
+            library.preview(benchmark.folder, **wrong)
+    assert not (benchmark.folder / "log" / "preview.png").exists()
+
+
+def test_an_archive_is_restored(benchmark, afbench, tmp_path):
+    archive = library.export(benchmark.folder, to="hdf5", with_originals=False, out=tmp_path / "archive")
+    restored = library.restore(archive.folder, source="demo", out=tmp_path / "again", quiet=True)
+    assert restored.images == 6 and restored.identical == restored.shards
+    assert restored.to_pandas().columns.tolist() == ["source", "sample_id", "reason", "detail"]
+    assert library.results(tmp_path / "again").equals(library.results(benchmark.folder))

@@ -14,11 +14,17 @@ from afbench.cli import cli
 from afbench.cli.function_keywords import PRINTED, keyword_of
 
 COMMANDS = {
+    "compare": "compare",
     "evaluate": "evaluate",
     "export": "export",
     "generate": "generate",
+    "inspect": "inspect",
+    "leaderboard": "leaderboard",
     "plan": "plan",
     "predict": "predict",
+    "preview": "preview",
+    "reproduce": "reproduce",
+    "restore": "restore",
     "score": "score",
     "stats": "stats",
     "train.ansm": "train ansm",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from afbench.core import AfbenchError, BadSample, ByteImage, Source, UsageError
 from afbench.files import commit_if_changed, json_bytes, sha256_file
@@ -37,6 +37,9 @@ from afbench.storage.summary import SUMMARY_COLUMNS, summarise
 from ..generation.finalise import finalise
 from ..generation.model_size import MODEL, fit_source
 from .export import shard_key
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Missing(NamedTuple):
@@ -73,6 +76,12 @@ class Restored:
     @property
     def reasons(self) -> dict[str, int]:
         return dict(sorted(Counter(sample.reason for sample in self.missing).items()))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per sample that is missing: ``source``, ``sample_id``, ``reason``, ``detail``."""
+        import pandas as pd
+
+        return pd.DataFrame(self.missing, columns=list(Missing._fields))
 
 
 def restore(

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any
 
+from afbench.plans.headline import headline_figures
 from afbench.report.site import render_site, write_site
 from afbench.scoring.boards import build_boards
 from afbench.scoring.stored_scores import StoredScore, find_scores, read_scores
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-class SiteCounts(NamedTuple):
-    """How many submissions and boards a site shows, and how many submissions have a rank."""
 
+@dataclass(frozen=True)
+class LeaderboardSite:
+    """A site that was written: how many submissions and boards it shows, and how many submissions have a rank.
+
+    ``rows`` has each submission on each localizer, the best of a localizer first: ``rank`` is None where it has none; ``f1`` and
+    ``rp`` (in percent) are under the attack ``ranked_by``, with their intervals.
+    """
+
+    page: Path
     submissions: int
     boards: int
     ranked: int
+    rows: Sequence[Mapping[str, Any]]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return ``rows`` as a table."""
+        import pandas as pd
+
+        return pd.DataFrame(self.rows)
 
 
 def publish_leaderboard(
     paths: Sequence[Path], out: Path, *, advance: Callable[[int], None] = lambda scores: None
-) -> SiteCounts:
+) -> LeaderboardSite:
     """Read scores, rank them and write the site; write nothing if a score is damaged.
 
     Args:
@@ -38,7 +56,31 @@ def publish_leaderboard(
         advance(1)
     boards = build_boards(scores)
     write_site(render_site(boards), out)
+    rows = [
+        _row(submission, part) for submission in boards["submissions"] for part in submission["localizers"]
+    ]
     ranked_submissions = sum(
         any(part["rank"] for part in submission["localizers"]) for submission in boards["submissions"]
     )
-    return SiteCounts(len(scores), len(boards["boards"]), ranked_submissions)
+    return LeaderboardSite(
+        out / "index.html", len(scores), len(boards["boards"]), ranked_submissions, sorted(rows, key=_place)
+    )
+
+
+def _row(submission: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    figures = headline_figures(part["aggregates"])
+    return {
+        **{name: part[name] for name in ("localizer", "rank", "ranked_by")},
+        **{name: submission[name] for name in ("submission_id", "display_name")},
+        **{name: figures[name] for name in ("f1", "f1_ci", "rp", "rp_ci")},
+        **{
+            "date": submission["date"],
+            "dataset_version": submission["dataset_version"],
+            "page": submission["page"],
+        },
+    }
+
+
+def _place(row: Mapping[str, Any]) -> tuple[str, bool, int]:
+    """Order rows by localizer and rank, those without a rank last."""
+    return row["localizer"], row["rank"] is None, row["rank"] or 0
