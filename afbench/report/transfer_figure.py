@@ -49,7 +49,8 @@ def _draw(records: Sequence[Record]) -> Figure:
         panel.set_title(attack_title(attack))
     drawing.supxlabel("judged by")
     drawing.supylabel("attacked")
-    drawing.suptitle(f"RP in % (F1) on {source}, by localizer attacked and localizer that judges")
+    # short, since a figure of two victims is narrow; the axes say who attacks and who judges
+    drawing.suptitle(f"RP in % (F1) on {source}")
     drawing.colorbar(colours, ax=list(panels.flat), label="RP in %", fraction=0.04)
     return drawing
 
