@@ -232,8 +232,8 @@ def _readable() -> Iterator[None]:
         raise BadSample("unreadable", _stable(error)) from None
 
 
-def stated_pixels(data: bytes) -> int:
-    """Read from its header how many pixels a picture has; decode nothing.
+def stated_size(data: bytes) -> tuple[int, int]:
+    """Read from its header the sides of a picture, (height, width) as they are stored; decode nothing.
 
     Raises:
         BadSample: ``unreadable``, ``too_large`` or ``too_costly``.
@@ -241,7 +241,7 @@ def stated_pixels(data: bytes) -> int:
     with _readable():
         refuse_costly(data)
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
-        return picture.width * picture.height
+        return picture.height, picture.width
 
 
 def _frames(picture: Image.Image) -> str:

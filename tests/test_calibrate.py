@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from afbench.core import UsageError
+from afbench.core import ReadOptions, UsageError
 from afbench.engine.measure import GPU_KIB_AT_ONCE, PIXELS_AT_ONCE, batch_size_for
 from afbench.localizers import load_localizer
 from afbench.localizers.load import known_localizers, recipe
@@ -142,15 +142,23 @@ def test_what_is_published_is_not_counted_again(made, tmp_path):
 
 
 def test_the_size_of_images_is_read_from_the_headers_of_a_copy(tmp_path):
-    for folder, shape in (("images", (60, 90, 3)), ("masks", (60, 90))):
+    for folder, shape in (("images", (120, 180, 3)), ("masks", (120, 180))):
         (tmp_path / folder).mkdir()
         for name in "abc":
             Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / folder / f"{name}.png")
-    spec = SourceSpec("folder", str(tmp_path))
-    (load,) = forecast_plan(
-        RunPlan("sizes", (Block(("reference",), (spec,), expand_attack("fgsm")),)), tmp_path / "out"
-    ).workloads
-    assert (load.images, load.pixels) == (3, 60 * 90)
+    for max_side, pixels in ((None, 120 * 180), (180, 120 * 180), (90, 60 * 90)):
+        spec = SourceSpec("folder", str(tmp_path), read=ReadOptions(max_side=max_side))
+        (load,) = forecast_plan(
+            RunPlan("sizes", (Block(("reference",), (spec,), expand_attack("fgsm")),)), tmp_path / "out"
+        ).workloads
+        assert (load.images, load.pixels) == (3, pixels)
+
+
+def test_an_image_that_was_not_seen_has_no_more_pixels_than_its_longer_side_allows(tmp_path):
+    spec = SourceSpec("columbia", read=ReadOptions(max_side=90))
+    plan = RunPlan("sizes", (Block(("reference",), (spec,), expand_attack("fgsm")),))
+    (load,) = forecast_plan(plan, tmp_path / "out").workloads
+    assert load.pixels == 90 * 90
 
 
 def test_a_disk_that_is_too_small_is_what_limits(tmp_path, monkeypatch):

@@ -151,7 +151,12 @@ def expected_source(
         count, pixels_per_image = limit or SYNTHETIC_COUNT, SYNTHETIC_SIDE**2
     else:
         return None
-    return (min(count, limit) if limit else count), (pixels or {}).get(source.name, pixels_per_image)
+    pixels_per_image = (pixels or {}).get(source.name, pixels_per_image)
+    if (
+        source.read.max_side is not None
+    ):  # sides of an image that was not seen are not known: at most a square
+        pixels_per_image = min(pixels_per_image, source.read.max_side**2)
+    return (min(count, limit) if limit else count), pixels_per_image
 
 
 def settings_by_group(settings: Sequence[Setting]) -> dict[str, list[Setting]]:

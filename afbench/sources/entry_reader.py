@@ -78,7 +78,7 @@ def _read_files(root: Path, entry: SourceEntry, image_path: str, options: Source
     image, mode, orientation = decode(data, ignore_alpha=options.read.ignore_alpha)
     del data  # a file may be as large as its pixels
     height, width = image.shape[:2]
-    size = _reduced((height, width), options.read.max_side)
+    size = reduced_size((height, width), options.read.max_side)
     if entry.label == "authentic":
         mask = _Mask(np.zeros(size, np.uint8), "", False, 0.0)
     else:
@@ -93,7 +93,7 @@ def _read_files(root: Path, entry: SourceEntry, image_path: str, options: Source
     return ReadEntry(sample, mode, orientation, image_sha256, mask.sha256, mask.resized, mask.grey_fraction)
 
 
-def _reduced(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
+def reduced_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
     """Return a size (height, width) whose longer side is at most ``max_side``, in the same proportions to the nearest pixel."""
     longer = max(size)
     if max_side is None or longer <= max_side:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -10,7 +11,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from afbench.core import BadSample, Setting
-from afbench.images import stated_pixels
+from afbench.images import stated_size
 from afbench.plans import RunPlan, SourceSpec, config_name, estimate
 from afbench.plans.cost import (
     Seconds,
@@ -27,7 +28,7 @@ from afbench.plans.cost import (
     workloads,
 )
 from afbench.plans.estimate import WEBP_SHARE, BlockEstimate, expected_source
-from afbench.sources.entry_reader import read_bytes
+from afbench.sources.entry_reader import read_bytes, reduced_size
 from afbench.sources.index import count_source
 from afbench.sources.release_files import find_entries
 from afbench.storage.manifests import CLEAN, read_configs, splits_of
@@ -215,13 +216,14 @@ def _measure_copies(plan: RunPlan) -> tuple[dict[str, int], dict[str, int]]:
     for source in {source for block in plan.blocks for source in block.sources if source.root}:
         root = str(source.root)
         counts[source.name] = count_source(source.read_as, root)
-        if sizes := _sizes(source.read_as, Path(root)):
+        if sizes := _sizes(source.read_as, Path(root), source.read.max_side):
             pixels[source.name] = int(median(sizes))
     return counts, pixels
 
 
-def _sizes(name: str, root: Path) -> list[int]:
-    """Read the pixel counts of some images of a copy from their headers; skip images that can't be read."""
+def _sizes(name: str, root: Path, max_side: int | None) -> list[int]:
+    """Read the pixel counts of some images of a copy from their headers, as ``max_side`` leaves them; skip images that can't be
+    read."""
     if root.suffix == ".json":  # an index: its images may be elsewhere
         return []
     base, entries = find_entries(name, root)
@@ -230,7 +232,7 @@ def _sizes(name: str, root: Path) -> list[int]:
     # spread over the copy: neighbours in a list often have one size
     for path in images[:: max(1, len(images) // HEADERS_READ)]:
         try:
-            sizes.append(stated_pixels(read_bytes(base, path)))
+            sizes.append(math.prod(reduced_size(stated_size(read_bytes(base, path)), max_side)))
         except BadSample:
             continue
     return sizes
