@@ -44,7 +44,8 @@ def rows(picture):
 
 @pytest.fixture
 def shard(tmp_path, rows) -> Path:
-    path = tmp_path / "shard.h5"
+    path = tmp_path / "data/clean/demo-00000-of-00001.h5"
+    path.parent.mkdir(parents=True)
     path.write_bytes(pack_shard(CLEAN, "demo", rows, {}, content="images"))
     return path
 
@@ -120,8 +121,9 @@ def test_plain_h5py_needs_no_filter_and_finds_one_dimensional_arrays(shard):
 
 
 def test_rows_read_as_from_parquet(tmp_path, shard, rows):
-    assert list(read_hdf5_rows(tmp_path, shard.name)) == rows
-    (first, _) = read_hdf5_rows(tmp_path, shard.name, ("sample_id", "mask"))
+    path = str(shard.relative_to(tmp_path))
+    assert list(read_hdf5_rows(tmp_path, path)) == rows
+    (first, _) = read_hdf5_rows(tmp_path, path, ("sample_id", "mask"))
     assert first == {"sample_id": "s0", "mask": rows[0]["mask"]}
 
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from afbench import load
+from afbench import load, results
 from afbench.core import AfbenchError, UsageError
 from afbench.files import json_bytes, sha256_file
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack, plan_as_json, plan_from_json, read_plan
@@ -318,6 +318,26 @@ def test_a_shard_of_another_kind_or_config_is_found(bench: Path) -> None:
     assert {problem.message for problem in verify(bench)} == {
         "is no Parquet shard, as manifests/clean.json says of folder"
     }
+
+
+@pytest.mark.parametrize("other", ["reference-fgsm-1", "clean"])
+def test_a_shard_of_another_config_gives_nobody_its_rows(afbench: Any, bench: Path, other: str) -> None:
+    shutil.copyfile(bench / SHARD.replace(CONFIG, other), bench / SHARD)
+    message = f"is a shard of config {other}, split folder, not of {CONFIG}, folder"
+    with pytest.raises(AfbenchError, match=message):
+        results(bench, CONFIG)
+    ran = afbench("preview", bench, "--out", "preview.png")
+    assert ran.code == 1 and message in ran.err and ran.err.count("\n") == 1
+
+
+def test_a_parquet_shard_without_the_columns_of_its_config_gives_nobody_its_rows(
+    afbench: Any, twins: Twins, tmp_path: Path
+) -> None:
+    bench = Path(shutil.copytree(twins.parquet, tmp_path / "bench"))
+    shard = SHARD.replace(".h5", ".parquet")
+    shutil.copyfile(bench / shard.replace(CONFIG, "clean"), bench / shard)
+    with pytest.raises(AfbenchError, match="has no column 'attack', which a shard of its config has"):
+        results(bench, CONFIG)
 
 
 @pytest.mark.reliability("R5")

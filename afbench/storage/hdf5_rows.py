@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ from afbench.images import encode_image
 
 from .archive import attacked_image, open_checked
 from .hdf5 import CHECKED, format_of, hdf5_file_bytes
-from .hdf5_read import Hdf5Shard, reading_shard
+from .hdf5_read import Hdf5Shard
 from .manifests import CLEAN
 from .schema import check_row
+from .shard_format import config_of_path, split_of_path
 
 
 def hdf5_bytes(config: str, split: str, rows: Sequence[Mapping[str, Any]]) -> bytes:
@@ -36,10 +38,10 @@ def read_hdf5_rows(folder: Path, path: str, columns: Sequence[str] | None = None
     """Yield the rows of a shard as Parquet would give them; pictures are read only where their columns are among ``columns``.
 
     Raises:
-        AfbenchError: if the shard is refused, a row names what is no name, or pictures are asked for and the archive has no
+        AfbenchError: if the shard is refused or is of another config or split than its path, a row names what is no name, or pictures are asked for and the archive has no
             originals.
     """
-    with reading_shard(folder / path) as shard:
+    with closing(open_checked(folder, path, config_of_path(path), split_of_path(path))) as shard:
         columns_to_read = set(columns) if columns else {*shard.columns, "image", "mask"}
         pictures = columns_to_read & {"image", "mask"}
         # only what is asked for: thirty columns take longer to gather than a small picture to read

@@ -15,6 +15,7 @@ from afbench.core import AfbenchError
 
 from .guard import refuse_bomb
 from .schema import DICTIONARY_COLUMNS, arrow_schema, check_row, columns_of
+from .shard_format import config_of_path
 
 MAX_GROUP_BYTES = 100_000_000
 MAX_GROUP_ROWS = 100
@@ -87,6 +88,10 @@ def read_parquet_rows(
         with pq.ParquetFile(folder / path, pre_buffer=False, page_checksum_verification=True) as shard:
             refuse_bomb(shard, (folder / path).stat().st_size)
             column_names = list(columns) if columns else None
+            # columns that are not there are left out without a word
+            expected = columns_of(config_of_path(path)).keys() & set(column_names or ())
+            if absent := expected - set(shard.schema_arrow.names):
+                raise AfbenchError(f"it has no column {min(absent)!a}, which a shard of its config has")
             for batch in shard.iter_batches(batch_size=16, columns=column_names, use_threads=False):
                 for row in batch.to_pylist():
                     for name in ("image", "mask"):

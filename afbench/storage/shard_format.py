@@ -1,8 +1,10 @@
-"""The formats of shards; the suffix of a shard's path says which one it has."""
+"""What the path of a shard says: its config and split, and by its suffix its format."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from afbench.core import ShardFormat
 
@@ -13,6 +15,16 @@ LABELS: Mapping[ShardFormat, str] = {"parquet": "Parquet", "hdf5": "HDF5"}
 def format_of_path(path: str) -> ShardFormat:
     """Return the format of a shard by its path."""
     return "hdf5" if path.endswith(SUFFIXES["hdf5"]) else "parquet"
+
+
+def config_of_path(path: str) -> str:
+    """Return the config of a shard by its path."""
+    return Path(path).parent.name
+
+
+def split_of_path(path: str) -> str:
+    """Return the split of a shard by its path; a growth stage follows the split's name after a dot."""
+    return re.split(r"[.-]", Path(path).name)[0]
 
 
 def path_in_format(path: str, shard_format: ShardFormat) -> str:

@@ -5,7 +5,6 @@ The suffix of a shard's path says its format. Nothing above this file needs to k
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from afbench.files import commit_bytes
 
 from .config_manifest import ShardRecord
 from .parquet_shard import parquet_bytes, read_parquet_rows
-from .shard_format import SUFFIXES, format_of_path
+from .shard_format import SUFFIXES, format_of_path, split_of_path
 
 MAX_SHARD_BYTES = 500_000_000
 _BYTES_PER_PIXEL = 4
@@ -27,11 +26,6 @@ def shard_path(
 ) -> str:
     """Return ``data/<config>/<split>-00000-of-00004.parquet``, or ``.h5``."""
     return f"data/{config}/{split}-{number:05d}-of-{count:05d}{SUFFIXES[shard_format]}"
-
-
-def _split_of(path: str) -> str:
-    """Return the split of a shard by its path; a growth stage follows the split's name after a dot."""
-    return re.split(r"[.-]", Path(path).name)[0]
 
 
 def cut_ids(ids: Sequence[str], shard_size: int, pixels: Mapping[str, int]) -> list[Sequence[str]]:
@@ -60,7 +54,7 @@ def shard_bytes(path: str, config: str, rows: Sequence[Mapping[str, Any]]) -> by
     # imported late: h5py takes as long to load as the rest of a small command
     from .hdf5_rows import hdf5_bytes
 
-    return hdf5_bytes(config, _split_of(path), rows)
+    return hdf5_bytes(config, split_of_path(path), rows)
 
 
 def write_shard(
