@@ -19,11 +19,12 @@ def crash_line(error: BaseException) -> str:
 def user_location(error: BaseException) -> str:
     """Say where in the user's own code an error arose, as the end of a sentence; "" if it arose elsewhere."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if _is_users(frame.filename):
+        if is_users_file(frame.filename):
             return f", at {frame.filename}:{frame.lineno} in {frame.name}"
     return ""
 
 
-def _is_users(file: str) -> bool:
+def is_users_file(file: str) -> bool:
+    """Say whether a file is neither afbench's nor of an installed library."""
     path = Path(file).resolve()
     return path.is_file() and not any(path.is_relative_to(folder) for folder in (_PACKAGE, *_INSTALLED))

@@ -340,3 +340,83 @@ def test_the_loss_and_the_region_come_with_it(module):
     name = module(documented())
     (setting,) = expand_attack(f"{name}:build", phi=["1/255"], params={"loss": "soft-f1", "where": "forged"})
     assert setting.params["loss"] == "soft-f1" and setting.params["where"] == "forged"
+
+
+def free(
+    loss,
+    image,
+    *,
+    phi,
+    alpha=0.5,
+    kappa=0.0,
+    optimizer="adam",
+    restarts=1,
+    momentum=0.9,
+    delta=0.5,
+    decay=True,
+):
+    return image
+
+
+def test_a_parameter_named_like_one_of_ours_means_what_its_user_says():
+    attack = as_attack(free, name="free", gradients=1)
+    given = {
+        "alpha": "1/4",
+        "optimizer": "sgd",
+        "restarts": 0,
+        "momentum": -1,
+        "delta": 7.5,
+        "decay": "false",
+    }
+    (plain,) = expand_attack(attack, phi=["1/255"])
+    assert {name: plain.params[name] for name in ("alpha", "kappa", "restarts")} == {
+        "alpha": 0.5,
+        "kappa": 0.0,
+        "restarts": 1,
+    }
+    (setting,) = expand_attack(attack, phi=["1/255"], params={**given, "kappa": "2"})
+    chosen = {"alpha": 0.25, "kappa": 2.0, "optimizer": "sgd", "restarts": 0, "momentum": -1.0, "delta": 7.5}
+    assert {**plain.params, **chosen, "decay": False} == setting.params
+    for name, value in (("restarts", "1.5"), ("momentum", "fast"), ("decay", "2"), ("alpha", "inf")):
+        with pytest.raises(UsageError, match=f"parameter {name} must be"):
+            expand_attack(attack, params={name: value})
+
+
+@pytest.mark.parametrize(
+    ("function", "costs", "expected"),
+    [
+        (lambda loss: 0, {"gradients": 1}, "must take phi by keyword"),
+        (
+            outside,
+            {"gradients": "many"},
+            "gradients of attack 'mine' must be a whole number from 0 up; found 'many'",
+        ),
+        (outside, {"gradients": -1}, "gradients of attack 'mine' must be a whole number"),
+        (outside, {"gradients": lambda: 1.5}, "found 1.5"),
+        (
+            dear,
+            {"gradients": 1, "queries": lambda steps: 1 // (steps - 2)},
+            "cannot be counted (ZeroDivisionError",
+        ),
+    ],
+)
+def test_a_function_or_a_cost_that_no_plan_could_use_is_refused_at_once(function, costs, expected):
+    with pytest.raises(UsageError, match=re.escape(expected)):
+        as_attack(function, name="mine", **costs)
+
+
+def test_a_cost_that_fails_on_chosen_parameters_is_one_line(afbench, module):
+    name = module(documented().replace("lambda steps: steps", "lambda steps: 8 // (steps - 2)"))
+    ran = afbench("plan", "--localizer", "reference", "--attack", f"{name}:build:steps=2", "--source", "demo")
+    assert ran.code == 2 and "cannot be counted (ZeroDivisionError" in ran.err and "Traceback" not in ran.err
+
+
+def test_what_a_closure_holds_is_recorded_of_an_attack():
+    def made(scale):
+        return lambda loss, image, *, phi: image + scale * phi
+
+    hashes = {
+        as_attack(function, name="mine", gradients=0).defaults["source_sha256"]
+        for function in (made(0), made(1), made(1), outside)
+    }
+    assert len(hashes) == 3

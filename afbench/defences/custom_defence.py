@@ -13,7 +13,7 @@ from afbench.core import UsageError
 from afbench.localizers.checkpoint_files import state_sha256
 from afbench.naming import resolve_name
 from afbench.plans.attack_settings import params_digest
-from afbench.user_code import UserFunction, call_function, source_sha256
+from afbench.user_code import UserFunction, built_source_sha256, call_function, source_sha256
 
 from .defence_check import require_sound
 from .names import defence_names
@@ -107,10 +107,36 @@ def load_own_defence(function: UserFunction, device: str, seed: int) -> Purifier
     defence = replace(
         defence,
         label=defence.name + suffix,
-        params={BUILD: function.path, **function.arguments, **defence.params},
+        params={
+            BUILD: function.path,
+            **function.arguments,
+            **defence.params,
+            SOURCE: built_source_sha256("defence", _given_code(defence), function.path),
+        },
     )
     require_sound(defence, device)
     return defence
+
+
+def _given_code(defence: Purifier) -> object:
+    return defence.random_transform or defence.apply
+
+
+def require_one_code(defence: Purifier, other: Purifier) -> None:
+    """Refuse two functions that nothing recorded tells apart; ``build`` may make one twice, an object is given as it is.
+
+    Raises:
+        UsageError: if both are objects of ``as_defence``, of one name and record but of two functions.
+    """
+    if (
+        SOURCE in defence.params
+        and BUILD not in defence.params
+        and _given_code(defence) is not _given_code(other)
+    ):
+        raise UsageError(
+            f"two functions are called {defence.label}, and nothing recorded tells them apart; rename one, or give "
+            "as_defence(..., params={...}) what differs"
+        )
 
 
 def _require_name(name: str) -> None:

@@ -49,6 +49,6 @@ class Attack:
         """All that a user may choose."""
         return tuple(name for name in self.parameters if name not in self.fixed)
 
-    def built_by(self, path: str) -> Attack:
-        """Return a user's own attack with the path of the function that built it."""
-        return replace(self, asked_as=path, defaults={**self.defaults, BUILD: path})
+    def built_by(self, path: str, source_sha256: str) -> Attack:
+        """Return a user's own attack with the path of the function that built it, and the hash of both files."""
+        return replace(self, asked_as=path, defaults={**self.defaults, BUILD: path, SOURCE: source_sha256})

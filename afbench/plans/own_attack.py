@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from afbench.core import UsageError
+from afbench.crash import crash_line
 from afbench.naming import resolve_name
-from afbench.user_code import call_function, parse_function, source_sha256
+from afbench.user_code import built_source_sha256, call_function, parse_function, source_sha256
 
 from .attack_names import parse_attack
 from .attack_spec import BUILD, SOURCE, Attack, Default
@@ -113,7 +114,7 @@ def load_own_attack(path: str) -> Attack:
         raise UsageError(
             f"attack '{path}' gave a {type(attack).__name__}; return afbench.as_attack(function, name=...)"
         )
-    return attack.built_by(path)
+    return attack.built_by(path, built_source_sha256("attack", attack.function, path))
 
 
 def _require_name(name: str) -> None:
@@ -127,7 +128,7 @@ def _require_name(name: str) -> None:
 
 def _defaults(name: str, function: Callable[..., Any]) -> dict[str, Default]:
     """Read the parameters that a user may set from the function's signature."""
-    _, _, *keywords = inspect.signature(function).parameters.values()
+    keywords = list(inspect.signature(function).parameters.values())[2:]
     if "phi" not in {keyword.name for keyword in keywords}:
         raise UsageError(
             f"attack '{name}' must take phi by keyword, as in attack(loss, image, *, phi, steps=10)"
@@ -149,10 +150,26 @@ def _defaults(name: str, function: Callable[..., Any]) -> dict[str, Default]:
 def _cost(
     name: str, kind: str, cost: int | Callable[..., int], defaults: Mapping[str, Default]
 ) -> Callable[[Mapping[str, Any]], int]:
-    """Return a function from all parameters to passes per image."""
+    """Return a function from all parameters to passes per image, tried with the defaults."""
     if not callable(cost):
-        return lambda params: int(cost)
+        passes = _whole(name, kind, cost)
+        return lambda params: passes
     names = list(inspect.signature(cost).parameters)
     if unknown := set(names) - set(defaults):
         raise UsageError(f"{kind} of attack '{name}' depend on '{min(unknown)}', which is no parameter of it")
-    return lambda params: int(cost(**{key: params[key] for key in names}))
+
+    def count(params: Mapping[str, Any]) -> int:
+        try:
+            value = cost(**{key: params[key] for key in names})
+        except Exception as error:  # code that is not ours
+            raise UsageError(f"{kind} of attack '{name}' cannot be counted ({crash_line(error)})") from error
+        return _whole(name, kind, value)
+
+    count(defaults)
+    return count
+
+
+def _whole(name: str, kind: str, passes: Any) -> int:
+    if isinstance(passes, bool) or not isinstance(passes, (int, float)) or not 0 <= passes == passes // 1:
+        raise UsageError(f"{kind} of attack '{name}' must be a whole number from 0 up; found {passes!r}")
+    return int(passes)

@@ -32,6 +32,8 @@ _CHOICES = {
     FAMILY: (VERSION,),
     ENSEMBLE: (RECIPE,),
 }
+_ITERATIONS = ("steps", "num_iter_set", "queries")
+"""What plans and rows call iterations, of whatever attack."""
 _COUNTS = {"c_search": 20}
 """Whole numbers without a default, from 1 to this."""
 _POSITIVE = ("lr", "c", "alpha_over_phi", "alpha_over_eps", "alpha", "p_init", "resize_rate")
@@ -51,12 +53,20 @@ def resolve_params(attack: Attack, values: Mapping[str, Any]) -> dict[str, Any]:
                 raise ValueError(f"attack '{attack.name}' has its {name} from --phi; leave it out")
             choices = ", ".join(attack.choices) or "none"
             raise ValueError(f"attack '{attack.name}' has no parameter '{name}'; its parameters: {choices}")
-        resolved[name] = _checked(name, attack.defaults.get(name, 1.0), value)
+        check = _typed if attack.function and name in attack.defaults else _checked
+        resolved[name] = check(name, attack.defaults.get(name, 1.0), value)
     for name, default in _UNRECORDED.items():
-        if resolved.get(name) == default:
+        if resolved.get(name) == default and (not attack.function or name in attack.optional):
             del resolved[name]
     if "target" in resolved and resolved.get("loss") in _NO_EMPTY_MASK:
         raise ValueError(f"loss={resolved['loss']} moves away from the true mask; leave target out")
+    if attack.function:  # what its parameters mean is its own affair
+        return resolved
+    _settle_kappa_and_alpha(attack, values, resolved)
+    return resolved
+
+
+def _settle_kappa_and_alpha(attack: Attack, values: Mapping[str, Any], resolved: dict[str, Any]) -> None:
     if "kappa" in resolved and not resolved["hinge"]:
         raise ValueError("kappa is where the hinge ends; leave it out with hinge=false")
     if resolved.get("kappa", 0) >= 1 and resolved["objective"] == "probability":
@@ -71,12 +81,27 @@ def resolve_params(attack: Attack, values: Mapping[str, Any]) -> dict[str, Any]:
     # None in the defaults stands for the papers' step size, which spreads phi over all steps
     if resolved.get("alpha_over_phi", 0) is None:
         resolved["alpha_over_phi"] = 1.0 / resolved["steps"]
-    return resolved
 
 
 def iterations(params: Mapping[str, Any]) -> int:
     """Count the iterations of an attack with these parameters."""
-    return next((int(params[name]) for name in ("steps", "num_iter_set", "queries") if name in params), 1)
+    return next((int(params[name]) for name in _ITERATIONS if name in params), 1)
+
+
+def _typed(name: str, default: Default, value: Any) -> Any:
+    """Check a parameter of a user's own attack, whose name says nothing, by the type of its default alone."""
+    if isinstance(default, str):
+        return str(value)
+    if isinstance(default, bool):
+        return _read_flag(name, value)
+    number = _read_finite(name, value)
+    if isinstance(default, int):
+        if number != int(number):
+            raise ValueError(f"parameter {name} must be a whole number; found {value}")
+        if name in _ITERATIONS and number < 1:
+            raise ValueError(f"parameter {name} must be a whole number from 1; found {value}")
+        return int(number)
+    return number
 
 
 def _checked(name: str, default: Default, value: Any) -> Any:
@@ -84,22 +109,15 @@ def _checked(name: str, default: Default, value: Any) -> Any:
         if value not in _CHOICES[name]:
             raise ValueError(f"parameter {name} must be one of {', '.join(_CHOICES[name])}; found '{value}'")
         return value
-    if isinstance(default, str):  # of a user's own attack
-        return str(value)
     if isinstance(default, bool):
-        if str(value).lower() not in ("true", "false"):
-            raise ValueError(f"parameter {name} must be true or false; found '{value}'")
-        return str(value).lower() == "true"
+        return _read_flag(name, value)
     if name in _COUNTS and not (str(value).isdecimal() and 1 <= int(value) <= _COUNTS[name]):
         raise ValueError(
             f"parameter {name} must be a whole number from 1 to {_COUNTS[name]}; found '{value}'"
         )
     if name in _COUNTS:
         return int(value)
-    # float(True) is 1.0: a bool where a number belongs is a mistake, not a number
-    number = math.nan if isinstance(value, bool) else _read_number(name, value)
-    if not math.isfinite(number):
-        raise ValueError(f"parameter {name} must be a number; found '{value}'")
+    number = _read_finite(name, value)
     if isinstance(default, int):
         least = 2 if name == "queries" else 1
         if number != int(number) or not least <= number <= 100_000:
@@ -110,6 +128,20 @@ def _checked(name: str, default: Default, value: Any) -> Any:
     if number > _AT_MOST.get(name, number):
         low = "(" if name in _POSITIVE else "["
         raise ValueError(f"parameter {name} must be in {low}0, {_AT_MOST[name]}]; found {value}")
+    return number
+
+
+def _read_flag(name: str, value: Any) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise ValueError(f"parameter {name} must be true or false; found '{value}'")
+    return str(value).lower() == "true"
+
+
+def _read_finite(name: str, value: Any) -> float:
+    # float(True) is 1.0: a bool where a number belongs is a mistake, not a number
+    number = math.nan if isinstance(value, bool) else _read_number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"parameter {name} must be a number; found '{value}'")
     return number
 
 

@@ -1,8 +1,11 @@
 """A user's own defence: the documented example, what a fault is told, what is recorded of it, and that only its user imports it."""
 
 import doctest
+import functools
+import importlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -268,3 +271,99 @@ def test_two_defences_of_one_label_are_not_taken_for_each_other(behind):
     pair = [as_defence(soft, name="mine", params={"low": low}) for low in (0, 0.1)]
     with pytest.raises(UsageError, match="two different defences are called mine"):
         open_evaluation(Path("OUT"), localizer="reference", defences=pair)
+
+
+def scaled(image, k=1.0):
+    return image * k
+
+
+class Scale(nn.Module):
+    def __init__(self, k):
+        super().__init__()
+        self.k = k
+        self.register_buffer("weight", torch.ones(1) * k, persistent=False)
+
+    def forward(self, image):
+        return image * self.k
+
+
+def closed_over(k):
+    return lambda image: image * k
+
+
+def decorated_by(k):
+    def decorate(function):
+        @functools.wraps(function)
+        def wrapped(image):
+            return function(image) * k
+
+        return wrapped
+
+    return decorate(soft)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda k: functools.partial(scaled, k=k),
+        lambda k: functools.partial(scaled, k=torch.tensor(k)),
+        closed_over,
+        lambda k: closed_over(torch.tensor([k])),
+        lambda k: closed_over(Scale(k)),
+        lambda k: lambda image, k=k: image * k,
+        decorated_by,
+        lambda k: torch.no_grad()(closed_over(k)),
+        lambda k: Scale(k).forward,
+        Scale,
+        lambda k: nn.Sequential(nn.Identity(), Scale(k)),
+        lambda k: nn.AvgPool2d(1 + 2 * int(10 * k), 1, int(10 * k)),
+        lambda k: nn.Sequential(nn.AvgPool2d(3, 1, 1), nn.Hardtanh(0, k)),
+    ],
+)
+def test_all_that_an_object_holds_tells_it_from_another_and_not_from_its_like(made):
+    first, again, other = (as_defence(made(k), name="mine").describe() for k in (0.5, 0.5, 0.7))
+    assert first == again != other
+
+
+def test_the_file_of_build_counts_even_where_the_function_is_a_library_s_or_decorated(module):
+    hashes = set()
+    for size, returned in (
+        (3, "pool"),
+        (7, "pool"),
+        (3, "torch.no_grad()(blur)"),
+        (7, "torch.no_grad()(blur)"),
+    ):
+        name = module(
+            f"""
+            import afbench, torch
+            from torch import nn
+            pool = nn.AvgPool2d({size}, 1, {size // 2})
+            def blur(image):
+                return pool(image)
+            def build(device):
+                return afbench.as_defence({returned}, name="pool", gradient="bpda")
+            """,
+            "my_pool",
+        )
+        hashes.add(load_defence(f"{name}:build").params["source_sha256"])
+        assert load_defence(f"{name}:build").params["source_sha256"] in hashes
+    assert len(hashes) == 4
+
+
+def test_a_file_edited_in_a_living_process_is_refused_and_a_reload_takes_it(module):
+    name = module(documented())
+    old = load_defence(f"{name}:build").params["source_sha256"]
+    file = Path(f"{name}.py")
+    file.write_text(documented().replace("(5.0) - 2)", "(5.0) - 1)"))
+    with pytest.raises(UsageError, match="has changed since it was imported; restart Python"):
+        load_defence(f"{name}:build")
+    importlib.reload(sys.modules[name])
+    assert load_defence(f"{name}:build").params["source_sha256"] != old
+
+
+def test_two_functions_that_nothing_recorded_tells_apart_are_not_evaluated_together(behind):
+    pair = [as_defence(lambda image, low=low: image, name="mine") for low in (iter([0]), iter([1]))]
+    assert pair[0].describe() == pair[1].describe()
+    with pytest.raises(UsageError, match="nothing recorded tells them apart"):
+        open_evaluation(Path("OUT"), localizer="reference", defences=pair)
+    assert open_evaluation(Path("OUT"), localizer="reference", defences=[pair[0], pair[0]])

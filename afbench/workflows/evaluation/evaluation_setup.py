@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from afbench.core import AfbenchError, Localizer, UsageError
 from afbench.defences import Purifier, load_defence
+from afbench.defences.custom_defence import require_one_code
 from afbench.defences.post_names import step_text
 from afbench.defences.posting import load_step
 from afbench.defences.purifier import require_owner
@@ -125,8 +126,10 @@ def open_evaluations(
                 errors.append(error)
                 notes.append(f"{name} without {text}: {error}")
                 continue
-            if purifiers.setdefault(defence.label, defence).describe() != defence.describe():
+            namesake = purifiers.setdefault(defence.label, defence)
+            if namesake.describe() != defence.describe():
                 raise UsageError(f"two different defences are called {defence.label}; rename one of them")
+            require_one_code(defence, namesake)
             warning = attacked_config and attack_size_warning(attacked_config, network, defence)
             notes += [warning] if warning else []
         setup = EvaluationSetup(
