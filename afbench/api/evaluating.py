@@ -11,7 +11,7 @@ from afbench.core import UsageError
 from afbench.localizers import LocalizerChoice, parse_choice
 
 from .bars import deferred_bar
-from .keywords import Texts, texts_of
+from .keywords import Texts, require_text, texts_of
 
 if TYPE_CHECKING:
     from afbench.defences import Purifier
@@ -63,6 +63,7 @@ def evaluate(
     """
     choices = _choices(localizer)
     defences = [defence] if isinstance(defence, str) or not isinstance(defence, Sequence) else defence
+    from afbench.defences import Purifier
     from afbench.files import commit_bytes
     from afbench.images import png_bytes
     from afbench.workflows.evaluation import evaluation_files as files
@@ -70,6 +71,9 @@ def evaluate(
     from afbench.workflows.evaluation.evaluation_setup import open_evaluations
     from afbench.workflows.sample_choice import choose_samples
 
+    for item in defences:
+        if not isinstance(item, Purifier):
+            require_text("defence", item, "`afbench.as_defence` makes one of a function")
     folder = None if out is None else Path(out)
     picture = None if figure is None else Path(figure)
     files.check_targets(Path(data), folder, picture)
@@ -99,10 +103,20 @@ def evaluate(
 
 
 def _choices(localizer: Texts | LocalizerChoice | Sequence[LocalizerChoice]) -> list[LocalizerChoice]:
-    """Read localizers that are given as texts, and keep those that the command line has read."""
-    if isinstance(localizer, str | LocalizerChoice):
-        localizer = [localizer]  # type: ignore[assignment]
-    return [item if isinstance(item, LocalizerChoice) else parse_choice(str(item)) for item in localizer]
+    """Read localizers that are given as texts, and keep those that the command line has read.
+
+    Raises:
+        UsageError: for none, or anything else.
+    """
+    # the command line's are tuples themselves
+    several = isinstance(localizer, Sequence) and not isinstance(localizer, str | LocalizerChoice)
+    items = list(localizer) if several else [localizer]
+    if not items:
+        raise UsageError("localizer names no localizer; give one or several names")
+    return [
+        item if isinstance(item, LocalizerChoice) else parse_choice(require_text("localizer", item))
+        for item in items
+    ]
 
 
 def _with_options(

@@ -32,6 +32,17 @@ def param_texts(params: Params) -> tuple[str, ...]:
     return texts_of(params)
 
 
+def require_text(option: str, value: object, hint: str = "") -> str:
+    """Return a value that is a text.
+
+    Raises:
+        UsageError: if it is anything else, e.g. a loaded localizer where its name is asked for.
+    """
+    if not isinstance(value, str):
+        raise UsageError(f"{option} must be a name; found {type(value).__name__}{hint and f'; {hint}'}")
+    return value
+
+
 def require_choice(option: str, value: str, choices: Sequence[str]) -> str:
     """Return a value that is one of the choices of an option.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from afbench.work_progress import Progress
 
 from .bars import deferred_bar
-from .keywords import Texts, texts_of
+from .keywords import Texts, require_text, texts_of
 
 if TYPE_CHECKING:
     from afbench.defences import Purifier
@@ -65,8 +65,12 @@ def predict(
         UsageError: if the benchmark has no config of this localizer or attacked other weights, or the folder holds something else.
         PartialError: if another process predicts into the folder.
     """
+    require_text("localizer", localizer)
+    from afbench.defences import Purifier
     from afbench.workflows.evaluation.predict import predict as write_submission
 
+    if not isinstance(defence, Purifier):
+        require_text("defence", defence, "`afbench.as_defence` makes one of a function")
     with ExitStack() as stack:
         bar = deferred_bar(stack, "predict", "img", quiet=quiet)
         return write_submission(

@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afbench.core import AfbenchError
+from afbench.core import AfbenchError, UsageError
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import ORIGINALS, WORK, open_benchmark, shard_paths
 from afbench.storage.schema import columns_of
@@ -75,7 +75,10 @@ def _chosen_configs(
     if config is None:
         attacked = [name for name in configs if name not in ORIGINALS]
         return attacked or choose_configs(configs, None, folder)
-    requested = [config] if isinstance(config, str) else config
+    requested = [config] if isinstance(config, str) or not isinstance(config, Sequence) else config
+    for text in requested:
+        if not isinstance(text, str):
+            raise UsageError(f"config must be a name, or several; found {type(text).__name__}")
     chosen = [name for text in requested for name in choose_configs(configs, text, folder)]
     return list(dict.fromkeys(chosen))
 

@@ -71,6 +71,43 @@ def test_a_submission_is_scored_as_the_command_does(benchmark, submission, afben
         library.score("nowhere", benchmark.folder, quiet=True)
 
 
+def test_a_value_of_a_wrong_type_is_refused_in_one_line(benchmark, tmp_path):
+    loaded = library.load_localizer("reference")
+    submit = {"data": benchmark.folder, "out": tmp_path / "submission"}
+    for call, message in (
+        (
+            lambda: library.evaluate(data=benchmark.folder, localizer=loaded),
+            "localizer must be a name; found ",
+        ),
+        (
+            lambda: library.evaluate(data=benchmark.folder, localizer=[loaded]),
+            "localizer must be a name; found ",
+        ),
+        (
+            lambda: library.evaluate(data=benchmark.folder, localizer=[]),
+            "localizer names no localizer; give one",
+        ),
+        (
+            lambda: library.evaluate(data=benchmark.folder, localizer="reference", defence=None),
+            "defence must be a name; found NoneType; `afbench.as_defence` makes one",
+        ),
+        (lambda: library.predict(**submit, localizer=loaded), "localizer must be a name; found "),
+        (
+            lambda: library.predict(**submit, localizer="reference", defence=None),
+            "defence must be a name; found NoneType",
+        ),
+        (lambda: library.results(benchmark.folder, config=3), "config must be a name, or several; found int"),
+        (
+            lambda: library.results(benchmark.folder, config=[3]),
+            "config must be a name, or several; found int",
+        ),
+    ):
+        with pytest.raises(library.UsageError) as refused:
+            call()
+        assert message in str(refused.value) and "\n" not in str(refused.value)
+    assert not (tmp_path / "submission").exists()
+
+
 def test_a_defence_is_evaluated(benchmark):
     report = library.evaluate(data=benchmark.folder, localizer="reference", defence="median", quiet=True)
     assert set(report.to_pandas().defence) == {"none", "median-3"}
