@@ -7,12 +7,15 @@ import io
 import json
 import re
 import shlex
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import click
 import numpy as np
 import pytest
 
+from afbench.core import UsageError
 from afbench.report.drawing import DARK, LIGHT, encode
 from afbench.report.report_page import ReportGap, ReportSection, ReportTable, render_report
 from afbench.report.steps_figure import sweep_drawings, sweep_sides
@@ -25,7 +28,12 @@ from afbench.report.strength_figure import (
     strength_drawing,
 )
 from afbench.storage.manifests import open_benchmark
-from afbench.workflows.reporting.report_inputs import benchmark_sides, read_report_inputs
+from afbench.workflows.reporting.report_inputs import (
+    EvaluationInput,
+    ReportInputs,
+    benchmark_sides,
+    read_report_inputs,
+)
 from afbench.workflows.reporting.report_sections import steps_section, strength_section, table_section
 from afbench.workflows.reporting.report_tables import merged_sides, report_records, strength_curves
 
@@ -264,3 +272,91 @@ def test_every_command_that_a_report_suggests_exists(report):
         if isinstance(command, click.Group):
             command = command.commands[arguments.pop(0)]
         command.make_context(name, arguments)
+
+
+def adaptive(side, folder="through"):
+    """Return a side of a benchmark attacked through JPEG, as the rows of a bare one with other F1."""
+    rows = side.side.per_image
+    rows = rows[rows["attack"] != "clean"]
+    behind = replace(
+        side.side,
+        defence="jpeg-75",
+        knowledge="adaptive",
+        kind="jpeg",
+        per_image=rows.assign(f1_undefended=0.1),
+    )
+    return side._replace(side=behind, folder=Path(folder))
+
+
+def test_originals_behind_a_defence_are_never_the_bare_localizers(made, monkeypatch):
+    benchmark = open_benchmark(made.folder)
+    defence = {"name": "jpeg", "params": {"quality": 75}, "weights_sha256": ""}
+    through = {
+        name: replace(manifest, provenance=manifest.provenance | {"defence": defence})
+        for name, manifest in benchmark.attacked.items()
+    }
+    monkeypatch.setattr(type(benchmark), "attacked", property(lambda _: through))
+    (side,) = benchmark_sides(benchmark)
+    assert (side.side.defence, side.side.knowledge) == ("jpeg-75", "adaptive")
+    assert "clean" not in set(side.side.per_image["attack"])
+
+
+def test_a_benchmark_attacked_only_through_a_defence_is_shown_without_a_point_at_0(report):
+    _, sides, records = report
+    only = merged_sides([adaptive(sides["reference"][0])])
+    missing = []
+    drawing = next(iter(strength_section(only, missing).figures))
+    rows = list(csv.DictReader(io.StringIO(drawing.csv)))
+    assert rows and not [row for row in rows if row["attack"] == "clean" or row["strength"] == "0"]
+    assert "point at 0" not in drawing.caption and "attacked through" in drawing.title
+    assert all("originals" not in name for name in plotted(drawing.draw(LIGHT)))
+    (gap,) = missing
+    assert "No config attacked the bare localizer 'reference'" in gap.reason
+    found = report_records(ReportInputs(), only)
+    originals = {
+        (row["source"], row["attack"]): row["f1"] for row in found if row["attack"] in ("clean", "all-ones")
+    }
+    assert originals == pytest.approx(
+        {
+            (row["source"], row["attack"]): row["f1"]
+            for row in records
+            if row["attack"] in ("clean", "all-ones")
+        }
+    )
+    assert {row["defence"] for row in found if row["attack"] == "clean"} == {"none"}
+
+
+def test_an_evaluation_of_fewer_images_is_refused_with_both_folders(made, report, afbench, tmp_path):
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation(report, images=2)))
+    ran = afbench("report", made.folder, tmp_path, "--out", "report")
+    assert ran.code == 2 and len(ran.err.splitlines()) == 1 and not (tmp_path / "report").exists()
+    for words in ("are of different images", str(made.folder), str(tmp_path), "make a report of each"):
+        assert words in ran.err
+
+
+def test_images_after_posting_are_those_of_the_benchmark(made, report):
+    inputs = report[0]
+    posted = [{**record, "after": None, "images": 2} for record in report[2]]
+    fewer = replace(inputs, evaluations=[EvaluationInput(Path("E"), [], posted)])
+    with pytest.raises(UsageError, match="are of different images"):
+        report_records(fewer, report[1])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows.assign(sample_id="other-" + rows["sample_id"]),
+        lambda rows: rows.assign(f1_original=0.9),
+        lambda rows: rows[rows["sample_id"] != rows["sample_id"].iloc[0]],
+        lambda rows: rows.assign(source="elsewhere"),
+    ],
+)
+def test_a_score_of_other_images_is_refused(report, change):
+    inputs = report[0]
+    (side,) = inputs.sides
+    score = replace(side.side, defence="jpeg-75", kind="jpeg", undefended=False)
+    same = side._replace(side=score, folder=Path("score"))
+    assert len(merged_sides([side, same])["reference"]) == 2
+    other = same._replace(side=replace(score, per_image=change(score.per_image)))
+    with pytest.raises(UsageError, match="'score' is not of the images of"):
+        merged_sides([side, other])

@@ -43,13 +43,13 @@ class StrengthLine(NamedTuple):
 
 
 class StrengthCurves(NamedTuple):
-    """All attacks on one localizer behind one defence, on one source; ``original`` is what it reaches without an attack."""
+    """All attacks on one localizer behind one defence, on one source; ``original`` is what it reaches without an attack, where that was measured."""
 
     localizer: str
     source: str
     defence: str
     knowledge: str
-    original: StrengthPoint
+    original: StrengthPoint | None
     lines: Sequence[StrengthLine]
 
 
@@ -58,12 +58,19 @@ def strength_drawing(curves: StrengthCurves) -> Drawing:
     parts = [curves.localizer, curves.source, *([] if curves.defence == "none" else [curves.defence])]
     if curves.knowledge == "adaptive":
         parts.append("adaptive")
+    counts = sorted({point.images for line in curves.lines for point in line.points})
+    images = (
+        curves.original.images
+        if curves.original
+        else " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    )
     return Drawing(
         "strength-" + "-".join(parts),
         strength_title(curves),
-        f"Mean F1, and RP in percent of the bare localizer's F1 on the originals, over {curves.original.images} images; strengths "
+        f"Mean F1, and RP in percent of the bare localizer's F1 on the originals, over {images} images; strengths "
         "stand at even distances; bars are "
-        "95 % intervals by bootstrap over images. The point at 0 is of the originals.",
+        "95 % intervals by bootstrap over images."
+        + (" The point at 0 is of the originals." if curves.original else ""),
         partial(draw_strength, curves),
         strength_csv(curves),
     )
@@ -100,11 +107,13 @@ def draw_strength(curves: StrengthCurves, theme: Theme) -> Figure:
 def _draw_panel(
     axes: Axes,
     measure: str,
-    original: StrengthPoint,
+    original: StrengthPoint | None,
     lines: Sequence[tuple[StrengthLine, LineStyle]],
     theme: Theme,
 ) -> None:
-    strengths = [0.0, *sorted({point.strength for line, _ in lines for point in line.points})]
+    strengths = sorted({point.strength for line, _ in lines for point in line.points})
+    if original:
+        strengths.insert(0, 0.0)
 
     def panel_points(points: Sequence[StrengthPoint]) -> list[PanelPoint]:
         return [
@@ -115,9 +124,13 @@ def _draw_panel(
             if getattr(point, measure) is not None
         ]
 
-    start = panel_points([original])
+    start = panel_points([original] if original else [])
     panel_lines = [
-        PanelLine("originals", f"{measure} originals", LineStyle(theme.ink, "_", "-"), start),
+        *(
+            [PanelLine("originals", f"{measure} originals", LineStyle(theme.ink, "_", "-"), start)]
+            if original
+            else []
+        ),
         *(
             PanelLine(
                 line_label(line),
@@ -138,7 +151,7 @@ def line_label(line: StrengthLine) -> str:
 
 
 def strength_csv(curves: StrengthCurves) -> str:
-    """Write the plotted numbers, one row for each config; the originals come first."""
+    """Write the plotted numbers, one row for each config; the originals come first, where they were measured."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(
@@ -158,7 +171,7 @@ def strength_csv(curves: StrengthCurves) -> str:
         ]
     )
     head = (curves.localizer, curves.source, curves.defence, curves.knowledge)
-    points = [("clean", "", curves.original)]
+    points = [("clean", "", curves.original)] if curves.original else []
     points += [(line.attack, line.axis, point) for line in curves.lines for point in line.points]
     for attack, axis, point in points:
         f1, rp = ([point.f1, *(point.f1_ci or (None, None))], [point.rp, *(point.rp_ci or (None, None))])

@@ -39,18 +39,27 @@ class LocalizerSide(NamedTuple):
     folder: Path
 
 
+class EvaluationInput(NamedTuple):
+    """The records of an evaluation, those after posting apart, and the folder that they are from."""
+
+    folder: Path
+    figures: Sequence[Record]
+    after: Sequence[Record]
+
+
 @dataclass(frozen=True)
 class ReportInputs:
-    """What the folders of a report hold.
-
-    ``sides`` are the images of benchmarks and scores, ``figures`` and ``after`` the records of evaluations.
-    """
+    """What the folders of a report hold; ``sides`` are the images of benchmarks and scores."""
 
     benchmarks: Sequence[Benchmark] = ()
     sides: Sequence[LocalizerSide] = ()
-    figures: Sequence[Record] = ()
-    after: Sequence[Record] = ()
+    evaluations: Sequence[EvaluationInput] = ()
     folders: Sequence[Path] = field(default_factory=list)
+
+    @property
+    def after(self) -> list[Record]:
+        """Return the records after posting of all evaluations."""
+        return [record for evaluation in self.evaluations for record in evaluation.after]
 
 
 def read_report_inputs(folders: Sequence[Path]) -> ReportInputs:
@@ -60,7 +69,7 @@ def read_report_inputs(folders: Sequence[Path]) -> ReportInputs:
         UsageError: if a folder is none of them, or two networks have one name.
         AfbenchError: if a folder is damaged.
     """
-    benchmarks, scores, figures, after = [], [], [], []
+    benchmarks, scores, evaluations = [], [], []
     unique_folders = list({folder.resolve(): folder for folder in folders}.values())
     for folder in unique_folders:
         if (folder / TOP).is_file():
@@ -69,16 +78,16 @@ def read_report_inputs(folders: Sequence[Path]) -> ReportInputs:
             scores.append(folder)
         elif (folder / EVALUATION).is_file():
             evaluation = read_evaluation(folder / EVALUATION)
-            figures += evaluation["figures"]
-            after += evaluation.get("after", [])
+            evaluations.append(EvaluationInput(folder, evaluation["figures"], evaluation.get("after", [])))
         else:
             raise UsageError(
                 f"'{folder}' is neither a benchmark ({TOP}) nor a score ({SCORE}) nor an evaluation ({EVALUATION})"
             )
     sides = [side for benchmark in benchmarks for side in benchmark_sides(benchmark)]
     sides += [side for score in read_scores(scores) for side in _score_sides(score)]
-    _require_one_network(sides, [*figures, *after])
-    return ReportInputs(benchmarks, sides, figures, after, unique_folders)
+    records = [record for evaluation in evaluations for record in (*evaluation.figures, *evaluation.after)]
+    _require_one_network(sides, records)
+    return ReportInputs(benchmarks, sides, evaluations, unique_folders)
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
@@ -99,6 +108,8 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 def benchmark_sides(benchmark: Benchmark) -> Iterator[LocalizerSide]:
     """Yield a side for each localizer of a benchmark, bare or attacked through a defence, with F1 as the rows store it.
+
+    What a defence does to originals is not stored: rows of originals are of the bare localizer, so only its side has them.
 
     Raises:
         AfbenchError: if the benchmark is damaged.
@@ -123,7 +134,9 @@ def benchmark_sides(benchmark: Benchmark) -> Iterator[LocalizerSide]:
         side = Side(
             label,
             OBLIVIOUS if defence is None else ADAPTIVE,
-            pd.concat([original_rows(per_image), per_image], ignore_index=True),
+            pd.concat([original_rows(per_image), per_image], ignore_index=True)
+            if defence is None
+            else per_image,
             kind=kind,
             params=params,
             undefended=True,

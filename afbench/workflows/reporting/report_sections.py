@@ -66,6 +66,15 @@ def strength_section(sides: dict[str, list[LocalizerSide]], missing: list[Report
                 "afbench generate --localizer reference --attack fgsm --attack cw --out OUT",
             )
         )
+    attacked = {curve.localizer for curve in curves if curve.defence == NONE}
+    for localizer in [name for name in sides if curves and name not in attacked]:
+        missing.append(
+            ReportGap(
+                f"F1 and RP of the bare '{localizer}' against the strength of attacks",
+                f"No config attacked the bare localizer '{localizer}', only through a defence. Add some to its benchmark:",
+                "afbench generate --localizer reference --attack fgsm --attack cw --out OUT",
+            )
+        )
     return ReportSection(
         "F1 and RP against the strength of attacks",
         "What a localizer still finds as attacks may change more (phi, the largest change of a pixel) or take more steps (C&W).",

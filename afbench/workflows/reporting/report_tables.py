@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -14,7 +15,7 @@ from afbench.plans import ATTACKS
 from afbench.report.strength_figure import StrengthCurves, StrengthLine, StrengthPoint
 from afbench.scoring.score_tables import CONTROLS, KEYS, build_tables
 
-from ..attack_records import OBLIVIOUS, Record, Side, side_records
+from ..attack_records import OBLIVIOUS, ORIGINAL, Record, Side, side_records
 from .report_inputs import LocalizerSide, ReportInputs, original_rows
 
 CLOSE = 0.005
@@ -24,10 +25,11 @@ CLOSE = 0.005
 def merged_sides(sides: Sequence[LocalizerSide]) -> dict[str, list[LocalizerSide]]:
     """Put what several folders hold of one localizer and defence into one side; by localizer, the bare one first.
 
-    What a score repeats of a benchmark, the bare localizer, is left out; of scores without their benchmark it is taken.
+    What a score repeats of a benchmark, the bare localizer, is left out; of scores without their benchmark it is taken. Of a
+    benchmark attacked only through a defence, the bare localizer's side holds the originals alone.
 
     Raises:
-        UsageError: if two folders hold the same images of a side.
+        UsageError: if two folders hold the same images of a side, or other images than the bare localizer's.
     """
     groups: dict[str, dict[tuple[str, str], list[LocalizerSide]]] = {}
     for side in sides:
@@ -42,13 +44,45 @@ def merged_sides(sides: Sequence[LocalizerSide]) -> dict[str, list[LocalizerSide
             scores = [
                 side for (_, knowledge), same in keys.items() for side in same if knowledge == OBLIVIOUS
             ]
-            if not scores:
-                continue
-            bare = Side(NONE, OBLIVIOUS, scores[0].side.per_image, undefended=True)
-            keys[NONE, OBLIVIOUS] = [scores[0]._replace(side=bare)]
+            if scores:
+                first, rows = scores[0], scores[0].side.per_image
+            else:
+                first = next(iter(keys.values()))[0]
+                rows = original_rows(first.side.per_image)
+            bare = Side(NONE, OBLIVIOUS, rows, undefended=True)
+            keys[NONE, OBLIVIOUS] = [first._replace(side=bare)]
+        for same in keys.values():
+            _require_the_same_originals(keys[NONE, OBLIVIOUS], same)
         order = sorted(keys, key=lambda key: (key[0] != NONE, key))
         merged[localizer] = [_concatenated(keys[key]) for key in order]
     return merged
+
+
+def _require_the_same_originals(bare: Sequence[LocalizerSide], sides: Sequence[LocalizerSide]) -> None:
+    """Refuse a side from another folder that is not of the bare localizer's images, or says another F1 of their originals."""
+    folders = [side.folder for side in bare]
+    expected = _originals(bare)
+    for side in sides:
+        if side.folder in folders:
+            continue
+        originals = _originals([side])
+        same_sources = expected[expected.index.get_level_values("source").isin(side.side.per_image["source"])]
+        if not (
+            originals.index.equals(same_sources.index) and (originals - same_sources).abs().mean() <= CLOSE
+        ):
+            sources = ", ".join(sorted(side.side.per_image["source"].unique()))
+            raise UsageError(
+                f"'{side.folder}' is not of the images of '{folders[0]}': originals of {side.localizer} on {sources} differ "
+                f"({len(originals)} and {len(same_sources)} images, or their F1); "
+                "give a benchmark with the scores of it, and make a report of each"
+            )
+
+
+def _originals(sides: Sequence[LocalizerSide]) -> pd.Series:
+    """Return the bare localizer's F1 on the original of each forged image, where it is defined, sorted by source and sample."""
+    rows = pd.concat([side.side.per_image for side in sides], ignore_index=True)
+    forged = rows[(rows["tp"] + rows["fn"] > 0) & rows["f1_original"].notna()]
+    return forged.groupby(["source", "sample_id"], sort=True)["f1_original"].mean()
 
 
 def _concatenated(sides: Sequence[LocalizerSide]) -> LocalizerSide:
@@ -68,28 +102,62 @@ def report_records(inputs: ReportInputs, sides: dict[str, list[LocalizerSide]]) 
     """Return the records of all localizers and sides, and of evaluations what no benchmark or score holds.
 
     Raises:
-        UsageError: if an evaluation contradicts the benchmark or score: it is of others.
+        UsageError: if an evaluation is of other images than the benchmark or score, or contradicts it.
     """
     records: list[Record] = []
     for localizer, localizer_sides in sides.items():
         bare = localizer_sides[0]
+        rows = bare.side.per_image
+        attacked = rows[~rows["attack"].isin(CONTROLS)]
         records += side_records(
             localizer,
             bare.network,
             [side.side for side in localizer_sides],
-            original_rows(bare.side.per_image[~bare.side.per_image["attack"].isin(CONTROLS)]),
+            original_rows(attacked if len(attacked) else rows),
         )
-    by_key = {record_key(record): record for record in records}
-    for record in inputs.figures:
-        stored = by_key.setdefault(record_key(record), record)
-        same_images = all(stored[key] == record[key] for key in ("images", "settings"))
-        if same_images and abs((stored["f1"] or 0) - (record["f1"] or 0)) > CLOSE:
-            raise UsageError(
-                f"the evaluation's F1 of {record['localizer']} on {record['source']} under {record['attack']} is "
-                f"{record['f1']:.3f}, of the benchmark or another evaluation {stored['f1']:.3f}: they are of different images; "
-                "give those that belong together"
-            )
-    return list(by_key.values())
+    stored_records = {
+        record_key(record): StoredRecord(record, sides[record["localizer"]][0].folder) for record in records
+    }
+    for evaluation in inputs.evaluations:
+        for record in evaluation.figures:
+            stored = stored_records.setdefault(record_key(record), StoredRecord(record, evaluation.folder))
+            _require_agreement(record, evaluation.folder, stored)
+    for evaluation in inputs.evaluations:
+        for record in evaluation.after:
+            stored_record = stored_records.get(record_key(record))
+            # after a step of posting, nothing is to compare with
+            if stored_record and record["after"] is None:
+                _require_agreement(record, evaluation.folder, stored_record)
+    return [stored.record for stored in stored_records.values()]
+
+
+class StoredRecord(NamedTuple):
+    """A record that stands in the report, and the folder that it is from."""
+
+    record: Record
+    folder: Path
+
+
+def _require_agreement(record: Record, folder: Path, stored: StoredRecord) -> None:
+    """Refuse an evaluation's record of other originals than the stored one, or of another F1 on the same images.
+
+    Raises:
+        UsageError: with both folders.
+    """
+    of_whom = f"{record['localizer']} on {record['source']} under {record['attack']}"
+    hint = "give a benchmark with the evaluations of it, and make a report of each"
+    is_original = record["attack"] == ORIGINAL and record["defence"] == NONE
+    if is_original and record["images"] != stored.record["images"]:
+        raise UsageError(
+            f"'{folder}' and '{stored.folder}' are of different images: {of_whom} has {record['images']} images in the one, "
+            f"{stored.record['images']} in the other; {hint}"
+        )
+    is_comparable = all(stored.record[key] == record[key] for key in ("images", "settings"))
+    if is_comparable and abs((stored.record["f1"] or 0) - (record["f1"] or 0)) > CLOSE:
+        raise UsageError(
+            f"'{folder}' contradicts '{stored.folder}': F1 of {of_whom} is {record['f1'] or 0:.3f} in the one, "
+            f"{stored.record['f1'] or 0:.3f} in the other: they are of different images; {hint}"
+        )
 
 
 def record_key(record: Record) -> tuple[str, ...]:
@@ -105,9 +173,10 @@ def strength_curves(side: LocalizerSide) -> Iterator[StrengthCurves]:
         rows = [row for row in configs if row["source"] == source]
         originals = [row for row in rows if row["config"] == "clean"]
         lines = list(_lines([row for row in rows if row["attack"] not in CONTROLS]))
-        if originals and lines:
+        if lines:
+            original = _point(originals[0]) if originals else None
             yield StrengthCurves(
-                side.localizer, source, side.side.defence, side.side.knowledge, _point(originals[0]), lines
+                side.localizer, source, side.side.defence, side.side.knowledge, original, lines
             )
 
 
