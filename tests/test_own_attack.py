@@ -243,7 +243,12 @@ def test_each_fault_breaks_its_property(kind):
 
 
 @pytest.mark.parametrize(
-    ("function", "expected"), [("outside", "left the phi ball by 0.00"), ("half", "must give images (")]
+    ("function", "expected"),
+    [
+        ("outside", "left the phi ball by 0.00"),
+        ("torn", "left the phi ball by 0.00"),
+        ("half", "must give images ("),
+    ],
 )
 def test_what_leaves_the_ball_or_is_no_image_ends_the_run_in_one_line(
     afbench, module, photographs, function, expected
@@ -252,13 +257,17 @@ def test_what_leaves_the_ball_or_is_no_image_ends_the_run_in_one_line(
         import afbench
         def outside(loss, image, *, phi):
             return (image + 2 * phi).clamp(0, 1)
+        def torn(loss, image, *, phi):  # what is no number in one image says nothing of the next
+            attacked = outside(loss, image, phi=phi)
+            attacked[0] = float("nan")
+            return attacked
         def half(loss, image, *, phi):
             return image[..., ::2]
         def build():
             return afbench.as_attack({function}, name="mine", gradients=0)
     """)
     ran = afbench(
-        "generate", "--localizer", "reference", "--attack", f"{name}:build", "--phi", "1/255",
+        "generate", "--localizer", "reference", "--attack", f"{name}:build", "--phi", "1/255", "--phi", "2/255",
         "--source", f"folder:{photographs}", "--out", "OUT",
     )  # fmt: skip
     assert ran.code == 2 and expected in ran.err.splitlines()[-1] and "Traceback" not in ran.err

@@ -8,17 +8,24 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afbench.core import ShardFormat
+from afbench.images import ImageFormat
 from afbench.plans import RunPlan
 from afbench.workflows.executors.executor_spec import EXECUTORS, read_executor_spec, read_part
 from afbench.workflows.planning.build_plan import build_plan, default_out
 from afbench.workflows.planning.forecast import Forecast, forecast_plan, remaining_workloads
-from afbench.workflows.request import GenerateHooks, Options, check_request, through_text
+from afbench.workflows.request import AttackAt, GenerateHooks, Options, check_request, through_text
 
 from .bars import counted_bar, deferred_bar
 from .keywords import Params, Phi, Texts, param_texts, require_choice, texts_of
 
 if TYPE_CHECKING:
     from afbench.workflows.generation.outcome import Outcome
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+FORMATS: Sequence[ShardFormat] = ("parquet", "hdf5")
+IMAGE_FORMATS: Sequence[ImageFormat] = ("webp", "png")
+SIZES: Sequence[AttackAt] = ("native", "model")
 
 _log = logging.getLogger(__name__)
 
@@ -153,13 +160,13 @@ def generate(
         checkpoint=checkpoint,
         localizer_name=localizer_name,
         device=device,
-        precision=require_choice("--precision", precision, ("fp32", "tf32", "bf16")),
+        precision=require_choice("--precision", precision, PRECISIONS),
         allow_imprecise=allow_imprecise,
         batch_size=batch_size,
         shard_size=shard_size,
-        shard_format=None if format is None else require_choice("--format", format, ("parquet", "hdf5")),  # type: ignore[arg-type]
-        image_format=require_choice("--image-format", image_format, ("webp", "png")),  # type: ignore[arg-type]
-        attack_at=require_choice("--attack-at", attack_at, ("native", "model")),  # type: ignore[arg-type]
+        shard_format=None if format is None else require_choice("--format", format, FORMATS),
+        image_format=require_choice("--image-format", image_format, IMAGE_FORMATS),
+        attack_at=require_choice("--attack-at", attack_at, SIZES),
         authentic=authentic,
         through_defence=through_text(through_defence, through_post),
         retry_failed=retry_failed,
@@ -243,7 +250,7 @@ def plan(
         seed=seed,
         large_phi=large_phi,
     )
-    require_choice("--precision", precision, ("fp32", "tf32", "bf16"))
+    require_choice("--precision", precision, PRECISIONS)
     return _forecast(run_plan, out, calibrate_on=device if calibrate else None, precision=precision)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from afbench.core import UsageError
 
+Choice = TypeVar("Choice", bound=str)
 Texts: TypeAlias = str | Sequence[str]
 """One name, or several."""
 Phi: TypeAlias = str | float | Fraction
@@ -43,12 +44,13 @@ def require_text(option: str, value: object, hint: str = "") -> str:
     return value
 
 
-def require_choice(option: str, value: str, choices: Sequence[str]) -> str:
-    """Return a value that is one of the choices of an option.
+def require_choice(option: str, value: str, choices: Sequence[Choice]) -> Choice:
+    """Return the one of an option's choices that a value is.
 
     Raises:
         UsageError: if it is none, with the choices.
     """
-    if value not in choices:
-        raise UsageError(f"{option} must be one of {', '.join(choices)}; found '{value}'")
-    return value
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise UsageError(f"{option} must be one of {', '.join(choices)}; found '{value}'")

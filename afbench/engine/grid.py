@@ -360,11 +360,11 @@ def _own(batch: _PhiBatch) -> Tensor:
             f"attack '{attack.name}' must give images {tuple(batch.image.shape)}; found {actual}; see `afbench check-attack`"
         )
     attacked = attacked.detach().to(batch.image)
-    # a value that is not finite excludes its sample later, and is no excess
-    excess = torch.nan_to_num(((attacked - batch.image).abs() - batch.phi).amax(), -1.0, -1.0, -1.0)
-    if float(excess) > _OWN_EXCESS:
+    # a value that is not finite excludes its own sample later; it is no excess, and hides none of another's
+    excess = float(torch.nan_to_num((attacked - batch.image).abs() - batch.phi, -1.0, -1.0, -1.0).amax())
+    if excess > _OWN_EXCESS:
         raise UsageError(
-            f"attack '{attack.name}' left the phi ball by {float(excess):.3g}; end with .clamp(image - phi, image + phi)"
+            f"attack '{attack.name}' left the phi ball by {excess:.3g}; end with .clamp(image - phi, image + phi)"
         )
     return attacked.clamp(0, 1)
 
