@@ -1,10 +1,12 @@
 """afbench: anti-forensics benchmarks for forgery localization."""
 
+import builtins
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .version import __version__
 
+# without list, which would hide Python's own behind `from afbench import *`
 __all__ = [
     "AfbenchError",
     "PartialError",
@@ -14,11 +16,13 @@ __all__ = [
     "as_defence",
     "as_localizer",
     "attack",
+    "check_attack",
     "check_localizer",
     "compare",
     "evaluate",
     "export",
     "generate",
+    "index",
     "inspect",
     "leaderboard",
     "load",
@@ -26,6 +30,7 @@ __all__ = [
     "plan",
     "predict",
     "preview",
+    "push",
     "reproduce",
     "restore",
     "results",
@@ -33,15 +38,21 @@ __all__ = [
     "stats",
     "train",
     "verify",
+    "weights",
 ]
 
 if TYPE_CHECKING:
     from afbench.api import train_functions as train
+    from afbench.api import weights_functions as weights
+    from afbench.api.attack_checking import check_attack
     from afbench.api.checking import stats, verify
     from afbench.api.evaluating import evaluate
     from afbench.api.generating import generate, plan
+    from afbench.api.indexing import index
     from afbench.api.inspecting import inspect, preview, reproduce
+    from afbench.api.listing import list  # noqa: F401
     from afbench.api.one_image import attack
+    from afbench.api.publishing import push
     from afbench.api.ranking import compare, leaderboard
     from afbench.api.restoring import restore
     from afbench.api.submitting import export, predict, score
@@ -62,18 +73,22 @@ _HOMES = {
     "as_defence": "afbench.defences.custom_defence",
     "as_localizer": "afbench.localizers.custom",
     "attack": "afbench.api.one_image",
+    "check_attack": "afbench.api.attack_checking",
     "check_localizer": "afbench.localizers.conformance",
     "compare": "afbench.api.ranking",
     "evaluate": "afbench.api.evaluating",
     "export": "afbench.api.submitting",
     "generate": "afbench.api.generating",
+    "index": "afbench.api.indexing",
     "inspect": "afbench.api.inspecting",
     "leaderboard": "afbench.api.ranking",
+    "list": "afbench.api.listing",
     "load": "afbench.reading.load_pairs",
     "load_localizer": "afbench.localizers",
     "plan": "afbench.api.generating",
     "predict": "afbench.api.submitting",
     "preview": "afbench.api.inspecting",
+    "push": "afbench.api.publishing",
     "reproduce": "afbench.api.inspecting",
     "restore": "afbench.api.restoring",
     "results": "afbench.reading.result_table",
@@ -81,12 +96,12 @@ _HOMES = {
     "stats": "afbench.api.checking",
     "verify": "afbench.api.checking",
 }
-_MODULES = {"train": "afbench.api.train_functions"}
+_MODULES = {"train": "afbench.api.train_functions", "weights": "afbench.api.weights_functions"}
 
 
-def __dir__() -> list[str]:
+def __dir__() -> builtins.list[str]:
     """List the names of the package, also those that are imported on first use."""
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_HOMES})
 
 
 def __getattr__(name: str) -> Any:

@@ -54,3 +54,13 @@ def require_choice(option: str, value: str, choices: Sequence[Choice]) -> Choice
         if value == choice:
             return choice
     raise UsageError(f"{option} must be one of {', '.join(choices)}; found '{value}'")
+
+
+def require_count(option: str, value: object, *, least: int) -> None:
+    """Refuse what is no whole number from ``least`` up; None is an option left out.
+
+    Raises:
+        UsageError: with the option and what was found.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise UsageError(f"{option} must be a whole number from {least} up; found {value!r}")

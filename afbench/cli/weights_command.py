@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from afbench.folders import weights_folder
-from afbench.localizers.weights import list_weights, remove_weights
+from afbench.api import weights_functions
 from afbench.report.text import fold_line
 
 from .echo import echo
+from .function_keywords import function_keywords
 from .hints import NamingGroup
 from .name_types import LOCALIZER, PUBLISHED
 from .text_tables import table_width
+
+if TYPE_CHECKING:
+    from afbench.localizers.conformance import Finding
 
 
 @click.group("weights", cls=NamingGroup, epilog="Example: afbench weights list")
@@ -30,12 +34,12 @@ def command() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_command(as_json: bool) -> None:
     """Print where each localizer's weights are published, and which are here."""
-    rows = list_weights()
+    table = weights_functions.list()
     if as_json:
-        echo(json.dumps({"folder": str(weights_folder()), "weights": rows}, indent=2))
+        echo(json.dumps({"folder": str(table.folder), "weights": table.rows}, indent=2))
         return
-    echo(f"folder: {weights_folder()}")
-    for row in rows:
+    echo(f"folder: {table.folder}")
+    for row in table.rows:
         registration = row["registered"]
         state = (
             f"registered from {registration['origin']}, {registration['weights_sha256'][:12]}"
@@ -53,14 +57,12 @@ def list_command(as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace other weights of this name.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was registered as JSON.")
-def add_command(name: str, file: Path, overwrite: bool, as_json: bool) -> None:
+def add_command(name: str, as_json: bool, **options: Any) -> None:
     """Check FILE, a checkpoint as its authors release it, and keep it for localizer NAME.
 
     For pscc FILE is the folder with its three files. Nothing in a file is run.
     """
-    from afbench.localizers.register import add_weights
-
-    weights = add_weights(name, file, overwrite=overwrite)
+    weights = weights_functions.add(**function_keywords())
     if as_json:
         echo(json.dumps({**asdict(weights), "path": str(weights.path)}, indent=2))
         return
@@ -73,7 +75,7 @@ def add_command(name: str, file: Path, overwrite: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print whether anything was removed as JSON.")
 def remove_command(name: str, as_json: bool) -> None:
     """Delete the registered weights of localizer NAME; your own file stays."""
-    removed = remove_weights(name)
+    removed = weights_functions.remove(name)
     if as_json:
         echo(json.dumps({"name": name, "removed": removed}, indent=2))
         return
@@ -87,23 +89,21 @@ def remove_command(name: str, as_json: bool) -> None:
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def check_command(name: str, checkpoint: str | None, device: str, as_json: bool) -> int:
+def check_command(as_json: bool, **options: Any) -> int:
     """Check that localizer NAME, or your own MODULE:FUNCTION, keeps what attacks and scores rest on.
 
     MODULE:FUNCTION is called with a checkpoint (or None) and a device, and returns a localizer; afbench.as_localizer makes
     one of any network that maps an image (N, 3, H, W), RGB in [0, 1], to logits (N, 1, H, W). Exit code 1 if a promise
     is broken.
     """
-    from afbench.localizers import load_localizer
-    from afbench.localizers.conformance import check_localizer
-
-    findings = []
-    for finding in check_localizer(load_localizer(name, checkpoint, device=device), device=device):
-        # print each check as it ends: a large network takes a while for some
-        findings.append(finding)
-        if not as_json:
-            echo(f"{'ok    ' if finding.passed else 'BROKEN'}  {finding.name}: {finding.detail}")
+    checked = weights_functions.check(**function_keywords(), on_finding=None if as_json else _echo_finding)
     if as_json:
-        summary = {finding.name: {"passed": finding.passed, "detail": finding.detail} for finding in findings}
-        echo(json.dumps(summary, indent=2))
-    return 0 if all(finding.passed for finding in findings) else 1
+        findings = {
+            finding.name: {"passed": finding.passed, "detail": finding.detail} for finding in checked.findings
+        }
+        echo(json.dumps(findings, indent=2))
+    return 0 if checked.passed else 1
+
+
+def _echo_finding(finding: Finding) -> None:
+    echo(f"{'ok    ' if finding.passed else 'BROKEN'}  {finding.name}: {finding.detail}")

@@ -14,15 +14,19 @@ from afbench.cli import cli
 from afbench.cli.function_keywords import PRINTED, keyword_of
 
 COMMANDS = {
+    "check_attack": "check-attack",
     "compare": "compare",
     "evaluate": "evaluate",
     "export": "export",
     "generate": "generate",
+    "index": "index",
     "inspect": "inspect",
     "leaderboard": "leaderboard",
+    "list": "list",
     "plan": "plan",
     "predict": "predict",
     "preview": "preview",
+    "push": "push",
     "reproduce": "reproduce",
     "restore": "restore",
     "score": "score",
@@ -31,9 +35,13 @@ COMMANDS = {
     "train.hardened": "train hardened",
     "train.nrp": "train nrp",
     "verify": "verify",
+    "weights.add": "weights add",
+    "weights.check": "weights check",
+    "weights.list": "weights list",
+    "weights.remove": "weights remove",
 }
 # a score that is not written is checked all the same
-HOOKS = {"start", "advance"}  # of Python alone
+HOOKS = {"start", "advance", "on_finding"}  # of Python alone
 WITHOUT = {*PRINTED, "help", "validate_only"}
 
 
@@ -73,7 +81,7 @@ def test_a_function_has_the_options_of_its_command(name):
 def test_help_of_a_function_names_every_keyword_and_the_result(name):
     function = _function(name)
     text = pydoc.render_doc(function, renderer=pydoc.plaintext)
-    described = text.partition("Args:")[2].partition("Raises:")[0]
+    described = (text.partition("Args:")[2] or text).partition("Raises:")[0]
     assert all(f"{keyword}" in described for keyword in inspect.signature(function).parameters)
     assert "Returns:" in described
 
