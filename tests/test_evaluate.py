@@ -16,9 +16,9 @@ from afbench.core import AfbenchError, UsageError
 from afbench.defences import load_defence
 from afbench.localizers.reference import ReferenceLocalizer
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
-from afbench.report.evaluation import columns_of, evaluation_csv, evaluation_latex, evaluation_table
-from afbench.report.gate_table import gate_table
-from afbench.report.image_table import shown_score
+from afbench.reports.evaluation import columns_of, evaluation_csv, evaluation_latex, evaluation_table
+from afbench.reports.gate_table import gate_table
+from afbench.reports.image_table import shown_score
 from afbench.scoring.score import score
 from afbench.storage.manifests import shard_paths
 from afbench.storage.shards import read_rows

@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent / "scoring"))
 
 from scores import per_image, write_score
 
-from afbench.report.measured import DefendedScore, defended_figures, undefended_figures
-from afbench.report.paper import POOLED, PaperCell, ansm_variants, compare_with_paper, paper_rows
-from afbench.report.paper_table import measured_records, paper_latex, paper_table
+from afbench.reports.measured import DefendedScore, defended_figures, undefended_figures
+from afbench.reports.paper import POOLED, PaperCell, ansm_variants, compare_with_paper, paper_rows
+from afbench.reports.paper_table import measured_records, paper_latex, paper_table
 from afbench.resources import resource_path
 from afbench.scoring.score_tables import score_rows
 from afbench.storage.config_manifest import ConfigManifest, SplitManifest

@@ -13,8 +13,8 @@ from afbench.localizers import load_localizer
 from afbench.metrics import count_pixels, f1
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.reading.load_pairs import load
-from afbench.report.drawing import LIGHT
-from afbench.report.steps_figure import draw_steps, posting_panels
+from afbench.reports.drawing import LIGHT
+from afbench.reports.steps_figure import draw_steps, posting_panels
 from afbench.storage.manifests import open_benchmark
 from afbench.storage.verify import verify
 from afbench.workflows.evaluation.evaluate import evaluate

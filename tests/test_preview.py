@@ -16,7 +16,7 @@ from PIL import Image, ImageFont
 
 from afbench.core import UsageError
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
-from afbench.report.sheet import SheetRow, _wrapped, contact_sheet
+from afbench.reports.sheet import SheetRow, _wrapped, contact_sheet
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.workflows import sample_choice as shown

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from afbench.report.sheet import _CELL, _GAP, _HEAD, _LABEL, COLUMNS, GAIN, SheetRow, contact_sheet
-from afbench.report.tables import figure, stats_rows, stats_table
-from afbench.report.text import text_table
+from afbench.reports.sheet import _CELL, _GAP, _HEAD, _LABEL, COLUMNS, GAIN, SheetRow, contact_sheet
+from afbench.reports.tables import figure, stats_rows, stats_table
+from afbench.reports.text import text_table
 from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 
 

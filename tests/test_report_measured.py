@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from afbench.core import UsageError
-from afbench.report.drawing import LIGHT
-from afbench.report.embedding import embed
-from afbench.report.feature_figure import FeatureRow, feature_drawing
+from afbench.reports.drawing import LIGHT
+from afbench.reports.embedding import embed
+from afbench.reports.feature_figure import FeatureRow, feature_drawing
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.workflows.reporting.measure_options import MeasureOptions

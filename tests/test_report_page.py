@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from afbench.core import UsageError
-from afbench.report.drawing import DARK, LIGHT, encode
-from afbench.report.report_page import ReportGap, ReportSection, ReportTable, render_report
-from afbench.report.steps_figure import sweep_drawings, sweep_sides
-from afbench.report.strength_figure import (
+from afbench.reports.drawing import DARK, LIGHT, encode
+from afbench.reports.report_page import ReportGap, ReportSection, ReportTable, render_report
+from afbench.reports.steps_figure import sweep_drawings, sweep_sides
+from afbench.reports.strength_figure import (
     StrengthCurves,
     StrengthLine,
     StrengthPoint,

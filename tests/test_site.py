@@ -19,13 +19,13 @@ from browser import PROGRAM, browser
 from scores import per_image, write_score
 
 from afbench.core import UsageError
-from afbench.report.plots import HEIGHT, WIDTH, PlotLine, Point, f1_panel, interval_bar
-from afbench.report.site import is_https, render_site, write_site
+from afbench.reports.plots import HEIGHT, WIDTH, PlotLine, Point, f1_panel, interval_bar
+from afbench.reports.site import is_https, render_site, write_site
 from afbench.scoring.boards import build_boards
 from afbench.scoring.stored_scores import find_scores, read_score
 
 EVIL = '<script>alert("x")</script>'
-STYLE = Path(__file__).parents[1] / "afbench/report/templates/style.css"
+STYLE = Path(__file__).parents[1] / "afbench/reports/templates/style.css"
 
 
 @pytest.fixture(scope="module")

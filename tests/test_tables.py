@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afbench.report.differences import differences_table
-from afbench.report.evaluation import evaluation_table
-from afbench.report.gate_table import gate_table
-from afbench.report.measured import undefended_figures
-from afbench.report.paper import compare_with_paper
-from afbench.report.paper_table import paper_table
-from afbench.report.score_table import score_table
-from afbench.report.tables import stats_table
-from afbench.report.text import WIDTH, fold_line, text_table
+from afbench.reports.differences import differences_table
+from afbench.reports.evaluation import evaluation_table
+from afbench.reports.gate_table import gate_table
+from afbench.reports.measured import undefended_figures
+from afbench.reports.paper import compare_with_paper
+from afbench.reports.paper_table import paper_table
+from afbench.reports.score_table import score_table
+from afbench.reports.tables import stats_table
+from afbench.reports.text import WIDTH, fold_line, text_table
 from afbench.storage.config_manifest import ConfigManifest, SplitManifest
 
 LONG = "my_own_localizer_random-resize-pad-0.8-ta_vmifgsm-1p5-0a1b2c" + "_and_more" * 5

@@ -15,8 +15,8 @@ from afbench.engine import localize
 from afbench.localizers import LocalizerChoice, load_localizer, parse_choice
 from afbench.metrics import count_pixels, f1
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
-from afbench.report.transfer_figure import transfer_figure
-from afbench.report.transfer_tables import transfer_csv, transfer_latex, transfer_table
+from afbench.reports.transfer_figure import transfer_figure
+from afbench.reports.transfer_tables import transfer_csv, transfer_latex, transfer_table
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
 from afbench.storage.stored_pixels import stored_picture

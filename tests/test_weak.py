@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from afbench.report.tables import rp_figure, stats_rows, stats_table
-from afbench.report.weak import weak_configs, weak_images
+from afbench.reports.tables import rp_figure, stats_rows, stats_table
+from afbench.reports.weak import weak_configs, weak_images
 from afbench.scoring.statistics import few_images
 from afbench.storage.card import figures_table
 from afbench.storage.config_manifest import ConfigManifest, SplitManifest

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from afbench.core import UsageError
 from afbench.plans import parse_source
-from afbench.report.tables import stats_rows
-from afbench.report.weak import weak_configs
+from afbench.reports.tables import stats_rows
+from afbench.reports.weak import weak_configs
 from afbench.storage.manifests import Benchmark, holds_rows, open_benchmark
 from afbench.storage.problem import Problem
 from afbench.storage.worst_case import worst_cases

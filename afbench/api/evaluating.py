@@ -145,7 +145,7 @@ def _with_options(
 
 def _evaluate_all(evaluations: Evaluations, sweep: bool, quiet: bool) -> EvaluationReport:
     """Evaluate one localizer after the other, then several under the attacks on each other."""
-    from afbench.report.weak import weak_images
+    from afbench.reports.weak import weak_images
     from afbench.scoring.statistics import few_images
     from afbench.workflows.evaluation.evaluate import evaluate
     from afbench.workflows.evaluation.evaluation_files import EvaluationReport, gate_json

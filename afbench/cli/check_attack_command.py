@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from afbench.api.attack_checking import check_attack
-from afbench.report.text import fold_line
+from afbench.reports.text import fold_line
 
 from .echo import echo
 from .function_keywords import function_keywords

@@ -32,6 +32,6 @@ def command(as_json: bool, wide: bool, **options: Any) -> None:
     if as_json:
         echo(json.dumps(comparison.figures, indent=2))
         return
-    from afbench.report.differences import differences_table
+    from afbench.reports.differences import differences_table
 
     echo(differences_table(comparison.figures, table_width(wide)))

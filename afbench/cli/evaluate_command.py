@@ -123,10 +123,10 @@ def command(sweep: bool, as_json: bool, image_score: str | None, wide: bool, **o
 
 
 def _print(report: EvaluationReport, image_score: str, width: int | None) -> None:
-    from afbench.report.evaluation import evaluation_table
-    from afbench.report.gate_table import gate_table
-    from afbench.report.image_table import image_table
-    from afbench.report.transfer_tables import transfer_table
+    from afbench.reports.evaluation import evaluation_table
+    from afbench.reports.gate_table import gate_table
+    from afbench.reports.image_table import image_table
+    from afbench.reports.transfer_tables import transfer_table
     from afbench.workflows.evaluation.evaluation_files import as_columns
 
     tables = [evaluation_table(report.figures, width)] if report.figures else []

@@ -23,7 +23,7 @@ def chosen_score(records: Sequence[Mapping[str, Any]], name: str | None) -> str:
     Raises:
         UsageError: if the user asked for one that no image has.
     """
-    from afbench.report.image_table import SCORE_NAMES, shown_score
+    from afbench.reports.image_table import SCORE_NAMES, shown_score
 
     score_names = list(dict.fromkeys(record["score"] for record in records))
     if name is None or not records:

@@ -9,7 +9,7 @@ import click
 
 from afbench.api.listing import KINDS
 from afbench.api.listing import list as list_known
-from afbench.report.text import fold_line
+from afbench.reports.text import fold_line
 
 from .echo import echo
 from .function_keywords import function_keywords

@@ -11,7 +11,7 @@ import click
 
 from afbench.api.generating import plan as forecast_run
 from afbench.plans.cost import localizer_cost, suggested_batch
-from afbench.report.text import fold_line
+from afbench.reports.text import fold_line
 from afbench.workflows.planning.forecast import Forecast
 
 from .echo import echo

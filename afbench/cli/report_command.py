@@ -142,7 +142,7 @@ def _write_report(
 def _print_beside_paper(
     folders: tuple[Path, ...], everything: bool, latex: bool, as_json: bool, width: int | None
 ) -> None:
-    from afbench.report.paper_table import measured_records, paper_latex, paper_table
+    from afbench.reports.paper_table import measured_records, paper_latex, paper_table
     from afbench.workflows.reporting.paper_comparison import compare_folders_with_paper
 
     report = compare_folders_with_paper(folders)

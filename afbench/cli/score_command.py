@@ -52,9 +52,9 @@ def command(
 
     Every problem is named at once, with its code. Exit code 1 if there is one; nothing is written then.
     """
-    from afbench.report.image_table import image_table
-    from afbench.report.score_table import score_table
-    from afbench.report.weak import weak_images
+    from afbench.reports.image_table import image_table
+    from afbench.reports.score_table import score_table
+    from afbench.reports.weak import weak_images
     from afbench.scoring.problems import InvalidSubmission
     from afbench.scoring.statistics import few_images
 

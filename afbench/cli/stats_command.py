@@ -9,7 +9,7 @@ import click
 
 from afbench.api.checking import stats
 from afbench.core import AfbenchError
-from afbench.report.tables import stats_table, worst_table
+from afbench.reports.tables import stats_table, worst_table
 
 from .echo import echo
 from .text_tables import table_width, wide_option

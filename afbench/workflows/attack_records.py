@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from afbench.plans import ATTACKS
-from afbench.report.evaluation import originals_of
+from afbench.reports.evaluation import originals_of
 from afbench.scoring.score_tables import CONTROLS, build_tables
 from afbench.storage.manifests import AUTHENTIC
 from afbench.storage.summary import finds_nothing

@@ -7,7 +7,7 @@ import pytest
 from scores import GRID, VERSION, per_image, write_score
 
 from afbench.core import AfbenchError, UsageError
-from afbench.report.site import render_site
+from afbench.reports.site import render_site
 from afbench.scoring.boards import build_boards
 from afbench.scoring.stored_scores import read_score
 

@@ -8,7 +8,7 @@ import pytest
 from scores import PIXELS, per_image, write_score
 from submissions import SHAPE, make_submission
 
-from afbench.report.site import render_site
+from afbench.reports.site import render_site
 from afbench.scoring.boards import build_boards
 from afbench.scoring.chance import baseline_tables, chance, constant_masks
 from afbench.scoring.score import score

@@ -22,7 +22,7 @@ from submissions import (
 from afbench.cli.image_score import chosen_score
 from afbench.core import AfbenchError, UsageError
 from afbench.metrics import top_mean
-from afbench.report.image_table import image_csv, image_table, shown_score
+from afbench.reports.image_table import image_csv, image_table, shown_score
 from afbench.scoring.image_level import image_level
 from afbench.scoring.score import score
 from afbench.scoring.stored_scores import read_score, verified_tables

@@ -11,8 +11,8 @@ from afbench.core import ByteImage
 from afbench.defences import Purifier
 from afbench.engine import localize
 from afbench.metrics import count_pixels, f1
-from afbench.report.sheet import draw_sheet
-from afbench.report.tables import figure
+from afbench.reports.sheet import draw_sheet
+from afbench.reports.tables import figure
 from afbench.scoring.score_tables import CONTROLS
 from afbench.storage.manifests import CLEAN
 from afbench.storage.stored_pixels import stored_picture

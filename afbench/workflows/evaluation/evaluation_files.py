@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from afbench.core import UsageError
 from afbench.files import commit_bytes, json_bytes
-from afbench.report.evaluation import AFTER, evaluation_csv, evaluation_latex
-from afbench.report.image_table import image_csv
-from afbench.report.steps_figure import posting_svg
-from afbench.report.transfer_figure import transfer_figure
-from afbench.report.transfer_tables import transfer_csv, transfer_latex
+from afbench.reports.evaluation import AFTER, evaluation_csv, evaluation_latex
+from afbench.reports.image_table import image_csv
+from afbench.reports.steps_figure import posting_svg
+from afbench.reports.transfer_figure import transfer_figure
+from afbench.reports.transfer_tables import transfer_csv, transfer_latex
 from afbench.storage.manifests import LOG
 
 if TYPE_CHECKING:

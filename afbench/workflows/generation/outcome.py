@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afbench.core import AfbenchError
-from afbench.report.tables import stats_rows
-from afbench.report.weak import weak_configs
+from afbench.reports.tables import stats_rows
+from afbench.reports.weak import weak_configs
 from afbench.storage.manifests import CLEAN, ORIGINALS, excluded_samples, open_benchmark, read_configs
 
 from .prepare import PreparedPlan, published_shards

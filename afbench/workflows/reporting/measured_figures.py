@@ -14,10 +14,10 @@ from afbench.defences.purifier import require_owner
 from afbench.engine import localize
 from afbench.images import to_tensor
 from afbench.metrics import FloatArray, count_pixels, f1
-from afbench.report.drawing import Drawing
-from afbench.report.feature_figure import FeatureRow, feature_drawing
-from afbench.report.mask_figure import FoundMask, MaskRow, mask_drawing
-from afbench.report.report_page import ReportGap
+from afbench.reports.drawing import Drawing
+from afbench.reports.feature_figure import FeatureRow, feature_drawing
+from afbench.reports.mask_figure import FoundMask, MaskRow, mask_drawing
+from afbench.reports.report_page import ReportGap
 from afbench.scoring.score_tables import CONTROLS
 from afbench.storage.manifests import CLEAN, Benchmark
 from afbench.storage.stored_pixels import stored_picture

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from afbench.core import AfbenchError, UsageError
-from afbench.report.measured import DefendedScore, defended_figures, undefended_figures
-from afbench.report.paper import ansm_variants, compare_with_paper
+from afbench.reports.measured import DefendedScore, defended_figures, undefended_figures
+from afbench.reports.paper import ansm_variants, compare_with_paper
 from afbench.scoring.stored_scores import SCORE, read_score
 from afbench.storage.manifests import TOP, open_benchmark
 

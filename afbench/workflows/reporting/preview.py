@@ -10,8 +10,8 @@ from PIL import Image
 
 from afbench.core import ByteImage, Localizer, UsageError
 from afbench.engine import judge
-from afbench.report.sheet import SheetRow, contact_sheet
-from afbench.report.tables import UNTRAINED, figure
+from afbench.reports.sheet import SheetRow, contact_sheet
+from afbench.reports.tables import UNTRAINED, figure
 from afbench.storage.manifests import CLEAN, Benchmark, open_benchmark
 from afbench.storage.stored_pixels import stored_picture
 

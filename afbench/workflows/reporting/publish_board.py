@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from afbench.plans.headline import headline_figures
-from afbench.report.site import render_site, write_site
+from afbench.reports.site import render_site, write_site
 from afbench.scoring.boards import build_boards
 from afbench.scoring.stored_scores import StoredScore, find_scores, read_scores
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from afbench.defences.names import NONE
-from afbench.report.evaluation import evaluation_cells, evaluation_csv, evaluation_latex
-from afbench.report.paper import ansm_variants
-from afbench.report.report_page import ReportGap, ReportSection, ReportTable
-from afbench.report.steps_figure import is_swept, posting_drawings, sweep_drawings, sweep_sides
-from afbench.report.strength_figure import strength_drawing
+from afbench.reports.evaluation import evaluation_cells, evaluation_csv, evaluation_latex
+from afbench.reports.paper import ansm_variants
+from afbench.reports.report_page import ReportGap, ReportSection, ReportTable
+from afbench.reports.steps_figure import is_swept, posting_drawings, sweep_drawings, sweep_sides
+from afbench.reports.strength_figure import strength_drawing
 from afbench.storage.manifests import CLEAN, count_rows
 
 from ..attack_records import ALL_SOURCES, Record

@@ -12,7 +12,7 @@ import pandas as pd
 from afbench.core import UsageError
 from afbench.defences.names import NONE
 from afbench.plans import ATTACKS
-from afbench.report.strength_figure import StrengthCurves, StrengthLine, StrengthPoint
+from afbench.reports.strength_figure import StrengthCurves, StrengthLine, StrengthPoint
 from afbench.scoring.score_tables import CONTROLS, KEYS, build_tables
 
 from ..attack_records import OBLIVIOUS, ORIGINAL, Record, Side, side_records

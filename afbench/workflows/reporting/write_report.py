@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from afbench.core import UsageError
 from afbench.files import commit_if_changed
-from afbench.report.drawing import Drawing
-from afbench.report.report_page import PAGE, ReportGap, ReportSection, render_report
+from afbench.reports.drawing import Drawing
+from afbench.reports.report_page import PAGE, ReportGap, ReportSection, render_report
 from afbench.storage.identity import describe_identity
 from afbench.storage.manifests import LOG
 from afbench.work_progress import Progress
