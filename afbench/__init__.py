@@ -31,6 +31,7 @@ __all__ = [
     "predict",
     "preview",
     "push",
+    "report",
     "reproduce",
     "restore",
     "results",
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from afbench.api.one_image import attack
     from afbench.api.publishing import push
     from afbench.api.ranking import compare, leaderboard
+    from afbench.api.reporting import report
     from afbench.api.restoring import restore
     from afbench.api.submitting import export, predict, score
     from afbench.core import AfbenchError, PartialError, UsageError
@@ -89,6 +91,7 @@ _HOMES = {
     "predict": "afbench.api.submitting",
     "preview": "afbench.api.inspecting",
     "push": "afbench.api.publishing",
+    "report": "afbench.api.reporting",
     "reproduce": "afbench.api.inspecting",
     "restore": "afbench.api.restoring",
     "results": "afbench.reading.result_table",

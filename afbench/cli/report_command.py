@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from afbench.api.reporting import report
 from afbench.core import UsageError
 
 from .echo import echo
+from .function_keywords import function_keywords
 from .name_types import DEFENCE
-from .progress import deferred_bar, quiet_option
+from .progress import quiet_option
 from .text_tables import table_width, wide_option
 
 if TYPE_CHECKING:
-    from afbench.workflows.reporting.measure_options import MeasureOptions
+    from afbench.workflows.reporting.paper_comparison import PaperComparison
+    from afbench.workflows.reporting.write_report import WrittenReport
 
 
 @click.command("report", epilog="Example: afbench report afbench-out/demo --out report")
@@ -71,21 +73,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the records, or what was written, as JSON.")
 @wide_option
 @quiet_option
-def command(
-    folders: tuple[Path, ...],
-    out: Path | None,
-    measure: bool,
-    images: int,
-    defences: tuple[str, ...],
-    localizer: str | None,
-    checkpoint: str | None,
-    device: str,
-    paper: bool,
-    everything: bool,
-    latex: bool,
-    as_json: bool,
-    wide: bool,
-) -> None:
+def command(everything: bool, latex: bool, as_json: bool, wide: bool, **options: Any) -> None:
     """Draw figures and tables for a paper, or put what was measured beside what was published.
 
     FOLDERS are benchmarks, scores, and what `afbench evaluate --out` wrote; a report takes all that belong together.
@@ -95,63 +83,38 @@ def command(
     architecture and weights that manifests record, with trained weights, on whole sources; what was left out is
     named with the reason. Figures the paper contradicts itself in are marked with ! and kept out of any difference.
     """
-    if paper == (out is not None):
-        raise UsageError(
-            "give --out FOLDER for figures and tables, or --paper to print the paper's beside them"
-        )
-    if not paper and (everything or latex):
+    if not options["paper"] and (everything or latex):
         raise UsageError("--all and --latex go with --paper; with --out every table is written as LaTeX, too")
-    if not measure and (defences or localizer or checkpoint):
-        raise UsageError("--defence, --localizer and --checkpoint go with --measure")
-    if measure and out is None:
-        raise UsageError("--measure goes with --out")
     if latex and (as_json or everything):
         raise UsageError("--latex prints what was measured; leave out --json and --all")
-    if out is None:
-        _print_beside_paper(folders, everything, latex, as_json, table_width(wide))
+    result = report(**function_keywords())
+    if options["paper"]:
+        _echo_beside_paper(result, everything, latex, as_json, table_width(wide))
     else:
-        from afbench.workflows.reporting.measure_options import MeasureOptions
-
-        options = MeasureOptions(
-            images=images,
-            defences=defences or None,
-            localizer=localizer,
-            checkpoint=checkpoint,
-            device=device,
-        )
-        _write_report(folders, out, options if measure else None, as_json)
+        _echo_written(result, as_json)
 
 
-def _write_report(
-    folders: tuple[Path, ...], out: Path, measure: MeasureOptions | None, as_json: bool
-) -> None:
-    from afbench.workflows.reporting.write_report import write_report
-
-    with ExitStack() as stack:
-        measuring, drawing = deferred_bar(stack, "measure", "img"), deferred_bar(stack, "draw", "figure")
-        report = write_report(folders, out, measure=measure, measuring=measuring, drawing=drawing)
+def _echo_written(written: WrittenReport, as_json: bool) -> None:
     if as_json:
-        missing = [gap._asdict() for gap in report.missing]
-        echo(json.dumps({"page": str(report.page), "files": report.files, "missing": missing}, indent=2))
+        missing = [gap._asdict() for gap in written.missing]
+        echo(json.dumps({"page": str(written.page), "files": written.files, "missing": missing}, indent=2))
         return
-    for gap in report.missing:
+    for gap in written.missing:
         echo(f"not in the report: {gap.title}: {gap.reason} {gap.command}".rstrip(), err=True)
-    echo(f"{len(report.files)} files: {report.page}")
+    echo(f"{len(written.files)} files: {written.page}")
 
 
-def _print_beside_paper(
-    folders: tuple[Path, ...], everything: bool, latex: bool, as_json: bool, width: int | None
+def _echo_beside_paper(
+    comparison: PaperComparison, everything: bool, latex: bool, as_json: bool, width: int | None
 ) -> None:
-    from afbench.reports.paper_table import measured_records, paper_latex, paper_table
-    from afbench.workflows.reporting.paper_comparison import compare_folders_with_paper
+    from afbench.reports.paper_table import paper_table
 
-    report = compare_folders_with_paper(folders)
-    records = report.records if everything else measured_records(report.records)
+    records = comparison.records if everything else comparison.measured
     if latex:
-        echo(paper_latex(records, report.notes))
+        echo(comparison.to_latex())
     elif as_json:
         echo(json.dumps(records, indent=2))
-        for note in report.notes:
+        for note in comparison.notes:
             echo(note, err=True)
     else:
-        echo(paper_table(records, report.notes, width))
+        echo(paper_table(records, comparison.notes, width))

@@ -198,3 +198,32 @@ def test_an_archive_is_restored(benchmark, afbench, tmp_path):
     assert restored.images == 6 and restored.identical == restored.shards
     assert restored.to_pandas().columns.tolist() == ["source", "sample_id", "reason", "detail"]
     assert library.results(tmp_path / "again").equals(library.results(benchmark.folder))
+
+
+def test_a_report_is_written_and_compared_with_the_paper_as_the_command_does(benchmark, afbench, tmp_path):
+    written = library.report(benchmark.folder, out=tmp_path / "report", quiet=True)
+    printed = json.loads(afbench("report", benchmark.folder, "--out", "again", "--json", "--quiet").out)
+    assert printed["files"] == written.files
+    assert [gap["title"] for gap in printed["missing"]] == [gap.title for gap in written.missing]
+    for name in written.files:
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "report" / name).read_bytes(), name
+    figures = written.to_pandas().set_index("attack")
+    assert figures.f1["fgsm"] == pytest.approx(library.results(benchmark.folder).f1_adv.mean())
+    compared = library.report(benchmark.folder, paper=True)
+    assert (
+        json.loads(afbench("report", benchmark.folder, "--paper", "--all", "--json").out) == compared.records
+    )
+    assert len(compared.to_pandas()) == len(compared.measured) == 0
+    assert (
+        afbench("report", benchmark.folder, "--paper", "--latex").out.strip() == compared.to_latex().strip()
+    )
+    for keywords, message in (
+        ({}, "give --out FOLDER"),
+        ({"out": tmp_path / "x", "images": 2}, "--images must be a whole number from 3 up"),
+        ({"out": tmp_path / "x", "localizer": "reference"}, "go with --measure"),
+        ({"paper": True, "measure": True}, "--measure goes with --out"),
+    ):
+        with pytest.raises(library.UsageError, match=message):
+            library.report(benchmark.folder, **keywords)
+    with pytest.raises(library.UsageError, match="names no folder"):
+        library.report([], out=tmp_path / "x")

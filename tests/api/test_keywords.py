@@ -27,6 +27,7 @@ COMMANDS = {
     "predict": "predict",
     "preview": "preview",
     "push": "push",
+    "report": "report",
     "reproduce": "reproduce",
     "restore": "restore",
     "score": "score",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from afbench.core import AfbenchError, UsageError
 from afbench.reports.measured import DefendedScore, defended_figures, undefended_figures
 from afbench.reports.paper import ansm_variants, compare_with_paper
+from afbench.reports.paper_table import measured_records, paper_latex
 from afbench.scoring.stored_scores import SCORE, read_score
 from afbench.storage.manifests import TOP, open_benchmark
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class PaperComparison(NamedTuple):
@@ -18,6 +22,21 @@ class PaperComparison(NamedTuple):
 
     records: list[dict[str, Any]]
     notes: list[str]
+
+    @property
+    def measured(self) -> list[Mapping[str, Any]]:
+        """Return the records that hold a measurement."""
+        return measured_records(self.records)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per measurement beside what the paper prints: ``table``, ``localizer``, ``source``, ``defence``, ``attack``, ..."""
+        import pandas as pd
+
+        return pd.json_normalize([dict(record) for record in self.measured], sep="_")
+
+    def to_latex(self) -> str:
+        """Return the measurements beside what the paper prints as one booktabs table."""
+        return paper_latex(self.records, self.notes)
 
 
 def compare_folders_with_paper(folders: Sequence[Path]) -> PaperComparison:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from afbench.core import UsageError
 from afbench.files import commit_if_changed
@@ -14,20 +14,31 @@ from afbench.storage.identity import describe_identity
 from afbench.storage.manifests import LOG
 from afbench.work_progress import Progress
 
+from ..attack_records import Record
 from .measure_options import MeasureOptions
 from .report_inputs import ReportInputs, read_report_inputs
 from .report_sections import measuring_gap, steps_section, strength_section, table_section
 from .report_tables import merged_sides, report_records
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _SILENT = Progress()
 
 
 class WrittenReport(NamedTuple):
-    """The page, the files beside it, and what the report lacks."""
+    """The page, the files beside it, what the report lacks, and F1 and RP of all sources, attacks and defences."""
 
     page: Path
     files: Sequence[str]
     missing: Sequence[ReportGap]
+    records: Sequence[Record]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per source, attack and defence: ``localizer``, ``source``, ``attack``, ``defence``, ``knowledge``, ``images``, ``f1``, ``rp``, ..."""
+        import pandas as pd
+
+        return pd.DataFrame(self.records)
 
 
 def write_report(
@@ -71,7 +82,7 @@ def write_report(
     )
     for name, data in files.items():
         commit_if_changed(out / name, data)
-    return WrittenReport(out / PAGE, list(files), missing)
+    return WrittenReport(out / PAGE, list(files), missing, records)
 
 
 def _measured_section(
