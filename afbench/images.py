@@ -348,9 +348,32 @@ def resize(image: Tensor, size: Sequence[int], *, antialias: bool = False) -> Te
     height, width = size
     if image.shape[-2:] == (height, width):
         return image
+    if antialias and image.is_cuda:
+        # torch's own gradient of this differs from run to run on a GPU
+        return resize_by_products(image, height, width)
     return functional.interpolate(
         image, (height, width), mode="bilinear", align_corners=False, antialias=antialias
     )
+
+
+def resize_by_products(image: Tensor, height: int, width: int) -> Tensor:
+    """Resize with antialiasing by matrix products, whose gradients repeat on a GPU; in float64, which no lower precision cuts."""
+    rows, columns = (
+        _antialias_weights(length, target, image)
+        for length, target in zip(image.shape[-2:], (height, width), strict=True)
+    )
+    return (rows @ image.double() @ columns.mT).to(image.dtype)
+
+
+def _antialias_weights(length: int, target: int, like: Tensor) -> Tensor:
+    """Compute the weights ``(target, length)`` of the old lines in the new ones."""
+    import torch
+    from torch.nn import functional
+
+    lines = torch.eye(length, dtype=torch.float64, device=like.device)[None, None]
+    return functional.interpolate(
+        lines, (target, length), mode="bilinear", align_corners=False, antialias=True
+    )[0, 0]
 
 
 def _to_device(levels: Tensor, device: str) -> Tensor:

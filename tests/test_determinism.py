@@ -110,13 +110,16 @@ def test_a_gpu_is_asked_for_kernels_that_repeat_and_left_as_it_was(deterministic
         assert state() == before
 
 
-def test_an_operation_without_such_a_kernel_is_one_line_that_names_the_option() -> None:
-    told = "adaptive_max_pool2d_backward_cuda does not have a deterministic implementation, but you set ..."
+@pytest.mark.parametrize(
+    "operation", ["adaptive_max_pool2d_backward_cuda", "median CUDA with indices output"]
+)
+def test_an_operation_without_such_a_kernel_is_one_line_that_names_the_option(operation: str) -> None:
+    message = f"{operation} does not have a deterministic implementation, but you set ..."
     with (
-        pytest.raises(UsageError, match=r"needs adaptive_max_pool2d_backward_cuda,.*--no-deterministic"),
+        pytest.raises(UsageError, match=rf"needs {operation},.*--no-deterministic"),
         _same_kernels("cuda", True),
     ):
-        raise RuntimeError(told)
+        raise RuntimeError(message)
     with pytest.raises(RuntimeError, match="another"), _same_kernels("cuda", True):
         raise RuntimeError("another failure")
 

@@ -27,6 +27,8 @@ from afbench.images import (
     masks_to_tensor,
     pixel_sha256,
     quantise,
+    resize,
+    resize_by_products,
     to_tensor,
 )
 
@@ -366,3 +368,23 @@ def test_the_photograph_of_a_phone_file_with_a_second_frame_is_read(tmp_path):
     first, second = (Image.fromarray(np.full((16, 24, 3), level, np.uint8)) for level in (200, 20))
     first.save(tmp_path / "phone.jpg", "MPO", save_all=True, append_images=[second])
     assert abs(int(decode_image((tmp_path / "phone.jpg").read_bytes())[8, 8, 0]) - 200) < 3
+
+
+@pytest.mark.parametrize("size", [(9, 13), (23, 5), (40, 31), (1, 1)])
+def test_antialiased_resizing_by_products_is_that_of_torch_with_its_gradient(size):
+    image = torch.rand(2, 3, 23, 31, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = torch.linspace(-1, 1, 2 * 3 * size[0] * size[1], dtype=torch.float64).view(2, 3, *size)
+    results = []
+    for function in (lambda x: resize_by_products(x, *size), lambda x: resize(x, size, antialias=True)):
+        leaf = image.clone().requires_grad_()
+        output = function(leaf)
+        results.append((output.detach(), torch.autograd.grad((weights * output).sum(), leaf)[0]))
+    torch.testing.assert_close(results[0], results[1])
+
+
+def test_neither_autocast_nor_the_type_of_an_image_makes_resizing_by_products_rougher():
+    image = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        output = resize_by_products(image, 7, 7)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, resize(image, (7, 7), antialias=True), atol=1e-6, rtol=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,7 +16,10 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from afbench.images import resize as resized
 from afbench.images import to_tensor
+
+from .padding import reflect
 
 _VALUES_AT_ONCE = 2**24
 
@@ -41,8 +45,7 @@ def resize(image: Tensor, *, factor: float) -> Tensor:
     """
     height, width = image.shape[-2:]
     small = (max(1, round(height * factor)), max(1, round(width * factor)))
-    shrunk = F.interpolate(image, small, mode="bilinear", align_corners=False, antialias=True)
-    return F.interpolate(shrunk, (height, width), mode="bilinear", align_corners=False)
+    return resized(resized(image, small, antialias=True), (height, width))
 
 
 def random_resize_pad(image: Tensor, generators: Sequence[torch.Generator], *, factor: float) -> Tensor:
@@ -84,15 +87,44 @@ def median(image: Tensor, *, side: int) -> Tensor:
     """
     edge = side // 2
     # reflection cannot reach beyond the image: what is smaller than the window repeats its edge
-    mode = "reflect" if min(image.shape[-2:]) > edge else "replicate"
-    padded = F.pad(image, (edge, edge, edge, edge), mode=mode)
+    border = (edge, edge, edge, edge)
+    reflects = min(image.shape[-2:]) > edge
+    padded = reflect(image, border) if reflects else F.pad(image, border, mode="replicate")
     # some rows at a time: all windows of a photograph at once are gigabytes
     rows = max(1, _VALUES_AT_ONCE // (image[:, :, 0].numel() * side**2))
     strips = []
     for top in range(0, image.shape[2], rows):
         windows = padded[:, :, top : top + rows + 2 * edge].unfold(2, side, 1).unfold(3, side, 1)
-        strips.append(windows.flatten(4).median(dim=4).values)
+        strips.append(_middle(windows.flatten(4)))
     return torch.cat(strips, dim=2)
+
+
+def _middle(windows: Tensor) -> Tensor:
+    """Take the median of the last axis, of odd length."""
+    # torch's own takes any of equal values on a GPU, so that its gradient differs from run to run
+    return sorted_median(windows) if windows.is_cuda else windows.median(dim=-1).values
+
+
+def sorted_median(windows: Tensor) -> Tensor:
+    """Take the median of the last axis, of odd length; its gradient goes to one element, the same in every run."""
+    return cast(Tensor, _SortedMedian.apply(windows))
+
+
+class _SortedMedian(torch.autograd.Function):
+    """The element in the middle of a stable sort."""
+
+    @staticmethod
+    def forward(ctx: Any, windows: Tensor) -> Tensor:
+        values, order = windows.sort(dim=-1, stable=True)
+        middle, ctx.length = windows.shape[-1] // 2, windows.shape[-1]
+        ctx.save_for_backward(order[..., middle])
+        return values[..., middle]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (chosen,) = ctx.saved_tensors
+        places = torch.arange(ctx.length, device=chosen.device)
+        return cast(Tensor, grad_outputs[0][..., None] * (chosen[..., None] == places))
 
 
 def bit_depth(image: Tensor, *, bits: int) -> Tensor:

@@ -57,7 +57,7 @@ def _same_kernels(device: str, deterministic: bool) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if match := re.match(r"(\S+) does not have a deterministic implementation", str(error)):
+        if match := re.match(r"(.+?) does not have a deterministic implementation", str(error)):
             raise UsageError(
                 f"on a GPU the localizer needs {match[1]}, which never gives the same bytes twice; "
                 "give `afbench generate --no-deterministic`, and every shard will say so"

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import median_filter
+from torch.nn import functional as F
 
 from afbench.defences import load_defence, transforms
-from afbench.defences.transforms import bit_depth, gaussian_noise, median, random_resize_pad, resize, tv
+from afbench.defences.padding import mirrored
+from afbench.defences.transforms import (
+    bit_depth,
+    gaussian_noise,
+    median,
+    random_resize_pad,
+    resize,
+    sorted_median,
+    tv,
+)
 
 
 def noise(*shape, seed=0):
@@ -22,6 +32,37 @@ def test_the_median_is_that_of_scipy(side):
     image = noise(2, 3, 17, 22)
     wanted = np.stack([[median_filter(c, side, mode="mirror") for c in one] for one in image.numpy()])
     np.testing.assert_array_equal(median(image, side=side).numpy(), wanted)
+
+
+def gradient(function, image):
+    leaf = image.clone().requires_grad_()
+    output = function(leaf)
+    weights = torch.linspace(-1, 1, output.numel(), dtype=image.dtype).view_as(output)
+    return torch.autograd.grad((weights * output).sum(), leaf)[0]
+
+
+def test_the_median_of_a_gpu_is_that_of_a_cpu_with_its_gradient():
+    windows = noise(2, 3, 4, 5, 9).double()
+    assert torch.equal(sorted_median(windows), windows.median(dim=-1).values)
+    assert torch.equal(gradient(sorted_median, windows), gradient(lambda x: x.median(dim=-1).values, windows))
+
+
+def test_of_equal_values_one_has_the_gradient_of_a_gpus_median():
+    assert torch.count_nonzero(gradient(sorted_median, torch.ones(1, 1, 2, 2, 25))) == 4
+
+
+@pytest.mark.parametrize("border", [(1, 1, 1, 1), (0, 3, 0, 2), (2, 0, 5, 0)])
+def test_a_reflection_from_slices_is_that_of_torch_with_its_gradient(border):
+    image = noise(2, 3, 6, 7).double()
+
+    def sliced(x):
+        return mirrored(mirrored(x, 3, *border[:2]), 2, *border[2:])
+
+    def padded(x):
+        return F.pad(x, border, mode="reflect")
+
+    assert torch.equal(sliced(image), padded(image))
+    torch.testing.assert_close(gradient(sliced, image), gradient(padded, image))
 
 
 def test_the_median_is_the_same_in_strips(monkeypatch):
