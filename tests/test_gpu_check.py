@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from afbench.core import UsageError
+
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 
 
@@ -111,6 +113,43 @@ def test_wheels_have_the_versions_of_this_environment(part):
     assert all("==" in requirement for requirement in wheels.requirements())
 
 
+def test_what_is_measured_again_can_be_named(part, monkeypatch):
+    rates, growing = part("rates"), part("report")
+    measured = []
+    monkeypatch.setattr(rates, "matrix_rate", lambda precision, scale: 1.0)
+    monkeypatch.setattr(
+        rates,
+        "_localizer_rows",
+        lambda name, form, ceiling, scale: measured.append((name, str(form), *ceiling)) or [],
+    )
+    named = growing.Scale("cuda", False, ["pscc", "ifosn"], ["bf16"])
+    rates.gradient_rates(growing.Report(), named)
+    rates.compiled_rates(growing.Report(), named)
+    forms = [(name, form, "bf16") for form in ("eager", "compiled") for name in ("pscc", "ifosn")]
+    assert measured == forms
+    measured.clear()
+    rates.gradient_rates(growing.Report(), growing.Scale("cuda", False))
+    assert measured[0] == ("mvss", "eager", "fp32", "tf32", "bf16") and len(measured) == 9 + 2
+
+
+def test_a_localizer_without_kernels_that_repeat_is_measured_with_others(part, monkeypatch):
+    rates, growing = part("rates"), part("report")
+
+    def rate(localizer, batch, side, precision, form, scale):
+        if form.deterministic:
+            raise UsageError("on a GPU the localizer needs pooling; give --no-deterministic")
+        return 2.0
+
+    monkeypatch.setattr(rates, "_rate", rate)
+    rows = list(rates._localizer_rows("reference", rates.Form(), {"fp32": 1e12}, growing.Scale("cpu", True)))
+    assert [row[3] for row in rows] == ["eager", "eager, not deterministic"]
+    assert "needs pooling" in rows[0][5] and rows[1][5] == "2"
+
+
 def test_the_script_says_how_it_is_called_and_refuses_what_it_does_not_know():
     assert check("--help").stdout.startswith("usage: scripts/gpu_check [-h] [--wheels")
     assert check("--only", "everything").returncode == 2
+    unknown = check("--device", "cpu", "--localizers", "mvsss")
+    assert unknown.returncode == 2 and unknown.stderr.startswith(
+        "localizer 'mvsss' is unknown; known localizers: "
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
 
@@ -51,6 +52,17 @@ class Paired:
     def __add__(self, addend: Paired) -> Paired:
         """Add the seconds run by run: both kinds of work, one after the other."""
         return Paired(_sums(self.afbench, addend.afbench), _sums(self.peer, addend.peer))
+
+
+@contextmanager
+def any_kernels() -> Iterator[None]:
+    """Let another library use kernels that do not give the same bytes again: its users ask for none, and its losses have none."""
+    previous = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(previous)
 
 
 def paired(

@@ -16,7 +16,7 @@ from afbench.engine.grid import AttackBatch
 from afbench.losses import binary_cross_entropy
 from afbench.plans import expand_attack
 
-from .clock import Clock, Paired, middle, paired
+from .clock import Clock, Paired, any_kernels, middle, paired
 from .pictures import a_localizer, as_batch, attack, f1_after, pictures
 from .table import Table, verdict
 
@@ -117,7 +117,7 @@ def table(
         setting = expand_attack(name, phi=["2/255"], params=params)[0]
         for peer in peers:
             try:
-                peer_run = PEERS[peer](localizer, batch, setting)
+                peer_run = any_kernels()(PEERS[peer](localizer, batch, setting))
                 peer_run()
             except Exception as error:  # whatever another library does is a line of the table
                 reason = f"{type(error).__name__}: {error}".splitlines()[0][:60]
@@ -146,7 +146,7 @@ def _row(
 ) -> list[str]:
     milliseconds = 1000 / (setting.steps * images)
     batch = as_batch(samples, device)
-    peer_run = PEERS[peer](localizer, batch, setting)
+    peer_run = any_kernels()(PEERS[peer](localizer, batch, setting))
     scores = []
     for seed in range(DRAWS.get(setting.attack, 1)):
         torch.manual_seed(seed)

@@ -113,8 +113,7 @@ def same_bytes(report: Report, scale: Scale) -> None:
         *expand_attack("pgn", phi=["1/255"], params={"steps": 2, "neighbours": 2}),
         *expand_attack("cw", steps=[5]),
     ]
-    localizers = ["reference"] if scale.tiny else ["reference", "mvss", "hdfnet"]
-    precisions = ["fp32", "tf32", "bf16"] if scale.on_gpu else ["fp32"]
+    localizers = scale.localizers or (["reference"] if scale.tiny else ["reference", "mvss", "hdfnet"])
     report.heading(
         "The same bytes twice",
         f"{len(settings)} configs of six attacks on {images} images of {side}x{side}, made twice (level L1: data files are equal), and in fp32 on the "
@@ -124,7 +123,7 @@ def same_bytes(report: Report, scale: Scale) -> None:
 
     def rows() -> Iterator[Sequence[str]]:
         for name in localizers:
-            for precision in precisions:
+            for precision in scale.available_precisions:
                 with tempfile.TemporaryDirectory() as text:
                     row, holds = _made_twice(name, precision, settings, Path(text), images, side, scale)
                 if not holds:

@@ -13,7 +13,7 @@ from benchmark_parts.gradients import gigaflops, official_side, random_images, t
 from benchmark_parts.pictures import a_localizer
 
 from afbench.core import Localizer, UsageError
-from afbench.engine import PRECISIONS, compute_precision
+from afbench.engine import compute_precision
 from afbench.engine.memory import fits
 from afbench.localizers.compiled import compile_forward
 from afbench.localizers.load import known_localizers
@@ -80,17 +80,16 @@ def ceilings(report: Report, scale: Scale) -> None:
         f"Products of matrices of {_matrix_side(scale)} rows and columns of random numbers; a copy of {_copied_mebibytes(scale)} MiB within the device, "
         "bytes read and written.",
     )
-    rows = [[name, f"{matrix_rate(name, scale) / 1e12:.1f} TFLOP/s"] for name in _precisions(scale)]
+    rows = [[name, f"{matrix_rate(name, scale) / 1e12:.1f} TFLOP/s"] for name in scale.available_precisions]
     report.table(["what", "rate"], [*rows, ["copy", f"{copy_rate(scale) / 1e12:.2f} TB/s"]])
 
 
 def gradient_rates(report: Report, scale: Scale) -> None:
     """Measure every localizer, eager; the one with a target also channels first, and not deterministic."""
-    names = (
-        ["reference"] if scale.tiny else sorted(known_localizers(), key=lambda name: name != TARGET_LOCALIZER)
-    )
+    all_names = ["reference"] if scale.tiny else known_localizers()
+    names = sorted(scale.localizers or all_names, key=lambda name: name != TARGET_LOCALIZER)
     cases = [(name, Form()) for name in names]
-    if not scale.tiny:
+    if TARGET_LOCALIZER in names:
         cases[1:1] = [
             (TARGET_LOCALIZER, Form(channels_last=False)),
             (TARGET_LOCALIZER, Form(deterministic=False)),
@@ -100,7 +99,7 @@ def gradient_rates(report: Report, scale: Scale) -> None:
 
 def compiled_rates(report: Report, scale: Scale) -> None:
     """Measure networks under ``--compile``, which takes a minute for each to begin with."""
-    names = [] if scale.tiny else [TARGET_LOCALIZER, "hdfnet"]
+    names = scale.localizers or ([] if scale.tiny else [TARGET_LOCALIZER, "hdfnet"])
     _rates(report, scale, "Gradients per second, compiled", [(name, Form(compiled=True)) for name in names])
 
 
@@ -110,7 +109,7 @@ def _rates(report: Report, scale: Scale, title: str, cases: Sequence[tuple[str, 
         f"Official sizes, random weights for published networks; medians of 5 after a warm-up; batches grow by 4 while that is {GROWTH} times as fast. "
         f"Arithmetic as counted by torch. Target for {TARGET_LOCALIZER} in TF32 and bf16: {TARGET_SHARE:.0f} % of the matrix rate.",
     )
-    ceiling = {precision: matrix_rate(precision, scale) for precision in _precisions(scale)}
+    ceiling = {precision: matrix_rate(precision, scale) for precision in scale.available_precisions}
     report.table(HEAD, (row for name, form in cases for row in _localizer_rows(name, form, ceiling, scale)))
 
 
@@ -134,6 +133,8 @@ def _localizer_rows(name: str, form: Form, ceiling: dict[str, float], scale: Sca
                 best = rate
     except UsageError as error:
         yield [name, "", "", str(form), "", str(error), *[""] * (len(HEAD) - 6)]
+        if form.deterministic:
+            yield from _localizer_rows(name, form._replace(deterministic=False), ceiling, scale)
     finally:
         del localizer
         gc.collect()
@@ -192,8 +193,3 @@ def _matrix_side(scale: Scale) -> int:
 
 def _copied_mebibytes(scale: Scale) -> int:
     return 1 if scale.tiny else 1024
-
-
-def _precisions(scale: Scale) -> Sequence[str]:
-    """Return the precisions of the device: TF32 exists on GPUs alone."""
-    return PRECISIONS if scale.on_gpu else ("fp32",)

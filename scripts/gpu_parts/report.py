@@ -6,17 +6,29 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from afbench.engine import PRECISIONS
+
 
 @dataclass(frozen=True)
 class Scale:
-    """Where to measure and how much: ``tiny`` tries the script itself, on a CPU too, and its figures say nothing."""
+    """Where to measure and how much: ``tiny`` tries the script itself, on a CPU too, and its figures say nothing.
+
+    ``localizers`` and ``precisions`` say which ones ``bytes``, ``rates`` and ``compile`` take; by default each section its own.
+    """
 
     device: str
     tiny: bool
+    localizers: Sequence[str] = ()
+    precisions: Sequence[str] = PRECISIONS
 
     @property
     def on_gpu(self) -> bool:
         return self.device.startswith("cuda")
+
+    @property
+    def available_precisions(self) -> Sequence[str]:
+        """Return the precisions to measure: TF32 exists on GPUs alone, and bf16 says nothing elsewhere."""
+        return [name for name in self.precisions if self.on_gpu or name == "fp32"]
 
 
 @dataclass(frozen=True)
