@@ -74,10 +74,18 @@ def _affine(scale: Tensor, shift: Tensor) -> Tensor:
 def gaussian_noise(image: Tensor, generators: Sequence[torch.Generator], *, sigma: float) -> Tensor:
     """Add normal noise of standard deviation ``sigma``, in units of the [0, 1] range, and clip.
 
+    Generators are fresh: those of one seed give one noise.
+
     Source: Cohen et al. 2019, arXiv 1902.02918, of one draw.
     """
-    noise = torch.stack([torch.randn(image.shape[1:], generator=generator) for generator in generators])
-    return (image + sigma * noise.to(image)).clamp(0, 1)
+    by_seed = {generator.initial_seed(): generator for generator in generators}
+    draws = {seed: torch.randn(image.shape[1:], generator=generator) for seed, generator in by_seed.items()}
+    noise = torch.stack(list(draws.values())).to(image)
+    # an attack's draw is the same for every image: it is made, and copied to the device, once
+    if len(draws) > 1:
+        order = {seed: row for row, seed in enumerate(draws)}
+        noise = noise[[order[generator.initial_seed()] for generator in generators]]
+    return (image + sigma * noise).clamp(0, 1)
 
 
 def median(image: Tensor, *, side: int) -> Tensor:

@@ -97,6 +97,23 @@ def test_gaussian_noise_has_the_asked_for_deviation_and_one_stream_per_image():
     assert torch.equal(gaussian_noise(grey[1:], generators(2), sigma=0.05)[0], after[1])
 
 
+def test_gaussian_noise_of_equal_seeds_is_drawn_once_and_what_each_gives_alone(monkeypatch):
+    image, seeds = noise(4, 3, 8, 8), (5, 6, 5, 5)
+    alone = [
+        gaussian_noise(row[None], generators(seed), sigma=0.05)
+        for row, seed in zip(image, seeds, strict=True)
+    ]
+    shapes = []
+    draw = torch.randn
+    monkeypatch.setattr(
+        torch, "randn", lambda *shape, **options: shapes.append(shape) or draw(*shape, **options)
+    )
+    assert torch.equal(gaussian_noise(image, generators(*seeds), sigma=0.05), torch.cat(alone))
+    assert len(shapes) == 2
+    gaussian_noise(image, generators(5, 5, 5, 5), sigma=0.05)
+    assert len(shapes) == 3
+
+
 def test_resizing_by_one_changes_nothing_and_by_half_takes_the_finest_pattern_away():
     board = (torch.arange(32)[:, None] + torch.arange(32)[None]).remainder(2).float().expand(1, 3, 32, 32)
     torch.testing.assert_close(resize(board, factor=1.0), board)
