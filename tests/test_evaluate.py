@@ -29,7 +29,7 @@ from afbench.workflows.evaluation import predict as predict_workflow
 from afbench.workflows.evaluation.evaluate import Evaluation, evaluate
 from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
 from afbench.workflows.evaluation.evaluation_records import evaluation_records
-from afbench.workflows.evaluation.evaluation_setup import open_evaluation
+from afbench.workflows.evaluation.evaluation_setup import Evaluations, open_evaluation, require_own_score
 from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
 from afbench.workflows.evaluation.image_records import image_records
 from afbench.workflows.evaluation.logit_scale import ScaledLocalizer, scale_gates, scale_warnings
@@ -151,9 +151,12 @@ def test_images_as_a_whole_are_told_apart_before_and_after_the_attack(found, ben
 
 def test_a_localizers_own_score_of_images_is_reported_and_checked(benchmark, monkeypatch):
     setup = open_evaluation(benchmark, localizer="reference")
+    with pytest.raises(UsageError, match="own is not known here; reference gives no score of whole images"):
+        require_own_score(Evaluations([setup], [], []), "own")
     monkeypatch.setattr(
         ReferenceLocalizer, "image_score", lambda self, image: image.mean((1, 2, 3)), raising=False
     )
+    require_own_score(Evaluations([setup], [], []), "own")
     figures = image_records(evaluate(setup))
     assert {row["threshold"] for row in figures if row["score"] == "own"} == {0.5}
     assert shown_score(figures) == "own"

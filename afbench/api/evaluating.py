@@ -11,7 +11,7 @@ from afbench.core import UsageError
 from afbench.localizers import LocalizerChoice, parse_choice
 
 from .bars import deferred_bar
-from .keywords import Texts, require_text, texts_of
+from .keywords import Texts, require_choice, require_text, texts_of
 
 if TYPE_CHECKING:
     from afbench.defences import Purifier
@@ -34,6 +34,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     batch_size: int | None = None,
+    image_score: str | None = None,
     quiet: bool = False,
 ) -> EvaluationReport:
     """Compute F1 and RP per source and attack, with and without defences, as ``afbench evaluate`` does.
@@ -53,22 +54,29 @@ def evaluate(
         seed: of random defences.
         device: ``cpu``, ``cuda``, ``cuda:1``, ...
         batch_size: images per batch; omitted, as many as suit their size.
+        image_score: a score of whole images that must be known, before anything is written: ``top1``, ``max``, ``share`` or ``own``.
         quiet: show no progress bar.
     Returns:
         An ``EvaluationReport``: ``figures``, ``gates`` (``passed`` is None where nothing could be checked), ``image_level``,
         ``posted``, ``transfer``, ``warnings``; ``to_pandas()`` has the figures. RP is in percent of F1 on the originals.
     Raises:
-        UsageError: if the benchmark has no config of a localizer or attacked other weights, or a path cannot be written to.
+        UsageError: if the benchmark has no config of a localizer or attacked other weights, a path cannot be written to, or
+            ``image_score`` is not known.
         AfbenchError: if the benchmark is damaged.
     """
+    if image_score is not None:
+        from afbench.scoring.image_level import IMAGE_SCORES
+
+        require_choice("--image-score", image_score, IMAGE_SCORES)
     choices = _choices(localizer)
     defences = [defence] if isinstance(defence, str) or not isinstance(defence, Sequence) else defence
     from afbench.defences import Purifier
     from afbench.files import commit_bytes
     from afbench.images import png_bytes
+    from afbench.scoring.image_level import require_score
     from afbench.workflows.evaluation import evaluation_files as files
     from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
-    from afbench.workflows.evaluation.evaluation_setup import open_evaluations
+    from afbench.workflows.evaluation.evaluation_setup import open_evaluations, require_own_score
     from afbench.workflows.sample_choice import choose_samples
 
     for item in defences:
@@ -94,7 +102,9 @@ def evaluate(
     )
     if samples:  # a wrong name ends the work before it begins
         choose_samples(evaluations.setups[0].benchmark, (), names=samples)
+    require_own_score(evaluations, image_score)
     report = _evaluate_all(evaluations, gates, quiet)
+    require_score(report.image_level, image_score)
     if folder is not None:
         files.write_evaluation(folder, report)
     if picture is not None:

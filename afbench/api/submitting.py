@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from afbench.work_progress import Progress
 
 from .bars import deferred_bar
-from .keywords import Texts, require_text, texts_of
+from .keywords import Texts, require_choice, require_text, texts_of
 
 if TYPE_CHECKING:
     from afbench.defences import Purifier
@@ -100,6 +100,7 @@ def score(
     out: str | Path | None = None,
     partial: bool = False,
     board: str | Path | None = None,
+    image_score: str | None = None,
     quiet: bool = False,
     start: Callable[[int], None] | None = None,
     advance: Callable[[int], None] | None = None,
@@ -112,6 +113,7 @@ def score(
         out: folder of score.json and per_image.parquet; omitted, nothing is written.
         partial: score what is there; such a score cannot be ranked.
         board: folder of score.json files; refuse predictions that one of them already has.
+        image_score: a score of whole images that must be known, before anything is written: ``top1``, ``max`` or ``share``.
         quiet: show no progress bar.
         start: called with the number of images to count; ``start`` and ``advance`` take the place of the bar.
         advance: called with the number of images just counted.
@@ -119,11 +121,14 @@ def score(
         A ``Scored``: ``score`` as score.json holds it, ``per_image`` and ``to_pandas()`` the counts and F1 of every mask, ``warnings``.
     Raises:
         InvalidSubmission: an ``AfbenchError`` whose ``problems`` are all that is wrong.
-        UsageError: if a path is none of what it should be.
+        UsageError: if a path is none of what it should be, or ``image_score`` is not known.
         AfbenchError: if the benchmark is damaged, or of untrained weights.
     """
+    from afbench.scoring.image_level import IMAGE_SCORES
     from afbench.scoring.score import score as score_submission
 
+    if image_score is not None:
+        require_choice("--image-score", image_score, IMAGE_SCORES)
     with ExitStack() as stack:
         bar = deferred_bar(stack, "score", "img", quiet=quiet)
         if start or advance:  # the caller listens instead
@@ -134,6 +139,7 @@ def score(
             out=out,
             partial=partial,
             board=board,
+            image_score=image_score,
             start=start or bar.start,
             advance=advance or bar.advance,
         )

@@ -12,7 +12,7 @@ from afbench.api.evaluating import evaluate
 
 from .echo import echo
 from .function_keywords import function_keywords
-from .image_score import chosen_score, image_score_option
+from .image_score import image_score_option
 from .name_types import DEFENCE, LOCALIZER_CHOICE
 from .progress import quiet_option
 from .text_tables import table_width, wide_option
@@ -96,7 +96,7 @@ if TYPE_CHECKING:
 @image_score_option
 @wide_option
 @quiet_option
-def command(sweep: bool, as_json: bool, image_score: str | None, wide: bool, **options: Any) -> int:
+def command(sweep: bool, as_json: bool, wide: bool, **options: Any) -> int:
     """Print F1 and RP per source and attack, with and without defences, against attacks that know them or not.
 
     Oblivious figures are of the configs made against the bare localizer, adaptive ones of those made through the very
@@ -113,19 +113,18 @@ def command(sweep: bool, as_json: bool, image_score: str | None, wide: bool, **o
     report = evaluate(**function_keywords())
     for line in report.warnings:
         echo(f"warning: {line}", err=True)
-    score = chosen_score(report.image_level, image_score)
     if as_json:
         echo(json.dumps(report.as_json(), indent=2, allow_nan=False))
     else:
-        _print(report, score, table_width(wide))
+        _print(report, options["image_score"], table_width(wide))
     # without --gates a failed gate is printed, but does not change the exit code
     return int(sweep and any(gate["passed"] is False for gate in report.gates))
 
 
-def _print(report: EvaluationReport, image_score: str, width: int | None) -> None:
+def _print(report: EvaluationReport, image_score: str | None, width: int | None) -> None:
     from afbench.reports.evaluation import evaluation_table
     from afbench.reports.gate_table import gate_table
-    from afbench.reports.image_table import image_table
+    from afbench.reports.image_table import image_table, shown_score
     from afbench.reports.transfer_tables import transfer_table
     from afbench.workflows.evaluation.evaluation_files import as_columns
 
@@ -142,6 +141,7 @@ def _print(report: EvaluationReport, image_score: str, width: int | None) -> Non
         )
     if report.figures:
         sources = {record["source"] for record in report.figures}
-        tables.append(image_table(report.image_level, image_score, sources, width))
+        score = image_score or shown_score(report.image_level)
+        tables.append(image_table(report.image_level, score, sources, width))
         tables.append(gate_table(report.gates, width))
     echo("\n\n".join(tables))

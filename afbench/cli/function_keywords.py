@@ -8,7 +8,7 @@ import click
 
 from .progress import is_quiet
 
-PRINTED = frozenset({"json", "wide", "dry_run", "image_score", "all", "latex"})
+PRINTED = frozenset({"json", "wide", "dry_run", "all", "latex"})
 """Options that decide what a command prints; functions return data, and don't have them."""
 
 

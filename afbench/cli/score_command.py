@@ -12,7 +12,7 @@ from afbench.api.submitting import score
 from afbench.core import UsageError
 
 from .echo import echo
-from .image_score import chosen_score, image_score_option
+from .image_score import image_score_option
 from .progress import deferred_bar, is_quiet, quiet_option
 from .text_tables import table_width, wide_option
 
@@ -52,7 +52,7 @@ def command(
 
     Every problem is named at once, with its code. Exit code 1 if there is one; nothing is written then.
     """
-    from afbench.reports.image_table import image_table
+    from afbench.reports.image_table import image_table, shown_score
     from afbench.reports.score_table import score_table
     from afbench.reports.weak import weak_images
     from afbench.scoring.problems import InvalidSubmission
@@ -68,11 +68,25 @@ def command(
             with ExitStack() as stack:
                 bar = deferred_bar(stack, "score", "img")
                 examined = examine(
-                    submission, data, partial=partial, board=board, start=bar.start, advance=bar.advance
+                    submission,
+                    data,
+                    partial=partial,
+                    board=board,
+                    image_score=image_score,
+                    start=bar.start,
+                    advance=bar.advance,
                 )
             record, per_image = examined.as_json(), examined.per_image
         else:
-            scored = score(submission, data, out=out, partial=partial, board=board, quiet=is_quiet())
+            scored = score(
+                submission,
+                data,
+                out=out,
+                partial=partial,
+                board=board,
+                image_score=image_score,
+                quiet=is_quiet(),
+            )
             record, per_image = scored.score, scored.per_image
     except InvalidSubmission as invalid:
         # on stdout: the problems are the result of this command
@@ -88,5 +102,5 @@ def command(
     else:
         images, sources = record["image_level"], {row["source"] for row in record["configs"]}
         echo(score_table(record, table_width(wide)))
-        echo("\n" + image_table(images, chosen_score(images, image_score), sources, table_width(wide)))
+        echo("\n" + image_table(images, image_score or shown_score(images), sources, table_width(wide)))
     return 0

@@ -8,12 +8,13 @@ authentic ones, with their false-positive rate, are the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from afbench.core import UsageError
 from afbench.metrics import auc
 from afbench.plans import ATTACKS
 from afbench.storage.manifests import AUTHENTIC
@@ -25,6 +26,7 @@ ALL_SOURCES = "all"
 WORST_CASE = "worst-case"
 """Stands for the attack that left the lowest score of each forged image."""
 SHARE, MAX, TOP1, OWN = "share", "max", "top1", "own"
+IMAGE_SCORES = (TOP1, MAX, SHARE, OWN)
 OWN_THRESHOLD = 0.5
 """Above it a localizer's own score calls an image forged."""
 _COLUMNS = {SHARE: "image_share", MAX: "image_max", TOP1: "image_top1", OWN: "image_own"}
@@ -36,6 +38,27 @@ def pixel_thresholds(localizers: Mapping[str, Mapping[str, Any]]) -> dict[str, f
     """Return the threshold on the probability that a benchmark records of each localizer, where it does."""
     thresholds = {name: localizer.get("threshold") for name, localizer in localizers.items()}
     return {name: float(value) for name, value in thresholds.items() if value is not None}
+
+
+def require_score(records: Sequence[Mapping[str, Any]], score: str | None) -> None:
+    """Refuse a score that a user asked for and no image of any record has; without records there is nothing to choose from.
+
+    Raises:
+        UsageError: with the scores that there are.
+    """
+    scores = list(dict.fromkeys(record["score"] for record in records))
+    if score is not None and scores and score not in scores:
+        raise unknown_score(score, f"known: {', '.join(scores)}")
+
+
+def unknown_score(score: str, reason: str) -> UsageError:
+    """Return the error that says why a score of images is not there, and what it needs."""
+    needs = (
+        "a localizer with image_score, which `afbench evaluate` asks"
+        if score == OWN
+        else "the probability maps of all images, which `afbench predict --probabilities` writes"
+    )
+    return UsageError(f"--image-score {score} is not known here; {reason}; it needs {needs}")
 
 
 def image_level(per_image: pd.DataFrame, pixel_threshold: Mapping[str, float]) -> list[dict[str, Any]]:

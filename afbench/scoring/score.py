@@ -16,10 +16,10 @@ from afbench.storage.manifests import AUTHENTIC, read_json
 from afbench.version import __version__
 
 from .chance import baseline_tables, chance, constant_masks
-from .image_level import image_level, pixel_thresholds
+from .image_level import OWN, SHARE, image_level, pixel_thresholds, require_score, unknown_score
 from .mask_png import largest_png
 from .output import COLUMNS, check_out, check_score, write_score
-from .package import open_package
+from .package import Package, open_package
 from .predictions import (
     ImageScores,
     MapScores,
@@ -28,6 +28,7 @@ from .predictions import (
     is_sample,
     note_baselines,
     note_missing,
+    parse_path,
     walk_predictions,
 )
 from .problems import MAX_NAMED, InvalidSubmission, Problems
@@ -100,6 +101,7 @@ def examine(
     *,
     partial: bool = False,
     board: Path | str | None = None,
+    image_score: str | None = None,
     start: Callable[[int], None] = lambda images: None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Examined:
@@ -110,11 +112,12 @@ def examine(
         data: the benchmark it predicts on; truth and baselines come from there.
         partial: accept missing predictions.
         board: a folder of score.json files, in which this content must not be yet.
+        image_score: a score of whole images that the submission must allow.
         start: called with the number of images to count.
         advance: called with the number of images just counted.
     Raises:
         InvalidSubmission: with every problem.
-        UsageError: if a path is none of what it should be.
+        UsageError: if a path is none of what it should be, or ``image_score`` is not known.
         AfbenchError: if the benchmark is damaged, or of untrained weights.
     """
     submission, truth = Path(submission), open_truth(Path(data))
@@ -129,6 +132,7 @@ def examine(
         max_members=max_members,
         max_bytes=_budget(truth, max_members),
     )
+    _require_maps(package, image_score)
     # nothing can be read, so there is nothing else to check
     if problems and not package.sizes:
         raise InvalidSubmission(submission.name, problems)
@@ -171,6 +175,7 @@ def score(
     out: Path | str | None = None,
     partial: bool = False,
     board: Path | str | None = None,
+    image_score: str | None = None,
     start: Callable[[int], None] = lambda images: None,
     advance: Callable[[int], None] = lambda images: None,
 ) -> Scored:
@@ -184,7 +189,15 @@ def score(
     """
     if out is not None:
         check_out(Path(out), Path(submission), Path(data))
-    examined = examine(submission, data, partial=partial, board=board, start=start, advance=advance)
+    examined = examine(
+        submission,
+        data,
+        partial=partial,
+        board=board,
+        image_score=image_score,
+        start=start,
+        advance=advance,
+    )
     manifest, localizers = examined.manifest, list(examined.parts)
     warnings = [warning["message"] for warning in examined.warnings]
     constant = {name: why for name in localizers if (why := constant_masks(examined.per_image, name))}
@@ -206,6 +219,7 @@ def score(
         **build_tables(examined.per_image, seen_in_training=manifest["defence"]["trained_on"]),
         "image_level": image_level(examined.per_image, pixel_thresholds(examined.localizers)),
     }
+    require_score(record["image_level"], image_score)
     check_score(record)
     if out is not None:
         write_score(Path(out), record, examined.per_image)
@@ -273,6 +287,17 @@ def _budget(truth: Truth, max_members: int) -> int:
         for sample_id in samples
     )
     return 2 * images + 400 * max_members
+
+
+def _require_maps(package: Package, image_score: str | None) -> None:
+    """Refuse a score of whole images that a submission plainly has not, before its masks are counted."""
+    if image_score == OWN:
+        raise unknown_score(image_score, "a submission holds masks and maps only")
+    if image_score in (None, SHARE):
+        return
+    paths = map(parse_path, package.sizes)
+    if not any(path is not None and path.kind == "probability" for path in paths):
+        raise unknown_score(str(image_score), "the submission holds masks only")
 
 
 def _refuse_untrained(claims: Claims, truth: Truth, data: Path | str) -> None:

@@ -1,6 +1,8 @@
 """Forged images against authentic ones, each by one number: against scikit-learn, and apart from every figure of pixels."""
 
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,11 +21,11 @@ from submissions import (
     write,
 )
 
-from afbench.cli.image_score import chosen_score
+import afbench as library
 from afbench.core import AfbenchError, UsageError
 from afbench.metrics import top_mean
 from afbench.reports.image_table import image_csv, image_table, shown_score
-from afbench.scoring.image_level import image_level
+from afbench.scoring.image_level import image_level, require_score
 from afbench.scoring.score import score
 from afbench.scoring.stored_scores import read_score, verified_tables
 
@@ -188,9 +190,27 @@ def test_a_forged_figure_of_whole_images_is_refused(submitted, tmp_path):
         verified_tables(stored)
 
 
-def test_a_score_of_images_that_nobody_made_is_refused(submitted):
-    data, made, _ = submitted
-    figures = score(made, data).score["image_level"]
-    assert chosen_score(figures, None) == "top1" and chosen_score([], "own") == "own"
-    with pytest.raises(UsageError, match=r"--image-score own: .* known here; known: share, max, top1"):
-        chosen_score(figures, "own")
+def test_a_score_of_images_that_nobody_made_is_refused_before_anything_is_written(submitted, afbench):
+    data, made, folder = submitted
+    require_score([], "own")
+    counted = []
+    with pytest.raises(UsageError, match=r"own is not known here; a submission holds masks and maps only"):
+        score(made, data, out=folder / "own", image_score="own", advance=counted.append)
+    assert not counted and not (folder / "own").exists()
+    some = shutil.copytree(made, folder / "some")
+    next(some.glob("probs/loc/a/authentic/*.png")).unlink()
+    next(some.glob("probs/loc/b/authentic/*.png")).unlink()
+    rehash(some)
+    ran = afbench("score", some, "--data", data, "--out", "score", "--image-score", "top1", "--json")
+    assert ran.code == 2 and not Path("score").exists()
+    assert "--image-score top1 is not known here; known: share; it needs the probability maps" in ran.err
+    shutil.rmtree(some / "probs")
+    change(some, prediction={"kind": "mask", "threshold": 0.5})
+    rehash(some)
+    with pytest.raises(UsageError, match=r"max is not known here; the submission holds masks only"):
+        score(some, data, out=folder / "max", image_score="max", advance=counted.append)
+    assert not counted and not (folder / "max").exists()
+    ran = afbench("score", some, "--data", data, "--out", "score", "--image-score", "share")
+    assert ran.code == 0 and Path("score").exists()
+    with pytest.raises(UsageError, match="--image-score must be one of top1, max, share, own; found 'mean'"):
+        library.score(some, data, image_score="mean")

@@ -14,6 +14,7 @@ from afbench.defences.post_names import step_text
 from afbench.defences.posting import load_step
 from afbench.defences.purifier import require_owner
 from afbench.localizers import LocalizerChoice, load_localizer
+from afbench.scoring.image_level import OWN, unknown_score
 from afbench.scoring.truth import Truth, open_truth
 from afbench.storage.manifests import Benchmark, open_benchmark
 
@@ -52,6 +53,20 @@ class Evaluations(NamedTuple):
     setups: list[EvaluationSetup]
     notes: list[str]
     victims: list[EvaluationSetup]
+
+
+def require_own_score(evaluations: Evaluations, image_score: str | None) -> None:
+    """Refuse a localizer's own score of images where no localizer has one, before anything is localized.
+
+    Raises:
+        UsageError: with what it needs.
+    """
+    localizers = [setup.localizer for setup in evaluations.setups]
+    if image_score == OWN and all(
+        getattr(localizer, "image_score", None) is None for localizer in localizers
+    ):
+        names = ", ".join(setup.name for setup in evaluations.setups)
+        raise unknown_score(image_score, f"{names} gives no score of whole images")
 
 
 def open_evaluation(
