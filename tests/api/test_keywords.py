@@ -97,6 +97,7 @@ def test_a_value_that_is_no_choice_is_refused_as_the_command_does(name, made, tm
         "out": tmp_path / "out",
         "folder": made.folder,
         "data": made.folder,
+        "submission": tmp_path,
     }
     keywords = {
         key: value for key, value in usual.items() if key in {keyword_of(option) for option in command.params}
