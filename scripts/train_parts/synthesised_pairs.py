@@ -1,4 +1,4 @@
-"""Forgeries made for a training, each with its attacked copy, in files of plain bytes that any number of readers share."""
+"""Forgeries made for a training, each with its attacked copy, in files of plain bytes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from afbench.core import ByteImage
+from afbench.defences.training.pairs import Batch
 from afbench.files import commit_bytes
 from afbench.sources.synthesis import load_photographs, synthesize
 
@@ -27,10 +28,17 @@ _ORIGINAL, _ATTACKED, _MASK = slice(0, 3), slice(3, 6), slice(6, 7)
 
 
 class SynthesisedPairs:
-    """Pairs for a training, in files of ``(pictures, H, W, 7)`` uint8: the original's colours, the attacked image's, the mask (0 or 255)."""
+    """Pairs for a training, in files of ``(pictures, H, W, 7)`` uint8: the original's colours, the attacked image's, the mask (0 or 255).
 
-    def __init__(self, paths: Sequence[Path], count: int) -> None:
+    A GPU that trains on them holds them all; for a CPU they stay in their files.
+    """
+
+    def __init__(self, paths: Sequence[Path], count: int, device: str) -> None:
         self._files = [np.load(path, mmap_mode="r") for path in paths]
+        self._device = torch.device(device)
+        self._held = None
+        if self._device.type != "cpu":
+            self._held = torch.cat([torch.tensor(planes).to(self._device) for planes in self._files])[:count]
         self._count = count
         self.groups = [str(index) for index in range(count)]
 
@@ -38,9 +46,21 @@ class SynthesisedPairs:
         return self._count
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        planes = self._files[index // PICTURES_A_FILE][index % PICTURES_A_FILE].transpose(2, 0, 1)
-        values = torch.from_numpy(planes.astype(np.float32)) / 255
-        return {"original": values[_ORIGINAL], "adversarial": values[_ATTACKED], "mask": values[_MASK]}
+        batch = self.gather([index])
+        return {"original": batch.original[0], "adversarial": batch.attacked[0], "mask": batch.mask[0]}
+
+    def gather(self, indices: Sequence[int]) -> Batch:
+        """Return pairs as a batch on the device that trains, ``(N, C, H, W)`` with the channels last in memory."""
+        if self._held is None:
+            planes = torch.from_numpy(np.stack([self._read(index) for index in indices]))
+        else:
+            planes = self._held[torch.tensor(indices, device=self._device)]
+        values = planes.permute(0, 3, 1, 2) / 255
+        return Batch(values[:, _ORIGINAL], values[:, _ATTACKED], values[:, _MASK])
+
+    def _read(self, index: int) -> ByteImage:
+        planes: ByteImage = self._files[index // PICTURES_A_FILE][index % PICTURES_A_FILE]
+        return planes
 
 
 class _Part(NamedTuple):
@@ -85,7 +105,7 @@ def make_pairs(
             np.save(content, _with_attacked(forgeries, attack, device))
             commit_bytes(part.path, content.getvalue())
             advance(len(part.indices))
-    return SynthesisedPairs([part.path for part in parts], count)
+    return SynthesisedPairs([part.path for part in parts], count, device)
 
 
 def _holds(part: _Part) -> bool:

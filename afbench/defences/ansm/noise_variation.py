@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,84 +11,96 @@ from afbench.defences.training.stage import Moment
 
 from .settings import Settings
 
-
-class _View(Enum):
-    """What a step shows of an image."""
-
-    BARE, NOISY, ATTACKED = range(3)
+BARE, NOISY, ATTACKED = range(3)
+"""What a step shows of an image: the original, the original with random noise, or the attacked image."""
 
 
 def vary_noise(
     batch: Batch, rng: np.random.Generator, shows_attacks: bool, *, settings: Settings, loss: str
 ) -> Batch:
-    """Put a random view of one image in the attacked one's place; in a step that shows no attacks, an original."""
-    return _show(batch, _draw_view(settings, loss, shows_attacks, rng), settings, rng)
+    """Put a random view of each image in the attacked one's place; in a step that shows no attacks, an original."""
+    views = _draw_views(settings, loss, shows_attacks, len(batch.original), rng)
+    return _show(batch, views, settings, _draws_of(rng, batch.original.device))
 
 
 def attack_originals(batch: Batch, attack: Attack, settings: Settings, loss: str, moment: Moment) -> Batch:
     """Attack those originals of a batch that are shown attacked, and vary the noise of each; draws follow from the moment."""
     *when, shows_attacks = moment
-    # an image's own numbers: the view is drawn before the attack, the noise after it
-    rngs = [np.random.default_rng([settings.seed, 5, *when, number]) for number in range(len(batch.original))]
-    views = [_draw_view(settings, loss, shows_attacks, rng) for rng in rngs]
-    targets = [number for number, view in enumerate(views) if view is _View.ATTACKED]
+    rng = np.random.default_rng([settings.seed, 5, *when])
+    views = _draw_views(settings, loss, shows_attacks, len(batch.original), rng)
+    targets = torch.from_numpy(np.flatnonzero(views == ATTACKED)).to(batch.original.device)
     attacked = batch.original.clone()
-    if targets:  # an attack costs as much as a step: none is made to be thrown away
-        seed = int(np.random.default_rng([settings.seed, 4, *when]).integers(2**62))
-        draws = torch.Generator().manual_seed(seed)
+    if len(targets):  # an attack costs as much as a step: none is made to be thrown away
+        draws = _draws_of(rng, torch.device("cpu"))
         attacked[targets] = attack(batch.original[targets], batch.mask[targets], draws)
-    images = []
-    pairs = zip(batch.original, attacked, batch.mask, strict=True)
-    for pair, view, rng in zip(pairs, views, rngs, strict=True):
-        single = Batch(*(image[None].cpu() for image in pair))  # numpy draws the noise
-        images.append(_show(single, view, settings, rng).attacked)
-    return batch._replace(attacked=torch.cat(images).to(batch.original))
+    return _show(batch._replace(attacked=attacked), views, settings, _draws_of(rng, batch.original.device))
 
 
-def _draw_view(settings: Settings, loss: str, shows_attacks: bool, rng: np.random.Generator) -> _View:
-    """Draw a view by the shares of the settings; without attacks, those of bare and noisy originals fill the batch."""
+def _draws_of(rng: np.random.Generator, device: torch.device) -> torch.Generator:
+    """Return random numbers on a device that follow from those on the CPU."""
+    return torch.Generator(device).manual_seed(int(rng.integers(2**62)))
+
+
+def _draw_views(
+    settings: Settings, loss: str, shows_attacks: bool, count: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw the views of a batch by the shares of the settings; without attacks, those of bare and noisy originals fill it.
+
+    One draw falls into each of ``count`` equal parts of [0, 1), so that a batch has the shares as exactly as it can.
+    """
     if loss != "find":
-        return _View.ATTACKED
+        return np.full(count, ATTACKED)
+    draws = (rng.permutation(count) + rng.random(count)) / count
     unattacked = settings.originals + settings.noisy
-    draw = rng.random() if shows_attacks else unattacked * rng.random()
-    if draw < settings.originals:
-        return _View.BARE
-    return _View.NOISY if draw < unattacked else _View.ATTACKED
+    limits = np.array([settings.originals, unattacked])
+    if not shows_attacks:
+        limits = np.array([settings.originals / unattacked, 1.0])
+    return np.searchsorted(limits, draws, side="right")
 
 
-def _show(batch: Batch, view: _View, settings: Settings, rng: np.random.Generator) -> Batch:
-    """Put the view of one image in the attacked one's place, its noise varied as ``augment`` asks."""
-    if view is _View.BARE:
-        batch = batch._replace(attacked=batch.original)
-    elif view is _View.NOISY:
-        batch = batch._replace(attacked=_add_noise(batch.original, rng))
-    if "perturb" in settings.augment and not torch.equal(batch.attacked, batch.original):
-        batch = batch._replace(attacked=_perturb(batch.original, batch.attacked, rng))
-    return batch
+def _show(batch: Batch, views: np.ndarray, settings: Settings, draws: torch.Generator) -> Batch:
+    """Put the view of each image in the attacked one's place, its noise varied as ``augment`` asks."""
+    original = batch.original
+    shown = torch.from_numpy(views).to(original.device).view(-1, 1, 1, 1)
+    attacked = torch.where(shown == BARE, original, batch.attacked)
+    if NOISY in views:
+        attacked = torch.where(shown == NOISY, _add_noise(original, draws), attacked)
+    if "perturb" in settings.augment:
+        changed = (attacked != original).flatten(1).any(dim=1).view(-1, 1, 1, 1)
+        attacked = torch.where(changed, _perturb(original, attacked, draws), attacked)
+    return batch._replace(attacked=attacked)
 
 
-def _add_noise(image: Tensor, rng: np.random.Generator) -> Tensor:
-    """Add up to 4 levels of Gaussian or sign noise, rounded to 8 bits: a finder must see through more than one attack."""
-    levels = rng.standard_normal(image.shape, dtype=np.float32)
-    if rng.random() < 0.5:
-        levels = np.sign(levels)
-    levels *= np.float32(rng.uniform(0.5, 4.0))
-    return (image + torch.from_numpy(levels).round() / 255.0).clamp(0.0, 1.0)
+def _add_noise(images: Tensor, draws: torch.Generator) -> Tensor:
+    """Add up to 4 levels of Gaussian or sign noise to each image, rounded to 8 bits: a finder must see through more than one attack."""
+    normal = _normal(images, draws)
+    levels = torch.where(_by_image(images, draws) < 0.5, normal.sign(), normal)
+    levels = levels * _by_image(images, draws, 0.5, 4.0)
+    return (images + levels.round() / 255.0).clamp(0.0, 1.0)
 
 
-def _perturb(original: Tensor, attacked: Tensor, rng: np.random.Generator) -> Tensor:
-    """Vary an attack's noise three times out of four: weaker, blurred by noise of its own, or on some pixels only.
+def _perturb(original: Tensor, attacked: Tensor, draws: torch.Generator) -> Tensor:
+    """Vary the noise of three images out of four: weaker, blurred by noise of its own, or on some pixels only.
 
     A module that only ever sees one attack of one strength learns that attack's texture; others leave noise of many
     sizes. The result is rounded to 8 bits, as what is stored.
     """
-    if rng.random() < 0.25:
-        return attacked
-    levels = (attacked - original) * (255.0 * float(rng.uniform(0.2, 1.1)))
-    if rng.random() < 0.5:
-        blur = rng.standard_normal(levels.shape, dtype=np.float32) * np.float32(rng.uniform(0.0, 1.5))
-        levels = levels + torch.from_numpy(blur)
-    if rng.random() < 0.5:
-        keep = rng.random(levels.shape[-2:], dtype=np.float32) < rng.uniform(0.5, 1.0)
-        levels = levels * torch.from_numpy(keep)
-    return (original + levels.round() / 255.0).clamp(0.0, 1.0)
+    levels = (attacked - original) * _by_image(original, draws, 0.2, 1.1) * 255.0
+    blur = _normal(original, draws) * _by_image(original, draws, 0.0, 1.5)
+    levels = torch.where(_by_image(original, draws) < 0.5, levels + blur, levels)
+    kept = torch.rand(original[:, :1].shape, generator=draws, device=original.device)
+    kept_share = _by_image(original, draws, 0.5, 1.0)
+    thinned = levels * (kept < kept_share)
+    levels = torch.where(_by_image(original, draws) < 0.5, thinned, levels)
+    varied = (original + levels.round() / 255.0).clamp(0.0, 1.0)
+    return torch.where(_by_image(original, draws) < 0.25, attacked, varied)
+
+
+def _normal(images: Tensor, draws: torch.Generator) -> Tensor:
+    return torch.randn(images.shape, generator=draws, device=images.device)
+
+
+def _by_image(images: Tensor, draws: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
+    """Draw one number for each image, ``(N, 1, 1, 1)``, evenly between two."""
+    numbers = torch.rand((len(images), 1, 1, 1), generator=draws, device=images.device)
+    return low + (high - low) * numbers

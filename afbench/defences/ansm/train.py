@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -30,6 +30,7 @@ def train(
     files: RunFiles,
     options: TrainingOptions,
     attack: Attack | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Train a module, or go on with a training that was stopped; other arguments, returns and errors as ``train_stages``.
 
@@ -38,6 +39,7 @@ def train(
         files: whose card says ``localizer``, ``data`` and the settings; every process calls this with the same arguments.
         attack: what makes the attacked images anew at every step, where ``settings.attack`` names one. Validation
             takes the benchmark's own.
+        start: weights to begin with, of a module of the same recipe; None for random ones.
     Source: the ANSM paper, Algorithm 1 and Table II.
     """
     finished_card = files.finished()  # asked first: an encoder's weights may be a download
@@ -50,6 +52,8 @@ def train(
             settings.seed
         )  # of the first weights, and of what a network of timm drops at random
         network = build_module(settings.as_json(), settings.encoder_weights)
+        if start is not None:
+            network.load_state_dict(start)
         network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         numbers = range(len(settings.stages))
         stages = [_build_stage(settings, number, network, localizer, attack) for number in numbers]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import compress
 
 import torch
 from torch import Tensor, nn
@@ -40,9 +41,9 @@ def all_finite(network: nn.Module) -> bool:
 
 def blend(average: Sequence[Tensor], values: Sequence[Tensor], decay: float) -> None:
     """Move a running average, in place, towards the values it follows; counters are copied."""
+    moving = [value.is_floating_point() for value in values]
     with torch.no_grad():
-        for mean, value in zip(average, values, strict=True):
-            if value.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
+        torch._foreach_lerp_(list(compress(average, moving)), list(compress(values, moving)), 1 - decay)
+        for mean, value, moves in zip(average, values, moving, strict=True):
+            if not moves:
                 mean.copy_(value)

@@ -15,10 +15,8 @@ from afbench.defences.padding import pad_to
 from afbench.images import resize
 
 from .batch_rules import ANTIALIASED, CROP, BatchRules
+from .held_pairs import GRID, HeldPairs, held_batches
 from .pairs import Batch, Pairs, Share
-
-GRID = 8
-"""Crops start at multiples of this many pixels."""
 
 
 def training_batches(
@@ -46,12 +44,21 @@ def training_batches(
         return rules.side_at(images, step), rules.shows_attacks_at(images, step)
 
     # a loader cuts all its batches alike, so each phase has its own
-    for (side, shows_attacks), numbers_of_phase in groupby(numbers, phase_of):
+    for (side, shows_attacks), group in groupby(numbers, phase_of):
+        numbers_of_phase = list(group)
         lists = [
             order[size * number : size * (number + 1)].tolist()[share.rank :: share.of]
             for number in numbers_of_phase
         ]
-        yield from _load(_CutPairs(dataset, rules, side, epoch, shows_attacks), lists, workers)
+        if isinstance(dataset, HeldPairs):
+            draws_of = [
+                [rules.seed, 6, rules.stage, epoch, number, share.rank] for number in numbers_of_phase
+            ]
+            yield from held_batches(
+                dataset, lists, rules, side, shows_attacks=shows_attacks, draws_of=draws_of
+            )
+        else:
+            yield from _load(_CutPairs(dataset, rules, side, epoch, shows_attacks), lists, workers)
 
 
 def validation_batches(
@@ -61,7 +68,11 @@ def validation_batches(
     own_indices = list(indices)[share.rank :: share.of]
     starts = range(0, len(own_indices), rules.batch)  # the last batch may be short: every image counts
     lists = [own_indices[start : start + rules.batch] for start in starts]
-    yield from _load(_CutPairs(dataset, rules, rules.side_at(len(indices), None)), lists, workers)
+    side = rules.side_at(len(indices), None)
+    if isinstance(dataset, HeldPairs):
+        yield from held_batches(dataset, lists, rules, side)
+    else:
+        yield from _load(_CutPairs(dataset, rules, side), lists, workers)
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,6 @@ def _fit(batch: Batch, fit: str, side: int, rng: np.random.Generator | None) -> 
     tall, wide = max(height, side), max(width, side)
     first_row, first_column = ((length - side) // 2 // GRID * GRID for length in (tall, wide))
     if rng is not None:
-        # off this grid, traces of JPEG's blocks and of the camera's mosaic would lie elsewhere in every crop
         first_row, first_column = (
             GRID * int(rng.integers(0, (length - side) // GRID + 1)) for length in (tall, wide)
         )

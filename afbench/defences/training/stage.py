@@ -71,14 +71,16 @@ class TrainingStage:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How a training runs; nothing here changes its result.
+    """How a training runs; nothing here but ``replay`` changes its result.
 
     Attributes:
         hooks: where the main process listens, in images.
         workers: processes that read images, for each device.
         save_every: steps between two savings of the state; each epoch's end is one too.
+        replay: record the passes of what is trained as CUDA graphs; on one GPU, other rounding.
     """
 
     hooks: Progress = Progress()  # noqa: RUF009 - immutable
     workers: int = 0
     save_every: int = 200
+    replay: bool = False

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from afbench.core import AfbenchError
 
+from .cuda_graphs import replayed
 from .learning_rate import Rate
 from .pairs import Pairs, Parts
 from .run_files import RunFiles
@@ -72,7 +73,7 @@ class TrainingRun:
 def begin_stage(run: TrainingRun) -> None:
     """Make the optimiser and the rate anew: each stage begins with its own, as Algorithm 1 of the ANSM paper does."""
     stage = run.stage
-    run.called_part = run.files.processes.wrap(stage.part)
+    run.called_part = replayed(stage.part) if run.options.replay else run.files.processes.wrap(stage.part)
     # fixed filters of a localizer are parameters that take no gradient
     run.weights = [weight for weight in stage.part.parameters() if weight.requires_grad]
     run.optimiser = torch.optim.AdamW(run.weights, lr=stage.lr, weight_decay=stage.weight_decay)

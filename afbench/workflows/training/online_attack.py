@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -51,6 +51,16 @@ def attacker(target: Localizer, setting: Setting, seed: int) -> Attack:
         stored = levels.permute(0, 3, 1, 2).to(image) / 255
         # a gradient that is no number is kept, for the training to stop at
         return torch.where(torch.isfinite(attacked), stored, attacked)
+
+    return attack
+
+
+def one_of(attacks: Sequence[Attack]) -> Attack:
+    """Return an attack that is, each time, one of several at random."""
+
+    def attack(image: Tensor, truth: Tensor, draws: torch.Generator) -> Tensor:
+        chosen = attacks[int(torch.randint(len(attacks), (), generator=draws))]
+        return chosen(image, truth, draws)
 
     return attack
 
