@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from afbench.core import UsageError
+from afbench.defences import load_defence
 from afbench.engine import compute_precision
 from afbench.engine.precision import _same_kernels, promised_level
 from afbench.engine.probe_max_batch import MOST_IMAGES, SHARE, fitting_batch, probe_max_batch
@@ -265,6 +266,25 @@ def test_a_measured_launch_fits_on_the_gpu() -> None:
     image = torch.full((number, 3, 512, 512), 0.5, device="cuda", requires_grad=True)
     torch.autograd.grad(localizer.logits(image).sum(), image)
     assert 1 < number <= MOST_IMAGES
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["median:3", "resize", "ansm"])
+def test_gradients_through_a_defence_repeat_on_a_gpu_and_are_those_of_a_cpu(name: str) -> None:
+    def gradient(device: str) -> Tensor:
+        defence = load_defence(name, localizer="reference", device=device)
+        # sides that an ANSM pads by reflection
+        image = (
+            torch.rand(2, 3, 37, 41, generator=torch.Generator().manual_seed(0)).to(device).requires_grad_()
+        )
+        weights = torch.linspace(-1, 1, image.numel()).view_as(image).to(device)
+        with compute_precision("fp32", device):
+            loss = (weights * defence.through(image)).sum()
+            return torch.autograd.grad(loss, image)[0].cpu()
+
+    first, second = gradient("cuda"), gradient("cuda")
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, gradient("cpu"), rtol=1e-2, atol=1e-3)
 
 
 @pytest.mark.gpu

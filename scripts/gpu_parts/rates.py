@@ -16,7 +16,7 @@ from afbench.core import Localizer, UsageError
 from afbench.engine import compute_precision
 from afbench.engine.memory import fits
 from afbench.localizers.compiled import compile_forward
-from afbench.localizers.load import known_localizers
+from afbench.localizers.load import REFERENCE, known_localizers
 
 from .report import Report, Scale
 
@@ -85,15 +85,14 @@ def ceilings(report: Report, scale: Scale) -> None:
 
 
 def gradient_rates(report: Report, scale: Scale) -> None:
-    """Measure every localizer, eager; the one with a target also channels first, and not deterministic."""
+    """Measure every localizer, eager; the embedded one also not deterministic, and the one with a target channels first, too."""
     all_names = ["reference"] if scale.tiny else known_localizers()
     names = sorted(scale.localizers or all_names, key=lambda name: name != TARGET_LOCALIZER)
-    cases = [(name, Form()) for name in names]
-    if TARGET_LOCALIZER in names:
-        cases[1:1] = [
-            (TARGET_LOCALIZER, Form(channels_last=False)),
-            (TARGET_LOCALIZER, Form(deterministic=False)),
-        ]
+    forms = {
+        TARGET_LOCALIZER: [Form(), Form(channels_last=False), Form(deterministic=False)],
+        REFERENCE: [Form(), Form(deterministic=False)],
+    }
+    cases = [(name, form) for name in names for form in forms.get(name, [Form()])]
     _rates(report, scale, "Gradients per second", cases)
 
 
@@ -124,22 +123,30 @@ def _localizer_rows(name: str, form: Form, ceiling: dict[str, float], scale: Sca
         _, arithmetic = gigaflops(localizer, random_images(1, side, scale.device))
         for precision, matrix_ceiling in ceiling.items():
             best = 0.0
-            for batch in (1,) if scale.tiny else (1, 4, 16, 64):
+            for batch in _batches(form, scale):
                 rate = _rate(localizer, batch, side, precision, form, scale)
                 if rate:
                     yield _row(name, side, precision, form, batch, rate, arithmetic, matrix_ceiling, scale)
                 if rate < GROWTH * best:
                     break
                 best = rate
-    except UsageError as error:
-        yield [name, "", "", str(form), "", str(error), *[""] * (len(HEAD) - 6)]
-        if form.deterministic:
+    except Exception as error:  # whatever one network does is a line of the table
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        yield [name, "", "", str(form), "", reason, *[""] * (len(HEAD) - 6)]
+        if form.deterministic and isinstance(error, UsageError):
             yield from _localizer_rows(name, form._replace(deterministic=False), ceiling, scale)
     finally:
         del localizer
         gc.collect()
         if scale.on_gpu:
             torch.cuda.empty_cache()
+
+
+def _batches(form: Form, scale: Scale) -> Sequence[int]:
+    """Return the batch sizes to try; a compiled network compiles again for its first."""
+    if scale.tiny:
+        return (1,)
+    return (16,) if form.compiled else (1, 4, 16, 64)
 
 
 def _rate(localizer: Localizer, batch: int, side: int, precision: str, form: Form, scale: Scale) -> float:
