@@ -337,7 +337,30 @@ def test_a_parquet_shard_without_the_columns_of_its_config_gives_nobody_its_rows
     shard = SHARD.replace(".h5", ".parquet")
     shutil.copyfile(bench / shard.replace(CONFIG, "clean"), bench / shard)
     with pytest.raises(AfbenchError, match="has no column 'attack', which a shard of its config has"):
-        results(bench, CONFIG)
+        list(read_rows(bench, [shard], ["attack"]))
+
+
+def test_a_parquet_shard_of_another_attacked_config_gives_nobody_its_rows(
+    afbench: Any, twins: Twins, tmp_path: Path
+) -> None:
+    bench = Path(shutil.copytree(twins.parquet, tmp_path / "bench"))
+    assert afbench("predict", "--data", bench, *NAME, "--out", "submission").code == 0
+    shard = SHARD.replace(".h5", ".parquet")
+    shutil.copyfile(bench / shard.replace(CONFIG, "reference-fgsm-1"), bench / shard)
+    message = f"shard '{shard}' has .* bytes, its manifest records .*: it is damaged, or another config's"
+    for read in (lambda: load(bench, CONFIG), lambda: results(bench, CONFIG)):
+        with pytest.raises(AfbenchError, match=message):
+            read()
+    for command in (
+        ("evaluate", "--data", bench, *NAME, "--quiet"),
+        ("predict", "--data", bench, *NAME, "--out", "other", "--quiet"),
+        ("score", "submission", "--data", bench, "--out", "score", "--quiet"),
+        ("preview", bench),
+    ):
+        ran = afbench(*command)
+        assert ran.code == 1 and ran.err.count("\n") == 1, (command, ran.err)
+        assert re.search(message, ran.err), (command, ran.err)
+    assert not Path("score").exists()
 
 
 @pytest.mark.reliability("R5")

@@ -228,12 +228,12 @@ def test_the_command_says_what_comes_next(afbench, benchmark):
 
 
 def test_a_benchmark_whose_names_lead_out_of_the_submission_is_refused(benchmark, tmp_path, monkeypatch):
-    real = workflow.read_rows
+    real = workflow.read_shards
 
     def renamed(*arguments):
         return ({**row, "sample_id": "../../../outside"} for row in real(*arguments))
 
-    monkeypatch.setattr(workflow, "read_rows", renamed)
+    monkeypatch.setattr(workflow, "read_shards", renamed)
     with pytest.raises(AfbenchError, match="leaves its folder"):
         predict(benchmark, tmp_path / "deep" / "er" / "out", localizer="reference")
     assert not list(tmp_path.rglob("outside*"))

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from afbench.core import AfbenchError, BadSample, ByteImage
 from afbench.images import decode_stored
 from afbench.sandbox import memory_for
-from afbench.storage.config_manifest import ConfigManifest, SplitManifest
+from afbench.storage.config_manifest import ConfigManifest, ShardRecord, SplitManifest
 from afbench.storage.guard import refuse_bomb
 from afbench.storage.manifests import ORIGINALS, open_benchmark
 from afbench.storage.probe import probe_tables
+from afbench.storage.shards import require_size
 
 from .store import ROW_COLUMNS, Row, make_row
 
@@ -48,12 +49,12 @@ class ParquetStore:
         """List a config's images of one split, in order, without reading one.
 
         Raises:
-            AfbenchError: if a shard is missing, damaged or holds another number of rows than its manifest says.
+            AfbenchError: if a shard is missing, damaged or of another size, or holds another number of rows, than its manifest says.
         """
         rows: list[Row] = []
         names = [*ROW_COLUMNS, *([] if config in ORIGINALS else ["original_sha256"])]
         shards = self.configs[config].splits.get(split, SplitManifest()).shards
-        self._refuse_bombs([shard.path for shard in shards])
+        self._refuse_others(shards)
         for shard in shards:
             path = shard.path
             try:
@@ -71,10 +72,13 @@ class ParquetStore:
                 raise _damaged(self.folder, path, f"{row_count} rows, expected {shard.rows}")
         return rows
 
-    def _refuse_bombs(self, paths: Sequence[str]) -> None:
-        """Refuse shards that would take much memory; those packed in another way than afbench's are decoded to know."""
+    def _refuse_others(self, shards: Sequence[ShardRecord]) -> None:
+        """Refuse shards of another size than recorded; those packed in another way than afbench's are decoded to know whether they
+        would take much memory.
+        """
         packed: dict[str, int] = {}
-        for path in paths:
+        for shard in shards:
+            path = shard.path
             try:
                 size = (self.folder / path).stat().st_size
                 with pq.ParquetFile(self.folder / path, pre_buffer=False) as file:
@@ -83,6 +87,8 @@ class ParquetStore:
                 raise _damaged(self.folder, path, error) from None
             except AfbenchError:
                 packed[path] = memory_for(size)
+            else:
+                require_size(self.folder, shard)
         for problem in probe_tables(self.folder, packed, batch_rows=16):
             raise _damaged(self.folder, problem.path, problem.message)
 

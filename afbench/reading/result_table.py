@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from afbench.core import AfbenchError, UsageError
 from afbench.storage.config_manifest import ConfigManifest
-from afbench.storage.manifests import ORIGINALS, WORK, open_benchmark, shard_paths
+from afbench.storage.manifests import ORIGINALS, WORK, open_benchmark, shards_of
 from afbench.storage.schema import columns_of
-from afbench.storage.shards import read_rows
+from afbench.storage.shards import read_shards
 
 from .choose import choose_configs, choose_splits
 
@@ -111,7 +111,7 @@ def _rows_of(folder: Path, manifest: ConfigManifest, splits: Sequence[str]) -> l
     for split in splits:
         if split not in manifest.splits:
             continue
-        split_rows = list(read_rows(folder, shard_paths(manifest, split), scalars))
+        split_rows = list(read_shards(folder, shards_of(manifest, split), scalars))
         expected = sum(shard.rows for shard in manifest.splits[split].shards)
         if len(split_rows) != expected:
             raise AfbenchError(

@@ -26,9 +26,9 @@ from afbench.storage.manifests import (
     Benchmark,
     open_benchmark,
     read_json,
-    shard_paths,
+    shards_of,
 )
-from afbench.storage.shards import read_rows
+from afbench.storage.shards import read_shards
 
 from .versions import Parts, part_hashes
 
@@ -262,7 +262,7 @@ def _check_manifests(benchmark: Benchmark) -> None:
 def _rows(
     benchmark: Benchmark, config: str, source: str, columns: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
-    return read_rows(benchmark.folder, shard_paths(benchmark.configs[config], source), columns)
+    return read_shards(benchmark.folder, shards_of(benchmark.configs[config], source), columns)
 
 
 def _baselines(benchmark: Benchmark, config: str, source: str) -> dict[str, Baseline]:

@@ -19,7 +19,7 @@ from .manifests import (
     open_benchmark,
     promised_levels,
 )
-from .shards import read_rows
+from .shards import read_shards
 
 
 class StoredRow(NamedTuple):
@@ -52,9 +52,9 @@ def find_row(benchmark: Benchmark, name: str) -> StoredRow:
             if sample["sample_id"] == sample_id:
                 raise UsageError(f"'{sample_id}' was left out: {sample['reason']} ({sample['detail']})")
         # names first: the images of a shard are large
-        ids = [row["sample_id"] for row in read_rows(benchmark.folder, [shard.path], ["sample_id"])]
+        ids = [row["sample_id"] for row in read_shards(benchmark.folder, [shard], ["sample_id"])]
         if sample_id in ids:
-            rows = read_rows(benchmark.folder, [shard.path])
+            rows = read_shards(benchmark.folder, [shard])
             return StoredRow(
                 config, split, number, shard, next(row for row in rows if row["sample_id"] == sample_id)
             )

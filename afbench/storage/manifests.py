@@ -218,10 +218,15 @@ def ids_sha256(ids: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
-def shard_paths(manifest: ConfigManifest, split: str | None = None) -> list[str]:
-    """List the paths of a config's shards, in order; of one split where it is named."""
+def shards_of(manifest: ConfigManifest, split: str | None = None) -> list[ShardRecord]:
+    """List the records of a config's shards, in order; of one split where it is named."""
     parts = (part for name, part in manifest.splits.items() if split in (None, name))
-    return [shard.path for part in parts for shard in part.shards]
+    return [shard for part in parts for shard in part.shards]
+
+
+def shard_paths(manifest: ConfigManifest, split: str | None = None) -> list[str]:
+    """List the paths of a config's shards, as ``shards_of``."""
+    return [shard.path for shard in shards_of(manifest, split)]
 
 
 def file_patterns(manifest: ConfigManifest, config: str, split: str) -> list[str]:

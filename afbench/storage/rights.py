@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .config_manifest import ConfigManifest, SplitManifest
-from .manifests import ORIGINALS, shard_paths, splits_of
-from .shards import read_rows
+from .manifests import ORIGINALS, shards_of, splits_of
+from .shards import read_shards
 
 ALLOWED, UNCLEAR, FORBIDDEN = "allowed", "unclear", "forbidden"
 
@@ -34,7 +34,7 @@ def revealing(folder: Path, configs: Mapping[str, ConfigManifest], sources: Iter
     for source in sorted(sources):
         for name, manifest in configs.items():
             if name not in ORIGINALS and source in manifest.splits:
-                rows = read_rows(folder, shard_paths(manifest, source), ("linf",))
+                rows = read_shards(folder, shards_of(manifest, source), ("linf",))
                 levels = max((row["linf"] or 0 for row in rows), default=0)
                 if levels > RESIDUAL_LEVELS:
                     configs_above.append(Revealing(source, name, levels))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from afbench.core import ShardFormat
+from afbench.core import AfbenchError, ShardFormat
 from afbench.files import commit_bytes
 
 from .config_manifest import ShardRecord
@@ -101,3 +101,39 @@ def read_rows(
             from .hdf5_rows import read_hdf5_rows
 
             yield from read_hdf5_rows(folder, path, columns)
+
+
+def read_shards(
+    folder: Path, shards: Sequence[ShardRecord], columns: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield rows of the shards that manifests record, as ``read_rows``, where they are those of their config.
+
+    Raises:
+        AfbenchError: as ``read_rows``, or if a shard is another config's.
+    """
+    for shard in shards:
+        # a shard in HDF5 says itself whose it is
+        if format_of_path(shard.path) == "parquet":
+            require_size(folder, shard)
+        yield from read_rows(folder, [shard.path], columns)
+
+
+def require_size(folder: Path, shard: ShardRecord) -> None:
+    """Refuse a Parquet shard of another size than its manifest records: it may be whole, and another config's.
+
+    Its rows don't name their config, and a hash would read the whole file; two shards of images hardly ever have one size.
+
+    Raises:
+        AfbenchError: if it is missing or of another size.
+    """
+    try:
+        size = (folder / shard.path).stat().st_size
+    except OSError as error:
+        raise AfbenchError(
+            f"shard '{shard.path}' cannot be read ({error.strerror}); `afbench verify {folder}` says what is damaged"
+        ) from None
+    if size != shard.bytes:
+        raise AfbenchError(
+            f"shard '{shard.path}' has {size} bytes, its manifest records {shard.bytes}: it is damaged, or another config's; "
+            f"`afbench verify {folder}` says what is damaged"
+        )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Any
 
-from .manifests import Benchmark, shard_paths
-from .shards import read_rows
+from .manifests import Benchmark, shards_of
+from .shards import read_shards
 
 _COLUMNS = ("sample_id", "f1_clean", "f1_adv")
 
@@ -30,7 +30,7 @@ def worst_cases(benchmark: Benchmark) -> list[dict[str, Any]]:
             images = lowest.setdefault(key, {})
             configs[key] = configs.get(key, 0) + 1
             f1_all_ones.setdefault(key, (manifest.splits[source].summary or {}).get("f1_all_ones"))
-            for row in read_rows(benchmark.folder, shard_paths(manifest, source), _COLUMNS):
+            for row in read_shards(benchmark.folder, shards_of(manifest, source), _COLUMNS):
                 if row["f1_clean"] is not None and row["f1_adv"] is not None:
                     name = str(row["sample_id"])
                     least = images.get(name, (row["f1_clean"], row["f1_adv"]))[1]

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from afbench.core import UsageError
 from afbench.naming import did_you_mean
-from afbench.storage.manifests import CLEAN, Benchmark, shard_paths
-from afbench.storage.shards import read_rows
+from afbench.storage.manifests import CLEAN, Benchmark, shards_of
+from afbench.storage.shards import read_shards
 
 
 class SampleChoice(NamedTuple):
@@ -97,10 +97,10 @@ def read_chosen_rows(
     if choice.split not in manifest.splits:
         return {}
     rows_by_id = {}
-    for path in shard_paths(manifest, choice.split):
-        ids = {row["sample_id"] for row in read_rows(benchmark.folder, [path], ("sample_id",))}
+    for shard in shards_of(manifest, choice.split):
+        ids = {row["sample_id"] for row in read_shards(benchmark.folder, [shard], ("sample_id",))}
         if ids & {*choice.ids}:  # images are large: read those of a shard only if it has a chosen sample
-            rows = read_rows(benchmark.folder, [path])
+            rows = read_shards(benchmark.folder, [shard])
             rows_by_id.update({row["sample_id"]: row for row in rows if row["sample_id"] in choice.ids})
     return {name: rows_by_id[name] for name in choice.ids if name in rows_by_id}
 
@@ -108,4 +108,4 @@ def read_chosen_rows(
 def _read_columns(
     benchmark: Benchmark, config: str, split: str, columns: Sequence[str]
 ) -> list[dict[str, Any]]:
-    return list(read_rows(benchmark.folder, shard_paths(benchmark.configs[config], split), columns))
+    return list(read_shards(benchmark.folder, shards_of(benchmark.configs[config], split), columns))

@@ -29,8 +29,8 @@ from afbench.metrics import f1
 from afbench.plans import make_setting
 from afbench.scoring.score_tables import CONTROLS, ranking_rows
 from afbench.scoring.statistics import difference_interval
-from afbench.storage.manifests import CLEAN, shard_paths
-from afbench.storage.shards import read_rows
+from afbench.storage.manifests import CLEAN, shards_of
+from afbench.storage.shards import read_shards
 from afbench.storage.stored_pixels import stored_sample
 
 from ..attack_records import ADAPTIVE, Side
@@ -206,9 +206,9 @@ def _by_loss(settings: Mapping[str, Sequence[Setting]], mean_f1: Mapping[Setting
 
 
 def first_samples(setup: EvaluationSetup, count: int) -> list[Sample]:
-    rows = read_rows(
+    rows = read_shards(
         setup.benchmark.folder,
-        shard_paths(setup.benchmark.configs[CLEAN]),
+        shards_of(setup.benchmark.configs[CLEAN]),
         ("sample_id", "image", "mask"),
     )
     return [stored_sample(setup.benchmark.folder, row) for _, row in zip(range(count), rows, strict=False)]

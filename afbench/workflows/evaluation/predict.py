@@ -30,9 +30,9 @@ from afbench.storage.manifests import (
     count_rows,
     open_benchmark,
     safe_path,
-    shard_paths,
+    shards_of,
 )
-from afbench.storage.shards import read_rows
+from afbench.storage.shards import read_shards
 from afbench.storage.stored_pixels import stored_picture
 from afbench.version import __version__
 
@@ -247,7 +247,7 @@ def decoded_batches(
         AfbenchError: if an image is damaged.
     """
     columns = ("sample_id", "image")
-    rows = read_rows(benchmark.folder, shard_paths(benchmark.configs[config], split), columns)
+    rows = read_shards(benchmark.folder, shards_of(benchmark.configs[config], split), columns)
 
     def start() -> Callable[[], DecodedRows] | None:
         batch = list(islice(rows, _ROWS_AT_ONCE))

@@ -25,7 +25,7 @@ from afbench.storage.manifests import (
     splits_of,
 )
 from afbench.storage.run_folder import parse_record, read_header, read_split_header
-from afbench.storage.shards import read_rows
+from afbench.storage.shards import read_shards
 from afbench.storage.summary import SUMMARY_COLUMNS, summarise
 from afbench.untrusted import require_name
 
@@ -145,7 +145,7 @@ def _split_manifest(
         header = read_split_header(out, f"{config}.{split}") or SplitManifest()
         return replace(header, shards=records)
     software = (previous.software if previous else None) or (read_header(out, config) or {}).get("software")
-    summary = summarise(read_rows(out, [record.path for record in records], SUMMARY_COLUMNS))
+    summary = summarise(read_shards(out, records, SUMMARY_COLUMNS))
     return SplitManifest(shards=records, software=software, summary=summary)
 
 

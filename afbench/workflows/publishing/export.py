@@ -25,7 +25,7 @@ from afbench.storage.manifests import (
 )
 from afbench.storage.rights import ALLOWED, FORBIDDEN, RESIDUAL_LEVELS, UNCLEAR, revealing
 from afbench.storage.shard_format import format_of_path, path_in_format
-from afbench.storage.shards import read_rows, shard_bytes
+from afbench.storage.shards import read_shards, shard_bytes
 from afbench.storage.stored_pixels import stored_picture
 
 from ..generation.finalise import finalise
@@ -243,7 +243,7 @@ def _files(
             return {record.path: path.read_bytes()}
     except OSError as error:
         raise AfbenchError(f"'{path}' cannot be read: {error.strerror}; see `afbench verify`") from None
-    rows = list(read_rows(benchmark.folder, [record.path]))
+    rows = list(read_shards(benchmark.folder, [record]))
     if to in BENCHMARKS:
         new_path = path_in_format(record.path, BENCHMARKS[to])
         return {new_path: shard_bytes(new_path, config, rows)}
@@ -263,7 +263,7 @@ def content_of(config: str, split: str, withheld: Sequence[str]) -> Content:
 def _originals(benchmark: Benchmark, split: str, number: int) -> dict[str, ByteImage]:
     record = benchmark.configs[CLEAN].splits[split].shards[number]
     columns = ("sample_id", "image", "height", "width")
-    rows = read_rows(benchmark.folder, [record.path], columns)
+    rows = read_shards(benchmark.folder, [record], columns)
     return {row["sample_id"]: stored_picture(benchmark.folder, row) for row in rows}
 
 
@@ -334,6 +334,7 @@ def _tables(benchmark: Benchmark) -> dict[str, bytes]:
     rows = {}
     for config, manifest in configs.items():
         for split, part in manifest.splits.items():
-            paths = [shard.path for shard in part.shards]
-            rows[config, split] = list(read_rows(benchmark.folder, paths, list(scalar_columns(config))))
+            rows[config, split] = list(
+                read_shards(benchmark.folder, part.shards, list(scalar_columns(config)))
+            )
     return folder_tables(rows, columns)

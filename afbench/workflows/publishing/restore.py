@@ -31,7 +31,7 @@ from afbench.storage.manifests import (
     splits_of,
 )
 from afbench.storage.shard_format import path_in_format
-from afbench.storage.shards import read_rows, write_shard
+from afbench.storage.shards import read_shards, write_shard
 from afbench.storage.summary import SUMMARY_COLUMNS, summarise
 
 from ..generation.finalise import finalise
@@ -343,8 +343,7 @@ def _close(delivery: Delivery, benchmark: Benchmark) -> None:
             summary = part.summary
             # the stored figures are over rows of which some are missing now
             if summary is not None and any(record["missing"] for record in units):
-                paths = [shard.path for shard in shards]
-                summary = summarise(read_rows(folder, paths, SUMMARY_COLUMNS))
+                summary = summarise(read_shards(folder, shards, SUMMARY_COLUMNS))
             splits[split] = replace(part, shards=shards, summary=summary, archive=None)
         restored = replace(manifest, splits=splits)
         commit_if_changed(folder / f"manifests/{config}.json", json_bytes(restored.as_json()))

@@ -20,8 +20,8 @@ from afbench.scoring.stored_scores import SCORE, StoredScore, read_scores
 from afbench.storage.agreement import bare_name
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.identity import identity_of
-from afbench.storage.manifests import TOP, Benchmark, open_benchmark, read_json, shard_paths
-from afbench.storage.shards import read_rows
+from afbench.storage.manifests import TOP, Benchmark, open_benchmark, read_json, shards_of
+from afbench.storage.shards import read_shards
 
 from ..attack_records import ADAPTIVE, OBLIVIOUS, Record, Side
 from ..request import config_localizer
@@ -152,7 +152,7 @@ def _attacked_rows(benchmark: Benchmark, manifest: ConfigManifest) -> Iterator[t
     setting = manifest.config, attack, phi, 0 if attack == "noise" else int(provenance["steps"])
     for source in manifest.splits:
         columns = ("sample_id", "f1_clean", "f1_adv", *_COUNTS)
-        for row in read_rows(benchmark.folder, shard_paths(manifest, source), columns):
+        for row in read_shards(benchmark.folder, shards_of(manifest, source), columns):
             counts = (int(row[name]) for name in _COUNTS)
             f1 = (_share(row["f1_clean"]), _share(row["f1_adv"]))
             yield (bare_name(provenance), source, *setting, str(row["sample_id"]), *counts, *f1)

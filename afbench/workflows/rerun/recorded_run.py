@@ -23,7 +23,7 @@ from afbench.plans.attack_spec import SOURCE
 from afbench.plans.own_attack import find_attack
 from afbench.storage.config_manifest import ShardRecord, SplitManifest
 from afbench.storage.manifests import CLEAN, Benchmark
-from afbench.storage.shards import read_rows
+from afbench.storage.shards import read_shards
 from afbench.storage.stored_pixels import stored_sample
 
 from ..adaptive import put_behind_recorded_defence
@@ -225,8 +225,8 @@ def stored_samples(benchmark: Benchmark, split: str, number: int) -> list[Sample
     Raises:
         AfbenchError: if that shard is damaged.
     """
-    path = benchmark.configs[CLEAN].splits[split].shards[number].path
-    return [stored_sample(benchmark.folder, row) for row in read_rows(benchmark.folder, [path])]
+    shard = benchmark.configs[CLEAN].splits[split].shards[number]
+    return [stored_sample(benchmark.folder, row) for row in read_shards(benchmark.folder, [shard])]
 
 
 @contextmanager

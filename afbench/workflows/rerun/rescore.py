@@ -15,7 +15,7 @@ from afbench.metrics import Counts, f1, iou
 from afbench.plans import canonical_json
 from afbench.storage.manifests import Benchmark, open_benchmark
 from afbench.storage.problem import Problem
-from afbench.storage.shards import read_rows
+from afbench.storage.shards import read_shards
 from afbench.storage.stored_pixels import stored_picture
 
 from .recorded_run import (
@@ -111,7 +111,7 @@ def _check_shard(
     # level L2 promises no equal bytes, and so no equal counts
     is_exact = is_exact and shard.determinism != "L2"
     recorded_run = replace(recorded_run, device=localizer_source.device or "cpu")
-    rows = list(read_rows(benchmark.folder, [path]))
+    rows = list(read_shards(benchmark.folder, [shard]))
     samples = {sample.sample_id: sample for sample in stored_samples(benchmark, split, number)}
     attacked_samples = [samples[row["sample_id"]] for row in rows]
     masks = [sample.mask for sample in attacked_samples]
