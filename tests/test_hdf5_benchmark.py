@@ -234,6 +234,21 @@ def test_a_folder_has_one_format_and_asking_for_the_other_says_so(
     assert ran.code == 2 and "has hdf5 shards" in ran.err and "--to parquet --out OTHER" in ran.err
 
 
+def test_who_makes_an_hdf5_benchmark_is_told_how_datasets_gets_its_pictures(
+    afbench: Any, bench: Path, twins: Twins, photographs: Path
+) -> None:
+    message = "load_dataset gives the rows of HDF5 shards without image and mask; afbench.load gives both"
+    run = ("generate", *NAME, "--attack", "fgsm", "--phi", "1/255", "--source", f"folder:{photographs}")
+    for command, is_told in (
+        ((*run, "--out", bench), True),
+        ((*run, "--out", twins.parquet), False),
+        (("export", twins.parquet, "--to", "hdf5-benchmark", "--out", "copy"), True),
+        (("export", bench, "--to", "parquet", "--out", "back"), False),
+    ):
+        ran = afbench(*command)
+        assert ran.code == 0 and (message in ran.out) == is_told, (command, ran.err)
+
+
 def test_a_folder_grows_in_its_own_format_without_being_asked(bench: Path, photographs: Path) -> None:
     source = SourceSpec("folder", str(photographs))
     plan = RunPlan("more", (Block(("reference",), (source,), tuple(expand_attack("noise", phi=["1/255"]))),))
@@ -391,6 +406,8 @@ def test_its_card_reads_it_with_h5py_and_datasets_loads_the_columns(
     text = (bench / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text.split("## What is in it")[0], re.DOTALL)
     assert "<!--" not in text and "load_dataset(folder" not in text
+    # before the first thing to paste
+    assert "**`datasets.load_dataset` gives their rows without the pictures**" in text.split("```python")[0]
     monkeypatch.chdir(bench)
     exec(code, {})
     config = next(iter(open_benchmark(bench).attacked))

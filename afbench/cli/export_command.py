@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from afbench.api.submitting import export
+from afbench.storage.shard_format import WITHOUT_PICTURES
 
 from .echo import echo
 from .function_keywords import function_keywords
@@ -64,6 +65,8 @@ def command(out: Path, as_json: bool, **options: Any) -> None:
         }
         echo(json.dumps(summary, indent=2))
         return
+    if options["to"] == "hdf5-benchmark":
+        echo(WITHOUT_PICTURES)
     echo(
         f"{exported.images} images of {len(exported.configs)} configs in {out}: {exported.files} files, {exported.bytes} bytes"
     )

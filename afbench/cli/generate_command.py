@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from afbench.api.generating import generate, plan
+from afbench.storage.shard_format import WITHOUT_PICTURES
 from afbench.workflows.executors.executor_spec import EXECUTORS
 from afbench.workflows.request import through_text
 
@@ -63,7 +64,7 @@ from .progress import quiet_option
 @click.option(
     "--format",
     type=click.Choice(["parquet", "hdf5"]),
-    help="Format of the shards; a folder has one. Default: that of the plan or the folder, else parquet.",
+    help="Format of the shards; a folder has one. Of hdf5 datasets.load_dataset gives the rows without images. Default: that of the plan or the folder, else parquet.",
 )
 @click.option(
     "--image-format",
@@ -207,8 +208,9 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
         echo(f"excluded: {number} {reason}")
     from afbench.storage.run_folder import folder_format, is_pattern
 
+    is_hdf5 = folder_format(folder) == "hdf5"
     # `datasets` would take such a path for a pattern of files, and finds no images in HDF5
-    reader = (
-        "afbench.load" if is_pattern(folder) or folder_format(folder) == "hdf5" else "datasets.load_dataset"
-    )
+    reader = "afbench.load" if is_pattern(folder) or is_hdf5 else "datasets.load_dataset"
     echo(f'next: afbench stats {folder}; {reader}("{folder}", "{outcome.configs[0]}")')
+    if is_hdf5:
+        echo(WITHOUT_PICTURES)

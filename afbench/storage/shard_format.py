@@ -11,6 +11,12 @@ from afbench.core import ShardFormat
 SUFFIXES: Mapping[ShardFormat, str] = {"parquet": ".parquet", "hdf5": ".h5"}
 LABELS: Mapping[ShardFormat, str] = {"parquet": "Parquet", "hdf5": "HDF5"}
 
+WITHOUT_PICTURES = (
+    "datasets.load_dataset gives the rows of HDF5 shards without image and mask; afbench.load gives both, and "
+    "`afbench export FOLDER --to parquet --out OTHER` makes a copy that load_dataset reads whole"
+)
+"""What a user of an HDF5 benchmark has to know."""
+
 
 def format_of_path(path: str) -> ShardFormat:
     """Return the format of a shard by its path."""
