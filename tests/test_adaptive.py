@@ -195,5 +195,11 @@ def test_the_command_makes_them(afbench, tmp_path):
     arguments = ("--localizer", "reference", "--attack", "fgsm", "--phi", "1/255", "--limit", "1")
     ran = afbench("generate", *arguments, "--through-defence", "median", "--out", tmp_path / "out")
     assert ran.code == 0 and "reference_median_3-fgsm-1" in ran.out
+    # what evaluate lacks there is an attack on the bare localizer, and the defended one is no name to ask for
+    evaluation = afbench(
+        "evaluate", "--data", tmp_path / "out", "--localizer", "reference", "--defence", "median"
+    )
+    assert evaluation.code == 2 and len(evaluation.err.splitlines()) == 1
+    assert "only through a defence (reference_median_3); add an attack on the bare one" in evaluation.err
     ran = afbench("generate", *arguments, "--through-defence", "media", "--out", tmp_path / "other")
     assert ran.code == 2 and len(ran.err.splitlines()) <= 2 and "known defences" in ran.err

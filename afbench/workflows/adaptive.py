@@ -96,17 +96,35 @@ def require_oblivious(benchmark: Benchmark, localizer: str) -> list[str]:
     """List the same configs, and refuse a benchmark without any.
 
     Raises:
-        UsageError: with the localizers that the benchmark has.
+        UsageError: with the localizers that the benchmark has, or how to attack the bare one where it only has attacks through
+            a defence.
     """
     configs = oblivious_configs(benchmark, localizer)
-    if not configs:
-        names = sorted(
-            {_label_and_network(manifest.provenance["localizer"]) for manifest in benchmark.attacked.values()}
-        )
+    if configs:
+        return configs
+    defended = {
+        manifest.localizer_name: manifest.provenance["localizer"]["architecture"]
+        for manifest in benchmark.attacked.values()
+        if "defence" in manifest.provenance and manifest.localizer_name.startswith(f"{localizer}_")
+    }
+    if defended:
+        architecture = next(iter(defended.values()))
+        label = "" if architecture == localizer else f" --localizer-name {localizer}"
         raise UsageError(
-            f"'{benchmark.folder}' has no config of localizer '{localizer}'; its localizers: {', '.join(names) or 'none'}"
+            f"'{benchmark.folder}' attacked '{localizer}' only through a defence ({', '.join(sorted(defended))}); add an attack on "
+            f"the bare one, as `afbench generate --localizer {architecture}{label} --attack fgsm --out {benchmark.folder}` with the "
+            "same --source and --limit"
         )
-    return configs
+    names = sorted(
+        {
+            _label_and_network(manifest.provenance["localizer"])
+            for manifest in benchmark.attacked.values()
+            if "defence" not in manifest.provenance
+        }
+    )
+    raise UsageError(
+        f"'{benchmark.folder}' has no config of localizer '{localizer}'; its localizers: {', '.join(names) or 'none'}"
+    )
 
 
 def adaptive_configs(benchmark: Benchmark, localizer: str, defence: Purifier) -> list[str]:
