@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
+from typing import TypeVar
 
 from afbench.core import UsageError
 
+Value = TypeVar("Value")
 ALIASES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "attack": {
         "bim": ("ifgsm", "iterativefgsm"),
@@ -100,3 +102,17 @@ def _spellings(kind: str, names: list[str]) -> dict[str, str]:
 def _plain(text: str) -> str:
     """Keep small letters and digits alone: MI-FGSM, C&W and CASIA_v1 become mifgsm, cw and casiav1; CASIAv1+ is casiav1plus."""
     return "".join(letter for letter in text.lower().replace("+", "plus") if letter.isalnum())
+
+
+def named_once(what: str, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """Collect values by name; of two for one name the last would win without a word.
+
+    Raises:
+        UsageError: if a name comes twice; ``what`` says who gives it.
+    """
+    values: dict[str, Value] = {}
+    for name, value in pairs:
+        if name in values:
+            raise UsageError(f"{what} gives {name} twice: {values[name]} and {value}; give it once")
+        values[name] = value
+    return values

@@ -21,6 +21,7 @@ from typing import Any
 from afbench.core import AfbenchError, UsageError
 from afbench.crash import crash_line
 from afbench.held_values import describe_code
+from afbench.naming import named_once
 
 Argument = int | float | bool | str
 _FUNCTION = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*)((?::[^\W\d]\w*=[^:=]+)*)")
@@ -42,12 +43,16 @@ def parse_function(text: str) -> UserFunction | None:
 
     >>> parse_function("my_module:build:sigma=0.5:mode=reflect")
     UserFunction(path='my_module:build', arguments={'sigma': 0.5, 'mode': 'reflect'})
+
+    Raises:
+        UsageError: if an argument comes twice.
     """
     match = _FUNCTION.fullmatch(text)
     if match is None:
         return None
     pairs = [pair.partition("=") for pair in match[2].split(":")[1:]]
-    return UserFunction(match[1], {name: _argument(value) for name, _, value in pairs})
+    arguments = named_once(f"'{text}'", ((name, _argument(value)) for name, _, value in pairs))
+    return UserFunction(match[1], arguments)
 
 
 def call_function(kind: str, path: str, *values: Any, **arguments: Any) -> Any:

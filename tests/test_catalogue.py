@@ -344,7 +344,7 @@ def test_the_kernel_of_pifgsmpp_differs_between_colours() -> None:
             r"torchattacks 3.5.1 has no attack 'TGPD'; did you mean TPGD or EOTPGD\? known names: BIM",
         ),
         ("torchattacks:BIM:steps", "expected param=value, e.g. steps=20; found 'steps'"),
-        ("torchattacks:BIM:steps=2:steps=3", "gives parameter steps twice"),
+        ("torchattacks:BIM:steps=2:steps=3", "gives steps twice: 2 and 3"),
         ("torchattacks:BIM:steps=x", "parameter steps must be a number; found 'x'"),
         ("torchattacks:BIM:steps=1.5", "parameter steps must be a whole number from 1"),
         ("torchattacks:BIM:eps=0.1", "attack 'ta_bim' has its eps from --phi"),

@@ -125,6 +125,18 @@ def assert_refused(ran, told, root, before):
         (("--localizer", "reference", "--attack", "cw", "--phi", "1/255"), "cw takes --steps"),
         ((*PLAN, "--param", "steps=3"), "has a parameter 'steps'"),
         ((*PLAN, "--param", "steps"), "--param must be name=value"),
+        (
+            ("--localizer", "reference", "--attack", "bim", "--param", "steps=3", "--param", "steps=40"),
+            "--param gives steps twice: 3 and 40; give it once",
+        ),
+        (
+            ("--localizer", "reference", "--attack", "bim", "--where", "all", "--param", "where=forged"),
+            "--param gives where twice: forged and all",
+        ),
+        (
+            ("--localizer", "reference", "--attack", "my_module:build:steps=3:steps=4"),
+            "'my_module:build:steps=3:steps=4' gives steps twice: 3 and 4",
+        ),
         (("--localizer", "reference", "--attack", "bim", "--param", "steps=inf"), "steps must be a number"),
         ((*PLAN, "--seed", "-1"), "seed must be from 0"),
         ((*PLAN, "--limit", "0"), "limit must be at least 1"),

@@ -136,6 +136,10 @@ def test_a_worker_refuses_other_versions_and_a_machine_without_the_folder(job: W
         (("--executor", "ray", "--devices", "cuda:0"), "--devices goes with --executor local; ray gives"),
         (("--executor", "ray", "--executor-param", "gpu=1"), "no parameter 'gpu'; its parameters: address"),
         (("--executor", "ray", "--executor-param", "num_gpus"), "--executor-param must be name=value"),
+        (
+            ("--executor", "ray", "--executor-param", "num_gpus=1", "--executor-param", "num_gpus=2"),
+            "gives num_gpus twice: 1 and 2",
+        ),
         (("--executor", "ray", "--executor-param", "num_gpus=all"), "num_gpus must be a number"),
         (("--executor", "slurm"), "--executor slurm needs --workers N, the number of jobs"),
         (("--executor", "slurm", "--workers", "2"), "--executor-param timeout_min=MINUTES"),

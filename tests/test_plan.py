@@ -294,6 +294,11 @@ def test_settings_of_a_group_run_together_and_keep_their_order():
             GOOD.replace("attack: fgsm", "attack: bim, params: {steps: [1]}"),
             "blocks/0/attacks/0/params/steps",
         ),
+        (
+            GOOD.replace("attack: fgsm", "attack: fgsm, phi: [1/255], phi: [2/255]"),
+            "'phi' comes twice, again in line",
+        ),
+        (GOOD.replace("attack: fgsm", "attack: bim, params: {steps: 3, steps: 4}"), "'steps' comes twice"),
         (GOOD + "seed: -1\n", "seed"),
         (GOOD + "seed: 4294967296\n", "seed"),
         (GOOD + "limit: 0\n", "limit"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from afbench.core import UsageError
-from afbench.naming import did_you_mean, resolve_name, unknown_name
+from afbench.naming import did_you_mean, named_once, resolve_name, unknown_name
 
 from .attacks import ATTACKS, BUILT_IN
 from .catalogue import CLASSES, FAMILY, UNUSABLE, VERSION
@@ -63,12 +63,10 @@ def _of_catalogue(text: str, rest: list[str]) -> tuple[str, dict[str, str]]:
         raise UsageError(
             f"{FAMILY} {VERSION} has no attack '{asked_name}'; {suggestion}known names: {known_names}"
         )
-    values: dict[str, str] = {}
+    pairs = []
     for param in params:
         key, equals, value = param.partition("=")
         if not equals or not key or not value:
             raise UsageError(f"attack '{text}': expected param=value, e.g. steps=20; found '{param}'")
-        if key in values:
-            raise UsageError(f"attack '{text}' gives parameter {key} twice")
-        values[key] = value
-    return keys[name], values
+        pairs.append((key, value))
+    return keys[name], named_once(f"attack '{text}'", pairs)

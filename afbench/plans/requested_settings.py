@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from afbench.core import Setting, UsageError
+from afbench.naming import named_once
 
 from .own_attack import find_attack
 from .runplan import expand_attack
@@ -27,7 +28,9 @@ def requested_settings(
     Raises:
         UsageError: for anything unknown or out of range, and for what none of the attacks takes.
     """
-    values = _parse_params([*params, *([f"where={region}"] if region not in (None, "all") else [])])
+    values = _parse_params([*params, *([f"where={region}"] if region else [])])
+    if values.get("where") == "all":
+        del values["where"]  # what every attack does by itself
     attacks = [find_attack(text) for text in texts]
     attack_names = ", ".join(texts)
     sweeps = {attack.sweeps for attack, _ in attacks}
@@ -67,10 +70,10 @@ def requested_settings(
 
 
 def _parse_params(texts: Sequence[str]) -> dict[str, str]:
-    params = {}
+    pairs = []
     for text in texts:
         match = _PARAM.fullmatch(text)
         if not match:
             raise UsageError(f"--param must be name=value, e.g. neighbours=4; found '{text}'")
-        params[match[1]] = match[2]
-    return params
+        pairs.append((match[1], match[2]))
+    return named_once("--param", pairs)

@@ -106,6 +106,7 @@ def _parse(path: Path) -> dict[str, Any]:
         # a few lines of aliases stand for a document that fills the memory
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise ValueError("aliases (*name) are not taken; write the values out")
+        _refuse_repeated_keys(path, yaml.compose(text, yaml.SafeLoader))
         raw = yaml.safe_load(text)
     except (
         yaml.YAMLError,
@@ -121,6 +122,22 @@ def _parse(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UsageError(f"plan {path}: expected a mapping with name and blocks, found {type(raw).__name__}")
     return raw
+
+
+def _refuse_repeated_keys(path: Path, node: yaml.Node | None) -> None:
+    """Refuse a mapping with a key that comes twice: of both values the last would win without a word."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise UsageError(
+                    f"plan {path}: '{key.value}' comes twice, again in line {key.start_mark.line + 1}"
+                )
+            seen.add(key.value)
+            _refuse_repeated_keys(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated_keys(path, value)
 
 
 def _expand(raw: Mapping[str, Any], large_phi: bool) -> RunPlan:

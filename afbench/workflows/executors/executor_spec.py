@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from afbench.core import UsageError
+from afbench.naming import named_once
 
 from ..request import Options, Part
 
@@ -54,7 +55,9 @@ def read_executor_spec(
         raise UsageError(
             f"--devices goes with --executor local; {executor} gives each worker a device of its own: --device cuda"
         )
-    spec = ExecutorSpec(executor, workers, _parse_devices(devices), dict(map(_parse_param, params)))
+    spec = ExecutorSpec(
+        executor, workers, _parse_devices(devices), named_once("--executor-param", map(_parse_param, params))
+    )
     _check_params(spec)
     return spec
 
