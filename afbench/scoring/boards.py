@@ -217,17 +217,15 @@ def _figures(aggregates: Mapping[str, Any]) -> dict[str, Any]:
 
 def _adaptive(entry: BoardEntry, localizer: str, all_entries: Sequence[BoardEntry]) -> dict[str, Any] | None:
     """Return the lowest adaptive RP of the same defence, by the same authors, on the same images; None if there is none."""
-    images, figures_against = images_of(entry, localizer), []
+    figures_against = []
     for candidate in all_entries:
+        if not same_defence(entry, candidate):
+            continue
         for name, figures in candidate.tables["aggregates"].items():
             if candidate.standing(name) != "adaptive" or not stands_behind(name, localizer):
                 continue
-            adaptive_images = images_of(candidate, name) if same_defence(entry, candidate) else None
-            if (
-                adaptive_images is not None
-                and same_images(images, adaptive_images)
-                and _one_denominator(images, adaptive_images)
-            ):
+            images, adaptive_images = images_of(entry, localizer), images_of(candidate, name)
+            if same_images(images, adaptive_images) and _one_denominator(images, adaptive_images):
                 robustness = headline_figures(figures)
                 figures_against.append(
                     {"rp": robustness["rp"], "rp_ci": robustness["rp_ci"], "page": candidate.page}

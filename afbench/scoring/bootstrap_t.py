@@ -183,10 +183,14 @@ def _chernoff(share: float, count: float, chance: float) -> tuple[float, float]:
     """Return the means outside of which ``count`` values in [0, 1] average ``share`` with at most this chance, half on each side."""
     limit = math.log(2 / chance) / count
 
+    rest = 1 - share
+
     def divergence(mean: float) -> float:
-        parts = ((share, mean), (1 - share, 1 - mean))
         # the middle of the last halvings may round to the edge itself
-        return sum((p * math.log(p / q) if q else math.inf) if p else 0.0 for p, q in parts)
+        if mean in (0.0, 1.0):
+            return math.inf
+        part = share * math.log(share / mean) if share else 0.0
+        return part + (rest * math.log(rest / (1 - mean)) if rest else 0.0)
 
     def end(edge: float) -> float:
         inner, outer = share, edge
@@ -207,5 +211,7 @@ def _studentised(errors: FloatArray, spreads: FloatArray, error: float) -> Float
 
 def _quantiles(values: FloatArray) -> tuple[float, float]:
     # values may be infinite, between which nothing can be interpolated
-    low = np.quantile(values, (1 - LEVEL) / 2, method="lower")
-    return float(low), float(np.quantile(values, (1 + LEVEL) / 2, method="higher"))
+    last = len(values) - 1
+    low, high = math.floor(last * (1 - LEVEL) / 2), math.ceil(last * (1 + LEVEL) / 2)
+    ordered = np.partition(values, [low, high])
+    return float(ordered[low]), float(ordered[high])

@@ -12,19 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from afbench.metrics import FloatArray, ManyCounts, f1, fpr, iou, mcc, rp
+from afbench.metrics import FloatArray, IntArray, ManyCounts, f1, fpr, iou, mcc, rp
 from afbench.plans import ATTACKS
 from afbench.plans.headline import ALL, headline_attack
 
 from .bootstrap_t import bootstrap_t
-from .resampling import DRAWS, LEVEL, Interval, interval, ratio, resample
-from .statistics import SMALL, images_of_rows, mean_interval, rp_interval
+from .resampling import DRAWS, LEVEL, Interval, interval, ratio
+from .row_arrays import Bootstrap, RowArrays, RowNames, as_arrays, draw_images, worst_rows
+from .statistics import SMALL, image_mean_interval, image_rp_interval, sum_by_image
 
 CONTROLS = ("clean", "noise")
 """Values of the attack column that are no attacks."""
@@ -33,27 +33,12 @@ COLUMNS = [
     *["localizer", "source", "config", "attack", "phi", "steps", "sample_id"],
     *["tp", "fp", "fn", "tn", "f1_original", "f1_undefended"],
 ]
+_OF_F1 = ("f1", "f1_original", "f1_undefended")
 _OF_MASKS = {"iou": iou, "mcc": mcc}
 """Scores of a mask besides F1, each computed from pixel counts: a new one is a line here."""
 _OF_MAPS = ("auc", "f1_best")
-_WORST = ""
-"""Stands for a config where the worst case of each image is drawn with the others."""
 
 Figures = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Bootstrap:
-    """Bootstrap sums by source, ``(draws, configs, 3)``: of F1, of the originals' F1, of rows; all over the same images."""
-
-    by_source: Mapping[str, FloatArray]
-    configs: Sequence[str]
-    draws: int
-    seed: int
-
-    def sums(self, source: str, configs: Collection[str]) -> FloatArray:
-        columns = [number for number, config in enumerate(self.configs) if config in configs]
-        return np.asarray(self.by_source[source][:, columns].sum(axis=1))
 
 
 def build_tables(
@@ -82,18 +67,17 @@ def build_tables(
     rows = score_rows(per_image)
     if undefended:
         rows = _undefended(rows)
-    rows["seen"] = (
-        rows["config"].isin(list(seen_in_training))
-        | rows["attack"].isin(list(seen_in_training))
-        | (rows["localizer"] + "-" + rows["attack"]).isin(list(seen_in_training))
-    )
+    rows["attacked"] = ~rows["attack"].isin(CONTROLS)
+    rows["in_training"] = _seen(rows, list(seen_in_training))
+    scores = [name for name in (*_OF_F1, *_OF_MASKS, "fpr", *_OF_MAPS) if name in rows]
     configs: list[Figures] = []
     aggregates: dict[str, Any] = {}
     for localizer, localizer_rows in rows.groupby("localizer", sort=True):
-        worst = _worst_rows(localizer_rows)
-        bootstrap = _draw(localizer_rows, worst, draws, seed)
-        configs += _config_rows(localizer_rows, bootstrap)
-        aggregates[str(localizer)] = _aggregate(localizer_rows, worst, bootstrap)
+        arrays, names = as_arrays(localizer_rows, scores)
+        worst = worst_rows(arrays)
+        bootstrap = draw_images(arrays, worst, names, draws, seed)
+        configs += _config_rows(localizer_rows, arrays, bootstrap)
+        aggregates[str(localizer)] = _aggregate(arrays, worst, names, bootstrap)
     return {
         "configs": configs,
         "aggregates": aggregates,
@@ -119,24 +103,42 @@ def score_rows(per_image: pd.DataFrame) -> pd.DataFrame:
     missing = [name for name in COLUMNS if name not in per_image.columns]
     if missing:
         raise ValueError(f"the table per image lacks the columns {', '.join(missing)}")
-    rows = per_image.assign(**{name: math.nan for name in _OF_MAPS if name not in per_image.columns})
-    order = {name: number for number, name in enumerate(["clean", *ATTACKS])}
-    names = [*KEYS, "attack"]
     # categories would sort in their own order, and missing combinations would appear in groups
-    rows[names] = rows[names].astype(str)
-    rows["_attack"] = rows["attack"].map(order).fillna(len(order))
-    rows["_phi"] = rows["phi"].fillna(0.0)
-    by = ["localizer", "_attack", "attack", "_phi", "steps", "config", "source", "sample_id"]
-    rows = rows.sort_values(by, kind="stable", ignore_index=True).drop(columns=["_attack", "_phi"])
-    twice = rows.duplicated(KEYS)
-    if twice.any():
-        raise ValueError(f"rows are there twice, first {rows.loc[twice, KEYS].iloc[0].tolist()}")
-    counts = ManyCounts(*(rows[name].to_numpy(np.int64) for name in ManyCounts._fields))
-    for name, score in {"f1": f1, **_OF_MASKS, "fpr": fpr}.items():
-        rows[name] = score(counts)
-    rows["forged"] = counts.tp + counts.fn > 0
-    rows["defined"] = rows["forged"] & rows[["f1", "f1_original", "f1_undefended"]].notna().all(axis=1)
-    return rows
+    texts = {name: per_image[name].astype(str) for name in (*KEYS, "attack")}
+    order, first_twice = _order(per_image, texts)
+    columns = {name: texts.get(name, per_image[name]).array.take(order) for name in per_image.columns}
+    if first_twice is not None:
+        raise ValueError(f"rows are there twice, first {[columns[name][first_twice] for name in KEYS]}")
+    columns |= {name: np.full(len(order), math.nan) for name in _OF_MAPS if name not in columns}
+    counts = ManyCounts(*(np.asarray(columns[name], np.int64) for name in ManyCounts._fields))
+    columns |= {name: score(counts) for name, score in {"f1": f1, **_OF_MASKS, "fpr": fpr}.items()}
+    columns["forged"] = counts.tp + counts.fn > 0
+    is_known = [~np.isnan(np.asarray(columns[name], np.float64)) for name in _OF_F1]
+    columns["defined"] = np.logical_and.reduce([columns["forged"], *is_known])
+    return pd.DataFrame(columns)
+
+
+def _order(per_image: pd.DataFrame, texts: Mapping[str, pd.Series]) -> tuple[IntArray, int | None]:
+    """Return the order of rows, by localizer, attack, setting, config, source and sample, and the place of the first double."""
+    # strings are compared once a name, not once a row
+    numbered = {name: pd.factorize(text.to_numpy(object), sort=True) for name, text in texts.items()}
+    codes = {name: code for name, (code, _) in numbered.items()}
+    ranks = {name: rank for rank, name in enumerate(["clean", *ATTACKS])}
+    attack_ranks = np.array([ranks.get(name, len(ranks)) for name in numbered["attack"][1]], dtype=np.int64)
+    attack = attack_ranks[codes["attack"]] if len(attack_ranks) else codes["attack"]
+    phi, steps = per_image["phi"].fillna(0.0).to_numpy(np.float64), per_image["steps"].to_numpy()
+    sort_keys = [codes["localizer"], attack, codes["attack"], phi, steps]
+    sort_keys += [codes[name] for name in ("config", "source", "sample_id")]
+    order = np.lexsort(sort_keys[::-1])
+    is_double = pd.DataFrame({name: codes[name][order] for name in KEYS}).duplicated().to_numpy()
+    return order, int(is_double.argmax()) if is_double.any() else None
+
+
+def _seen(rows: pd.DataFrame, names: Sequence[str]) -> Any:
+    if not names:
+        return False
+    localizer_attacks = rows["localizer"] + "-" + rows["attack"]
+    return rows["config"].isin(names) | rows["attack"].isin(names) | localizer_attacks.isin(names)
 
 
 def _undefended(rows: pd.DataFrame) -> pd.DataFrame:
@@ -163,139 +165,109 @@ def headline_rows(attacked_rows: pd.DataFrame) -> pd.DataFrame:
     return attacked_rows[attacked_rows["attack"] == attack].reset_index(drop=True)
 
 
-def _worst_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per attacked forged image: its lowest F1 under any attack, with and without the defence."""
-    attacked = rows[rows["forged"] & ~rows["attack"].isin(CONTROLS)]
-    lowest = ["f1", "f1_undefended", "f1_original"]
-    values = attacked[lowest].where(attacked["defined"])
-    groups = pd.concat([attacked[["source", "sample_id", "seen"]], values], axis=1).groupby(
-        ["source", "sample_id"], sort=True
-    )
-    worst = groups[lowest].min().join(groups["seen"].any()).reset_index()
-    return worst.assign(config=_WORST, forged=True, defined=worst["f1"].notna())
-
-
-def _draw(rows: pd.DataFrame, worst: pd.DataFrame, draws: int, seed: int) -> _Bootstrap:
-    """Resample the forged images of one localizer once, for all its figures."""
-    columns = ["config", "source", "sample_id", "f1", "f1_original", "defined"]
-    forged = pd.concat([rows.loc[rows["forged"], columns], worst[columns]], ignore_index=True)
-    images = forged[["source", "sample_id"]].drop_duplicates().sort_values(["source", "sample_id"])
-    configs = list(dict.fromkeys([*rows["config"], _WORST]))
-    defined_rows = forged[forged["defined"]]
-    image = pd.MultiIndex.from_frame(images).get_indexer(
-        pd.MultiIndex.from_frame(defined_rows[["source", "sample_id"]])
-    )
-    values = np.zeros((len(images), len(configs), 3))
-    values[image, pd.Index(configs).get_indexer(defined_rows["config"])] = np.stack(
-        [defined_rows["f1"], defined_rows["f1_original"], np.ones(len(defined_rows))], axis=1
-    )
-    sums_by_source = resample(
-        values.reshape(len(images), 3 * len(configs)), images["source"].tolist(), draws=draws, seed=seed
-    )
-    by_source = {source: sums.reshape(draws, len(configs), 3) for source, sums in sums_by_source.items()}
-    # a source that has only authentic images is not resampled
-    nothing = np.zeros((draws, len(configs), 3))
-    return _Bootstrap(
-        {source: by_source.get(source, nothing) for source in sorted(set(rows["source"]))},
-        configs,
-        draws,
-        seed,
-    )
-
-
-def _config_rows(rows: pd.DataFrame, bootstrap: _Bootstrap) -> list[Figures]:
+def _config_rows(frame: pd.DataFrame, rows: RowArrays, bootstrap: Bootstrap) -> list[Figures]:
     table = []
-    for (config, source), group in rows.groupby(["config", "source"], sort=False):
-        first = group.iloc[0]
-        head = {
-            "localizer": str(first["localizer"]),
-            "source": str(source),
-            "config": str(config),
-            "attack": str(first["attack"]),
-            "phi": _number(float(first["phi"])),
-            "steps": int(first["steps"]),
-        }
-        table.append(head | _micro(group, bootstrap))
+    cell = rows.config * (rows.source.max(initial=0) + 1) + rows.source
+    cells, first_rows = np.unique(cell, return_index=True)
+    for position in np.argsort(first_rows):
+        head = frame.iloc[int(first_rows[position])]
+        table.append(
+            {
+                "localizer": str(head["localizer"]),
+                "source": str(head["source"]),
+                "config": str(head["config"]),
+                "attack": str(head["attack"]),
+                "phi": _number(float(head["phi"])),
+                "steps": int(head["steps"]),
+                **_micro(rows.where(cell == cells[position]), bootstrap),
+            }
+        )
     return table
 
 
-def _aggregate(rows: pd.DataFrame, worst: pd.DataFrame, bootstrap: _Bootstrap) -> dict[str, Any]:
-    attacked = rows[~rows["attack"].isin(CONTROLS)]
-    sources = {str(name): group for name, group in attacked.groupby("source", sort=True)}
+def _aggregate(rows: RowArrays, worst: RowArrays, names: RowNames, bootstrap: Bootstrap) -> dict[str, Any]:
+    attacked = rows.where(rows.attacked)
+    groups = {
+        names.sources[source]: attacked.where(attacked.source == source)
+        for source in np.unique(attacked.source)
+    }
+    worst_groups = {name: worst.where(worst.source == group.source[0]) for name, group in groups.items()}
     return {
         "micro": _micro(attacked, bootstrap),
-        "macro": _macro(attacked, list(sources.values()), bootstrap),
+        "macro": _macro(attacked, list(groups.values()), bootstrap),
         "per_attack": {
-            str(name): _micro(group, bootstrap) for name, group in rows.groupby("attack", sort=False)
+            name: _micro(rows.where(rows.attack == number), bootstrap)
+            for number, name in enumerate(names.attacks)
         },
         "per_source": {
-            name: _micro(group, bootstrap) | {"worst_case": _micro(worst[worst["source"] == name], bootstrap)}
-            for name, group in sources.items()
+            name: _micro(group, bootstrap) | {"worst_case": _micro(worst_groups[name], bootstrap)}
+            for name, group in groups.items()
         },
         "worst_case": _micro(worst, bootstrap),
     }
 
 
-def _micro(rows: pd.DataFrame, bootstrap: _Bootstrap) -> Figures:
+def _micro(rows: RowArrays, bootstrap: Bootstrap) -> Figures:
     """Compute the figures of rows that all weigh the same."""
-    defined_rows = rows[rows["defined"]]
+    defined_rows = rows.where(rows.defined)
     f1_ends, rp_ends = _micro_intervals(defined_rows, bootstrap)
     # authentic images have no F1; only their false positive rate is a figure
-    means, authentic = _means(defined_rows), rows[~rows["forged"]]
+    means, is_authentic = _means(defined_rows), ~rows.forged
+    authentic = (
+        {"n_authentic": int(is_authentic.sum()), "fpr": _mean(rows.scores["fpr"][is_authentic])}
+        if is_authentic.any()
+        else {}
+    )
     return {
-        **_head(rows, defined_rows),
+        **_head(rows),
         **means,
         "f1_ci": _ends(f1_ends),
         "rp_ci": _ends(rp_ends),
-        "seen_in_training": bool(rows["seen"].any()),
-        **({"n_authentic": len(authentic), "fpr": _mean(authentic["fpr"])} if len(authentic) else {}),
+        "seen_in_training": bool(rows.in_training.any()),
+        **authentic,
     }
 
 
-def _micro_intervals(rows: pd.DataFrame, bootstrap: _Bootstrap) -> tuple[Interval | None, Interval | None]:
+def _micro_intervals(rows: RowArrays, bootstrap: Bootstrap) -> tuple[Interval | None, Interval | None]:
     """Return the intervals of F1 and RP over rows that are all defined."""
-    if _few_images(rows):
-        images = rows["source"].tolist(), rows["sample_id"].tolist()
-        draws, seed = bootstrap.draws, bootstrap.seed
+    draws, seed = bootstrap.draws, bootstrap.seed
+    if rows.image_count() < SMALL:
+        f1, f1_original = rows.scores["f1"], rows.scores["f1_original"]
+        images = rows.image, bootstrap.image_sources
         return (
-            mean_interval(rows["f1"], *images, draws=draws, seed=seed),
-            rp_interval(rows["f1"], rows["f1_original"], *images, draws=draws, seed=seed),
+            image_mean_interval(sum_by_image([f1], *images), draws=draws, seed=seed),
+            image_rp_interval(sum_by_image([f1, f1_original], *images), draws=draws, seed=seed),
         )
-    sums = np.zeros((bootstrap.draws, 3))
-    for source, group in rows.groupby("source", sort=True):
-        sums = sums + bootstrap.sums(str(source), group["config"].unique())
+    sums = np.sum(list(bootstrap.sums(rows)), axis=0)
     return interval(ratio(sums[:, 0], sums[:, 2])), interval(100.0 * ratio(sums[:, 0], sums[:, 1]))
 
 
-def _macro(rows: pd.DataFrame, sources: Sequence[pd.DataFrame], bootstrap: _Bootstrap) -> Figures:
+def _macro(rows: RowArrays, groups: Sequence[RowArrays], bootstrap: Bootstrap) -> Figures:
     """Average the figures of sources; those without a defined image are left out."""
-    defined_groups = [group[group["defined"]] for group in sources if group["defined"].any()]
+    defined_groups = [group.where(group.defined) for group in groups if group.defined.any()]
     means = [_means(group) for group in defined_groups]
     names = list(dict.fromkeys(name for source_means in means for name in source_means)) or list(
-        _means(rows[:0])
+        _means(rows.where(np.zeros(len(rows), dtype=bool)))
     )
-    f1_ends, rp_ends = _macro_intervals(defined_groups, bootstrap)
+    f1_ends, rp_ends = _macro_intervals(rows.where(rows.defined), bootstrap)
     return {
-        **_head(rows, rows[rows["defined"]]),
+        **_head(rows),
         "n_sources": len(defined_groups),
         **{name: _mean_of([source_means.get(name) for source_means in means]) for name in names},
         "f1_ci": _ends(f1_ends),
         "rp_ci": _ends(rp_ends),
-        "seen_in_training": bool(rows["seen"].any()),
+        "seen_in_training": bool(rows.in_training.any()),
     }
 
 
-def _macro_intervals(
-    groups: Sequence[pd.DataFrame], bootstrap: _Bootstrap
-) -> tuple[Interval | None, Interval | None]:
-    """Return the intervals of the sources' mean F1 and mean RP; each group holds the defined rows of one source."""
-    if not groups or not _several_images(pd.concat(groups)):
+def _macro_intervals(rows: RowArrays, bootstrap: Bootstrap) -> tuple[Interval | None, Interval | None]:
+    """Return the intervals of the sources' mean F1 and mean RP over rows that are all defined."""
+    if rows.image_count() < 2:
         return None, None
     # the smallest source weighs as much as the largest
-    if any(_few_images(group) for group in groups):
-        rows = pd.concat(groups)
-        images = images_of_rows(
-            [rows["f1"], rows["f1_original"]], rows["source"].tolist(), rows["sample_id"].tolist()
+    if min(rows.where(rows.source == source).image_count() for source in np.unique(rows.source)) < SMALL:
+        images = sum_by_image(
+            [rows.scores["f1"], rows.scores["f1_original"]], rows.image, bootstrap.image_sources
         )
         f1_sums, original_sums, counts = images.columns.T
         f1_ends, rp_ends = (
@@ -311,43 +283,35 @@ def _macro_intervals(
             for denominator in (counts, original_sums)
         )
         return f1_ends, None if rp_ends is None else Interval(100.0 * rp_ends.low, 100.0 * rp_ends.high)
-    sums = [bootstrap.sums(str(group["source"].iloc[0]), group["config"].unique()) for group in groups]
+    sums = list(bootstrap.sums(rows))
     f1_drawn = [ratio(part[:, 0], part[:, 2]) for part in sums]
     rp_drawn = [100.0 * ratio(part[:, 0], part[:, 1]) for part in sums]
     return interval(np.mean(f1_drawn, axis=0)), interval(np.mean(rp_drawn, axis=0))
 
 
-def _several_images(rows: pd.DataFrame) -> bool:
-    return any(len(rows) and (rows[name] != rows[name].iloc[0]).any() for name in ("source", "sample_id"))
+def _head(rows: RowArrays) -> Figures:
+    forged = int(rows.forged.sum())
+    return {"n": forged, "n_undefined": forged - int(rows.defined.sum())}
 
 
-def _few_images(rows: pd.DataFrame) -> bool:
-    return len(rows[["source", "sample_id"]].drop_duplicates()) < SMALL
-
-
-def _head(rows: pd.DataFrame, defined_rows: pd.DataFrame) -> Figures:
-    forged = int(rows["forged"].sum())
-    return {"n": forged, "n_undefined": forged - len(defined_rows)}
-
-
-def _means(rows: pd.DataFrame) -> Figures:
+def _means(rows: RowArrays) -> Figures:
     """Average rows that are all defined; scores of maps only where maps were submitted."""
-    defended, undefended = _mean(rows["f1"]), _mean(rows["f1_undefended"])
+    scores = rows.scores
+    defended, undefended = _mean(scores["f1"]), _mean(scores["f1_undefended"])
     figures: Figures = {
         "f1": defended,
-        "rp": _number(rp(rows["f1"].to_numpy(np.float64), rows["f1_original"].to_numpy(np.float64))),
+        "rp": _number(rp(scores["f1"], scores["f1_original"])),
         "delta_f1": None if defended is None or undefended is None else defended - undefended,
     }
-    figures |= {name: _mean(rows[name]) for name in _OF_MASKS if name in rows}
+    figures |= {name: _mean(scores[name]) for name in _OF_MASKS if name in scores}
     return figures | {
-        name: _mean(rows[name]) for name in _OF_MAPS if name in rows and rows[name].notna().any()
+        name: _mean(scores[name]) for name in _OF_MAPS if name in scores and not np.isnan(scores[name]).all()
     }
 
 
-def _mean(values: pd.Series) -> float | None:
+def _mean(values: FloatArray) -> float | None:
     """Average the defined values, with one result for any order."""
-    defined = values.to_numpy(np.float64)
-    return _mean_of(defined[~np.isnan(defined)].tolist())
+    return _mean_of(values[~np.isnan(values)].tolist())
 
 
 def _mean_of(values: Sequence[float | None]) -> float | None:

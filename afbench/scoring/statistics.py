@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from afbench.metrics import FloatArray
+from afbench.metrics import FloatArray, IntArray
 
 from .bootstrap_t import bootstrap_t
 from .resampling import DRAWS, Interval, interval, on_grid, ratio, resample
@@ -52,7 +52,15 @@ def mean_interval(
         draws: of the bootstrap.
         seed: of the bootstrap.
     """
-    images = images_of_rows([values], sources, samples)
+    return image_mean_interval(
+        images_of_rows([values], sources, samples), least=least, draws=draws, seed=seed
+    )
+
+
+def image_mean_interval(
+    images: ImageSums, *, least: float = 0.0, draws: int = DRAWS, seed: int = 0
+) -> Interval | None:
+    """Return the interval of a mean over rows that are summed by image already, as ``mean_interval``."""
     return _ratio_interval(images, images.columns[:, -1], least, draws, seed)
 
 
@@ -68,6 +76,13 @@ def rp_interval(
 ) -> Interval | None:
     """Return the interval of RP in percent, both means over the same drawn images; otherwise as ``mean_interval``."""
     images = images_of_rows([f1, f1_original], sources, samples)
+    return image_rp_interval(images, least=least, draws=draws, seed=seed)
+
+
+def image_rp_interval(
+    images: ImageSums, *, least: float = 0.0, draws: int = DRAWS, seed: int = 0
+) -> Interval | None:
+    """Return the interval of RP over sums of F1 and of the original's F1 by image, as ``rp_interval``."""
     ends = _ratio_interval(images, images.columns[:, 1], least, draws, seed)
     return None if ends is None else Interval(100.0 * ends.low, 100.0 * ends.high)
 
@@ -124,13 +139,27 @@ def images_of_rows(
     columns: Sequence[npt.ArrayLike], sources: Sequence[str], samples: Sequence[str]
 ) -> ImageSums:
     """Sum rows of the same source and sample; rows with an undefined value are left out."""
-    values = np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=1)
-    if not len(values) == len(sources) == len(samples):
-        raise ValueError(f"{len(values)} rows have {len(sources)} sources and {len(samples)} samples")
+    values = [np.asarray(column, dtype=np.float64) for column in columns]
+    if any(not len(column) == len(sources) == len(samples) for column in values):
+        raise ValueError(f"{len(values[0])} rows have {len(sources)} sources and {len(samples)} samples")
+    return sum_by_image(values, *number_images(sources, samples))
+
+
+def number_images(sources: Sequence[str], samples: Sequence[str]) -> tuple[IntArray, list[str]]:
+    """Number the image of each row, in order of source and sample, and return the source of each number."""
+    source, sources_named = pd.factorize(np.asarray(sources, object), sort=True)
+    sample, samples_named = pd.factorize(np.asarray(samples, object), sort=True)
+    images, image = np.unique(source * len(samples_named) + sample, return_inverse=True)
+    return image, sources_named[images // max(len(samples_named), 1)].tolist()
+
+
+def sum_by_image(columns: Sequence[FloatArray], image: IntArray, image_sources: Sequence[str]) -> ImageSums:
+    """Sum rows of the same image, whose numbers and sources ``number_images`` gave; rows with an undefined value are left out."""
+    values = np.stack(columns, axis=1)
     is_defined = np.isfinite(values).all(axis=1)
     values = on_grid(values[is_defined])
-    source, sources_named = pd.factorize(np.asarray(sources, object)[is_defined], sort=True)
-    sample, samples_named = pd.factorize(np.asarray(samples, object)[is_defined], sort=True)
-    images, image = np.unique(source * len(samples_named) + sample, return_inverse=True)
-    sums = [np.bincount(image, column, minlength=len(images)) for column in (*values.T, np.ones(len(image)))]
-    return ImageSums(np.stack(sums, axis=1), sources_named[images // max(len(samples_named), 1)].tolist())
+    images, position = np.unique(image[is_defined], return_inverse=True)
+    sums = [
+        np.bincount(position, column, minlength=len(images)) for column in (*values.T, np.ones(len(position)))
+    ]
+    return ImageSums(np.stack(sums, axis=1), [image_sources[number] for number in images.tolist()])

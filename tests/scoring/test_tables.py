@@ -275,6 +275,13 @@ def test_the_table_that_was_given_stays_as_it_is():
     pd.testing.assert_frame_equal(EXAMPLE, before)
 
 
+def test_text_columns_of_any_kind_make_the_same_table():
+    tables = figures_of(EXAMPLE, seen_in_training=["pgd"])
+    names = ["localizer", "config", "source", "attack", "sample_id"]
+    for kind in ("category", object):
+        assert figures_of(EXAMPLE.astype(dict.fromkeys(names, kind)), seen_in_training=["pgd"]) == tables
+
+
 counts = st.integers(0, 30)
 
 
