@@ -104,15 +104,15 @@ def _plain(text: str) -> str:
     return "".join(letter for letter in text.lower().replace("+", "plus") if letter.isalnum())
 
 
-def named_once(what: str, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+def named_once(giver: str, pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
     """Collect values by name; of two for one name the last would win without a word.
 
     Raises:
-        UsageError: if a name comes twice; ``what`` says who gives it.
+        UsageError: if a name comes twice; ``giver`` says who gives it.
     """
     values: dict[str, Value] = {}
     for name, value in pairs:
         if name in values:
-            raise UsageError(f"{what} gives {name} twice: {values[name]} and {value}; give it once")
+            raise UsageError(f"{giver} gives {name} twice: {values[name]} and {value}; give it once")
         values[name] = value
     return values
