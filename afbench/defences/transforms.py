@@ -130,9 +130,9 @@ class _SortedMedian(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
-        (chosen,) = ctx.saved_tensors
-        places = torch.arange(ctx.length, device=chosen.device)
-        return cast(Tensor, grad_outputs[0][..., None] * (chosen[..., None] == places))
+        (indices,) = ctx.saved_tensors
+        positions = torch.arange(ctx.length, device=indices.device)
+        return cast(Tensor, grad_outputs[0][..., None] * (indices[..., None] == positions))
 
 
 def bit_depth(image: Tensor, *, bits: int) -> Tensor:
