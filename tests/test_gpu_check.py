@@ -137,7 +137,7 @@ def test_a_localizer_without_kernels_that_repeat_is_measured_with_others(part, m
 
     def rate(localizer, batch, side, precision, form, scale):
         if form.deterministic:
-            raise UsageError("on a GPU the localizer needs pooling; give --no-deterministic")
+            raise UsageError("on a GPU this run needs pooling; give --no-deterministic")
         return 2.0
 
     monkeypatch.setattr(rates, "_rate", rate)

@@ -22,7 +22,7 @@ def compute_precision(precision: str, device: str, *, deterministic: bool = True
     only kernels that give the same bytes again; a CPU's always do.
 
     Raises:
-        UsageError: if the localizer needs an operation that has no such kernel.
+        UsageError: if the localizer, its defence or the attack needs an operation that has no such kernel.
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     previous = cudnn.allow_tf32, matmul.allow_tf32
@@ -59,7 +59,7 @@ def _same_kernels(device: str, deterministic: bool) -> Iterator[None]:
     except RuntimeError as error:
         if match := re.match(r"(.+?) does not have a deterministic implementation", str(error)):
             raise UsageError(
-                f"on a GPU the localizer needs {match[1]}, which never gives the same bytes twice; "
+                f"on a GPU this run needs {match[1]}, which never gives the same bytes twice; "
                 "give `afbench generate --no-deterministic`, and every shard will say so"
             ) from None
         raise
