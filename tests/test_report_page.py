@@ -196,7 +196,9 @@ def test_what_cannot_be_reported_is_one_line(made, afbench, tmp_path, arguments,
 
 def test_an_f1_that_is_none_is_damage(made, monkeypatch):
     row = {"sample_id": "a", "f1_clean": 1.0, "f1_adv": 7.0, "tp": 1, "fp": 0, "fn": 0, "tn": 1}
-    monkeypatch.setattr("afbench.workflows.reporting.report_inputs.read_rows", lambda *arguments: iter([row]))
+    monkeypatch.setattr(
+        "afbench.workflows.reporting.report_inputs.read_shards", lambda *arguments: iter([row])
+    )
     with pytest.raises(Exception, match=r"is damaged \(ValueError: an F1 of 7.0\)"):
         list(benchmark_sides(open_benchmark(made.folder)))
 

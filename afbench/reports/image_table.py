@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from .evaluation import attack_title
+from .latex import booktabs, escape
 from .tables import figure
 from .text import fold_line, text_table
 
@@ -77,8 +78,7 @@ def image_table(
     for localizer in dict.fromkeys(record["localizer"] for record in of_score):
         rows = [record for record in of_score if record["localizer"] == localizer]
         sided = "defence" in rows[0]
-        head = _HEAD[:2] + ["defence"] * sided + _HEAD[2:]
-        body = [_row(record, sided) for record in rows]
+        head, *body = image_cells(rows)
         line = (
             f"images as a whole, {localizer}: an image counts as forged if the {SCORE_NAMES[score].removeprefix('the ')} is "
             f"above {rows[0]['threshold']:g}; authentic images are never attacked"
@@ -92,12 +92,49 @@ def image_table(
     return "\n\n".join(tables)
 
 
+def image_cells(records: Sequence[Record]) -> list[list[str]]:
+    """Return the table of one localizer and score as rows of texts, the head first; with a column for defences where records have one."""
+    sided = "defence" in records[0]
+    return [
+        _HEAD[:2] + ["defence"] * sided + _HEAD[2:],
+        *(_row(record, sided) for record in records),
+    ]
+
+
+def image_latex(records: Sequence[Record]) -> str:
+    """Write the records of one score as a booktabs ``tabular``, a block for every localizer and source."""
+    sided = "defence" in records[0]
+    blocks: dict[tuple[str, str], list[list[str]]] = {}
+    for record in records:
+        block = blocks.setdefault((record["localizer"], record["source"]), [])
+        cells = [record["localizer"], *_row(record, sided)]
+        block.append([escape(cell).replace(" to ", "--") for cell in cells])
+    head = image_cells(records)[0]
+    comments = [
+        f"images as a whole, by the {SCORE_NAMES[records[0]['score']].removeprefix('the ')}; an image counts as forged above "
+        f"{records[0]['threshold']:g}",
+        "95 % intervals; needs \\usepackage{booktabs}",
+    ]
+    spec = "l" * (3 + sided) + "r" * (len(head) - 2 - sided)
+    titles = " & ".join(escape(title) for title in ["localizer", *head])
+    return booktabs(spec, [f"{titles} \\\\"], list(blocks.values()), comments)
+
+
+def image_attack_title(attack: str) -> str:
+    """Return what tables of whole images call the attack on the forged ones."""
+    return "before attack" if attack == "clean" else attack_title(attack)
+
+
+def image_side(record: Record) -> str:
+    """Return the defence that images went through, and whether the attack knew it."""
+    return f"{record['defence']}{' (adaptive)' if record['knowledge'] == 'adaptive' else ''}"
+
+
 def _row(record: Record, sided: bool) -> list[str]:
-    attack = "before attack" if record["attack"] == "clean" else attack_title(record["attack"])
     return [
         str(record["source"]),
-        attack,
-        *([_side(record)] if sided else []),
+        image_attack_title(record["attack"]),
+        *([image_side(record)] if sided else []),
         str(record["images"]),
         str(record["authentic"]),
         figure(record["auc"], 3),
@@ -106,10 +143,6 @@ def _row(record: Record, sided: bool) -> list[str]:
         figure(100 * record["fpr"], 1),
         _interval(record["fpr_ci"], 100, 1),
     ]
-
-
-def _side(record: Record) -> str:
-    return f"{record['defence']}{' (adaptive)' if record['knowledge'] == 'adaptive' else ''}"
 
 
 def _interval(ends: Sequence[float], scale: float, digits: int) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from .drawing import PNG, encode, new_figure
+from .drawing import PNG, Drawing, encode, new_figure
 from .evaluation import attack_title
-from .transfer_tables import transfer_rows, victims_of
+from .transfer_tables import transfer_csv, transfer_rows, victims_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,12 +26,29 @@ def transfer_figure(records: Sequence[Record]) -> bytes:
     return encode(lambda theme: _draw(records), [PNG])[PNG]
 
 
-def _draw(records: Sequence[Record]) -> Figure:
-    # ``all`` comes last where there are several sources
+def transfer_drawing(records: Sequence[Record]) -> Drawing:
+    """Return the same figure for a report."""
+    records_to_draw = _of_last_source(records)
+    source = records_to_draw[-1]["source"]
+    return Drawing(
+        f"transfer-{source}",
+        f"Attacks on one localizer, judged by others, on {source}",
+        "RP in percent of the judging localizer's own F1 on the originals, and its mean F1 in brackets, over images and settings of each "
+        "attack. White-box: the attack used the gradients of the very weights that judge.",
+        lambda theme: _draw(records),
+        transfer_csv(records_to_draw),
+    )
+
+
+def _of_last_source(records: Sequence[Record]) -> list[Record]:
+    """Return the records that are drawn: of several sources ``all``, which comes last."""
     source = records[-1]["source"]
-    records_to_draw = [
-        record for record in records if record["source"] == source and record["attack"] not in _LEFT_OUT
-    ]
+    return [record for record in records if record["source"] == source and record["attack"] not in _LEFT_OUT]
+
+
+def _draw(records: Sequence[Record]) -> Figure:
+    records_to_draw = _of_last_source(records)
+    source = records_to_draw[-1]["source"]
     attacks = list(dict.fromkeys(record["attack"] for record in records_to_draw))
     victims = victims_of(records)
     attackers = list(dict.fromkeys(record["attacker"] for record in records_to_draw))

@@ -54,12 +54,27 @@ def transfer_table(records: Sequence[Record], width: int | None = None) -> str:
     RP is in percent of the victim's own F1 on the originals, which are the row of nobody. Intervals stand in brackets; behind
     RP ``!`` where that F1 is below that of all-ones masks.
     """
-    victims = victims_of(records)
-    head = ["attacker"]
-    for victim in victims:
-        head += [f"on {victim}", "F1", "RP %"]
-    rows = transfer_rows(records)
     matrices = []
+    for matrix in transfer_grids(records):
+        title, *columns = matrix[0]
+        table = text_table(
+            ["attacker", *columns],
+            matrix[1:],
+            labels=1,
+            column_groups=[3] * (len(columns) // 3),
+            width=width,
+        )
+        matrices.append(f"{title}\n{table}")
+    identities = "\n".join(fold_line(line, width) for line in _identities(records))
+    return "\n\n".join([*matrices, identities])
+
+
+def transfer_grids(records: Sequence[Record]) -> list[list[list[str]]]:
+    """Return a grid of texts for each source and attack: rows are attackers, the head begins with what the grid is of."""
+    victims = victims_of(records)
+    columns = [name for victim in victims for name in (f"on {victim}", "F1", "RP %")]
+    rows = transfer_rows(records)
+    grids = []
     for source, attack in dict.fromkeys((row.source, row.attack) for row in rows):
         if attack == ORIGINAL:
             continue
@@ -68,10 +83,8 @@ def transfer_table(records: Sequence[Record], width: int | None = None) -> str:
             [row.attacker, *(cell for victim in victims for cell in _cells(rows[row].get(victim)))]
             for row in matrix
         ]
-        table = text_table(head, body, labels=1, column_groups=[3] * len(victims), width=width)
-        matrices.append(f"{attack_title(attack)} on {source}\n{table}")
-    identities = "\n".join(fold_line(line, width) for line in _identities(records))
-    return "\n\n".join([*matrices, identities])
+        grids.append([[f"{attack_title(attack)} on {source}", *columns], *body])
+    return grids
 
 
 def transfer_csv(records: Sequence[Record]) -> str:

@@ -15,6 +15,7 @@ import pandas as pd
 from afbench.core import AfbenchError, UsageError
 from afbench.defences.names import NONE, TRANSFORMS, transform_label
 from afbench.schemas import schema_problem
+from afbench.scoring.image_level import ALL_SOURCES, image_level, pixel_thresholds
 from afbench.scoring.score_tables import COLUMNS
 from afbench.scoring.stored_scores import SCORE, StoredScore, read_scores
 from afbench.storage.agreement import bare_name
@@ -40,21 +41,26 @@ class LocalizerSide(NamedTuple):
 
 
 class EvaluationInput(NamedTuple):
-    """The records of an evaluation, those after posting apart, and the folder that they are from."""
+    """The records of an evaluation, those after posting, of transfer and of whole images apart, and the folder that they are from."""
 
     folder: Path
     figures: Sequence[Record]
     after: Sequence[Record]
+    transfer: Sequence[Record] = ()
+    image_level: Sequence[Record] = ()
 
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What the folders of a report hold; ``sides`` are the images of benchmarks and scores."""
+    """What the folders of a report hold; ``sides`` are the images of benchmarks and scores, ``image_level`` the records of whole
+    images, of evaluations and scores.
+    """
 
     benchmarks: Sequence[Benchmark] = ()
     sides: Sequence[LocalizerSide] = ()
     evaluations: Sequence[EvaluationInput] = ()
     folders: Sequence[Path] = field(default_factory=list)
+    image_level: Sequence[Record] = ()
 
     @property
     def after(self) -> list[Record]:
@@ -78,16 +84,19 @@ def read_report_inputs(folders: Sequence[Path]) -> ReportInputs:
             scores.append(folder)
         elif (folder / EVALUATION).is_file():
             evaluation = read_evaluation(folder / EVALUATION)
-            evaluations.append(EvaluationInput(folder, evaluation["figures"], evaluation.get("after", [])))
+            parts = (evaluation.get(name, []) for name in ("figures", "after", "transfer", "image_level"))
+            evaluations.append(EvaluationInput(folder, *parts))
         else:
             raise UsageError(
                 f"'{folder}' is neither a benchmark ({TOP}) nor a score ({SCORE}) nor an evaluation ({EVALUATION})"
             )
     sides = [side for benchmark in benchmarks for side in benchmark_sides(benchmark)]
-    sides += [side for score in read_scores(scores) for side in _score_sides(score)]
-    records = [record for evaluation in evaluations for record in (*evaluation.figures, *evaluation.after)]
-    _require_one_network(sides, records)
-    return ReportInputs(benchmarks, sides, evaluations, unique_folders)
+    stored_scores = list(read_scores(scores))
+    sides += [side for score in stored_scores for side in _score_sides(score)]
+    images = [record for evaluation in evaluations for record in evaluation.image_level]
+    images += [record for score in stored_scores for record in _score_images(score)]
+    _require_one_network(sides, evaluations)
+    return ReportInputs(benchmarks, sides, evaluations, unique_folders, _unique_images(images))
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
@@ -199,6 +208,36 @@ def _score_sides(score: StoredScore) -> Iterator[LocalizerSide]:
         yield LocalizerSide(localizer, network, side, score.folder)
 
 
+def _score_images(score: StoredScore) -> Iterator[Record]:
+    """Yield the records of whole images of a score as those of an evaluation, computed from its counts."""
+    record = score.record
+    label = defence_label(
+        str(record["defence"]["type"]), dict(record["defence"]["params"]), record["submission_id"]
+    )
+    thresholds = pixel_thresholds(record.get("localizers", {}))
+    for figures in image_level(score.per_image, thresholds):
+        localizer = figures["localizer"].removesuffix(f"_{config_localizer(label)}")
+        yield {**figures, "localizer": localizer, "defence": label, "knowledge": record["attack_knowledge"]}
+
+
+def _unique_images(records: Sequence[Record]) -> list[Record]:
+    """Leave out what a second folder repeats, and put what belongs to one localizer and source together."""
+    keys = ("localizer", "source", "attack", "score", "defence", "knowledge")
+    unique_records: dict[tuple[str, ...], Record] = {}
+    for record in records:
+        unique_records.setdefault(tuple(record[key] for key in keys), record)
+    localizers = [record["localizer"] for record in records]
+    return sorted(
+        unique_records.values(),
+        # stable: attacks and defences keep their order
+        key=lambda record: (
+            localizers.index(record["localizer"]),
+            record["source"] == ALL_SOURCES,
+            record["source"],
+        ),
+    )
+
+
 def defence_label(kind: str, params: Mapping[str, Any], otherwise: str) -> str:
     """Return what evaluations call a defence; of what was trained, its kind with what ``otherwise`` tells it apart."""
     if kind == NONE:
@@ -210,11 +249,19 @@ def defence_label(kind: str, params: Mapping[str, Any], otherwise: str) -> str:
     return f"{config_localizer(kind)}-{otherwise}" if otherwise else config_localizer(kind)
 
 
-def _require_one_network(sides: Sequence[LocalizerSide], records: Sequence[Record]) -> None:
+def _require_one_network(sides: Sequence[LocalizerSide], evaluations: Sequence[EvaluationInput]) -> None:
     """Refuse two networks under one name: their figures would stand in one row."""
     weights_by_name: dict[str, str] = {}
     stated = [(side.localizer, side.network.get("weights_sha256", "")) for side in sides]
-    stated += [(record["localizer"], record["weights_sha256"]) for record in records]
+    for evaluation in evaluations:
+        of_localizers = (*evaluation.figures, *evaluation.after, *evaluation.image_level)
+        stated += [(record["localizer"], record["weights_sha256"]) for record in of_localizers]
+        stated += [
+            (record[role], record[f"{role}_weights_sha256"])
+            for record in evaluation.transfer
+            for role in ("attacker", "victim")
+            if record[role]
+        ]
     for localizer, weights in stated:
         if weights and weights_by_name.setdefault(localizer, weights) != weights:
             raise UsageError(

@@ -101,7 +101,7 @@ def steps_section(records: Sequence[Record], inputs: ReportInputs, missing: list
             ReportGap(
                 "F1 after posting",
                 "No localizer was evaluated after steps of posting. Give the folder it writes to the report:",
-                f"{_evaluate(inputs)} --after jpeg:90 --after jpeg:75 --after resize:0.75 --after blur:1 --out evaluation-after",
+                f"{evaluate_command(inputs)} --after jpeg:90 --after jpeg:75 --after resize:0.75 --after blur:1 --out evaluation-after",
             )
         )
     return ReportSection(
@@ -116,10 +116,11 @@ def sweep_command(inputs: ReportInputs) -> str:
     defences = " ".join(
         f"--defence {name}:{setting}" for name, settings in SWEEP.items() for setting in settings
     )
-    return f"{_evaluate(inputs)} {defences} --out evaluation"
+    return f"{evaluate_command(inputs)} {defences} --out evaluation"
 
 
-def _evaluate(inputs: ReportInputs) -> str:
+def evaluate_command(inputs: ReportInputs) -> str:
+    """Return the command that evaluates the first benchmark, with its localizers."""
     folder = str(inputs.benchmarks[0].folder) if inputs.benchmarks else "OUT"
     networks = {
         side.localizer: side.network["architecture"]

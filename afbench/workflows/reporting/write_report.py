@@ -15,6 +15,7 @@ from afbench.storage.manifests import LOG
 from afbench.work_progress import Progress
 
 from ..attack_records import Record
+from .judging_sections import image_section, transfer_section
 from .measure_options import MeasureOptions
 from .report_inputs import ReportInputs, read_report_inputs
 from .report_sections import measuring_gap, steps_section, strength_section, table_section
@@ -69,9 +70,11 @@ def write_report(
     sections = [
         strength_section(sides, missing),
         steps_section(records, inputs, missing),
+        transfer_section(inputs, missing),
+        image_section(inputs, missing),
+        _measured_section(inputs, measure, missing, measuring),
         table_section(records, missing),
     ]
-    sections.insert(2, _measured_section(inputs, measure, missing, measuring))
     drawing.start(sum(len(section.figures) for section in sections))
     files = render_report(
         f"Report of {', '.join(folder.resolve().name for folder in inputs.folders)}",
