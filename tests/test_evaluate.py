@@ -14,6 +14,7 @@ from PIL import Image
 
 from afbench.core import AfbenchError, UsageError
 from afbench.defences import load_defence
+from afbench.engine import compute_precision
 from afbench.localizers.reference import ReferenceLocalizer
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.reports.evaluation import columns_of, evaluation_csv, evaluation_latex, evaluation_table
@@ -382,13 +383,21 @@ def quick(monkeypatch):
     monkeypatch.setattr(gates_workflow, "SWEEP_PHI", (32,))
 
 
-def test_the_sweep_checks_steps_phi_and_gradients_of_every_defence(benchmark, quick):
+def test_the_sweep_checks_steps_phi_and_gradients_of_every_defence(benchmark, quick, monkeypatch):
+    precisions = []
+
+    def asked_precision(*arguments, **options):
+        precisions.append((*arguments, *options.items()))
+        return compute_precision(*arguments, **options)
+
+    monkeypatch.setattr(gates_workflow, "compute_precision", asked_precision)
     opened = open_evaluation(benchmark, localizer="reference", defences=["resize", "jpeg"])
     started, done = [], []
     found = sweep_gates(opened, images=1, start=started.append, advance=done.append)
     assert [one.defence for one in found] == [
         name for name in ("none", "resize-0.75", "jpeg-75") for _ in range(3)
     ]
+    assert set(precisions) == {("fp32", "cpu", ("deterministic", False))}
     assert started == [3 * 1 * 2 * (1 + 2 + 2)] and sum(done) == started[0]
     assert all(f"({loss})" in gate.detail for gate in found[:2] for loss in ("bce", "soft-f1"))
     slopes = [one for one in found if "finite differences" in one.name]

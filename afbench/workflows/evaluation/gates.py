@@ -22,7 +22,7 @@ from afbench.core import Localizer, Sample, Setting
 from afbench.defences import Purifier
 from afbench.defences.defended_localizer import DefendedLocalizer
 from afbench.defences.purifier import with_seed
-from afbench.engine import AttackedRow, judge_samples, run_settings
+from afbench.engine import AttackedRow, compute_precision, judge_samples, run_settings
 from afbench.engine.objectives import image_loss
 from afbench.images import masks_to_tensor, to_tensor
 from afbench.metrics import f1
@@ -223,17 +223,19 @@ def mean_f1_after(
 ) -> float:
     """Attack a localizer, defended or not, round to 8 bits, and return its mean F1."""
     common: dict[str, Any] = {"batch_size": setup.batch_size, "device": setup.device}
-    original_results = judge_samples(setup.localizer, samples, **common)
-    rows = run_settings(
-        localizer,
-        samples,
-        original_results,
-        [setting],
-        seed=setup.seed,
-        image_format="png",
-        on_gradients=advance,
-        **common,
-    )[setting]
+    # as the evaluation itself: torch alone would round a GPU's convolutions to TF32
+    with compute_precision("fp32", setup.device, deterministic=False):
+        original_results = judge_samples(setup.localizer, samples, **common)
+        rows = run_settings(
+            localizer,
+            samples,
+            original_results,
+            [setting],
+            seed=setup.seed,
+            image_format="png",
+            on_gradients=advance,
+            **common,
+        )[setting]
     values = [f1(row.attacked_result.counts) for row in rows if isinstance(row, AttackedRow)]
     return float(np.nanmean(values)) if values else math.nan
 

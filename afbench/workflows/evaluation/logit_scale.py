@@ -12,7 +12,7 @@ from torch import Tensor
 
 from afbench.core import Localizer, Setting
 from afbench.defences.defended_localizer import LOCALIZER_TRAITS
-from afbench.engine import judge_samples
+from afbench.engine import compute_precision, judge_samples
 from afbench.metrics import f1
 from afbench.plans import ATTACKS, make_setting
 from afbench.plans.headline import STRONG
@@ -80,7 +80,8 @@ def scale_gates(
         AfbenchError: if the benchmark is damaged.
     """
     samples = first_samples(setup, images)
-    judged = judge_samples(setup.localizer, samples, batch_size=setup.batch_size, device=setup.device)
+    with compute_precision("fp32", setup.device, deterministic=False):
+        judged = judge_samples(setup.localizer, samples, batch_size=setup.batch_size, device=setup.device)
     scores = [f1(result.counts) for result in judged]
     f1_original = float(np.nanmean(scores)) if not all(map(math.isnan, scores)) else math.nan
     settings = _settings(setup)
