@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import os
 import signal
 import sys
 import textwrap
@@ -11,19 +12,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import settings
 from PIL import Image
 
 from afbench import cli
 from afbench.cli import main
 from afbench.core import ByteImage
-from afbench.engine.meter import Meter
-from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
-from afbench.workflows.generation.generate import generate
-from afbench.workflows.request import Options
 
-torch.set_num_threads(1)
+# torch takes seconds to load, which the process that only hands out tests, and files without networks, can spare; it reads this
+os.environ["OMP_NUM_THREADS"] = "1"
 settings.register_profile("short", deadline=None, max_examples=30)
 settings.register_profile("long", deadline=None, max_examples=300)
 
@@ -38,8 +35,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip what needs a GPU where there is none."""
-    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
-        pytest.skip("no GPU")
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("no GPU")
 
 
 class Ran(NamedTuple):
@@ -130,6 +130,10 @@ class Made(NamedTuple):
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A benchmark of sources ``folder`` and ``synthetic`` in shards of 2; not to be changed."""
+    from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
+    from afbench.workflows.generation.generate import generate
+    from afbench.workflows.request import Options
+
     base = tmp_path_factory.mktemp("made")
     root = base / "photographs"
     for number in range(5):
@@ -150,10 +154,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 @pytest.fixture
 def on_gradients(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[int], Any]], None]:
     """Have a function called with the number of images, each time that an attack takes their gradients."""
+    from afbench.engine.meter import Meter
+
     real = Meter._see
 
     def listen(call: Callable[[int], Any]) -> None:
-        def see(meter: Meter, gradient: torch.Tensor, images: int) -> None:
+        def see(meter: Meter, gradient: Any, images: int) -> None:
             real(meter, gradient, images)
             call(len(gradient))
 

@@ -18,33 +18,37 @@ OF_OTHERS = {"--no-deps", "--num_processes", "--untracked-files", "--porcelain"}
 """Options of pip, accelerate and git."""
 
 
-def _texts(node: ast.AST) -> Iterator[str]:
-    """Every string of a module as a user may see it, X where something is put in."""
-    for part in ast.iter_child_nodes(node):
+def _texts(module: ast.Module) -> Iterator[str]:
+    """Yield every string of a module as a user may see it, X where something is put in."""
+    pending: list[ast.AST] = [module]
+    while pending:
+        part = pending.pop()
         if isinstance(part, ast.JoinedStr):
-            yield "".join(one.value if isinstance(one, ast.Constant) else "X" for one in part.values)
+            yield "".join(value.value if isinstance(value, ast.Constant) else "X" for value in part.values)
         elif isinstance(part, ast.Constant) and isinstance(part.value, str):
             yield part.value
         else:
-            yield from _texts(part)
+            pending += ast.iter_child_nodes(part)
 
 
-TEXTS = [
-    (path.relative_to(ROOT), text)
-    for path in sorted(ROOT.rglob("*.py"))
-    if path != ROOT / "cli" / "hints.py"  # options of other tools
-    for text in _texts(ast.parse(path.read_text(encoding="utf-8")))
-]
+@pytest.fixture(scope="module")
+def texts() -> list[tuple[Path, str]]:
+    """Every string of the library with its file; not parsed while tests are collected, which each test process does."""
+    return [
+        (path.relative_to(ROOT), text)
+        for path in sorted(ROOT.rglob("*.py"))
+        if path != ROOT / "cli" / "hints.py"  # options of other tools
+        for text in _texts(ast.parse(path.read_text(encoding="utf-8")))
+    ]
 
 
-def _commands() -> Iterator[tuple[Path, str]]:
-    for path, text in TEXTS:
+def _commands(texts: list[tuple[Path, str]]) -> set[str]:
+    commands = set()
+    for _, text in texts:
         plain = " ".join(text.split()).replace("``", "`")
         for command in re.findall(r"`(afbench [^`]+)`|(?:next|[Ee]xample): (afbench [^`;]+)", plain):
-            yield path, "".join(command).strip()
-
-
-ADVISED = sorted({command for _, command in _commands()})
+            commands.add("".join(command).strip())
+    return commands
 
 
 def _options(command: click.Command) -> set[str]:
@@ -73,13 +77,11 @@ def _parse(line: str) -> None:
             assert option in known, f"{name} has no {option} in: {line}"
 
 
-def test_there_are_commands_in_messages():
-    assert len(ADVISED) > 30 and "afbench weights add X PATH" in ADVISED
-
-
-@pytest.mark.parametrize("line", ADVISED)
-def test_every_command_that_a_message_advises_exists_with_its_options(line):
-    _parse(line)
+def test_every_command_that_a_message_advises_exists_with_its_options(texts):
+    commands = _commands(texts)
+    assert len(commands) > 30 and "afbench weights add X PATH" in commands
+    for line in sorted(commands):
+        _parse(line)
 
 
 def _everything(group: click.Group) -> Iterator[click.Command]:
@@ -90,9 +92,9 @@ def _everything(group: click.Group) -> Iterator[click.Command]:
             yield from _everything(command)
 
 
-def test_every_option_in_a_message_is_one_of_some_command():
+def test_every_option_in_a_message_is_one_of_some_command(texts):
     known = _options(cli).union(*map(_options, _everything(cli))) | OF_OTHERS
-    unknown = {(str(path), option) for path, text in TEXTS for option in OPTION.findall(text)}
+    unknown = {(str(path), option) for path, text in texts for option in OPTION.findall(text)}
     assert {one for one in unknown if one[1] not in known} == set()
 
 

@@ -53,14 +53,17 @@ def _is_vague(name: str) -> bool:
     return name.strip("_").lower() in VAGUE
 
 
-TREES = {path: ast.parse(path.read_bytes()) for path in _sources()}
+@pytest.fixture(scope="module")
+def trees():
+    """The syntax tree of each file; not parsed while tests are collected, which each test process does."""
+    return {path: ast.parse(path.read_bytes()) for path in _sources()}
 
 
-@pytest.mark.parametrize("room", sorted({_room(path) for path in TREES}))
-def test_names_say_what_they_hold(room):
+@pytest.mark.parametrize("room", sorted({_room(path) for path in _sources()}))
+def test_names_say_what_they_hold(room, trees):
     names = [
         (name, f"{path.relative_to(ROOT)}:{line} {name}")
-        for path, tree in TREES.items()
+        for path, tree in trees.items()
         if _room(path) == room
         for name, line in _assigned(tree)
     ]
@@ -77,18 +80,18 @@ def _repeated(name_and_path: Iterable[tuple[str, Path]]) -> dict[str, list[str]]
     return {name: paths for name, paths in files.items() if len(paths) > 1}
 
 
-def test_a_class_name_is_defined_once():
+def test_a_class_name_is_defined_once(trees):
     repeated = _repeated(
         (node.name, path)
-        for path, tree in TREES.items()
+        for path, tree in trees.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     )
     assert not repeated
 
 
-def test_a_file_name_is_given_once():
-    repeated = _repeated((path.name, path) for path in TREES if path.name != "__init__.py")
+def test_a_file_name_is_given_once(trees):
+    repeated = _repeated((path.name, path) for path in trees if path.name != "__init__.py")
     assert not repeated
 
 
