@@ -46,6 +46,8 @@ class NetworkRecipe:
         least_side: the least side after that padding.
         thirds: modules whose outputs are the shallow, middle and topmost features (our choice, after the paper's proposal).
         logit: describes the logits in words, for the manifest.
+        image_score: takes the network and an image at the network's size, and returns the authors' own score of whole images
+            ``(N,)`` in [0, 1], above 0.5 where forged; None where there is none.
         kib_per_pixel: memory of one gradient for each pixel that the network sees, measured in float32.
         settle: runs once after the weights are loaded, before the first use.
     """
@@ -63,6 +65,7 @@ class NetworkRecipe:
     canvas: int | None = None
     multiple: int = 1
     least_side: int = LEAST_SIDE
+    image_score: Callable[[nn.Module, Tensor], Tensor] | None = None
     kib_per_pixel: float = 4.0
     settle: Callable[[nn.Module], object] = lambda network: None
 
@@ -137,6 +140,12 @@ class PublishedLocalizer:
             self._sized_back(self.recipe.probability(answer, size), image, 0.0),
             self._sized_back(self.recipe.logits(answer, size), image, UNSEEN_LOGIT),
         )
+
+    @property
+    def image_score(self) -> Callable[[Tensor], Tensor] | None:
+        """Return a function from images ``(N, 3, H, W)`` to the network's own score of each, ``(N,)`` in [0, 1]; None if it has none."""
+        score = self.recipe.image_score
+        return None if score is None else lambda image: score(self.network, self._sized(image))
 
     def features(self, image: Tensor, third: str = "middle") -> list[Tensor]:
         """Return the feature maps of the ``shallow``, ``middle`` or ``topmost`` third, in the order they are computed."""

@@ -1,10 +1,18 @@
 """Parts of TruFor's network against the plain form that they replace, and what of the release it never runs."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
+from fill import fill
 from torch import nn
 
-from afbench.localizers.nets.trufor_net import TruForNet, _noise_layers, _Noiseprint
+from afbench import load_localizer
+from afbench.localizers.nets.trufor_net import TruForNet, _noise_layers, _Noiseprint, _statistics
+
+OFFICIAL_LOGIT = 2.434523582458496
+"""Of the detection of the official network under the weights of ``fill``, on the image of its golden vectors, in float32."""
 
 
 @pytest.fixture
@@ -39,6 +47,41 @@ def test_norms_inside_convolutions_halve_what_a_gradient_keeps(noiseprint):
         kept.append(sum(tensor.shape[-2:] == (32, 32) for tensor in saved.values()))
     # the image and 16 maps; 15 inputs of norms come on top
     assert kept == [17, 32]
+
+
+def test_statistics_of_a_map_are_soft_extremes_mean_and_mean_square_under_weights():
+    values = torch.tensor([[1.0, 2.0, 5.0]], dtype=torch.float64).reshape(1, 1, 1, 3)
+    # shares of 1/8, 1/8 and 3/4
+    low, high, mean, square = _statistics(values, torch.log(torch.tensor([[2.0, 2, 12]]).double())).tolist()[
+        0
+    ]
+    shares = (0.125, 0.125, 0.75)
+    assert mean == pytest.approx(0.125 + 0.25 + 3.75) and square == pytest.approx(0.125 + 0.5 + 18.75)
+    assert low == pytest.approx(
+        -math.log(sum(s * math.exp(-v) for s, v in zip(shares, (1, 2, 5), strict=True)))
+    )
+    assert high == pytest.approx(
+        math.log(sum(s * math.exp(v) for s, v in zip(shares, (1, 2, 5), strict=True)))
+    )
+
+
+@pytest.mark.slow
+def test_the_score_of_an_image_is_the_official_networks():
+    with torch.device("meta"):
+        network = TruForNet()
+    network = fill(network, "trufor").double()
+    image = torch.from_numpy(np.random.Generator(np.random.PCG64(101)).random((1, 3, 128, 128)))
+    assert network.image_logit(image).item() == pytest.approx(OFFICIAL_LOGIT, abs=1e-6)
+
+
+def test_an_image_has_one_score_that_does_not_depend_on_its_batch():
+    localizer = load_localizer("trufor", "random")
+    images = torch.rand(2, 3, 20, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        scores = localizer.image_score(images)
+        alone = torch.cat([localizer.image_score(image[None]) for image in images])
+    assert scores.shape == (2,) and bool(((scores > 0) & (scores < 1)).all())
+    torch.testing.assert_close(scores, alone, rtol=0, atol=1e-5)
 
 
 def test_the_map_does_not_depend_on_the_heads_of_confidence_and_detection():

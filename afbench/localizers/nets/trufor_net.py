@@ -27,8 +27,7 @@ _HEAD_WIDTH = 512
 class TruForNet(nn.Module):
     """Image ``(N, 3, H, W)``, RGB in [0, 1], to the mask's logit ``(N, 1, H, W)``; H, W at least 29.
 
-    ``decode_head_conf`` and ``detection`` hold the release's weights of the confidence map and of the score of a whole image;
-    the mask does not depend on them, and they are never run.
+    The mask does not depend on ``decode_head_conf`` and ``detection``: only ``image_logit`` runs them.
 
     Raises:
         ValueError: if a side is below 29.
@@ -44,6 +43,25 @@ class TruForNet(nn.Module):
         self.dncnn = _Noiseprint(*_noise_layers())
 
     def forward(self, image: Tensor) -> Tensor:
+        return self._mask_logit(self._maps(image), image)
+
+    def image_logit(self, image: Tensor) -> Tensor:
+        """Return the logit ``(N,)`` of the score of whole images: of statistics of the confidence map, and of the mask's logit weighted by
+        confidence.
+        """
+        maps = self._maps(image)
+        confidence = _resized(self.decode_head_conf(maps), image)
+        statistics = [
+            _statistics(confidence, torch.zeros_like(confidence)),
+            _statistics(self._mask_logit(maps, image), F.logsigmoid(confidence)),
+        ]
+        return self.detection(torch.cat(statistics, dim=1))[:, 0]  # type: ignore[no-any-return]
+
+    def _mask_logit(self, maps: list[Tensor], image: Tensor) -> Tensor:
+        scores = self.decode_head(maps)
+        return _resized(scores[:, 1:] - scores[:, :1], image)
+
+    def _maps(self, image: Tensor) -> list[Tensor]:
         height, width = image.shape[-2:]
         if min(height, width) < SMALLEST:
             raise ValueError(
@@ -55,9 +73,27 @@ class TruForNet(nn.Module):
             torch.tensor(values, dtype=torch.float32).to(image)[:, None, None] for values in (_MEAN, _STD)
         )
         noise = self.dncnn(image).expand(-1, 3, -1, -1)
-        scores = self.decode_head(self.backbone((image - mean) / std, noise))
-        logit = scores[:, 1:] - scores[:, :1]
-        return F.interpolate(logit, (height, width), mode="bilinear", align_corners=False)
+        return self.backbone((image - mean) / std, noise)  # type: ignore[no-any-return]
+
+
+def _resized(scores: Tensor, image: Tensor) -> Tensor:
+    return F.interpolate(scores, image.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _statistics(values: Tensor, log_weights: Tensor) -> Tensor:
+    """Return ``(N, 4)`` of a map ``(N, 1, H, W)``: its soft minimum, soft maximum, mean and mean square, under weights of pixels."""
+    values = values.flatten(1)
+    log_shares = torch.log_softmax(log_weights.flatten(1), dim=1)
+    shares = log_shares.exp()
+    return torch.stack(
+        [
+            -torch.logsumexp(log_shares - values, dim=1),
+            torch.logsumexp(log_shares + values, dim=1),
+            (shares * values).sum(dim=1),
+            (shares * values**2).sum(dim=1),
+        ],
+        dim=1,
+    )
 
 
 class _Noiseprint(nn.Sequential):

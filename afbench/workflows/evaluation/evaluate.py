@@ -164,7 +164,8 @@ def count_masks(
         defence=purifier.apply,
         batch_size=setup.batch_size,
         device=setup.device,
-        own_scores=True,
+        # a score of images says something beside authentic ones only, and costs another pass
+        own_scores=AUTHENTIC in setup.benchmark.configs,
     )
     for number, probability, own_score in maps:
         mask = setup.truth.masks.read(cell.source, ids[number])
