@@ -21,6 +21,7 @@ from afbench.storage.manifests import AUTHENTIC
 
 from .resampling import Interval
 from .score_tables import CONTROLS
+from .statistics import number_images
 
 ALL_SOURCES = "all"
 WORST_CASE = "worst-case"
@@ -75,16 +76,35 @@ def image_level(per_image: pd.DataFrame, pixel_threshold: Mapping[str, float]) -
     Returns:
         Plain dicts, as manifests/schema/score.schema.json describes them; intervals are 95 % ones.
     """
-    pixels = per_image[["tp", "fp", "fn", "tn"]].sum(axis=1)
-    rows = per_image.assign(image_share=(per_image["tp"] + per_image["fp"]) / pixels)
     figures: list[dict[str, Any]] = []
-    for localizer, of_localizer in rows.groupby("localizer", sort=True):
+    for localizer, of_localizer in _image_rows(per_image).groupby("localizer", sort=True):
         threshold = pixel_threshold.get(str(localizer))
         thresholds = {SHARE: 0.0, MAX: threshold, TOP1: threshold, OWN: OWN_THRESHOLD}
         for source, of_source in _sources(of_localizer):
             head = {"localizer": str(localizer), "source": source}
             figures += [head | record for record in _records(of_source, thresholds)]
     return figures
+
+
+def _image_rows(per_image: pd.DataFrame) -> pd.DataFrame:
+    """Return the columns that decide the figures, with the number of each row's image."""
+    counts = {name: per_image[name].to_numpy(np.int64) for name in ("tp", "fp", "fn", "tn")}
+    pixels = sum(counts.values())
+    # rows are chosen hundreds of times, which takes Arrow strings ten times as long as Python's
+    texts = ("localizer", "source", "config", "attack")
+    image, _ = number_images(per_image["source"], per_image["sample_id"])
+    return pd.DataFrame(
+        {
+            **{name: pd.Series(per_image[name].astype(str).to_numpy(object), dtype=object) for name in texts},
+            "image": image,
+            "image_share": (counts["tp"] + counts["fp"]) / pixels,
+            **{
+                name: per_image[name].to_numpy(np.float64)
+                for name in (_COLUMNS[score] for score in (MAX, TOP1, OWN))
+                if name in per_image
+            },
+        }
+    )
 
 
 def _sources(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -122,7 +142,7 @@ def _all_scored(column: str, rows: pd.DataFrame) -> bool:
 
 
 def _lowest(column: str, rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.groupby(["source", "sample_id"], as_index=False)[column].min()
+    return rows.groupby("image", as_index=False)[column].min()
 
 
 def _figures(
@@ -130,7 +150,7 @@ def _figures(
 ) -> dict[str, Any]:
     forged_scores, authentic_scores = (rows[column].to_numpy(np.float64) for rows in (attacked, authentic))
     # a forged image has a row for each setting of the attack, but is one image
-    images, authentic_images = len(attacked[["source", "sample_id"]].drop_duplicates()), len(authentic)
+    images, authentic_images = attacked["image"].nunique(), len(authentic)
     scores = np.concatenate([forged_scores, authentic_scores])
     area = auc(scores, np.arange(len(scores)) < len(forged_scores))
     tpr, fpr = float(np.mean(forged_scores > threshold)), float(np.mean(authentic_scores > threshold))
