@@ -186,7 +186,12 @@ def test_a_bad_option_is_one_line_and_nothing_is_written(afbench, tmp_path, comm
         (("verify", "full"), "'full' is no benchmark: MANIFEST.json is missing"),
         (("stats", "nowhere"), "'nowhere' is no benchmark"),
         (("preview", "full"), "'full' is no benchmark"),
-        (("verify",), "Missing argument 'FOLDER'"),
+        (("verify",), "Missing argument 'FOLDER'; for example: afbench verify afbench-out/demo"),
+        (
+            ("reproduce", "x"),
+            "Missing option '--row'; for example: afbench reproduce afbench-out/demo --row ",
+        ),
+        ((*GENERATE, "--source", "."), "for your own images there write folder:."),
         (("list", "networks"), "'networks' is not one of"),
         (("genrate",), "No such command 'genrate'; did you mean generate?"),
         (("train", "amsn"), "No such command 'amsn'; did you mean ansm?"),

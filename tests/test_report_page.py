@@ -75,6 +75,17 @@ def test_the_plotted_numbers_are_those_of_the_table():
             assert lines[f"{measure} {name}"] == values
 
 
+def test_a_panel_without_one_value_says_so():
+    """RP is undefined where the localizer finds nothing in the originals."""
+    curves = odd_curves()
+    lines = [
+        line._replace(points=[point._replace(rp=None) for point in line.points]) for line in curves.lines
+    ]
+    figure = draw_strength(curves._replace(lines=lines, original=curves.original._replace(rp=None)), LIGHT)
+    texts = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert texts == [[], [], ["undefined"], ["undefined"]]
+
+
 def test_the_same_figure_has_the_same_bytes_and_another_theme_others():
     curves = odd_curves()
     draw = partial(draw_strength, curves._replace(lines=curves.lines[:1]))

@@ -150,6 +150,9 @@ def _indexed_name(text: str) -> str:
         raise UsageError(f"source '{name}' comes with afbench and needs no index")
     if name is None:
         hint = f"; give the root as --root {text.partition(':')[2]}" if ":" in text else ""
+        if Path(text).exists():
+            layout = "folder" if Path(text).is_dir() else "list"
+            hint = f"; for your own images there write: afbench index {layout} --root {text}"
         raise unknown_name("source", text, LAYOUTS, hint)
     return name
 

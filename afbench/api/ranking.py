@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afbench.core import UsageError
+
 from .bars import advancing, progress_bar
 
 if TYPE_CHECKING:
@@ -76,5 +78,7 @@ def leaderboard(
     from afbench.workflows.reporting.publish_board import publish_leaderboard
 
     paths = [scores] if isinstance(scores, str | Path) else scores
+    if not paths:
+        raise UsageError("scores names no folder; give the folder of a score, or several")
     with progress_bar("read", "score", quiet=quiet) as bar:
         return publish_leaderboard([Path(path) for path in paths], Path(out), advance=advancing(bar))

@@ -42,7 +42,10 @@ class NamingGroup(click.Group):
 
 
 def with_hint(error: click.ClickException) -> str:
-    """Return the message of an error; for an option of another tool, name the option of afbench."""
+    """Return the message of an error; for an option of another tool, name the option of afbench, and for a missing one give an example."""
+    if isinstance(error, click.MissingParameter) and error.ctx is not None:
+        example = (error.ctx.command.epilog or "").partition("Example: ")[2]
+        return error.format_message().rstrip(".") + (f"; for example: {example}" if example else "")
     if not isinstance(error, click.NoSuchOption) or error.ctx is None:
         return error.format_message()
     known_options = {name for option in error.ctx.command.params for name in option.opts}

@@ -200,6 +200,14 @@ def expand_attack(
     return [make_setting(spec, value, params, large_phi=large_phi) for value in values]
 
 
+def _as_path(text: str) -> str:
+    """Say how to name images of the user's own, where a text that names no source is a path."""
+    path = Path(text)
+    if not path.exists():
+        return ""
+    return f"; for your own images there write {'folder' if path.is_dir() else 'list'}:{text}"
+
+
 def parse_source(text: str) -> SourceSpec:
     """Read ``NAME``, ``NAME:ROOT`` or ``OWN=NAME:ROOT``; names in any case and by common aliases, as ``CASIA1``.
 
@@ -213,7 +221,7 @@ def parse_source(text: str) -> SourceSpec:
     known_names = (*SOURCE_NAMES, *resource_json("sources"))
     name = resolve_name("source", source_name, known_names)
     if name is None:
-        raise unknown_name("source", source_name, known_names)
+        raise unknown_name("source", source_name, known_names, _as_path(text))
     if name in OWN_LAYOUTS and not root:
         holds = {
             "folder": "PATH/images and PATH/masks",

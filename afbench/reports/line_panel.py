@@ -80,7 +80,9 @@ def draw_lines(axes: Axes, ticks: Sequence[str], lines: Sequence[PanelLine], *, 
     )
     axes.set_xlim(-0.4, len(ticks) - 0.6)
     highest = [point.ends[1] if point.ends else point.value for line in lines for point in line.points]
-    axes.set_ylim(-0.03 * top, 1.03 * max(top, *highest))
+    axes.set_ylim(-0.03 * top, 1.03 * max([top, *highest]))
+    if not highest:
+        axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", va="center")
     axes.grid(visible=False, axis="x")
 
 

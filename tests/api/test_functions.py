@@ -170,6 +170,9 @@ def test_scores_are_compared_and_ranked_as_the_commands_do(benchmark, submission
     ranks = site.to_pandas()
     assert ranks["rank"].tolist() in ([1, 1], [1, 2]) and set(ranks.localizer) == {"reference"}
     assert ranks.rp.is_monotonic_decreasing
+    with pytest.raises(library.UsageError, match="names no folder"):
+        library.leaderboard([], out=tmp_path / "empty")
+    assert not (tmp_path / "empty").exists()
     with pytest.raises(library.UsageError, match="holds no score"):
         library.compare(scores["none"], "nowhere")
 

@@ -46,10 +46,15 @@ def test_a_source_that_cannot_be_used_is_refused_with_its_samples(photographs, a
         ({"workers": 0}, "--workers must be a whole number from 1 up; found 0"),
         ({"expect_count": "3"}, "--expect-count must be a whole number from 0 up; found '3'"),
         ({"source": "demo"}, "comes with afbench"),
+        ({"source": "tests"}, "for your own images there write: afbench index folder --root tests"),
         ({"out": "index.txt"}, "must be a .json file"),
     ],
 )
-def test_a_value_that_an_index_cannot_use_is_refused_in_one_line(keywords, message, photographs):
+def test_a_value_that_an_index_cannot_use_is_refused_in_one_line(
+    keywords, message, photographs, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests").mkdir()
     with pytest.raises(library.UsageError) as refused:
         library.index(**{"source": "folder", "root": photographs, "quiet": True, **keywords})
     assert message in str(refused.value) and "\n" not in str(refused.value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from afbench.reports.image_figure import image_drawings
 from afbench.reports.image_table import SCORE_NAMES, image_cells, image_csv, image_latex, shown_score
 from afbench.reports.report_page import ReportGap, ReportSection, ReportTable
@@ -18,12 +20,11 @@ def transfer_section(inputs: ReportInputs, missing: list[ReportGap]) -> ReportSe
     title = "Attacks on one localizer, judged by others"
     matrices = [evaluation.transfer for evaluation in inputs.evaluations if evaluation.transfer]
     if not matrices:
-        folder = inputs.benchmarks[0].folder if inputs.benchmarks else "OUT"
         missing.append(
             ReportGap(
                 title,
                 "No evaluation is of several localizers. Give the folder it writes to the report:",
-                f"afbench evaluate --data {folder} --localizer NAME --localizer LABEL=NAME@CHECKPOINT --out transfer",
+                f"afbench evaluate --data {_folder(inputs)} --localizer NAME --localizer LABEL=NAME@CHECKPOINT --out transfer",
             )
         )
     tables = [
@@ -63,7 +64,7 @@ def image_section(inputs: ReportInputs, missing: list[ReportGap]) -> ReportSecti
             else ReportGap(
                 title,
                 "They need authentic images beside the forged ones. Add those of the sources to the benchmark, and evaluate it:",
-                "afbench generate --localizer reference --attack fgsm --authentic --out OUT",
+                f"afbench generate --localizer reference --attack fgsm --authentic --out {_folder(inputs)}",
             )
         )
         return ReportSection(title, "")
@@ -89,3 +90,7 @@ def image_section(inputs: ReportInputs, missing: list[ReportGap]) -> ReportSecti
         list(image_drawings(records)),
         [table],
     )
+
+
+def _folder(inputs: ReportInputs) -> str:
+    return shlex.quote(str(inputs.benchmarks[0].folder)) if inputs.benchmarks else "OUT"
