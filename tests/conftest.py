@@ -59,6 +59,8 @@ def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         patch.setattr(
             cli, "keep_freed_memory", lambda: False
         )  # their process is theirs, and forks faster when small
+        # it helps where a machine loses its power, which no test does: killed processes leave what they wrote
+        patch.setattr(os, "fsync", lambda handle: None)
         yield
 
 
