@@ -23,9 +23,21 @@ SETTINGS = (
     *expand_attack("cw", steps=[2, 3]),
 )
 FEW = SETTINGS[1:3]
-some_or_all = pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
-"""Every seventh place, or each."""
 both_formats = pytest.mark.parametrize("shard_format", ["parquet", "hdf5"])
+every_place = range(1, 1000)
+places_of_both_formats = pytest.mark.parametrize(
+    "shard_format, places",
+    [
+        # every seventh place, taken in turns: what is written differs, the order of writing does not
+        ("parquet", every_place[::14]),
+        ("hdf5", every_place[7::14]),
+        pytest.param("parquet", every_place, marks=pytest.mark.slow),
+        pytest.param("hdf5", every_place, marks=pytest.mark.slow),
+    ],
+    ids=["parquet", "hdf5", "all of parquet", "all of hdf5"],
+)
+"""The number of the call at which a run is stopped, or its disk is full."""
+_FEW_TREES: dict[ShardFormat, dict[str, bytes]] = {}
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +72,15 @@ def run(photographs: Path, shard_format: ShardFormat) -> Callable[..., Any]:
     return run
 
 
+@pytest.fixture
+def few_tree(run: Any, tmp_path: Path, shard_format: ShardFormat) -> dict[str, bytes]:
+    """The files of a run of ``FEW`` that nothing stopped; made once for each format."""
+    if shard_format not in _FEW_TREES:
+        run(tmp_path / "whole", FEW)
+        _FEW_TREES[shard_format] = _tree(tmp_path / "whole")
+    return _FEW_TREES[shard_format]
+
+
 def _tree(out: Path) -> dict[str, bytes]:
     files = (path for path in sorted(out.rglob("*")) if path.is_file())
     return {str(path.relative_to(out)): path.read_bytes() for path in files if path.parent.name != "log"}
@@ -83,17 +104,16 @@ def _stop_at(number: int, real: Callable[..., Any], error: BaseException, *, aft
 
 @pytest.mark.reliability("R1")
 @pytest.mark.reliability("R12")
-@some_or_all
-@both_formats
+@places_of_both_formats
 def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard_and_says_how_much(
-    run: Any, tmp_path: Path, every: int, on_gradients: Callable[..., None]
+    run: Any, tmp_path: Path, places: range, on_gradients: Callable[..., None]
 ) -> None:
     run(tmp_path / "whole")
     expected, taken = _tree(tmp_path / "whole"), list[int]()
     on_gradients(taken.append)
     whole = run(tmp_path / "counted").gradients
     files = len(list((tmp_path / "counted").glob("data/*/*-of-*.*")))
-    for number in range(1, len(taken) + 1, every):
+    for number in (place for place in places if place <= len(taken)):
         out = tmp_path / str(number)
         on_gradients(_stop_at(number, lambda done: None, KeyboardInterrupt()))
         with pytest.raises(Stopped) as stopped:
@@ -114,14 +134,16 @@ def test_an_interrupt_at_any_gradient_loses_at_most_its_own_shard_and_says_how_m
 
 @pytest.mark.reliability("R3")
 @pytest.mark.parametrize("call", ["replace", "fsync"])
-@some_or_all
-@both_formats
+@places_of_both_formats
 def test_a_full_disk_at_any_write_is_one_error_and_no_half_file(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, every: int
+    run: Any,
+    few_tree: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    places: range,
 ) -> None:
-    run(tmp_path / "whole", FEW)
-    expected = _tree(tmp_path / "whole")
-    for number in range(1, 1000, every):
+    for number in places:
         out = tmp_path / str(number)
         with monkeypatch.context() as patch:
             error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -133,20 +155,22 @@ def test_a_full_disk_at_any_write_is_one_error_and_no_half_file(
                 assert "No space left" in str(failed) and failed.exit_code == 1
         assert not list(out.rglob("*.tmp.*")) and not (out / "log" / "owner").exists()
         run(out, FEW)
-        assert _tree(out) == expected, number
+        assert _tree(out) == few_tree, number
     assert number > 20
 
 
 @pytest.mark.reliability("R1")
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@some_or_all
-@both_formats
+@places_of_both_formats
 def test_a_stop_at_any_commit_leaves_what_a_resume_completes(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: bool, every: int
+    run: Any,
+    few_tree: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    after: bool,
+    places: range,
 ) -> None:
-    run(tmp_path / "whole", FEW)
-    expected = _tree(tmp_path / "whole")
-    for number in range(1, 1000, every):
+    for number in places:
         out = tmp_path / str(number)
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", _stop_at(number, os.replace, KeyboardInterrupt(), after=after))
@@ -156,7 +180,7 @@ def test_a_stop_at_any_commit_leaves_what_a_resume_completes(
             except KeyboardInterrupt:
                 assert not list(out.rglob("*.tmp.*"))
         run(out, FEW)
-        assert _tree(out) == expected, number
+        assert _tree(out) == few_tree, number
     assert number > 20
 
 
@@ -164,9 +188,13 @@ def test_a_stop_at_any_commit_leaves_what_a_resume_completes(
 @pytest.mark.parametrize("number", range(1, 5))
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_stop_while_records_are_dropped_is_cleaned_up_by_the_next_run(
-    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
+    run: Any,
+    few_tree: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    after: bool,
 ) -> None:
-    run(tmp_path / "whole", FEW)
     out = tmp_path / "stopped"
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", _stop_at(number, shutil.rmtree, KeyboardInterrupt(), after=after))
@@ -175,7 +203,7 @@ def test_a_stop_while_records_are_dropped_is_cleaned_up_by_the_next_run(
     for record in sorted(out.glob(f"{WORK}/*/*-00000.json")):
         record.unlink()
     assert run(out, FEW).gradients == 0
-    assert _tree(out) == _tree(tmp_path / "whole") and verify(out) == []
+    assert _tree(out) == few_tree and verify(out) == []
 
 
 @pytest.mark.reliability("R1")

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from .checkpoint_files import Guess, fill, read_state, state_sha256
 from .feature_hooks import collect_outputs
@@ -124,10 +124,20 @@ class _FoldedBlock(nn.Sequential):
         super().__init__(convolution, norm, activation)
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
-        folded = fuse_conv_bn_eval(convolution, norm)
-        assert folded.bias is not None
-        self.register_buffer("weight", folded.weight.detach(), persistent=False)
-        self.register_buffer("bias", folded.bias.detach(), persistent=False)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        # without a copy of the convolution, which takes longer than the rest of loading the localizer
+        weight, bias = fuse_conv_bn_weights(
+            convolution.weight,
+            convolution.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
+        self.register_buffer("weight", weight.detach(), persistent=False)
+        self.register_buffer("bias", bias.detach(), persistent=False)
         self.eval()
 
     def forward(self, features: Tensor) -> Tensor:
