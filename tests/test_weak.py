@@ -111,3 +111,33 @@ def test_generate_stats_score_and_evaluate_warn_in_one_line(
     assert judged.code == 0 and f"warning: {line}" in judged.err
     assert json.loads(judged.out)["warnings"] == [line, FEW]
     assert f"warning: {FEW}" in scored.err and f"warning: {FEW}" in afbench("compare", "scored", "scored").err
+
+
+def test_evaluate_and_score_say_where_an_attack_averages_over_parameters(afbench, tmp_path):
+    out, submission = tmp_path / "out", tmp_path / "submission"
+    common = ("--localizer", "reference", "--source", "demo", "--limit", "1", "--phi", "1/255", "--out", out)
+    for params in ("steps=1",), ("steps=1", "loss=soft-f1"), ("steps=2", "loss=soft-f1"):
+        options = [text for param in params for text in ("--param", param)]
+        assert afbench("generate", *common, "--attack", "bim", *options).code == 0
+    assert afbench("generate", *common, "--attack", "fgsm").code == 0
+    warning = (
+        "reference: BIM averages over loss bce and soft-f1, steps 1 and 2; `afbench stats` shows each config"
+    )
+    evaluation = afbench("evaluate", "--data", out, "--localizer", "reference", "--json")
+    assert json.loads(evaluation.out)["warnings"].count(warning) == 1
+    assert "FGSM averages" not in evaluation.out
+    predicted = (
+        "predict",
+        "--data",
+        out,
+        "--localizer",
+        "reference",
+        "--defence",
+        "none",
+        "--out",
+        submission,
+    )
+    assert afbench(*predicted).code == 0
+    assert (
+        f"warning: {warning}" in afbench("score", submission, "--data", out, "--out", tmp_path / "score").err
+    )

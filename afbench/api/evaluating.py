@@ -155,6 +155,7 @@ def _with_options(
 
 def _evaluate_all(evaluations: Evaluations, sweep: bool, quiet: bool) -> EvaluationReport:
     """Evaluate one localizer after the other, then several under the attacks on each other."""
+    from afbench.reports.mixed_parameters import mixed_parameters
     from afbench.reports.weak import weak_images
     from afbench.scoring.statistics import few_images
     from afbench.workflows.evaluation.evaluate import evaluate
@@ -177,6 +178,8 @@ def _evaluate_all(evaluations: Evaluations, sweep: bool, quiet: bool) -> Evaluat
         # the first side is the bare localizer, on whose F1 every RP rests
         bare_tables[evaluation.name] = bare = result.sides[0].per_image
         report.warnings += [*weak_images(bare), *few_images(bare)]
+        judged = {name for side in result.sides for name in side.per_image["config"].unique()}
+        report.warnings += mixed_parameters(evaluation.benchmark.configs, judged)
         gate_checks = gates_of_benchmark(result)
         if sweep:
             with ExitStack() as stack:

@@ -53,10 +53,12 @@ def command(
     Every problem is named at once, with its code. Exit code 1 if there is one; nothing is written then.
     """
     from afbench.reports.image_table import image_table, shown_score
+    from afbench.reports.mixed_parameters import mixed_parameters
     from afbench.reports.score_table import score_table
     from afbench.reports.weak import weak_images
     from afbench.scoring.problems import InvalidSubmission
     from afbench.scoring.statistics import few_images
+    from afbench.storage.manifests import open_benchmark
 
     # a score that is neither written nor waived is most likely a forgotten option
     if (out is None) != validate_only:
@@ -93,7 +95,8 @@ def command(
         echo(json.dumps(invalid.as_json(), indent=2) if as_json else "\n".join(invalid.problems.lines()))
         echo(f"{submission}: invalid", err=True)
         return 1
-    for line in [*weak_images(per_image), *few_images(per_image)]:
+    mixed = mixed_parameters(open_benchmark(data).configs, per_image["config"].unique())
+    for line in [*weak_images(per_image), *few_images(per_image), *mixed]:
         echo(f"warning: {line}", err=True)
     if as_json:
         echo(json.dumps(record, indent=2))
