@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -22,7 +23,12 @@ def progress_bar(description: str, unit: str, total: int | None = None, *, quiet
     Read no result from it: with ``quiet`` or TQDM_DISABLE it counts nothing.
     """
     # here, for it takes time to import and not every command shows progress
-    from tqdm.auto import tqdm
+    from tqdm import TqdmWarning
+
+    with warnings.catch_warnings():
+        # a notebook without ipywidgets gets bars of text, which is no mistake of its user
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm
 
     terminal = sys.stderr.isatty()
     # tqdm reads TQDM_DISABLE itself, unless it is given a value

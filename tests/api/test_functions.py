@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
@@ -123,6 +125,16 @@ def test_functions_print_nothing_but_progress(tmp_path, monkeypatch, caplog):
     assert out.getvalue() == err.getvalue() == ""
     assert caplog.messages == ["no --source given: using the embedded demo forgeries"]
     assert forecast.plan.name == "reference-demo"
+
+
+def test_a_notebook_without_widgets_gets_a_bar_and_no_warning():
+    code = (
+        "import sys, types; sys.modules['ipykernel.zmqshell'] = types.ModuleType('shell'); "
+        "sys.modules['IPython'] = types.SimpleNamespace(get_ipython=object); sys.modules['ipywidgets'] = None; "
+        "from afbench.api.bars import progress_bar; progress_bar('work', 'img', 1).close()"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "work:" in shown.stderr and "Warning" not in shown.stderr
 
 
 def test_a_run_that_was_interrupted_goes_on_in_the_same_process(benchmark, tmp_path, monkeypatch):
