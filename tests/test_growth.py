@@ -124,6 +124,8 @@ def test_configs_that_nobody_asks_for_stay_and_are_named(afbench: Any, tmp_path:
     assert afbench(*common, *fgsm, "--attack", "noise", "--limit", "2").code == 0
     ran = afbench(*common, *fgsm, "--limit", "4", "--json")
     assert json.loads(ran.out)["shorter"] == ["reference-noise-3"]
+    notice = "'B' holds 2 samples of demo, and grows to 4; with --limit 2 it keeps its size"
+    assert ran.err.count(notice) == 1 and ran.err.index(notice) < ran.err.index("1 configs of B cover only")
     assert "1 configs of B cover only its first samples" in ran.err and "reference-noise-3" in ran.err
     assert verify(tmp_path / "B", level="deep") == []
     configs = open_benchmark(tmp_path / "B").configs
@@ -144,6 +146,7 @@ def test_configs_that_nobody_asks_for_stay_and_are_named(afbench: Any, tmp_path:
     assert {one["config"]: one["n"] for one in score["configs"]} == counts
     ran = afbench(*common, *noise, "--limit", "4", "--json")
     assert json.loads(ran.out)["shorter"] == [] and json.loads(ran.out)["gradients"] == 0
+    assert "it keeps its size" not in ran.err
     assert len(load(tmp_path / "B", "reference-noise-3")) == 4
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +82,19 @@ def prepare(
     for split in splits.values():
         for note in split.source.notes:
             hooks.warn(f"source {split.name}: {note}")
+    for line in _growth_notes(out, splits):
+        hooks.warn(line)
     return prepared
+
+
+def _growth_notes(out: Path, splits: Mapping[str, Split]) -> Iterator[str]:
+    """Say of a published benchmark that it grows, before the work begins: a forgotten --limit looks the same."""
+    published = read_configs(out).get(CLEAN, ConfigManifest(CLEAN, {})).splits
+    for name, split in splits.items():
+        count = len(split.source.ids)
+        if name in published and published[name].samples < count:
+            size = published[name].samples
+            yield f"'{out}' holds {size} samples of {name}, and grows to {count}; with --limit {size} it keeps its size"
 
 
 def _headers(tasks: Sequence[Task], seed: int, options: Options) -> dict[str, ConfigManifest]:
