@@ -53,6 +53,19 @@ def _command(words):
     return command
 
 
+def _names(group, *words):
+    for name in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), name)
+        if isinstance(command, click.Group):
+            yield from _names(command, *words, name)
+        else:
+            yield " ".join((*words, name))
+
+
+def test_every_command_is_a_function():
+    assert sorted(COMMANDS.values()) == sorted(_names(cli))
+
+
 def _function(name):
     return attrgetter(name)(library)
 
