@@ -12,6 +12,7 @@ import afbench as library
 from afbench.core import AfbenchError, UsageError
 from afbench.reports.drawing import LIGHT
 from afbench.reports.image_figure import image_drawings
+from afbench.reports.image_table import image_table
 from afbench.workflows.reporting.judging_sections import image_section, transfer_section
 from afbench.workflows.reporting.report_inputs import ReportInputs, read_report_inputs
 
@@ -76,6 +77,34 @@ def test_a_matrix_is_drawn_with_the_numbers_of_its_table(matrix):
     assert grid[0] == ["FGSM on demo", "on reference", "F1", "RP %", "on other", "F1", "RP %"]
     assert [row[0] for row in grid[1:]] == ["nobody", "reference", "other"] and grid[3][3] == "75.0"
     assert not missing
+
+
+def test_a_matrix_of_originals_alone_is_none(matrix):
+    evaluation = json.loads((matrix / "evaluation.json").read_text())
+    evaluation["transfer"] = evaluation["transfer"][:2]
+    (matrix / "evaluation.json").write_text(json.dumps(evaluation))
+    missing = []
+    assert transfer_section(read_report_inputs([matrix]), missing).figures == [] and len(missing) == 1
+
+
+def test_a_localizer_with_a_score_of_its_own_hides_no_other(evaluated):
+    records = list(read_report_inputs([evaluated / "B", evaluated / "E"]).image_level)
+    records += [
+        {**record, "localizer": "second", "score": "own", "threshold": 0.25}
+        for record in records
+        if record["score"] == "max"
+    ]
+    section = image_section(ReportInputs(image_level=records), [])
+    assert [drawing.name for drawing in section.figures] == ["images-reference-demo", "images-second-demo"]
+    note = (
+        "reference by the mean of the highest 1 % of probabilities, forged above 0.5; "
+        "second by the localizer's own score, forged above 0.25"
+    )
+    (table,) = section.tables
+    assert note in table.note and note in table.latex and len(table.grids) == 2
+    text = image_table(records, None, {"demo"})
+    assert "images as a whole, reference" in text and "images as a whole, second" in text
+    assert "no images as a whole by this score: reference" in image_table(records, "own", {"demo"})
 
 
 def test_two_matrices_have_files_of_their_own(matrix, tmp_path):

@@ -124,7 +124,7 @@ def command(sweep: bool, as_json: bool, wide: bool, **options: Any) -> int:
 def _print(report: EvaluationReport, image_score: str | None, width: int | None) -> None:
     from afbench.reports.evaluation import evaluation_table
     from afbench.reports.gate_table import gate_table
-    from afbench.reports.image_table import image_table, shown_score
+    from afbench.reports.image_table import image_table
     from afbench.reports.transfer_tables import transfer_table
     from afbench.workflows.evaluation.evaluation_files import as_columns
 
@@ -141,7 +141,6 @@ def _print(report: EvaluationReport, image_score: str | None, width: int | None)
         )
     if report.figures:
         sources = {record["source"] for record in report.figures}
-        score = image_score or shown_score(report.image_level)
-        tables.append(image_table(report.image_level, score, sources, width))
+        tables.append(image_table(report.image_level, image_score, sources, width))
         tables.append(gate_table(report.gates, width))
     echo("\n\n".join(tables))

@@ -8,5 +8,5 @@ image_score_option = click.option(
     "--image-score",
     type=click.Choice(["top1", "max", "share", "own"]),
     help="Print images as a whole by this score: the mean of the highest 1 % of probabilities, the highest one, the share of "
-    "pixels called forged, or the localizer's own. Default: own, top1 or share, the first that is known.",
+    "pixels called forged, or the localizer's own. Default: of each localizer the first that is known of own, top1, share.",
 )

@@ -52,7 +52,7 @@ def command(
 
     Every problem is named at once, with its code. Exit code 1 if there is one; nothing is written then.
     """
-    from afbench.reports.image_table import image_table, shown_score
+    from afbench.reports.image_table import image_table
     from afbench.reports.mixed_parameters import mixed_parameters
     from afbench.reports.score_table import score_table
     from afbench.reports.weak import weak_images
@@ -105,5 +105,5 @@ def command(
     else:
         images, sources = record["image_level"], {row["source"] for row in record["configs"]}
         echo(score_table(record, table_width(wide)))
-        echo("\n" + image_table(images, image_score or shown_score(images), sources, table_width(wide)))
+        echo("\n" + image_table(images, image_score, sources, table_width(wide)))
     return 0

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .drawing import Drawing, Theme, line_style, new_figure
-from .image_table import SCORE_NAMES, image_attack_title, image_csv, image_side
+from .image_table import image_attack_title, image_csv, image_side, score_name
 from .line_panel import PanelLine, PanelPoint, add_legend, draw_lines
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _TICK_LETTERS = 11
 
 
 def image_drawings(records: Sequence[Record]) -> Iterator[Drawing]:
-    """Yield a figure for each localizer of records of one score; of several sources all together."""
+    """Yield a figure for each localizer, of records of one score each; of several sources all together."""
     for localizer in dict.fromkeys(record["localizer"] for record in records):
         rows = [record for record in records if record["localizer"] == localizer]
         # ``all`` comes last where there are several sources
@@ -31,7 +31,7 @@ def image_drawings(records: Sequence[Record]) -> Iterator[Drawing]:
         yield Drawing(
             f"images-{localizer}-{source}",
             f"{localizer} on {source}: forged images told from authentic ones",
-            f"Each image by one number, the {SCORE_NAMES[first['score']].removeprefix('the ')}; above {first['threshold']:g} it counts as "
+            f"Each image by one number, the {score_name(first)}; above {first['threshold']:g} it counts as "
             f"forged. {first['images']} forged images, before and after attacks, against {first['authentic']} authentic ones, which nobody "
             "attacks; bars are 95 % intervals, the dashed line is chance.",
             partial(draw_images, rows),

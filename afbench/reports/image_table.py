@@ -63,10 +63,20 @@ def shown_score(records: Sequence[Record]) -> str:
     return next((score for score in _PREFERRED if score in scores), "")
 
 
+def shown_records(records: Sequence[Record], score: str | None = None) -> list[Record]:
+    """Return the records that a table shows: of the score that was asked for, or of each localizer's ``shown_score``."""
+    localizers = dict.fromkeys(record["localizer"] for record in records)
+    scores = {
+        name: score or shown_score([record for record in records if record["localizer"] == name])
+        for name in localizers
+    }
+    return [record for record in records if record["score"] == scores[record["localizer"]]]
+
+
 def image_table(
-    records: Sequence[Record], score: str, sources: Collection[str], width: int | None = None
+    records: Sequence[Record], score: str | None, sources: Collection[str], width: int | None = None
 ) -> str:
-    """Draw the figures of one score as an aligned table for each localizer, folded to ``width``.
+    """Draw the figures of one score as an aligned table for each localizer, folded to ``width``; None for each one's ``shown_score``.
 
     ``records`` are those of ``scoring.image_level``, perhaps with ``defence`` and ``knowledge``; ``sources`` are all that were
     localized, of which those without authentic images are named.
@@ -74,18 +84,20 @@ def image_table(
     if not records:
         return fold_line(NO_AUTHENTIC, width)
     tables = []
-    of_score = [record for record in records if record["score"] == score]
+    of_score = shown_records(records, score)
     for localizer in dict.fromkeys(record["localizer"] for record in of_score):
         rows = [record for record in of_score if record["localizer"] == localizer]
         sided = "defence" in rows[0]
         head, *body = image_cells(rows)
         line = (
-            f"images as a whole, {localizer}: an image counts as forged if the {SCORE_NAMES[score].removeprefix('the ')} is "
+            f"images as a whole, {localizer}: an image counts as forged if the {score_name(rows[0])} is "
             f"above {rows[0]['threshold']:g}; authentic images are never attacked"
         )
         groups = (2, 2, 1, 2)
         table = text_table(head, body, labels=2 + sided, column_groups=groups, width=width)
         tables.append(f"{fold_line(line, width)}\n{table}")
+    if others := sorted({record["localizer"] for record in records} - {row["localizer"] for row in of_score}):
+        tables.append(fold_line(f"no images as a whole by this score: {', '.join(others)}", width))
     lacking = sorted(set(sources) - {record["source"] for record in records} - {"all"})
     if lacking:
         tables.append(fold_line(f"no authentic images, so no such figures: {', '.join(lacking)}", width))
@@ -102,7 +114,7 @@ def image_cells(records: Sequence[Record]) -> list[list[str]]:
 
 
 def image_latex(records: Sequence[Record]) -> str:
-    """Write the records of one score as a booktabs ``tabular``, a block for every localizer and source."""
+    """Write the records of one score a localizer as a booktabs ``tabular``, a block for every localizer and source."""
     sided = "defence" in records[0]
     blocks: dict[tuple[str, str], list[list[str]]] = {}
     for record in records:
@@ -111,13 +123,29 @@ def image_latex(records: Sequence[Record]) -> str:
         block.append([escape(cell).replace(" to ", "--") for cell in cells])
     head = image_cells(records)[0]
     comments = [
-        f"images as a whole, by the {SCORE_NAMES[records[0]['score']].removeprefix('the ')}; an image counts as forged above "
-        f"{records[0]['threshold']:g}",
+        f"images as a whole: {score_notes(records)}",
         "95 % intervals; needs \\usepackage{booktabs}",
     ]
     spec = "l" * (3 + sided) + "r" * (len(head) - 2 - sided)
     titles = " & ".join(escape(title) for title in ["localizer", *head])
     return booktabs(spec, [f"{titles} \\\\"], list(blocks.values()), comments)
+
+
+def score_name(record: Record) -> str:
+    """Return the score of a record in words, without an article."""
+    return SCORE_NAMES[record["score"]].removeprefix("the ")
+
+
+def score_notes(records: Sequence[Record]) -> str:
+    """Say by which score each image is judged, for each localizer where these differ."""
+    first = {record["localizer"]: record for record in reversed(records)}
+    notes = {
+        name: f"the {score_name(record)}, forged above {record['threshold']:g}"
+        for name, record in first.items()
+    }
+    if len(set(notes.values())) == 1:
+        return next(iter(notes.values()))
+    return "; ".join(f"{name} by {note}" for name, note in reversed(notes.items()))
 
 
 def image_attack_title(attack: str) -> str:

@@ -26,6 +26,11 @@ def transfer_figure(records: Sequence[Record]) -> bytes:
     return encode(lambda theme: _draw(records), [PNG])[PNG]
 
 
+def has_attacks(records: Sequence[Record]) -> bool:
+    """Return whether there is anything to draw."""
+    return bool(records) and bool(_of_last_source(records))
+
+
 def transfer_drawing(records: Sequence[Record]) -> Drawing:
     """Return the same figure for a report."""
     records_to_draw = _of_last_source(records)

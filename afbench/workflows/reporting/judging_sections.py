@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 
 from afbench.reports.image_figure import image_drawings
-from afbench.reports.image_table import SCORE_NAMES, image_cells, image_csv, image_latex, shown_score
+from afbench.reports.image_table import image_cells, image_csv, image_latex, score_notes, shown_records
 from afbench.reports.report_page import ReportGap, ReportSection, ReportTable
-from afbench.reports.transfer_figure import transfer_drawing
+from afbench.reports.transfer_figure import has_attacks, transfer_drawing
 from afbench.reports.transfer_tables import transfer_csv, transfer_grids, transfer_latex
 from afbench.storage.manifests import AUTHENTIC
 
@@ -18,7 +18,7 @@ from .report_sections import evaluate_command
 def transfer_section(inputs: ReportInputs, missing: list[ReportGap]) -> ReportSection:
     """Return a figure and a table for each evaluation of several localizers; say in ``missing`` that there is none."""
     title = "Attacks on one localizer, judged by others"
-    matrices = [evaluation.transfer for evaluation in inputs.evaluations if evaluation.transfer]
+    matrices = [evaluation.transfer for evaluation in inputs.evaluations if has_attacks(evaluation.transfer)]
     if not matrices:
         missing.append(
             ReportGap(
@@ -50,8 +50,7 @@ def transfer_section(inputs: ReportInputs, missing: list[ReportGap]) -> ReportSe
 def image_section(inputs: ReportInputs, missing: list[ReportGap]) -> ReportSection:
     """Return figures and the table of whole images, by one score of an image; say in ``missing`` what they need."""
     title = "Images as a whole: forged against authentic"
-    score = shown_score(inputs.image_level)
-    records = [record for record in inputs.image_level if record["score"] == score]
+    records = shown_records(inputs.image_level)
     if not records:
         has_authentic = any(AUTHENTIC in benchmark.configs for benchmark in inputs.benchmarks)
         missing.append(
@@ -79,7 +78,7 @@ def image_section(inputs: ReportInputs, missing: list[ReportGap]) -> ReportSecti
     table = ReportTable(
         "image-level",
         "Forged images told from authentic ones",
-        f"Each image by the {SCORE_NAMES[score].removeprefix('the ')}; authentic images are never attacked. The CSV has every score.",
+        f"Each image by one number: {score_notes(records)}. Authentic images are never attacked. The CSV has every score.",
         grids,
         image_latex(records),
         image_csv(inputs.image_level),
