@@ -81,6 +81,7 @@ def ansm(
     schedule: str | None = None,
     average: float | None = None,
     clip: float | None = None,
+    precision: str | None = None,
     bound: float | None = None,
     originals: float | None = None,
     noisy: float | None = None,
@@ -125,6 +126,7 @@ def ansm(
         schedule: how the learning rate falls: ``plateau`` or ``cosine``.
         average: decay of a running average of the weights; 0 for none.
         clip: largest gradient norm; 0 for no limit.
+        precision: of the module's passes while it is trained: ``fp32`` or ``bf16``.
         bound: largest noise added, of the [0, 1] range.
         originals: share of originals among a finder's images.
         noisy: share of originals with random noise among a finder's images.
@@ -172,6 +174,7 @@ def ansm(
         schedule=schedule,
         average=average,
         clip=clip,
+        precision=precision,
         bound=bound,
         originals=originals,
         noisy=noisy,

@@ -103,6 +103,9 @@ command.add_command(nrp)
     "--average", type=float, metavar="DECAY", help="Keep a running average of the weights; 0 for none."
 )
 @click.option("--clip", type=float, metavar="NORM", help="Largest gradient norm; 0 for no limit.")
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), help="Of the module's passes while it is trained."
+)
 @click.option("--bound", type=float, metavar="NOISE", help="Largest noise added, of the [0, 1] range.")
 @click.option("--originals", type=float, metavar="SHARE", help="Share of originals among a finder's images.")
 @click.option(

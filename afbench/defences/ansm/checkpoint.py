@@ -45,7 +45,7 @@ class FrozenAnsm(nn.Module):
         super().__init__()
         self.module, self.card, self.params, self.trained_on = module, card, params, tuple(trained_on)
         self.sha256 = state_sha256(module)
-        self.passes = 3 if self.decides else 1  # a finder looks three times
+        self.passes = (3 if module.turned else 2) if isinstance(module, FindWrite) else 1
         self.eval()
         if self.decides:
             fold_batch_norm(module)
@@ -102,10 +102,10 @@ def load_ansm(checkpoint: Path | None, *, localizer: str, device: str = "cpu") -
 
 
 def _training_configs(card: Mapping[str, Any]) -> list[str]:
-    """Return the configs a module was trained on, or the online attack, named as its config would be."""
+    """Return the configs a module was trained on, or the online attacks, named as their configs would be."""
     attack = complete_settings(card["settings"])["attack"]
     configs = [str(config) for config in card["data"]["configs"]]
-    return [f"{card['localizer']['name']}-{attack}"] if attack else configs
+    return [f"{card['localizer']['name']}-{part}" for part in attack.split("+")] if attack else configs
 
 
 def _variant(settings: Mapping[str, Any]) -> dict[str, str]:

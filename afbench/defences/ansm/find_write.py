@@ -46,9 +46,15 @@ class FindWrite(nn.Module):
 
     noise: Tensor
 
-    def __init__(self, bound: float) -> None:
+    def __init__(self, bound: float, *, turned: bool = False) -> None:
+        """Build an untrained module.
+
+        Args:
+            bound: largest noise it may add, in units of the [0, 1] range.
+            turned: look for the forgery in two turned and noisy copies instead of the image itself.
+        """
         super().__init__()
-        self.bound = bound
+        self.bound, self.turned = bound, turned
         self.finder = Finder()
         self.writer = Writer()
         draws = np.random.default_rng(0).standard_normal((3, _NOISE_SIDE, _NOISE_SIDE), dtype=np.float32)
@@ -59,27 +65,38 @@ class FindWrite(nn.Module):
 
         Backward, both decisions count as the probabilities they come from, so that an attack can look through them.
         """
-        act = _decide(torch.sigmoid(self.finder.attack_logit(image)))
+        maps = self.finder.network.skips(image)
+        act = _decide(torch.sigmoid(self.finder.attack_logit(maps)))
         if torch.is_grad_enabled():
-            return self._write(image, act)
-        # most images of a user are not attacked: only the others are looked at more than once
+            return self._write(image, maps, act)
+        # most images of a user are not attacked: nothing more is computed of those
         purified, attacked = image.clone(), act > 0
         if attacked.any():
-            purified[attacked] = self._write(image[attacked], act[attacked])
+            attacked_maps = [features[attacked] for features in maps]
+            purified[attacked] = self._write(image[attacked], attacked_maps, act[attacked])
         return purified
 
-    def _write(self, image: Tensor, act: Tensor) -> Tensor:
-        mask = _decide(self.find(image))
+    def _write(self, image: Tensor, maps: list[Tensor], act: Tensor) -> Tensor:
+        mask = _decide(self._find_turned(image) if self.turned else self._find(image, maps))
         act = act.view(-1, 1, 1, 1) * mask.amax(dim=(1, 2, 3), keepdim=True)
         purified: Tensor = image + act * self.bound * self.writer(image, mask)
         return purified.clamp(0.0, 1.0)
 
     def find(self, image: Tensor) -> Tensor:
-        """Return the probability ``(N, 1, H, W)`` of each pixel to be forged, from two turned and noisy copies of the image.
+        """Return the probability ``(N, 1, H, W)`` of each pixel to be forged, as the finder sees an attacked image."""
+        if self.turned:
+            return self._find_turned(image)
+        return self._find(image, self.finder.network.skips(image))
 
-        An attack is made for one orientation of one network's filters, and for their place on the image's grid: turned by
-        half and along the other diagonal, and with a little noise of ours on it, it says less to the finder. The noise is
-        the same in every image.
+    def _find(self, image: Tensor, maps: list[Tensor]) -> Tensor:
+        return torch.sigmoid(self.finder.network.decode(maps, *image.shape[-2:]))
+
+    def _find_turned(self, image: Tensor) -> Tensor:
+        """Look at two copies: turned by half, and mirrored along the other diagonal, with the same little noise on both.
+
+        An attack is made for one orientation of one network's filters, and for their place on the image's grid. A finder
+        that was trained on stored attacked images, turned with their noise, sees more in copies; one that saw attacks
+        made anew after the turning knows them as they are, and sees less. The noise is the same in every image.
         """
         height, width = image.shape[-2:]
         repeats = -(-height // _NOISE_SIDE), -(-width // _NOISE_SIDE)
@@ -101,13 +118,11 @@ class Finder(nn.Module):
     def forward(self, image: Tensor) -> FinderOutput:
         """Turn ``(N, 3, H, W)`` in [0, 1] into logits ``(N, 1, H, W)`` and ``(N,)``."""
         maps = self.network.skips(image)
-        return FinderOutput(self.network.decode(maps, *image.shape[-2:]), self._attack_logit(maps[-1]))
+        return FinderOutput(self.network.decode(maps, *image.shape[-2:]), self.attack_logit(maps))
 
-    def attack_logit(self, image: Tensor) -> Tensor:
-        """Turn ``(N, 3, H, W)`` in [0, 1] into the logit of each image to be attacked, ``(N,)``."""
-        return self._attack_logit(self.network.skips(image)[-1])
-
-    def _attack_logit(self, deepest: Tensor) -> Tensor:
+    def attack_logit(self, maps: list[Tensor]) -> Tensor:
+        """Turn the encoder's maps into the logit of each image to be attacked, ``(N,)``."""
+        deepest = maps[-1]
         spread = (deepest.var(dim=(2, 3), correction=0) + 1e-6).sqrt()
         logit: Tensor = self.attacked(torch.cat([deepest.mean(dim=(2, 3)), spread], 1)).flatten()
         return logit

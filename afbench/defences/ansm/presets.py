@@ -42,7 +42,7 @@ _FIND_WRITE: Mapping[str, Any] = {
 _FIND_WRITE_STEPS: Mapping[str, tuple[int, int]] = {
     "paper": (52_000, 400),
     "short": (5_000, 200),
-    "shipped": (3_500, 400),
+    "shipped": (11_000, 400),
 }
 """Of the two parts; the paper has no such recipe."""
 _SHIPPED_BATCH = 64

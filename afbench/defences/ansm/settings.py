@@ -18,6 +18,7 @@ MASKS = ("predicted", "gt")
 DICES = ("squares", "plain")
 AUGMENTS = ("flip", "perturb")
 SCHEDULES = ("plateau", "cosine")
+TRAINING_PRECISIONS = ("fp32", "bf16")
 
 
 class AnsmStage(NamedTuple):
@@ -58,8 +59,11 @@ class Settings:
         average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
         clip: largest gradient norm; 0 for no limit.
         attack: what attacks the localizer at every step anew, after the image was cut and turned, e.g. ``fgsm-3``;
-            empty for the benchmark's own images.
+            empty for the benchmark's own images. Several, one of them each time, are joined by ``+``. A finder that was
+            trained so looks at the image itself, another one at turned copies.
         augment: ``flip`` (and transpose), ``perturb`` (scale, thin out and blur the attack's noise at random).
+        precision: of the module's passes in training: ``fp32``, or ``bf16`` by autocast, but for the residual filters,
+            which cannot tell 255 levels in it. Weights, their steps and the localizer stay in float32, and so is a module in use.
         bound: largest noise the module may add, in units of the [0, 1] range.
         originals: of ``find-write``: share of originals among the images the finder sees; the others are attacked.
         noisy: of ``find-write``: share of originals with random noise among them.
@@ -93,6 +97,7 @@ class Settings:
     clip: float = 0.0
     attack: str = ""
     augment: tuple[str, ...] = field(default=())
+    precision: str = "fp32"
     bound: float = 1.0
     originals: float = 0.0
     noisy: float = 0.0
@@ -146,6 +151,7 @@ UNRECORDED: Mapping[str, Any] = {
     "first_side": None,
     "steps": [0, 0],
     "warmup": 0,
+    "precision": "fp32",
     "bound": 1.0,
     "originals": 0.0,
     "noisy": 0.0,
@@ -167,6 +173,7 @@ _CHOICES = {
     "dice": DICES,
     "fit": FITS,
     "schedule": SCHEDULES,
+    "precision": TRAINING_PRECISIONS,
 }
 
 

@@ -43,8 +43,9 @@ class SmallEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Turn ``(N, 3, H, W)`` in [0, 1], sides multiples of 8, into the four maps, fine to coarse."""
-        residual = F.conv2d(F.pad(255.0 * image, (2, 2, 2, 2), mode="replicate"), self.fixed)
-        features = torch.cat([residual / (1.0 + residual.abs() / SRM_LEVELS), 2.0 * image - 1.0], 1)
+        with torch.autocast(image.device.type, enabled=False):  # half precision cannot hold 255 levels
+            residual = F.conv2d(F.pad(255.0 * image, (2, 2, 2, 2), mode="replicate"), self.fixed)
+            features = torch.cat([residual / (1.0 + residual.abs() / SRM_LEVELS), 2.0 * image - 1.0], 1)
         maps: list[Tensor] = []
         for level in self.levels:
             if maps:

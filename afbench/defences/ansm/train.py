@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from afbench.core import Localizer
 from afbench.defences.training.batch_rules import BatchRules
@@ -62,6 +63,19 @@ def train(
         return train_stages(data, parts, network, stages, files, options, settings.average)
 
 
+def _in_precision(part: Callable[..., Any], precision: str) -> Callable[..., Any]:
+    """Return what is trained as a call whose passes are in a precision, and whose results are float32."""
+    if precision == "fp32":
+        return part
+
+    def call(*inputs: Tensor) -> Any:
+        # without a cache, so that a pass can be recorded
+        with torch.autocast(inputs[0].device.type, torch.bfloat16, cache_enabled=False):
+            return pytree.tree_map(Tensor.float, part(*inputs))
+
+    return call
+
+
 def batch_rules(settings: Settings, number: int) -> BatchRules:
     """Return which images the steps of a stage see."""
     stage = settings.stages[number]
@@ -90,7 +104,7 @@ def _build_stage(
     def loss(part: Callable[..., Any], batch: Batch, moment: Moment) -> Tensor:
         if attack is not None and moment.epoch != VALIDATION:
             batch = attack_originals(batch, attack, settings, name, moment)
-        return stage_loss(name, part, localizer, batch, settings)
+        return stage_loss(name, _in_precision(part, settings.precision), localizer, batch, settings)
 
     return TrainingStage(
         name=name,

@@ -45,8 +45,8 @@ def test_a_module_trained_on_resized_images_is_judged_at_the_size_of_the_truth(s
     shipped = ROOT / "afbench" / "defences" / "ansm" / "weights" / "reference.safetensors"
     tensors, header = read_tensors(shipped)
     header["settings"].update(fit="resize", side=64)
-    tensors["finder.attacked.bias"] += 100  # takes every image for attacked
-    tensors["finder.network.head.bias"] += 2  # and finds something in it
+    tensors["finder.attacked.bias"] += 10_000  # takes every image for attacked
+    tensors["finder.network.head.bias"] += 20  # and finds something in it
     save_file(tensors, tmp_path / "module.safetensors", metadata={"afbench": json.dumps(header)})
     module = f"ansm:{tmp_path / 'module.safetensors'}"
     figures = script.measure(data, module, "cpu")

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from afbench.defences.ansm.checkpoint import load_ansm
 from afbench.defences.ansm.find_write import Finder, FinderOutput, FindWrite, Writer
 from afbench.defences.ansm.noise_variation import attack_originals
+from afbench.defences.ansm.parts import build_module
 from afbench.defences.ansm.presets import preset
 from afbench.defences.ansm.settings import replace_settings
 from afbench.defences.ansm.stage_loss import stage_loss
@@ -72,7 +73,7 @@ def test_with_and_without_gradients_the_same_images_come_back(module):
     torch.nn.init.normal_(module.finder.attacked.weight)
     image = picture(8, 3, 40, 24)
     with torch.no_grad():  # half of the images seem attacked
-        module.finder.attacked.bias -= module.finder.attack_logit(image).median()
+        module.finder.attacked.bias -= module.finder(image).attacked.median()
     purified = module(image).detach()
     with torch.no_grad():
         assert torch.allclose(module(image), purified, atol=1e-6)
@@ -80,7 +81,19 @@ def test_with_and_without_gradients_the_same_images_come_back(module):
     assert changed.any() and not changed.all()
 
 
+@pytest.mark.parametrize(("attack", "turned"), [("", True), ("fgsm-3", False), ("fgsm-3+pgd-3", False)])
+def test_a_finder_that_saw_attacks_made_anew_looks_at_the_image_itself(attack, turned):
+    assert build_module({**FIND_WRITE, "attack": attack}).turned is turned
+
+
+def test_one_look_finds_what_the_finder_says(module):
+    image = picture(2, 3, 20, 70)
+    with torch.no_grad():
+        assert torch.equal(module.find(image), torch.sigmoid(module.finder(image).forged))
+
+
 def test_the_finder_looks_at_two_turned_copies_and_puts_what_it_sees_back_in_place(module):
+    module.turned = True
     copies = []
 
     def brightness(image):
@@ -97,9 +110,11 @@ def test_the_finder_looks_at_two_turned_copies_and_puts_what_it_sees_back_in_pla
     assert 1.9 / 255 < module.noise.std() < 2.1 / 255
 
 
-def test_an_image_that_is_not_attacked_is_looked_at_once(module):
+@pytest.mark.parametrize("turned", [False, True])
+def test_in_an_image_that_is_not_attacked_no_forgery_is_looked_for(module, turned):
     answer(module, 3.0, -3.0)
-    module.find = None  # would fail
+    module.turned = turned
+    module._find = module._find_turned = None  # would fail
     image = picture(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(module(image), image)
