@@ -93,6 +93,9 @@ class ReadOptions:
             raise UsageError(
                 "--mask-threshold and --mask-nonzero are two ways to read a mask; give one of them"
             )
+        for option, number in (("--mask-threshold", self.mask_threshold), ("--max-side", self.max_side)):
+            if number is not None and type(number) is not int:
+                raise UsageError(f"{option} must be a whole number; found {number!r}")
         if self.mask_threshold is not None and not 0 <= self.mask_threshold <= 254:
             raise UsageError(f"--mask-threshold must be from 0 to 254; found {self.mask_threshold}")
         if self.max_side is not None and not LEAST_MAX_SIDE <= self.max_side <= MOST_MAX_SIDE:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .bars import deferred_bar
+from .keywords import require_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +74,7 @@ def push(
     """
     from afbench.workflows.publishing.push import prepare, send
 
+    require_text("to", to)
     with ExitStack() as stack:
         if quiet:
             stack.enter_context(_hub_without_bars())

@@ -67,7 +67,8 @@ def report(
     Returns:
         With ``out`` a ``WrittenReport``: ``page``, ``files``, ``missing`` (figures that lack their numbers, with the command that
         makes them); ``to_pandas()`` has F1 and RP, one row per source, attack and defence. With ``paper`` a ``PaperComparison``:
-        ``records`` and ``notes``; ``to_pandas()`` has the printed and the measured figures, ``to_latex()`` a booktabs table.
+        ``records`` (all that the paper prints) and ``notes``; ``to_pandas()`` has one row per measurement beside what the paper
+        prints, ``to_latex()`` the same as a booktabs table.
     Raises:
         UsageError: if a folder is none of these, they contradict each other, or ``out`` cannot hold a report.
         AfbenchError: if a folder is damaged.

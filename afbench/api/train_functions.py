@@ -131,7 +131,8 @@ def ansm(
         originals: share of originals among a finder's images.
         noisy: share of originals with random noise among a finder's images.
         attacks_from: share of a finder's steps after which it also sees attacked images.
-        attack: attack the localizer anew at every step, e.g. ``fgsm``, instead of reading the benchmark's attacked images.
+        attack: attack the localizer anew at every step, e.g. ``fgsm``, instead of reading the benchmark's attacked images; preset
+            ``shipped`` takes ``fgsm``.
         phi: the L-inf radius of ``attack``, of the [0, 1] range.
         attack_steps: steps of ``attack``, if it takes any.
         augment: ``flip`` (and transpose), ``perturb`` (vary the attack's noise at random), or both.
@@ -148,6 +149,7 @@ def ansm(
         PartialError: if another process trains into ``out``.
         AfbenchError: if the loss is no number.
     """
+    from afbench.defences.ansm.presets import SHIPPED_ATTACK
     from afbench.defences.ansm.settings import RECIPES
     from afbench.workflows.training.online_attack import make_attack
     from afbench.workflows.training.train_ansm import ansm_settings, train_ansm
@@ -191,7 +193,9 @@ def ansm(
             localizer=localizer,
             config=config,
             checkpoint=checkpoint,
-            attack=make_attack(attack, str(phi), attack_steps),
+            attack=make_attack(
+                attack or (SHIPPED_ATTACK if preset == "shipped" else None), str(phi), attack_steps
+            ),
             device=device,
             workers=workers,
             hooks=deferred_bar(stack, "train", "img", quiet=quiet),

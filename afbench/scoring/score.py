@@ -132,11 +132,12 @@ def examine(
         max_members=max_members,
         max_bytes=_budget(truth, max_members),
     )
-    _require_maps(package, image_score)
     # nothing can be read, so there is nothing else to check
     if problems and not package.sizes:
         raise InvalidSubmission(submission.name, problems)
     claims = read_claims(package, 400 * max_members, truth, problems)
+    if not problems:  # a submission's own problems come first
+        _require_maps(package, image_score)
     _refuse_untrained(claims, truth, data)
     start(sum(len(truth.cells[cell]) for cell in expected_cells(claims, truth)))
     tally = walk_predictions(package, claims, truth, problems, advance)

@@ -45,6 +45,8 @@ def test_a_source_that_cannot_be_used_is_refused_with_its_samples(photographs, a
         ({"source": 3}, "source must be a name; found int"),
         ({"workers": 0}, "--workers must be a whole number from 1 up; found 0"),
         ({"expect_count": "3"}, "--expect-count must be a whole number from 0 up; found '3'"),
+        ({"mask_threshold": 0.5}, "--mask-threshold must be a whole number; found 0.5"),
+        ({"max_side": "512"}, "--max-side must be a whole number; found '512'"),
         ({"source": "demo"}, "comes with afbench"),
         ({"source": "tests"}, "for your own images there write: afbench index folder --root tests"),
         ({"out": "index.txt"}, "must be a .json file"),

@@ -266,3 +266,15 @@ def test_an_adaptive_score_of_a_localizer_of_its_own_is_over_the_bare_one(tmp_pa
             count_pixels(undefended(row.source, row.sample_id, "clean"), truth_of(row.source, row.sample_id))
         )
         assert row.f1_original == row.f1_undefended == bare
+
+
+@pytest.mark.parametrize("image_score", ["top1", "own"])
+def test_a_submissions_own_problems_come_before_a_score_that_it_lacks(bench, tmp_path, image_score):
+    junk = tmp_path / "x.zip"
+    junk.write_bytes(b"junk")
+    with pytest.raises(InvalidSubmission, match="AF008"):
+        examine(junk, bench, image_score=image_score)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with pytest.raises(InvalidSubmission):
+        examine(empty, bench, image_score=image_score)

@@ -25,7 +25,7 @@ def build_module(settings: Mapping[str, Any], encoder_weights: str = NO_WEIGHTS)
     settings = complete_settings(settings)
     bound = float(settings["bound"])
     if settings["recipe"] == FIND_WRITE:
-        return FindWrite(bound, turned=not settings["attack"])
+        return FindWrite(bound, turned=bool(settings["turned"]))
     return Ansm(str(settings["encoder"]), encoder_weights, bound=bound)
 
 

@@ -45,8 +45,10 @@ _FIND_WRITE_STEPS: Mapping[str, tuple[int, int]] = {
     "shipped": (11_000, 400),
 }
 """Of the two parts; the paper has no such recipe."""
-_SHIPPED_BATCH = 64
-"""A GPU takes more pairs a step in the same time."""
+_SHIPPED: Mapping[str, Any] = {"batch": 64, "attack": "fgsm-3", "turned": False}
+"""A GPU takes more pairs a step in the same time, and has the time to attack them anew."""
+SHIPPED_ATTACK = "fgsm"
+"""What a training with preset ``shipped`` makes at every step where nothing else is asked for."""
 
 
 def preset(name: str, localizer: str, recipe: str | None = None) -> Settings:
@@ -69,7 +71,7 @@ def preset(name: str, localizer: str, recipe: str | None = None) -> Settings:
             raise UsageError(
                 "preset 'shipped' is of recipe find-write; give --preset paper or short with recipe paper"
             )
-        return replace(_find_write(name, localizer), batch=_SHIPPED_BATCH)
+        return replace(_find_write(name, localizer), **_SHIPPED)
     if recipe == FIND_WRITE:
         return _find_write(name, localizer)
     settings = Settings(

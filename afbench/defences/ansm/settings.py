@@ -59,8 +59,9 @@ class Settings:
         average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
         clip: largest gradient norm; 0 for no limit.
         attack: what attacks the localizer at every step anew, after the image was cut and turned, e.g. ``fgsm-3``;
-            empty for the benchmark's own images. Several, one of them each time, are joined by ``+``. A finder that was
-            trained so looks at the image itself, another one at turned copies.
+            empty for the benchmark's own images. Several, one of them each time, are joined by ``+``.
+        turned: of ``find-write``: the finder looks at two turned and noisy copies of an attacked image, not at the image. It
+            sees more so, unless attacks were made anew in its training; older checkpoints always look so.
         augment: ``flip`` (and transpose), ``perturb`` (scale, thin out and blur the attack's noise at random).
         precision: of the module's passes in training: ``fp32``, or ``bf16`` by autocast, but for the residual filters,
             which cannot tell 255 levels in it. Weights, their steps and the localizer stay in float32, and so is a module in use.
@@ -96,6 +97,7 @@ class Settings:
     average: float = 0.0
     clip: float = 0.0
     attack: str = ""
+    turned: bool = True
     augment: tuple[str, ...] = field(default=())
     precision: str = "fp32"
     bound: float = 1.0
@@ -148,6 +150,7 @@ UNRECORDED: Mapping[str, Any] = {
     "recipe": PAPER,
     "dice": "plain",
     "attack": "",
+    "turned": True,
     "first_side": None,
     "steps": [0, 0],
     "warmup": 0,

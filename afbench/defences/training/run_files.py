@@ -111,9 +111,9 @@ class RunFiles:
         return read_tensors(self.out / f"{BEST}.safetensors")[1]
 
     def _require_same(self, saved: Mapping[str, Any], complete_settings: Callable[[Any], Any]) -> None:
-        """Refuse to go on with a training of other settings, another localizer, other data or more processes."""
+        """Refuse to go on with a training of other settings, another localizer, other data, more processes or another start."""
         # not "made_with": a training may go on under another version
-        for part in ("settings", "localizer", "data", "processes"):
+        for part in ("settings", "localizer", "data", "processes", "start"):
             # through JSON, which has no tuples
             expected: Any = json.loads(json.dumps(self.card.get(part)))
             actual: Any = saved.get(part)

@@ -77,7 +77,8 @@ class TrainingOptions:
         hooks: where the main process listens, in images.
         workers: processes that read images, for each device.
         save_every: steps between two savings of the state; each epoch's end is one too.
-        replay: record the passes of what is trained as CUDA graphs; on one GPU, other rounding.
+        replay: record the passes of what is trained as CUDA graphs, on one GPU: other rounding, and each recording, so also a
+            training that goes on, moves the averages of batch norm a little.
     """
 
     hooks: Progress = Progress()  # noqa: RUF009 - immutable

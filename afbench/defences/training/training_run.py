@@ -73,7 +73,10 @@ class TrainingRun:
 def begin_stage(run: TrainingRun) -> None:
     """Make the optimiser and the rate anew: each stage begins with its own, as Algorithm 1 of the ANSM paper does."""
     stage = run.stage
-    run.called_part = replayed(stage.part) if run.options.replay else run.files.processes.wrap(stage.part)
+    processes = run.files.processes
+    # a recorded pass leaves out what averages gradients over processes
+    alone = processes.share.of == 1
+    run.called_part = replayed(stage.part) if run.options.replay and alone else processes.wrap(stage.part)
     # fixed filters of a localizer are parameters that take no gradient
     run.weights = [weight for weight in stage.part.parameters() if weight.requires_grad]
     run.optimiser = torch.optim.AdamW(run.weights, lr=stage.lr, weight_decay=stage.weight_decay)

@@ -68,7 +68,7 @@ def train_ansm(
     )
     require_attacked(network, training.attacked, data)
     # the attack is part of the settings, so that a folder of another one is refused
-    settings = sized_for(replace(settings, attack=attack_name(attack)), network)
+    settings = sized_for(replace(settings, attack=attack_name(attack), turned=attack is None), network)
     card = {
         "format": FORMAT,
         **training.card(network.weights_sha256, network.threshold, resolution),

@@ -81,9 +81,11 @@ def test_with_and_without_gradients_the_same_images_come_back(module):
     assert changed.any() and not changed.all()
 
 
-@pytest.mark.parametrize(("attack", "turned"), [("", True), ("fgsm-3", False), ("fgsm-3+pgd-3", False)])
-def test_a_finder_that_saw_attacks_made_anew_looks_at_the_image_itself(attack, turned):
-    assert build_module({**FIND_WRITE, "attack": attack}).turned is turned
+def test_a_finder_looks_as_its_settings_say_and_an_older_one_at_turned_copies():
+    assert build_module({**FIND_WRITE, "attack": "fgsm-3"}).turned
+    assert build_module({**FIND_WRITE, "turned": True}).turned
+    assert not build_module({**FIND_WRITE, "turned": False}).turned
+    assert not load_ansm(None, localizer="reference").module.turned
 
 
 def test_one_look_finds_what_the_finder_says(module):

@@ -196,6 +196,17 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_checkpoint(run, 
         ({"batch": 3}, "another settings batch (2, now 3)"),
         ({"seed": 9}, "another settings seed (0, now 9)"),
         ({"card": {"localizer": {"name": "other"}, "data": {}, "processes": 1}}, "another localizer name"),
+        (
+            {
+                "card": {
+                    "localizer": {"name": "tiny"},
+                    "data": {"configs": ["tiny-fgsm-3"]},
+                    "processes": 1,
+                    "start": "0" * 64,
+                }
+            },
+            "another start",
+        ),
     ],
 )
 def test_a_folder_of_another_training_is_refused_with_the_difference(run, tmp_path, given, told):
