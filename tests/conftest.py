@@ -25,6 +25,11 @@ settings.register_profile("short", deadline=None, max_examples=30)
 settings.register_profile("long", deadline=None, max_examples=300)
 
 
+def pytest_collection_finish() -> None:
+    """Keep no bytecode from here on: a test may write a module, import it, and write another of its size within the second."""
+    sys.dont_write_bytecode = True
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Try few examples of each property, and many where slow tests are asked for; how long one takes is no test."""
     settings.load_profile("long" if config.option.markexpr == "slow" else "short")
