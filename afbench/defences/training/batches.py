@@ -8,15 +8,11 @@ from itertools import groupby
 
 import numpy as np
 import torch
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from afbench.defences.padding import pad_to
-from afbench.images import resize
-
-from .batch_rules import ANTIALIASED, CROP, BatchRules
-from .held_pairs import GRID, HeldPairs, held_batches
-from .pairs import Batch, Pairs, Share
+from .batch_rules import BatchRules
+from .cuts import cut, cut_at_random
+from .pairs import Batch, HeldPairs, Pairs, Share
 
 
 def training_batches(
@@ -51,12 +47,9 @@ def training_batches(
             for number in numbers_of_phase
         ]
         if isinstance(dataset, HeldPairs):
-            draws_of = [
-                [rules.seed, 6, rules.stage, epoch, number, share.rank] for number in numbers_of_phase
-            ]
-            yield from held_batches(
-                dataset, lists, rules, side, shows_attacks=shows_attacks, draws_of=draws_of
-            )
+            for number, own_indices in zip(numbers_of_phase, lists, strict=True):
+                rng = np.random.default_rng([rules.seed, 6, rules.stage, epoch, number, share.rank])
+                yield cut_at_random(dataset.gather(own_indices), rules, side, rng, shows_attacks)
         else:
             yield from _load(_CutPairs(dataset, rules, side, epoch, shows_attacks), lists, workers)
 
@@ -70,7 +63,7 @@ def validation_batches(
     lists = [own_indices[start : start + rules.batch] for start in starts]
     side = rules.side_at(len(indices), None)
     if isinstance(dataset, HeldPairs):
-        yield from held_batches(dataset, lists, rules, side)
+        yield from (cut(dataset.gather(indices), rules, side) for indices in lists)
     else:
         yield from _load(_CutPairs(dataset, rules, side), lists, workers)
 
@@ -89,13 +82,10 @@ class _CutPairs(Dataset[Batch]):
         item, rules = self.dataset[index], self.rules
         batch = Batch(item["original"][None], item["adversarial"][None], item["mask"][None])
         if self.epoch is None:
-            return _fit(batch, rules.fit, self.side, None)
+            return cut(batch, rules, self.side)
         # by image and epoch, so that no draw depends on which reader makes it
         rng = np.random.default_rng([rules.seed, 3, rules.stage, self.epoch, index])
-        batch = _fit(batch, rules.fit, self.side, rng)
-        if rules.vary is not None:
-            batch = rules.vary(batch, rng, self.shows_attacks)
-        return _flip_at_random(batch, rng) if rules.flip else batch
+        return cut_at_random(batch, rules, self.side, rng, self.shows_attacks)
 
 
 def _load(cut_pairs: _CutPairs, lists: list[list[int]], workers: int) -> Iterator[Batch]:
@@ -104,30 +94,3 @@ def _load(cut_pairs: _CutPairs, lists: list[list[int]], workers: int) -> Iterato
 
 def _join(items: Sequence[Batch]) -> Batch:
     return Batch(*(torch.cat(list(parts)) for parts in zip(*items, strict=True)))
-
-
-def _fit(batch: Batch, fit: str, side: int, rng: np.random.Generator | None) -> Batch:
-    """Bring a batch of one to the training size; images smaller than a crop are continued by reflection."""
-    if fit != CROP:
-        size = (side, side)
-        return Batch(
-            resize(batch.original, size, antialias=fit == ANTIALIASED),
-            resize(batch.attacked, size, antialias=fit == ANTIALIASED),
-            F.interpolate(batch.mask, size, mode="nearest"),  # stays 0 or 1
-        )
-    height, width = batch.original.shape[-2:]
-    tall, wide = max(height, side), max(width, side)
-    first_row, first_column = ((length - side) // 2 // GRID * GRID for length in (tall, wide))
-    if rng is not None:
-        first_row, first_column = (
-            GRID * int(rng.integers(0, (length - side) // GRID + 1)) for length in (tall, wide)
-        )
-    rows, columns = slice(first_row, first_row + side), slice(first_column, first_column + side)
-    return Batch(*(pad_to(image, tall, wide)[..., rows, columns] for image in batch))
-
-
-def _flip_at_random(batch: Batch, rng: np.random.Generator) -> Batch:
-    axes = [axis for axis in (-2, -1) if rng.random() < 0.5]
-    transpose = rng.random() < 0.5
-    flipped = [image.flip(axes) for image in batch]
-    return Batch(*((image.mT if transpose else image).contiguous() for image in flipped))

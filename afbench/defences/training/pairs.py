@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -31,6 +31,13 @@ class Batch(NamedTuple):
     original: Tensor
     attacked: Tensor
     mask: Tensor
+
+
+@runtime_checkable
+class HeldPairs(Protocol):
+    """Pairs of one size that give many items at once, as a batch on the device that trains."""
+
+    def gather(self, indices: Sequence[int]) -> Batch: ...
 
 
 Attack = Callable[[Tensor, Tensor, torch.Generator], Tensor]

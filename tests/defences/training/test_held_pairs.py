@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from afbench.core import UsageError
 from afbench.defences.training.batch_rules import BatchRules
 from afbench.defences.training.batches import training_batches, validation_batches
-from afbench.defences.training.held_pairs import GRID
+from afbench.defences.training.cuts import GRID
 from afbench.defences.training.pairs import Batch, Share
 
 SIDE, CROP = 48, 32
@@ -107,7 +106,23 @@ def test_validation_takes_the_middle() -> None:
     assert torch.equal(batch.original[0], Held(3).original[2, :, 8:40, 8:40])
 
 
-@pytest.mark.parametrize("changes", [{"fit": "resize"}, {"side": 64}])
-def test_what_cannot_be_cut_is_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="only cut"):
-        batches(**changes)
+@pytest.mark.parametrize("changes", [{}, {"side": 64}, {"fit": "resize"}, {"fit": "resize-antialiased"}])
+def test_validation_cuts_whole_batches_as_it_cuts_single_images(changes: dict[str, object]) -> None:
+    class Single:
+        """The same pairs, which are read one by one."""
+
+        groups = Held(3).groups
+
+        def __len__(self) -> int:
+            return 3
+
+        def __getitem__(self, index: int) -> dict[str, Tensor]:
+            batch = Held(3).gather([index])
+            return {"original": batch.original[0], "adversarial": batch.attacked[0], "mask": batch.mask[0]}
+
+    together, apart = (
+        list(validation_batches(pairs, range(3), rules(**changes), share=Share(), workers=0))
+        for pairs in (Held(3), Single())
+    )
+    for expected, batch in zip(apart, together, strict=True):
+        assert all(torch.equal(*images) for images in zip(expected, batch, strict=True))
