@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .batch_cuts import cut, cut_at_random
 from .batch_rules import BatchRules
-from .cuts import cut, cut_at_random
 from .pairs import Batch, HeldPairs, Pairs, Share
 
 

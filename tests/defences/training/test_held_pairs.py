@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from afbench.defences.training.batch_cuts import GRID
 from afbench.defences.training.batch_rules import BatchRules
 from afbench.defences.training.batches import training_batches, validation_batches
-from afbench.defences.training.cuts import GRID
 from afbench.defences.training.pairs import Batch, Share
 
 SIDE, CROP = 48, 32
