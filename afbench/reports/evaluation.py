@@ -250,15 +250,18 @@ def _notes(records: Sequence[Record]) -> list[str]:
                     f"note: {source} {attack_title(attack)}, {column.defence} {column.knowledge}: "
                     f"{cell['settings']} of {settings} settings"
                 )
-    labels = sorted(
+    pairs = sorted(
         {
-            f"{record['defence']}: {record['attack']}"
+            (str(record["defence"]), str(record["attack"]))
             for record in records
             # the worst case is no attack of its own
             if record["seen_in_training"] and record["attack"] != "worst-case"
         }
     )
-    return notes + [f"note: seen in training of {label}" for label in labels]
+    return notes + [
+        f"note: {defence} saw {attack_title(attack)} in its training, at this or another setting"
+        for defence, attack in pairs
+    ]
 
 
 def attack_title(attack: str) -> str:

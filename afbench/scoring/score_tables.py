@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from afbench.metrics import FloatArray, IntArray, ManyCounts, f1, fpr, iou, mcc, rp
+from afbench.naming import resolve_name
 from afbench.plans import ATTACKS
 from afbench.plans.headline import ALL, headline_attack
 
@@ -54,7 +55,7 @@ def build_tables(
     Args:
         per_image: ``COLUMNS`` and, where maps were submitted, ``auc`` and ``f1_best``; one row per localizer, config,
             source and sample, in any order.
-        seen_in_training: attacks, ``<localizer>-<attack>`` or configs that a defence was trained on.
+        seen_in_training: attacks, ``<localizer>-<attack>`` or configs that a defence was trained on; ``_is_seen`` compares them.
         undefended: describe the localizer without a defence instead; only its F1 is known.
         draws: of the bootstrap.
         seed: of the bootstrap, 0 or more.
@@ -68,7 +69,7 @@ def build_tables(
     if undefended:
         rows = _undefended(rows)
     rows["attacked"] = ~rows["attack"].isin(CONTROLS)
-    rows["in_training"] = _seen(rows, list(seen_in_training))
+    rows["in_training"] = _is_seen(rows, list(seen_in_training))
     scores = [name for name in (*_OF_F1, *_OF_MASKS, "fpr", *_OF_MAPS) if name in rows]
     configs: list[Figures] = []
     aggregates: dict[str, Any] = {}
@@ -134,11 +135,22 @@ def _order(per_image: pd.DataFrame, texts: Mapping[str, pd.Series]) -> tuple[Int
     return order, int(is_double.argmax()) if is_double.any() else None
 
 
-def _seen(rows: pd.DataFrame, names: Sequence[str]) -> Any:
-    if not names:
+def _is_seen(rows: pd.DataFrame, trained_on: Sequence[str]) -> Any:
+    """Say of each row whether a training saw its attack, at any phi, steps and other parameters.
+
+    A config or ``<localizer>-<attack>`` in ``trained_on`` stands for that attack on that localizer, an attack alone for it on any.
+    """
+    if not trained_on:
         return False
-    localizer_attacks = rows["localizer"] + "-" + rows["attack"]
-    return rows["config"].isin(names) | rows["attack"].isin(names) | localizer_attacks.isin(names)
+    attacks = rows["attack"].unique().tolist()
+    on_any_localizer = {resolve_name("attack", name, attacks) for name in trained_on}
+    seen_configs = [
+        config
+        for config, attack in rows[["config", "attack"]].drop_duplicates().itertuples(index=False)
+        if attack in on_any_localizer
+        or any(f"{name}-".startswith(f"{config.partition('-')[0]}-{attack}-") for name in trained_on)
+    ]
+    return rows["config"].isin(seen_configs)
 
 
 def _undefended(rows: pd.DataFrame) -> pd.DataFrame:

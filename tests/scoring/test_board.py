@@ -205,6 +205,15 @@ def test_attacks_a_defence_was_trained_on_are_named(put):
     assert row["seen"] == ["fgsm", "cw"]
 
 
+def test_a_score_whose_version_marked_seen_attacks_by_config_is_marked_by_attack(put):
+    folder = put("older", 0.5, defence={"trained_on": ["reference-cw-7"]}).folder
+    record = json.loads((folder / "score.json").read_text())
+    assert record["aggregates"]["reference"]["per_attack"]["cw"]["seen_in_training"]
+    record["aggregates"]["reference"]["per_attack"]["cw"]["seen_in_training"] = False
+    (folder / "score.json").write_text(json.dumps(record))
+    assert only_table(build_boards([read_score(folder)]))["ranked"][0]["seen"] == ["cw"]
+
+
 def test_figures_that_do_not_follow_from_the_images_are_refused(put, tmp_path):
     folder = put("honest", 0.5).folder
     about = json.loads((folder / "score.json").read_text())

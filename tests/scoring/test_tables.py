@@ -193,7 +193,10 @@ def test_figures_of_maps_are_there_where_maps_are():
     [
         (["pgd"], {"loc-pgd-1", "loc-pgd-2"}),
         (["loc-pgd"], {"loc-pgd-1", "loc-pgd-2"}),
-        (["loc-pgd-2", "other-cw"], {"loc-pgd-2"}),
+        (["loc-pgd-2", "other-cw"], {"loc-pgd-1", "loc-pgd-2"}),
+        (["loc-pgd-3-1a2b3c"], {"loc-pgd-1", "loc-pgd-2"}),
+        (["PGD", "C&W"], {"loc-pgd-1", "loc-pgd-2", "loc-cw-50"}),
+        (["other-pgd-1", "loc-p", "loc"], set()),
         (["clean"], {"clean"}),
         ([], set()),
     ],
