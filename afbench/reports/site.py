@@ -157,6 +157,8 @@ def _row(row: Mapping[str, Any], ranked_rows: Sequence[Mapping[str, Any]], end: 
         "extra_data": extra_text(row["defence"]["extra_data"]),
         "params": params_text(row["defence"]["params"]),
         "defence": row["defence"]["type"],
+        # there is nothing more to know: its RP is that of an attack which knows all
+        "undefended": row["defence"]["type"] == "none" and row["robustness"]["delta_f1"] == 0,
     }
 
 

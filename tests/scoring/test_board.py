@@ -156,6 +156,39 @@ def test_an_adaptive_score_fills_the_column_of_the_same_defence_and_has_no_rank(
     assert all(not table["ranked"] for table in found["boards"][1]["tables"])
 
 
+def test_the_page_says_beside_a_rank_whether_an_attack_knew_the_defence(put):
+    bare = per_image(0.0).assign(
+        f1_undefended=lambda table: 2 * table.tp / (2 * table.tp + table.fp + table.fn)
+    )
+    noisy = per_image(0.0, seed=1).assign(f1_undefended=bare["f1_undefended"])
+    jpeg = {"type": "jpeg", "params": {"quality": 75}}
+    undefended = {"type": "none", "params": {}}
+    scores = [
+        put("median", 0.5, table=noisy),
+        put("bare", 0.0, table=bare, defence=undefended),
+        put("claims-none", 0.0, table=noisy, defence=undefended),
+        put("jpeg", 0.5, table=noisy, defence=jpeg),
+        put("through", 0.05, localizers=("reference_jpeg",), attack_knowledge="adaptive", defence=jpeg),
+    ]
+    boards = build_boards(scores)
+    page = render_site(boards)["index.html"].decode()
+    assert page.index(">RP over all attacks<") < page.index(">Adaptive RP<") < page.index(">Worst case RP<")
+    rows = {
+        name: page[page.index(f"<bdi>{name}</bdi></a>") :].split("</tr>")[0]
+        for name in ("median", "bare", "claims-none", "jpeg")
+    }
+    assert [name for name, row in rows.items() if "not measured" in row] == ["median", "claims-none"]
+    ranked = {
+        row["submission_id"]: row
+        for board in boards["boards"]
+        for table in board["tables"]
+        for row in table["ranked"]
+    }
+    bare_rp = f"{ranked['bare']['robustness']['rp']:.1f}<"
+    assert rows["bare"].count(bare_rp) >= 2
+    assert f">{ranked['jpeg']['adaptive']['rp']:.1f}</a>" in rows["jpeg"]
+
+
 JPEG = {"type": "jpeg", "params": {"quality": 75}}
 
 
