@@ -12,7 +12,7 @@ from afbench.metrics import FloatArray
 from afbench.plans import ATTACKS
 
 from .resampling import interval, ratio, resample
-from .statistics import SMALL, image_mean_interval, number_images, sum_by_image
+from .statistics import has_few, image_mean_interval, number_images, sum_by_image
 
 
 def curves(per_image: pd.DataFrame, localizer: str) -> list[dict[str, Any]]:
@@ -68,7 +68,7 @@ def _intervals(columns: FloatArray, image_sources: Sequence[str]) -> list[list[f
         columns: of each setting, F1 of every image and whether the setting has the image: ``(N, 2 * settings)``.
         image_sources: the source of each image.
     """
-    has_many = [columns[:, number].sum() >= SMALL for number in range(1, columns.shape[1], 2)]
+    has_many = [not has_few(columns[:, number]) for number in range(0, columns.shape[1], 2)]
     sums = np.zeros((0, columns.shape[1]))
     # images are drawn together for all settings, and only where a setting has enough for such intervals
     if any(has_many):

@@ -25,7 +25,7 @@ from afbench.plans.headline import ALL, headline_attack
 from .bootstrap_t import bootstrap_t
 from .resampling import DRAWS, LEVEL, Interval, interval, ratio
 from .row_arrays import Bootstrap, RowArrays, RowNames, as_arrays, draw_images, worst_rows
-from .statistics import SMALL, image_mean_interval, image_rp_interval, sum_by_image
+from .statistics import SMALL, has_few, image_mean_interval, image_rp_interval, sum_by_image
 
 CONTROLS = ("clean", "noise")
 """Values of the attack column that are no attacks."""
@@ -87,7 +87,7 @@ def build_tables(
             "seed": seed,
             "level": LEVEL,
             "interval": "percentile",
-            f"interval_below_{SMALL}_images": "bootstrap-t",
+            f"interval_below_{SMALL}_nonzero_images": "bootstrap-t",
             "unit": "image",
             "paired_by": "sample_id",
             "stratified_by": "source",
@@ -243,12 +243,13 @@ def _micro(rows: RowArrays, bootstrap: Bootstrap) -> Figures:
 def _micro_intervals(rows: RowArrays, bootstrap: Bootstrap) -> tuple[Interval | None, Interval | None]:
     """Return the intervals of F1 and RP over rows that are all defined."""
     draws, seed = bootstrap.draws, bootstrap.seed
-    if rows.image_count() < SMALL:
-        f1, f1_original = rows.scores["f1"], rows.scores["f1_original"]
-        images = rows.image, bootstrap.image_sources
+    f1, f1_original = rows.scores["f1"], rows.scores["f1_original"]
+    images = sum_by_image([f1], rows.image, bootstrap.image_sources)
+    if has_few(images.columns[:, 0]):
+        pairs = sum_by_image([f1, f1_original], rows.image, bootstrap.image_sources)
         return (
-            image_mean_interval(sum_by_image([f1], *images), draws=draws, seed=seed),
-            image_rp_interval(sum_by_image([f1, f1_original], *images), draws=draws, seed=seed),
+            image_mean_interval(images, draws=draws, seed=seed),
+            image_rp_interval(pairs, draws=draws, seed=seed),
         )
     sums = np.sum(list(bootstrap.sums(rows)), axis=0)
     return interval(ratio(sums[:, 0], sums[:, 2])), interval(100.0 * ratio(sums[:, 0], sums[:, 1]))
@@ -276,12 +277,13 @@ def _macro_intervals(rows: RowArrays, bootstrap: Bootstrap) -> tuple[Interval | 
     """Return the intervals of the sources' mean F1 and mean RP over rows that are all defined."""
     if rows.image_count() < 2:
         return None, None
+    images = sum_by_image(
+        [rows.scores["f1"], rows.scores["f1_original"]], rows.image, bootstrap.image_sources
+    )
+    f1_sums, original_sums, counts = images.columns.T
+    image_sources = np.asarray(images.sources, dtype=object)
     # the smallest source weighs as much as the largest
-    if min(rows.where(rows.source == source).image_count() for source in np.unique(rows.source)) < SMALL:
-        images = sum_by_image(
-            [rows.scores["f1"], rows.scores["f1_original"]], rows.image, bootstrap.image_sources
-        )
-        f1_sums, original_sums, counts = images.columns.T
+    if any(has_few(f1_sums[image_sources == source]) for source in set(images.sources)):
         f1_ends, rp_ends = (
             bootstrap_t(
                 f1_sums,

@@ -1,7 +1,7 @@
 """Compute intervals of means, of RP and of differences, by bootstrap over images.
 
-From 100 images on intervals are percentile intervals, below they are bootstrap-t intervals: F1 after an attack is skewed, and
-percentile intervals of few skewed values hold the truth too rarely.
+From 100 images with another value than 0 on, intervals are percentile intervals, below they are bootstrap-t intervals: F1 after an
+attack is skewed, and percentile intervals of few skewed values, or of many zeros beside them, hold the truth too rarely.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .bootstrap_t import bootstrap_t
 from .resampling import DRAWS, Interval, interval, on_grid, ratio, resample
 
 SMALL = 100
-"""Images below which intervals are bootstrap-t intervals."""
+"""Images with another value than 0 below which intervals are bootstrap-t intervals."""
 FEW = 30
 """Images below which a warning stands beside intervals."""
 
@@ -113,11 +113,19 @@ def _ratio_interval(
     if len(images.columns) < 2:
         return None
     numerator, rows = images.columns[:, 0], images.columns[:, -1]
-    if len(numerator) < SMALL:
+    if has_few(numerator):
         return bootstrap_t(numerator, denominator, rows, images.sources, least=least, draws=draws, seed=seed)
     sums = resample(np.stack([numerator, denominator], axis=1), images.sources, draws=draws, seed=seed)
     total = np.stack(list(sums.values())).sum(axis=0)
     return interval(ratio(total[:, 0], total[:, 1]))
+
+
+def has_few(values: FloatArray) -> bool:
+    """Return whether so few images have another value than 0, or so equal ones, that their interval is a bootstrap-t interval.
+
+    Images of value 0, which an attack leaves where it succeeds, say how rare others are, and nothing of how large.
+    """
+    return int(np.count_nonzero(values)) < SMALL or bool(np.ptp(values) == 0)
 
 
 def few_images_warning(images: int) -> str | None:

@@ -104,11 +104,41 @@ def test_one_changed_image_among_many_leaves_an_interval_that_knows_the_others_d
     assert 85 < rp.low < 100 * f1.sum() / original.sum() < rp.high < 101
 
 
-def test_two_images_say_nothing_and_equal_images_leave_no_doubt():
+def test_two_images_say_nothing():
     found = mean_interval([0.3, 0.9], *names(2))
     assert found.low < 0.05 and found.high > 0.95
-    assert mean_interval([0.3] * 5, *names(5)) == pytest.approx((0.3, 0.3))
-    assert rp_interval([0.3] * 5, [0.6] * 5, *names(5)) == pytest.approx((50, 50))
+
+
+@pytest.mark.parametrize("count", [5, 36, SMALL + 20])
+def test_zeros_on_all_images_leave_what_as_many_images_would_have_shown(count):
+    # (1 - mean) ** count = 0.025: if more than that were found in truth, one image would have shown it
+    most = 1 - 0.025 ** (1 / count)
+    zeros, original = np.zeros(count), np.random.default_rng(3).uniform(0.5, 1, count)
+    assert mean_interval(zeros, *names(count)) == pytest.approx((0, most), abs=1e-9)
+    rp_most = min(100 * most / original.mean(), 100 / original.mean())
+    assert rp_interval(zeros, original, *names(count)) == pytest.approx((0, rp_most), abs=1e-6)
+    assert mean_interval(zeros + 1, *names(count)) == pytest.approx((1 - most, 1), abs=1e-9)
+    table = frame(*(row("pgd-1", name, 0.0, 0.8) for name in names(count)[1]))
+    figures = build_tables(table)["aggregates"]["loc"]
+    for part in ("micro", "macro", "worst_case"):
+        assert figures[part]["f1_ci"] == pytest.approx((0, most), abs=1e-9)
+        assert figures[part]["rp_ci"] == pytest.approx((0, 100 * most / 0.8), abs=1e-6)
+
+
+def test_rows_that_lose_nothing_and_submissions_that_agree_have_no_doubt():
+    original = np.random.default_rng(4).uniform(0.2, 1, 40)
+    for factor in (1, 0.5):
+        assert rp_interval(factor * original, original, *names(40)) == pytest.approx((100 * factor,) * 2)
+    assert difference_interval(original, original, *names(40)) == (0, 0)
+
+
+def test_many_images_of_which_few_are_not_zero_are_treated_as_few():
+    f1 = np.zeros(400)
+    f1[:90] = np.random.default_rng(7).beta(1, 4, 90)
+    ones = np.ones(400)
+    assert mean_interval(f1, *names(400)) == pytest.approx(bootstrap_t(f1, ones, ones, names(400)[0]))
+    percentiles = np.quantile(drawn_images(400) @ f1 / 400, [0.025, 0.975])
+    assert mean_interval(f1, *names(400)).high > percentiles[1]
 
 
 @settings(max_examples=40)

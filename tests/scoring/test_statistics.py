@@ -42,9 +42,12 @@ def test_two_images_can_only_be_drawn_in_three_ways():
     assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.04) and sum(shares) == 1
 
 
-def test_sources_of_one_value_leave_no_doubt():
+def test_sources_of_one_value_each_leave_as_much_doubt_as_any_values_of_their_mean():
     found = mean_interval([0.25] * 8 + [0.75] * 24, ["a"] * 8 + ["b"] * 24, [f"s{n}" for n in range(32)])
-    assert found == (0.625, 0.625)
+    for end in found:
+        divergence = 0.625 * math.log(0.625 / end) + 0.375 * math.log(0.375 / (1 - end))
+        assert 32 * divergence == pytest.approx(math.log(40))
+    assert found.low < 0.625 < found.high
 
 
 def test_draws_take_as_many_images_of_each_source_as_it_has():

@@ -258,7 +258,7 @@ def test_the_bootstrap_says_what_it_did():
         "seed": 9,
         "level": 0.95,
         "interval": "percentile",
-        "interval_below_100_images": "bootstrap-t",
+        "interval_below_100_nonzero_images": "bootstrap-t",
         "unit": "image",
         "paired_by": "sample_id",
         "stratified_by": "source",
