@@ -114,7 +114,7 @@ def _rows(
             sample_id,
             f"F1 {figure(row['f1_clean'], 3)} -> {figure(row['f1_adv'], 3)}",
             f"PSNR {row['psnr']:.1f} dB" if row["psnr"] is not None else "unchanged",
-            f"max {row['linf']} levels",
+            f"max change {row['linf']}/255",
         ]
         sheet_rows.append(
             SheetRow(label, original, image, mask, original_result.predicted, attacked_result.predicted)
