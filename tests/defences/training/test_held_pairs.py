@@ -20,9 +20,10 @@ SIDE, CROP = 48, 32
 class Held:
     """Pairs whose every pixel is another number, so that a cut says where it was made."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, device: str = "cpu") -> None:
         self.groups = [str(number) for number in range(count)]
-        self.original = torch.arange(count * 3 * SIDE * SIDE).view(count, 3, SIDE, SIDE).double()
+        pixels = torch.arange(count * 3 * SIDE * SIDE, device=device)
+        self.original = pixels.view(count, 3, SIDE, SIDE).double()
 
     def __len__(self) -> int:
         return len(self.original)
@@ -40,11 +41,15 @@ def rules(**changes: object) -> BatchRules:
     return BatchRules(**{**options, **changes})  # type: ignore[arg-type]
 
 
-def batches(epoch: int = 0, first: int = 0, share: Share = Share(), **changes: object) -> list[Batch]:  # noqa: B008
+def batches(
+    epoch: int = 0,
+    first: int = 0,
+    share: Share = Share(),  # noqa: B008
+    pairs: Held = Held(12),  # noqa: B008
+    **changes: object,
+) -> list[Batch]:
     return list(
-        training_batches(
-            Held(12), range(12), rules(**changes), epoch=epoch, share=share, first=first, workers=0
-        )
+        training_batches(pairs, range(12), rules(**changes), epoch=epoch, share=share, first=first, workers=0)
     )
 
 
@@ -126,3 +131,15 @@ def test_validation_cuts_whole_batches_as_it_cuts_single_images(changes: dict[st
     )
     for expected, batch in zip(apart, together, strict=True):
         assert all(torch.equal(*images) for images in zip(expected, batch, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "changes",
+    [{"flip": True}, {"flip": True, "side": 64}, {"fit": "resize"}, {"fit": "resize-antialiased"}],
+)
+def test_a_gpu_cuts_the_batches_of_a_cpu(changes: dict[str, object]) -> None:
+    for expected, batch in zip(batches(**changes), batches(pairs=Held(12, "cuda"), **changes), strict=True):
+        for expected_images, images in zip(expected, batch, strict=True):
+            assert images.is_cuda
+            torch.testing.assert_close(images.cpu(), expected_images)
