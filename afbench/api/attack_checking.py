@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from afbench.argument_types import checks_arguments
 from afbench.core import UsageError
 from afbench.plans import Attack
 from afbench.plans.own_attack import find_attack
@@ -37,6 +38,7 @@ class CheckedAttack:
         return pd.DataFrame(rows, columns=["name", "passed", "problem"])
 
 
+@checks_arguments
 def check_attack(name: str | Attack, *, on_finding: Callable[[Tried], None] | None = None) -> CheckedAttack:
     """Try an attack of your own under the properties of the attacks that ship, on a small random localizer.
 

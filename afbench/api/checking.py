@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afbench.argument_types import checks_arguments
 from afbench.core import UsageError
 from afbench.plans import parse_source
 from afbench.reports.tables import stats_rows
@@ -76,6 +77,7 @@ class BenchmarkStats:
         return pd.DataFrame(self.rows)
 
 
+@checks_arguments
 def stats(folder: str | Path) -> BenchmarkStats:
     """Read the figures of a benchmark from its manifests, as ``afbench stats`` prints them.
 
@@ -92,6 +94,7 @@ def stats(folder: str | Path) -> BenchmarkStats:
     return BenchmarkStats(benchmark, stats_rows(benchmark.configs), weak_configs(benchmark.configs))
 
 
+@checks_arguments
 def verify(
     folder: str | Path,
     *,

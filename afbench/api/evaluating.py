@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afbench.argument_types import checks_arguments
 from afbench.core import UsageError
 from afbench.localizers import LocalizerChoice, parse_choice
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from afbench.workflows.evaluation.evaluation_setup import Evaluations
 
 
+@checks_arguments
 def evaluate(
     *,
     data: str | Path,
@@ -120,13 +122,10 @@ def _choices(localizer: Texts | LocalizerChoice | Sequence[LocalizerChoice]) -> 
     """
     # the command line's are tuples themselves
     several = isinstance(localizer, Sequence) and not isinstance(localizer, str | LocalizerChoice)
-    items = list(localizer) if several else [localizer]
+    items: Sequence[str | LocalizerChoice] = localizer if several else [localizer]  # type: ignore[assignment, list-item]
     if not items:
         raise UsageError("localizer names no localizer; give one or several names")
-    return [
-        item if isinstance(item, LocalizerChoice) else parse_choice(require_text("localizer", item))
-        for item in items
-    ]
+    return [item if isinstance(item, LocalizerChoice) else parse_choice(item) for item in items]
 
 
 def _with_options(

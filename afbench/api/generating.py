@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afbench.argument_types import checks_arguments
 from afbench.core import ShardFormat
 from afbench.images import ImageFormat
 from afbench.plans import RunPlan
@@ -30,6 +31,7 @@ SIZES: Sequence[AttackAt] = ("native", "model")
 _log = logging.getLogger(__name__)
 
 
+@checks_arguments
 def generate(
     *,
     plan: str | None = None,
@@ -192,6 +194,7 @@ def generate(
         return dispatch_generate(executor_spec or part, run_plan, folder, options, hooks)
 
 
+@checks_arguments
 def plan(
     *,
     plan: str | None = None,

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from afbench.argument_types import checks_arguments
 from afbench.core import AfbenchError, PartialError, ReadOptions, UsageError
 from afbench.naming import resolve_name, unknown_name
 from afbench.resources import resource_json
 
 from .bars import counted_bar
-from .keywords import require_choice, require_count, require_text
+from .keywords import require_choice, require_count
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +53,7 @@ class UnusableSource(AfbenchError):
         self.indexed = indexed
 
 
+@checks_arguments
 def index(
     source: str,
     *,
@@ -101,7 +103,7 @@ def index(
     from afbench.sources.mask_exceptions import read_exceptions
 
     mismatch = require_choice("--on-mismatch", on_mismatch, _MISMATCHES)
-    name = _indexed_name(require_text("source", source))
+    name = _indexed_name(source)
     path = None if out is None else Path(out)
     if path is not None and (path.suffix.lower() != ".json" or not path.absolute().parent.is_dir()):
         raise UsageError(f"--out must be a .json file in a folder that exists; found '{path}'")

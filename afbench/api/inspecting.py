@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afbench.argument_types import checks_arguments
 from afbench.core import UsageError
 
 from .bars import progress_bar
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 MOST_SAMPLES = 64
 
 
+@checks_arguments
 def inspect(folder: str | Path, *, config: str | None = None, sample: str | None = None) -> dict[str, Any]:
     """Say what a benchmark holds, how a config was made, or where one row comes from.
 
@@ -37,6 +39,7 @@ def inspect(folder: str | Path, *, config: str | None = None, sample: str | None
     return read_contents(Path(folder), config=config, sample_id=sample)
 
 
+@checks_arguments
 def reproduce(
     folder: str | Path,
     *,
@@ -83,6 +86,7 @@ def reproduce(
         )
 
 
+@checks_arguments
 def preview(
     folder: str | Path,
     *,

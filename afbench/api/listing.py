@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from afbench.argument_types import checks_arguments
 from afbench.defences import list_defences
 from afbench.defences.post_names import list_steps
 from afbench.localizers.load import list_localizers
@@ -46,6 +47,7 @@ class Listing:
         return pd.DataFrame(rows, columns=["kind", "name", "summary"])
 
 
+@checks_arguments
 def list(what: str = "all") -> Listing:
     """List the attacks, localizers, sources, defences, steps of posting and plans this version knows.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from afbench.argument_types import checks_arguments
 from afbench.core import Localizer, Sample, Setting, UsageError
 from afbench.plans import shared_gradients
 from afbench.plans.requested_settings import requested_settings
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from afbench.workflows.generation.single_image import AttackedImage
 
 
+@checks_arguments
 def attack(
     localizer: str | Localizer,
     image: Any,

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afbench.argument_types import checks_arguments
+
 from .bars import deferred_bar
-from .keywords import require_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,6 +45,7 @@ class Pushed:
         return pd.DataFrame(self.upload.files.items(), columns=["path", "bytes"])
 
 
+@checks_arguments
 def push(
     folder: str | Path,
     *,
@@ -74,7 +76,6 @@ def push(
     """
     from afbench.workflows.publishing.push import prepare, send
 
-    require_text("to", to)
     with ExitStack() as stack:
         if quiet:
             stack.enter_context(_hub_without_bars())

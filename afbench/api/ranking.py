@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afbench.argument_types import checks_arguments
 from afbench.core import UsageError
 
 from .bars import advancing, progress_bar
@@ -33,6 +34,7 @@ class ScoreComparison:
         return pd.json_normalize(list(self.figures["attacks"]), sep="_")
 
 
+@checks_arguments
 def compare(first: str | Path, second: str | Path) -> ScoreComparison:
     """Compare two score folders image by image: F1 and RP, first minus second, and whether they tie.
 
@@ -59,6 +61,7 @@ def compare(first: str | Path, second: str | Path) -> ScoreComparison:
     )
 
 
+@checks_arguments
 def leaderboard(
     scores: str | Path | Sequence[str | Path], *, out: str | Path, quiet: bool = False
 ) -> LeaderboardSite:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from afbench.argument_types import checks_arguments
 from afbench.core import UsageError
 
 from .bars import deferred_bar
@@ -37,6 +38,7 @@ def report(
 def report(
     folders: str | Path | Sequence[str | Path], *, paper: Literal[True], quiet: bool = False
 ) -> PaperComparison: ...
+@checks_arguments
 def report(
     folders: str | Path | Sequence[str | Path],
     *,

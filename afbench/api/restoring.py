@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afbench.argument_types import checks_arguments
 from afbench.plans import parse_source
 
 from .bars import deferred_bar
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from afbench.workflows.publishing.restore import Restored
 
 
+@checks_arguments
 def restore(
     archive: str | Path,
     *,

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afbench.argument_types import checks_arguments
 from afbench.work_progress import Progress
 
 from .bars import deferred_bar
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from afbench.workflows.publishing.export import Exported
 
 
+@checks_arguments
 def predict(
     *,
     data: str | Path,
@@ -65,7 +67,6 @@ def predict(
         UsageError: if the benchmark has no config of this localizer or attacked other weights, or the folder holds something else.
         PartialError: if another process predicts into the folder.
     """
-    require_text("localizer", localizer)
     from afbench.defences import Purifier
     from afbench.workflows.evaluation.predict import predict as write_submission
 
@@ -93,6 +94,7 @@ def predict(
         )
 
 
+@checks_arguments
 def score(
     submission: str | Path,
     data: str | Path,
@@ -145,6 +147,7 @@ def score(
         )
 
 
+@checks_arguments
 def export(
     folder: str | Path,
     *,

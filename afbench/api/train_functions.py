@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afbench.argument_types import checks_arguments
 from afbench.core import UsageError
 from afbench.localizers import require_known
 
@@ -56,6 +57,7 @@ def _both(option: str, values: Sequence[Any] | None) -> tuple[Any, ...] | None:
     return tuple(values)
 
 
+@checks_arguments
 def ansm(
     *,
     data: str | Path,
@@ -203,6 +205,7 @@ def ansm(
     return Trained(Path(out), card)
 
 
+@checks_arguments
 def hardened(
     *,
     data: str | Path,
@@ -299,6 +302,7 @@ def hardened(
     return Trained(Path(out), card)
 
 
+@checks_arguments
 def nrp(
     *,
     data: str | Path,

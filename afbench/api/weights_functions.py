@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from afbench.argument_types import checks_arguments
 from afbench.folders import weights_folder
 from afbench.localizers.weights import Registered, list_weights, remove_weights
-
-from .keywords import require_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,6 +60,7 @@ def list() -> WeightsTable:
     return WeightsTable(weights_folder(), list_weights())
 
 
+@checks_arguments
 def add(name: str, file: str | Path, *, overwrite: bool = False) -> Registered:
     """Check a checkpoint as its authors release it, and keep it for a localizer; nothing in a file is run.
 
@@ -76,9 +76,10 @@ def add(name: str, file: str | Path, *, overwrite: bool = False) -> Registered:
     """
     from afbench.localizers.register import add_weights
 
-    return add_weights(require_text("name", name), Path(file), overwrite=overwrite)
+    return add_weights(name, Path(file), overwrite=overwrite)
 
 
+@checks_arguments
 def remove(name: str) -> bool:
     """Delete the registered weights of a localizer; your own file stays.
 
@@ -89,9 +90,10 @@ def remove(name: str) -> bool:
     Raises:
         UsageError: if the name is no published localizer's.
     """
-    return remove_weights(require_text("name", name))
+    return remove_weights(name)
 
 
+@checks_arguments
 def check(
     name: str,
     *,
@@ -116,9 +118,7 @@ def check(
     from afbench.localizers import load_localizer
     from afbench.localizers.conformance import check_localizer
 
-    localizer = load_localizer(
-        require_text("name", name, "`afbench.check_localizer` takes a loaded one"), checkpoint, device=device
-    )
+    localizer = load_localizer(name, checkpoint, device=device)
     findings = []
     for finding in check_localizer(localizer, device=device):
         findings.append(finding)

@@ -9,6 +9,7 @@ from typing import Literal, cast
 
 from torch import Tensor, nn
 
+from afbench.argument_types import checks_arguments
 from afbench.core import UsageError
 from afbench.localizers.checkpoint_files import state_sha256
 from afbench.naming import resolve_name
@@ -24,6 +25,7 @@ BUILD, SOURCE = "build", "source_sha256"
 """What is recorded of a user's own defence besides its arguments: the function's path, and the hash of its file."""
 
 
+@checks_arguments
 def as_defence(
     function: Callable[..., Tensor],
     *,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from afbench.argument_types import checks_arguments
 from afbench.core import Localizer
 from afbench.crash import crash_line
 
@@ -33,6 +34,7 @@ class Finding:
     detail: str
 
 
+@checks_arguments
 def check_localizer(
     localizer: Localizer,
     *,

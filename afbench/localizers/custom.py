@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from afbench.argument_types import checks_arguments
 from afbench.core import Localizer, UsageError
 from afbench.user_code import call_function
 
@@ -49,6 +50,7 @@ class CustomLocalizer:
         return save_checkpoint(self.network, path)
 
 
+@checks_arguments
 def as_localizer(
     network: nn.Module,
     *,

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from afbench.argument_types import checks_arguments
 from afbench.core import Localizer, UsageError
 from afbench.naming import resolve_name, unknown_name
 from afbench.resources import resource_json
@@ -80,6 +81,7 @@ def why_imprecise(name: str, precision: str) -> str:
     return "" if precision == "fp32" else str(row.get("fp32_only", ""))
 
 
+@checks_arguments
 def load_localizer(
     name: str, checkpoint: str | None = None, *, resolution: str = "official", device: str = "cpu"
 ) -> Localizer:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from afbench.argument_types import checks_arguments
 from afbench.core import UsageError
 from afbench.crash import crash_line
 from afbench.naming import resolve_name
@@ -26,6 +27,7 @@ _RESERVED_NAMES = ("clean", "authentic", "all")
 """What configs and splits without an attack are called."""
 
 
+@checks_arguments
 def as_attack(
     function: Callable[..., Any],
     *,

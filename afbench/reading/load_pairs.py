@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from afbench.argument_types import checks_arguments
 from afbench.core import AfbenchError, UsageError
 from afbench.storage.manifests import AUTHENTIC, CLEAN, ORIGINALS, open_benchmark, stored_format
 
@@ -17,6 +18,7 @@ from .parquet_store import ParquetStore
 from .store import Row, Store
 
 
+@checks_arguments
 def load(
     path: str | Path,
     config: str | None = None,
@@ -48,8 +50,6 @@ def load(
         UsageError: if ``transform`` cannot be called, or there is no benchmark, config or split of this name, or its originals are nowhere.
         AfbenchError: if the benchmark is damaged.
     """
-    if transform is not None and not callable(transform):
-        raise UsageError(f"transform must be a function of one item; found {type(transform).__name__}")
     store = open_store(Path(path))
     config_names = choose_configs(store.configs, config, Path(path))
     splits = choose_splits(store.configs, config_names, split, Path(path))

@@ -8,7 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from afbench.core import AfbenchError, UsageError
+from afbench.argument_types import checks_arguments
+from afbench.core import AfbenchError
 from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import ORIGINALS, WORK, open_benchmark, shards_of
 from afbench.storage.schema import columns_of
@@ -24,6 +25,7 @@ _NULLABLE = {"int32": "Int64", "int64": "Int64"}
 _MAY_BE_NULL = ("zero_gradient_pixels", "unread_pixels")
 
 
+@checks_arguments
 def results(
     folder: str | Path, config: str | Sequence[str] | None = None, *, split: str | None = None
 ) -> pd.DataFrame:
@@ -75,10 +77,7 @@ def _chosen_configs(
     if config is None:
         attacked = [name for name in configs if name not in ORIGINALS]
         return attacked or choose_configs(configs, None, folder)
-    requested = [config] if isinstance(config, str) or not isinstance(config, Sequence) else config
-    for text in requested:
-        if not isinstance(text, str):
-            raise UsageError(f"config must be a name, or several; found {type(text).__name__}")
+    requested = [config] if isinstance(config, str) else config
     chosen = [name for text in requested for name in choose_configs(configs, text, folder)]
     return list(dict.fromkeys(chosen))
 

@@ -79,11 +79,11 @@ def test_a_value_of_a_wrong_type_is_refused_in_one_line(benchmark, tmp_path):
     for call, message in (
         (
             lambda: library.evaluate(data=benchmark.folder, localizer=loaded),
-            "localizer must be a name; found ",
+            "localizer must be a text, LocalizerChoice or a list of them; found ReferenceLocalizer",
         ),
         (
             lambda: library.evaluate(data=benchmark.folder, localizer=[loaded]),
-            "localizer must be a name; found ",
+            "localizer must be a text, LocalizerChoice or a list of them; found list of ReferenceLocalizer",
         ),
         (
             lambda: library.evaluate(data=benchmark.folder, localizer=[]),
@@ -93,15 +93,18 @@ def test_a_value_of_a_wrong_type_is_refused_in_one_line(benchmark, tmp_path):
             lambda: library.evaluate(data=benchmark.folder, localizer="reference", defence=None),
             "defence must be a name; found NoneType; `afbench.as_defence` makes one",
         ),
-        (lambda: library.predict(**submit, localizer=loaded), "localizer must be a name; found "),
+        (lambda: library.predict(**submit, localizer=loaded), "localizer must be a text; found "),
         (
             lambda: library.predict(**submit, localizer="reference", defence=None),
             "defence must be a name; found NoneType",
         ),
-        (lambda: library.results(benchmark.folder, config=3), "config must be a name, or several; found int"),
+        (
+            lambda: library.results(benchmark.folder, config=3),
+            "config must be a text, None or a list of them; found int 3",
+        ),
         (
             lambda: library.results(benchmark.folder, config=[3]),
-            "config must be a name, or several; found int",
+            "config must be a text, None or a list of them; found list of int",
         ),
     ):
         with pytest.raises(library.UsageError) as refused:

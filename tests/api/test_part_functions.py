@@ -42,11 +42,11 @@ def test_a_source_that_cannot_be_used_is_refused_with_its_samples(photographs, a
 @pytest.mark.parametrize(
     ("keywords", "message"),
     [
-        ({"source": 3}, "source must be a name; found int"),
+        ({"source": 3}, "source must be a text; found int 3"),
         ({"workers": 0}, "--workers must be a whole number from 1 up; found 0"),
-        ({"expect_count": "3"}, "--expect-count must be a whole number from 0 up; found '3'"),
-        ({"mask_threshold": 0.5}, "--mask-threshold must be a whole number; found 0.5"),
-        ({"max_side": "512"}, "--max-side must be a whole number; found '512'"),
+        ({"expect_count": "3"}, "expect_count must be a whole number or None; found str '3'"),
+        ({"mask_threshold": 0.5}, "mask_threshold must be a whole number or None; found float 0.5"),
+        ({"max_side": "512"}, "max_side must be a whole number or None; found str '512'"),
         ({"source": "demo"}, "comes with afbench"),
         ({"source": "tests"}, "for your own images there write: afbench index folder --root tests"),
         ({"out": "index.txt"}, "must be a .json file"),
@@ -95,7 +95,7 @@ def test_a_localizer_is_checked_promise_by_promise(afbench):
     assert [line.partition(":")[0] for line in printed.out.splitlines()] == [
         f"ok      {name}" for name in checked.to_pandas().name
     ]
-    with pytest.raises(library.UsageError, match="takes a loaded one"):
+    with pytest.raises(library.UsageError, match="name must be a text; found ReferenceLocalizer"):
         library.weights.check(library.load_localizer("reference"))
 
 

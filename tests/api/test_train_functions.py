@@ -56,8 +56,15 @@ def test_what_is_trained_takes_its_place(made, tmp_path):
     assert predicted.images
 
 
-@pytest.mark.parametrize("epochs", [3, "33", (1, 2, 3)])
-def test_what_is_no_pair_is_refused(made, tmp_path, epochs):
-    with pytest.raises(library.UsageError, match="--epochs takes two values"):
+@pytest.mark.parametrize(
+    ("epochs", "message"),
+    [
+        (3, "epochs must be 2 values or None; found int 3"),
+        ("33", "epochs must be 2 values or None; found str '33'"),
+        ((1, 2, 3), "--epochs takes two values"),
+    ],
+)
+def test_what_is_no_pair_is_refused(made, tmp_path, epochs, message):
+    with pytest.raises(library.UsageError, match=message):
         library.train.ansm(data=made.folder, localizer="reference", out=tmp_path / "x", epochs=epochs)
     assert not (tmp_path / "x").exists()

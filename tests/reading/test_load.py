@@ -148,7 +148,7 @@ def test_a_transform_gets_each_pair_at_once_and_lets_a_loader_stack_other_sizes(
 
 
 def test_a_transform_that_cannot_be_called_is_refused(made):
-    with pytest.raises(UsageError, match="transform must be a function of one item; found str"):
+    with pytest.raises(UsageError, match="transform must be a function or None; found str 'flip'"):
         library.load(made.folder, transform="flip")
 
 
