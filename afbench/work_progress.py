@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -14,6 +15,25 @@ class Progress(NamedTuple):
     start: Callable[..., None] = lambda total, done=0: None
     advance: Callable[[int], None] = lambda amount: None
     say: Callable[[str], None] = lambda line: None
+
+
+@dataclass
+class WorkPiece:
+    """A piece of work that counts with its planned size, also if parts of it are done twice (a batch that was halved) or
+    never (a sample that cannot be read, gradients of ``strong`` after F1 is 0)."""
+
+    advance: Callable[[float], None]
+    remaining: float
+
+    def add(self, amount: float) -> None:
+        """Count part of the piece as done."""
+        step = min(amount, self.remaining)
+        self.remaining -= step
+        self.advance(step)
+
+    def finish(self) -> None:
+        """Count the rest of the piece as done."""
+        self.add(self.remaining)
 
 
 OpenProgress = Callable[[str, str], Progress]

@@ -1,5 +1,6 @@
 """The worst of several attacks for each image, chosen among images as they will be stored."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -40,11 +41,16 @@ def strong(
     phi: Tensor,
     steps: int,
     loss_and_score: LossAndScoreFn | None = None,
+    lowest: float = -math.inf,
 ) -> Worst:
     """Run ``apgd`` for each member, then signed steps of whole levels from the worst, and keep what scores lowest.
 
     Scores are those of images on the 8-bit grid, so that rounding gives nothing back unseen: the last pass begins at the
     worst stored image, raises the loss of the first member by a level a step, and sees every image it passes.
+
+    It ends after the member that brings the last image of the batch to the ``lowest`` score, which nothing can lower. Images
+    that have it stay in the batch until then, since a smaller batch would compute other bits of the rest. To learn whether it
+    may end, it waits for the device once after each member, and nowhere else.
 
     Args:
         members: at least one; of equal scores the first is kept, and the original only where all score higher.
@@ -55,9 +61,10 @@ def strong(
         steps: gradients of each member and of the last pass, at least 1.
         loss_and_score: the loss of the first member and the score from one pass, which the pass on the grid then saves;
             must equal what the two give.
+        lowest: a bound of ``score`` from below, such as 0 for F1.
     Returns:
         What ``store`` made of the worst images, their scores and members ``(N,)``; NaN where a loss or gradient was
-        not finite.
+        not finite while the score of the image could still fall.
     Raises:
         ValueError: if ``image`` leaves [0, 1], a tensor has the wrong shape, or ``steps`` is below 1.
     Source: the worst case per image over losses: Croce et al. 2024 (SEA), arXiv 2306.12941, section 3.
@@ -68,18 +75,21 @@ def strong(
     allowed = ball(x, phi)
     first_score = _score_of(score, x)
     worst = Worst(x, first_score, torch.zeros_like(first_score, dtype=torch.int64))
-    broken = torch.zeros_like(x)
+    broken, can_fall = torch.zeros_like(x), torch.ones_like(first_score, dtype=torch.bool)
     for number, member in enumerate(members, start=1):
         start = x if member.start is None else started(x, member.start, phi, allowed)
         attacked = best_point(member.loss, start, allowed=allowed, phi=phi, steps=steps)
-        broken = broken + 0 * attacked
+        broken = _noted(broken, attacked, can_fall)
         stored = store(torch.nan_to_num(attacked))
         worst = _lower(worst, stored, _score_of(score, stored), number)
+        can_fall = ~(worst.score <= lowest)
+        if not any_of(can_fall):
+            return worst._replace(image=worst.image + broken)
     level = torch.full_like(phi, 1 / 255)
     stored, gradient = worst.image, input_gradient(members[0].loss, worst.image)
     for step in range(1, steps + 1):
         moved = stepped(stored, gradient, level, allowed)
-        broken = broken + 0 * moved
+        broken = _noted(broken, moved, can_fall)
         stored = store(torch.nan_to_num(moved))
         if step < steps:
             gradient, new_score = _gradient_and_score(members[0].loss, score, loss_and_score, stored)
@@ -108,6 +118,16 @@ def _gradient_and_score(
 def _score_of(score: LossFn, image: Tensor) -> Tensor:
     with torch.no_grad():
         return score(image)
+
+
+def any_of(rows: Tensor) -> bool:
+    """Ask whether any is true: the one question for which the attack waits for the device."""
+    return bool(rows.any())
+
+
+def _noted(broken: Tensor, attacked: Tensor, can_fall: Tensor) -> Tensor:
+    """Add NaN where an attacked image is not finite, but for images whose score can't fall: alone they would have ended."""
+    return torch.where(can_fall.view(-1, 1, 1, 1), broken + 0 * attacked, broken)
 
 
 def _lower(worst: Worst, stored: Tensor, new_score: Tensor, number: int) -> Worst:

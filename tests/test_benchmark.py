@@ -81,7 +81,10 @@ def test_strength_is_compared_at_the_same_number_of_gradients(part, monkeypatch)
     (foolbox,) = [row for row in rows if row["library"] == "foolbox"]
     assert "does not run: ModuleNotFoundError" in foolbox["gradients"]
     for row in (row for row in rows if row["library"] == "afbench"):
-        assert 0 <= float(row["F1 left"]) <= 1 and float(row["ms per gradient"].split()[0]) > 0
+        assert 0 <= float(row["F1 left"]) <= 1 and float(row["s per image"].split()[0]) > 0
+    taken = {row["attack"]: float(row["taken"]) for row in rows if row["library"] == "afbench"}
+    # one step for each member and on the grid, unless F1 is 0 before
+    assert taken["bim"] == 3 and 1 <= taken["strong"] <= 8
 
 
 @pytest.mark.parametrize("loss", ["bce", "soft-f1"])

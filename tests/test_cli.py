@@ -278,6 +278,9 @@ def test_the_examples_of_list_and_plan_run(afbench, tmp_path):
     assert plan.code == 0 and not list(tmp_path.iterdir())
     assert "gradients per image 2043 one setting at a time, 1535 shared" in plan.out
     assert "configs             80 (20 settings each)" in plan.out
+    assert "at most" not in plan.out
+    strong = afbench("plan", "--localizer", "reference", "--attack", "strong", "--source", "demo")
+    assert "gradients in all    43,200 at most: strong ends once F1 is 0" in strong.out
 
 
 def test_the_examples_of_verify_stats_and_preview_run_on_what_generate_made(afbench, benchmark, tmp_path):

@@ -13,11 +13,11 @@ from afbench.plans.cost import SHARD_SIZE, localizer_cost
 from afbench.plans.effort import MOST_SHARDS, STAKE_SECONDS, effort_of, shard_size
 from afbench.storage.manifests import read_configs
 from afbench.storage.run_folder import commit_header, read_header
-from afbench.work_progress import Progress
+from afbench.work_progress import Progress, WorkPiece
 from afbench.workflows.executors.executor_spec import ExecutorSpec
 from afbench.workflows.executors.scale_out import generate_with_executor
 from afbench.workflows.generation.generate import generate
-from afbench.workflows.generation.run_progress import GradientCounter, WorkPiece
+from afbench.workflows.generation.run_progress import GradientCounter
 from afbench.workflows.generation.splits import open_splits
 from afbench.workflows.request import GenerateHooks, Options, Part
 

@@ -169,6 +169,7 @@ def test_a_group_takes_exactly_the_gradients_it_needs(
     monkeypatch.setattr(grid, "STEPS", STEPS)
     samples = [_sample(0, 16, 16), _sample(1, 16, 16)]
     taken: list[int] = []
+    # F1 does not reach 0 here, where the ensemble would end
     _run(settings, samples, on_gradients=taken.append)
     assert sum(taken) == expected * len(samples)
     assert shared_gradients(settings) == expected
@@ -230,6 +231,39 @@ def test_scores_from_the_pass_of_a_gradient_change_no_byte_of_the_ensemble(
     monkeypatch.setattr(grid, "STEPS", 12)
     settings = expand_attack("strong", phi=["1/255", "3/255"])
     assert _bytes(_run(settings, lab=OnePassLab())) == _bytes(_run(settings))
+
+
+def test_the_ensemble_ends_once_f1_is_0_and_stores_the_bytes_of_the_whole_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = expand_attack("strong", phi=["2/255", "6/255"], large_phi=True)
+    lab = Lab(lambda image: 20 * (image.double()[:, :1] - 0.5))
+    # the first two lose every pixel at the larger phi, the last never
+    samples = [_grey(0, 4), _grey(1, 4), _grey(2, 60)]
+    whole_run = grid.attacks.strong
+    for batch_size, gradients in ((1, 24 + 24 + 3 + 24 + 3 + 24), (8, 2 * 3 * 24)):
+        taken: list[int] = []
+        early = _run(settings, samples, lab, batch_size=batch_size, on_gradients=taken.append)
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                grid.attacks,
+                "strong",
+                lambda *given, **named: whole_run(*given, **named | {"lowest": -math.inf}),
+            )
+            full = _run(settings, samples, lab, batch_size=batch_size)
+        assert _bytes(early) == _bytes(full)
+        assert _members(early) == _members(full)
+        assert sum(taken) == gradients
+
+
+def _grey(number: int, contrast: int) -> Sample:
+    """A sample whose values stray from grey by so many levels."""
+    pixels = np.random.default_rng(number).integers(128 - contrast, 128 + contrast, (16, 32, 3))
+    return replace(_sample(number), image=pixels.astype(np.uint8))
+
+
+def _members(results: dict[Setting, list[AttackedRow | Failure]]) -> list[str]:
+    return [row.member for rows in results.values() for row in _good(rows)]
 
 
 def test_the_ensemble_is_the_worst_case_of_each_image_and_says_who_made_it(

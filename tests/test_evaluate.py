@@ -469,7 +469,10 @@ def test_a_factor_on_the_logits_moves_rp_of_the_ensemble_by_at_most_two_points(
 ):
     monkeypatch.setattr(logit_scale, "FACTORS", factors)
     monkeypatch.setattr("afbench.engine.grid.STEPS", steps)
-    gates = scale_gates(with_strong, images=images)
+    planned, counted = [], []
+    gates = scale_gates(with_strong, images=images, start=planned.append, advance=counted.append)
+    # also where the ensemble took fewer gradients than it may
+    assert sum(counted) == sum(planned) > 0
     by_config = {gate.detail.split(",")[0]: gate for gate in gates}
     assert by_config["reference-strong-1"].passed is True
     # what the cross-entropy leaves depends on the size of logits, which is no fault of the benchmark but worth a warning

@@ -1,6 +1,7 @@
 """The ensemble as a user meets it: made, verified, made again, shown, and through a defence."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from afbench.engine import grid
 from afbench.plans.ensemble import MEMBERS
 
 CONFIG = "reference-strong-1"
@@ -49,6 +51,39 @@ def test_every_image_has_its_member_in_the_manifest_and_verify_counts_them(
         "rows"
     ].values()
     assert row["member"] == member and "members" not in row["shard"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size", [1, 3, 12])
+def test_ending_once_f1_is_0_stores_the_bytes_of_the_whole_run(
+    afbench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    """Float32 sums depend on the batch size, so images that are done stay in their batch."""
+    command = ["generate", "--localizer", "reference", "--attack", "strong", "--batch-size", batch_size]
+    source = ["--source", "demo", "--limit", 4]
+    whole_run = grid.attacks.strong
+    outs = [tmp_path / "early", tmp_path / "whole"]
+    for out, lowest in zip(outs, (0.0, -math.inf), strict=True):
+        monkeypatch.setattr(
+            grid.attacks,
+            "strong",
+            lambda *given, lowest=lowest, **named: whole_run(*given, **named | {"lowest": lowest}),
+        )
+        assert afbench(*command, *source, "--out", out).code == 0
+    early, whole = (
+        {path.relative_to(out): path.read_bytes() for path in out.glob("data/*/*")} for out in outs
+    )
+    assert early == whole and len(early) == 4
+    early_members, whole_members = (
+        {
+            path.name: [
+                shard["members"] for shard in json.loads(path.read_text())["splits"]["demo"]["shards"]
+            ]
+            for path in out.glob("manifests/*strong*")
+        }
+        for out in outs
+    )
+    assert early_members == whole_members and early_members
 
 
 def test_it_is_made_again_to_the_same_bytes_and_grows(afbench: Any, benchmark: Path) -> None:

@@ -10,6 +10,7 @@ from afbench.core import Localizer, Sample, Setting, UsageError
 from afbench.plans import shared_gradients
 from afbench.plans.requested_settings import requested_settings
 from afbench.untrusted import require_name
+from afbench.work_progress import WorkPiece
 
 from .bars import deferred_bar
 from .keywords import Params, Phi, param_texts, texts_of
@@ -82,16 +83,20 @@ def attack(
     )
     with ExitStack() as stack:
         bar = deferred_bar(stack, attack, "grad", quiet=quiet)
-        bar.start(shared_gradients([setting]))
-        return attack_image(
+        gradients = shared_gradients([setting])
+        bar.start(gradients)
+        piece = WorkPiece(lambda amount: bar.advance(int(amount)), gradients)
+        attacked = attack_image(
             target,
             name,
             sample,
             setting,
             seed=seed,
             device=device,
-            on_gradients=bar.advance,
+            on_gradients=piece.add,
         )
+        piece.finish()
+        return attacked
 
 
 def _setting(

@@ -11,6 +11,7 @@ import click
 
 from afbench.api.generating import plan as forecast_run
 from afbench.plans.cost import localizer_cost, suggested_batch
+from afbench.plans.headline import STRONG
 from afbench.reports.text import fold_line
 from afbench.workflows.planning.forecast import Forecast
 
@@ -58,7 +59,8 @@ def echo_forecast(forecast: Forecast, json_wanted: bool, device: str = "cpu") ->
         f"plan {plan.name}, seed {plan.seed}"
         + (f", first {plan.limit} samples of each source" if plan.limit else "")
     )
-    for block in forecast.blocks:
+    for planned, block in zip(plan.blocks, forecast.blocks, strict=True):
+        ends_early = any(setting.attack == STRONG for setting in planned.settings)
         sources = ", ".join(
             f"{name} ({count if count is not None else '?'} expected)"
             for name, count in block.sources.items()
@@ -69,7 +71,8 @@ def echo_forecast(forecast: Forecast, json_wanted: bool, device: str = "cpu") ->
             "configs": f"{block.configs} ({block.settings} settings each)",
             "adversarial images": _number(block.adversarial_images),
             "gradients per image": f"{block.gradients_naive} one setting at a time, {block.gradients_shared} shared",
-            "gradients in all": _number(block.gradients_total),
+            "gradients in all": _number(block.gradients_total)
+            + f" at most: {STRONG} ends once F1 is 0" * ends_early,
             "disk": _size(block.disk_bytes),
         }
         _echo_figures(figures.items())

@@ -340,6 +340,7 @@ def _strong(batch: _PhiBatch) -> attacks.Worst:
         phi=batch.phi,
         steps=STEPS,
         loss_and_score=None if both is None else batch.meter.watch(both, len(batch.image)),
+        lowest=0.0,
     )
 
 

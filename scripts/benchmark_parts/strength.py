@@ -22,9 +22,13 @@ from .table import Table
 
 AFBENCH = "afbench"
 PHI = "1/255"
-HEAD = ("attack", "library", "loss", "gradients", "ms per gradient", "times bim", "F1 left")
+HEAD = (
+    *("attack", "library", "loss", "gradients", "taken", "ms per gradient taken", "times bim"),
+    *("s per image", "times bim per image", "F1 left"),
+)
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"bce": binary_cross_entropy, "soft-f1": soft_f1}
-Runner = Callable[[], Tensor]
+Runner = Callable[[], tuple[Tensor, int]]
+"""Attacks a batch; returns the images and how many gradients of an image it took."""
 
 
 class ImageLogits(nn.Module):
@@ -51,11 +55,11 @@ def of_torchattacks(name: str, loss: str, localizer: Localizer, batch: AttackBat
     labels = torch.zeros(len(batch.image), dtype=torch.int64, device=batch.image.device)
     if name == "pgd":
         pgd = library.PGD(model, eps=phi, alpha=phi / 4, steps=steps, random_start=True)
-        return lambda: pgd(batch.image, labels)  # type: ignore[no-any-return]
+        return lambda: (pgd(batch.image, labels), steps * len(batch.image))
     # its step counts one gradient more: that at the start
     apgd = library.APGD(model, norm="Linf", eps=phi, steps=steps - 1, n_restarts=1, loss="ce", eot_iter=1)
     # by itself it returns the original where no label changed, and a mask has no label
-    return lambda: apgd.perturb(batch.image, labels, best_loss=True)[1]  # type: ignore[no-any-return]
+    return lambda: (apgd.perturb(batch.image, labels, best_loss=True)[1], steps * len(batch.image))
 
 
 def of_foolbox(name: str, loss: str, localizer: Localizer, batch: AttackBatch, steps: int) -> Runner:
@@ -69,13 +73,13 @@ def of_foolbox(name: str, loss: str, localizer: Localizer, batch: AttackBatch, s
     pgd = library.attacks.LinfPGD(abs_stepsize=phi / 4, steps=steps)
     criterion = library.criteria.Misclassification(labels)
     # the images before foolbox asks whether a label changed
-    return lambda: pgd.run(model, batch.image, criterion, epsilon=phi)  # type: ignore[no-any-return]
+    return lambda: (pgd.run(model, batch.image, criterion, epsilon=phi), steps * len(batch.image))
 
 
 def of_afbench(name: str, loss: str, localizer: Localizer, batch: AttackBatch, steps: int) -> Runner:
     """Prepare an attack of ours."""
     setting = _setting(name, loss, steps)
-    return lambda: attack(localizer, batch, [setting], len(batch.image))[0]
+    return lambda: attack(localizer, batch, [setting], len(batch.image))
 
 
 ROWS = (
@@ -91,7 +95,9 @@ ROWS = (
 def table(*, images: int, at_once: int, side: int, clock: Clock, steps: int = GRADIENTS) -> Table:
     """Run every row on the same batches, turn by turn, and score what would be stored."""
     localizer, samples = a_localizer("reference", clock.device), pictures(images, side)
+    # of an image, and how many gradients it took
     seconds: dict[int, list[float]] = {number: [] for number in range(len(ROWS))}
+    taken: dict[int, list[float]] = {number: [] for number in range(len(ROWS))}
     scores: dict[int, list[float]] = {number: [] for number in range(len(ROWS))}
     faults: dict[int, str] = {}
     bound = _setting("bim", "bce", steps)
@@ -102,46 +108,53 @@ def table(*, images: int, at_once: int, side: int, clock: Clock, steps: int = GR
             if number in faults:
                 continue
             try:
-                outputs: list[Tensor] = []
+                outputs: list[tuple[Tensor, int]] = []
                 torch.manual_seed(first)
                 runner = prepare(name, loss, localizer, batch, steps)
                 runner = runner if library == AFBENCH else any_kernels()(runner)
                 if not first and clock.device.startswith("cuda"):
                     runner()  # a GPU's first run of a batch size builds what later ones use
                     torch.manual_seed(first)
-                gradients = GRADIENTS if name == "strong" else steps
-                seconds[number].append(clock(partial(_keep, runner, outputs)) / (gradients * len(part)))
+                seconds[number].append(clock(partial(_keep, runner, outputs)) / len(part))
+                taken[number].append(outputs[0][1] / len(part))
             except Exception as error:  # whatever another library does is a line of the table
                 faults[number] = f"does not run: {type(error).__name__}: {error}".splitlines()[0][:70]
                 continue
-            f1 = f1_after(localizer, part, batch, outputs[0].detach(), bound)
+            f1 = f1_after(localizer, part, batch, outputs[0][0].detach(), bound)
             scores[number] += [f1] * len(part)
     rows = []
     for number, (name, library, loss, _) in enumerate(ROWS):
         if number in faults:
             rows.append([name, library, loss, faults[number], *[""] * (len(HEAD) - 4)])
             continue
+        per_gradient = [time / count for time, count in zip(seconds[number], taken[number], strict=True)]
         ratios = [
-            attack_seconds / bim_seconds
-            for attack_seconds, bim_seconds in zip(seconds[number], seconds[0], strict=True)
+            (gradient_seconds * steps / bim_seconds, image_seconds / bim_seconds)
+            for gradient_seconds, image_seconds, bim_seconds in zip(
+                per_gradient, seconds[number], seconds[0], strict=True
+            )
         ]
         rows.append(
             [
                 *(name, library, loss, str(GRADIENTS if name == "strong" else steps)),
-                middle([1000 * value for value in seconds[number]]),
-                "" if number == 0 else middle(ratios),
+                f"{mean(taken[number]):.4g}",
+                middle([1000 * value for value in per_gradient]),
+                "" if number == 0 else middle([gradient_ratio for gradient_ratio, _ in ratios]),
+                middle(seconds[number]),
+                "" if number == 0 else middle([image_ratio for _, image_ratio in ratios]),
                 f"{mean(scores[number]):.3f}",
             ]
         )
     note = (
-        f"{images} images of {side}x{side} on `reference`, phi {PHI}, batches of {at_once}; {steps} gradients an image for each; F1 of the 8-bit "
-        "images; medians over the batches with 5 to 95 %. `strong` also takes forward passes without a gradient, which are in its time. "
+        f"{images} images of {side}x{side} on `reference`, phi {PHI}, batches of {at_once}; at most {steps} gradients an image for each: "
+        "`strong` ends once F1 of its batch is 0. F1 of the 8-bit images; medians over the batches with 5 to 95 %. `strong` also takes forward "
+        "passes without a gradient, which are in its time. "
         "Other libraries raise the loss of each image by a logit whose cross-entropy it is."
     )
     return Table("Strength at equal gradients", HEAD, rows, note)
 
 
-def _keep(runner: Runner, outputs: list[Tensor]) -> None:
+def _keep(runner: Runner, outputs: list[tuple[Tensor, int]]) -> None:
     outputs.append(runner())
 
 

@@ -11,6 +11,7 @@ from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.sources import open_source
 from afbench.storage.manifests import open_benchmark, shard_paths
 from afbench.storage.shards import read_rows
+from afbench.work_progress import Progress
 from afbench.workflows.generation.generate import generate
 from afbench.workflows.request import Options
 
@@ -58,6 +59,15 @@ def test_the_pixels_and_figures_are_those_that_generate_stores(stored, sample, s
         figure: row[figure] for figure in FIGURES
     }
     assert attacked.to_pandas().f1_adv[0] == row["f1_adv"]
+
+
+def test_the_bar_ends_at_its_total_where_the_ensemble_takes_fewer_gradients(sample, monkeypatch):
+    monkeypatch.setattr("afbench.engine.grid.STEPS", 1)
+    planned, counted = [], []
+    progress = Progress(start=planned.append, advance=counted.append)
+    monkeypatch.setattr("afbench.api.one_image.deferred_bar", lambda *given, **named: progress)
+    library.attack("reference", sample.image, sample.mask, "strong", phi="2/255")
+    assert sum(counted) == sum(planned) == 120
 
 
 def test_files_pillow_images_arrays_and_tensors_give_the_same_image(sample, tmp_path):

@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from afbench.images import quantise
@@ -22,10 +24,15 @@ def storing(image: Tensor, levels: int) -> Callable[[Tensor], Tensor]:
 
 
 def run(
-    lab: AttackProblem, members: list[EnsembleMember], score: Callable[[Tensor], Tensor], levels: int = 2
+    lab: AttackProblem,
+    members: list[EnsembleMember],
+    score: Callable[[Tensor], Tensor],
+    levels: int = 2,
+    lowest: float = -math.inf,
 ) -> Worst:
     store = storing(lab.image, levels)
-    return strong(members, lab.image, score=score, store=store, phi=lab.phi(levels), steps=STEPS)
+    phi = lab.phi(levels)
+    return strong(members, lab.image, score=score, store=store, phi=phi, steps=STEPS, lowest=lowest)
 
 
 def mean_of(lab: AttackProblem, sign: int) -> Callable[[Tensor], Tensor]:
@@ -149,3 +156,61 @@ def test_a_flat_loss_leaves_the_original() -> None:
         lab, [EnsembleMember(lambda x: 0 * x.sum((1, 2, 3)))], lambda x: (255 * x).round().sum((1, 2, 3))
     )
     assert torch.equal(worst.image, lab.image)
+
+
+def f1_of(lab: AttackProblem, lives: list[float]) -> Callable[[Tensor], Tensor]:
+    """A score that is never below 0, which each image reaches once its loss has passed its life."""
+
+    def score(x: Tensor) -> Tensor:
+        return (torch.tensor(lives, dtype=torch.float64) - lab.loss(x).detach()).clamp(min=0)
+
+    return score
+
+
+@given(st.lists(st.floats(0.0, 4.0), min_size=3, max_size=3), st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_ending_at_the_lowest_score_changes_nothing_but_the_gradients(
+    lives: list[float], levels: int
+) -> None:
+    lab = problem(3)
+    taken = []
+    results = []
+    for lowest in (-math.inf, 0.0):
+        loss = Counted(lab.loss)
+        start = uniform(lab.keys, shape_of(lab.image), 0).double()
+        members = [EnsembleMember(mean_of(lab, 1)), EnsembleMember(loss), EnsembleMember(loss, start)]
+        results.append(run(lab, members, f1_of(lab, lives), levels, lowest))
+        taken.append(loss.images)
+    full, early = results
+    assert all(torch.equal(*pair) for pair in zip(full, early, strict=True))
+    assert taken[1] <= taken[0]
+
+
+def test_it_ends_after_the_member_that_brings_the_last_image_to_the_lowest_score() -> None:
+    lab = problem(3)
+    at_start = lab.loss(lab.image).detach()
+    after_first = lab.loss(storing(lab.image, 2)(apgd(lab.loss, lab.image, phi=lab.phi(2), steps=STEPS)))
+    half_way = ((at_start + after_first) / 2).tolist()
+    for lives, ended in ((half_way, True), ([*half_way[:2], 1e6], False)):
+        later = Counted(lab.loss)
+        members = [EnsembleMember(lab.loss), EnsembleMember(later)]
+        worst = run(lab, members, f1_of(lab, lives), lowest=0.0)
+        # where one image goes on, the others stay in its batch
+        assert later.images == (0 if ended else 3 * (STEPS + 1))
+        assert worst.score[:2].tolist() == [0, 0] and worst.member[:2].tolist() == [1, 1]
+
+
+def test_a_member_that_an_image_no_longer_needs_cannot_break_it() -> None:
+    """Alone it would have ended before; the company that goes on must not change that."""
+    lab = problem(2)
+    lives = [0.0, 1e6]
+
+    def worst_of(part: AttackProblem, lives: list[float]) -> Worst:
+        members = [EnsembleMember(part.loss), EnsembleMember(lambda x: part.loss(x) * math.nan)]
+        return run(part, members, f1_of(part, lives), lowest=0.0)
+
+    together = worst_of(lab, lives)
+    for row in range(2):
+        alone = worst_of(lab.part([row]), [lives[row]])
+        assert torch.equal(alone.image[0].isnan(), together.image[row].isnan())
+    assert together.image[0].isfinite().all() and together.image[1].isnan().all()

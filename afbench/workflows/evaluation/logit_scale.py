@@ -14,9 +14,10 @@ from afbench.core import Localizer, Setting
 from afbench.defences.defended_localizer import LOCALIZER_TRAITS
 from afbench.engine import compute_precision, judge_samples
 from afbench.metrics import f1
-from afbench.plans import ATTACKS, make_setting
+from afbench.plans import ATTACKS, make_setting, shared_gradients
 from afbench.plans.headline import STRONG
 from afbench.scoring.score_tables import CONTROLS
+from afbench.work_progress import WorkPiece
 
 from ..adaptive import require_oblivious
 from .evaluation_setup import EvaluationSetup
@@ -85,15 +86,17 @@ def scale_gates(
     scores = [f1(result.counts) for result in judged]
     f1_original = float(np.nanmean(scores)) if not all(map(math.isnan, scores)) else math.nan
     settings = _settings(setup)
-    start(len(FACTORS) * len(samples) * sum(setting.steps for setting in settings.values()))
+    gradients = {label: len(samples) * shared_gradients([setting]) for label, setting in settings.items()}
+    start(len(FACTORS) * sum(gradients.values()))
     gates = []
     for label, setting in settings.items():
         figures = []
         for factor in FACTORS:
             localizer = ScaledLocalizer(setup.localizer, factor)
-            figures.append(
-                100 * mean_f1_after(setup, localizer, samples, setting, advance) / (f1_original or math.nan)
-            )
+            piece = WorkPiece(lambda amount: advance(int(amount)), gradients[label])
+            mean_f1 = mean_f1_after(setup, localizer, samples, setting, piece.add)
+            piece.finish()
+            figures.append(100 * mean_f1 / (f1_original or math.nan))
         gates.append(_gate(label, setting.attack, figures, len(samples)))
     return gates
 

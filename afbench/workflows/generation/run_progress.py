@@ -6,9 +6,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-AddSeconds = Callable[[float], None]
-"""Takes work that was just done, in seconds of the cost model."""
-
 
 @dataclass(kw_only=True)
 class GradientCounter:
@@ -36,22 +33,3 @@ class GradientCounter:
             step = self.reported - self.logged
             self.logged = self.reported
             return step
-
-
-@dataclass
-class WorkPiece:
-    """A piece of work that counts with its planned size, also if parts of it are done twice (a batch that was halved) or
-    never (a sample that cannot be read)."""
-
-    add_seconds: AddSeconds
-    remaining: float
-
-    def add(self, seconds: float) -> None:
-        """Count part of the piece as done."""
-        step = min(seconds, self.remaining)
-        self.remaining -= step
-        self.add_seconds(step)
-
-    def finish(self) -> None:
-        """Count the rest of the piece as done."""
-        self.add(self.remaining)

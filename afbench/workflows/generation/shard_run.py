@@ -34,10 +34,10 @@ from afbench.interrupts import raise_if_stopped
 from afbench.storage.manifests import ids_sha256
 from afbench.storage.run_folder import commit_record, log_event
 from afbench.storage.shards import write_shard
+from afbench.work_progress import WorkPiece
 
 from .batch_log import logged_batch_sizes
 from .run_context import IoThreads, RunContext
-from .run_progress import WorkPiece
 from .splits import Split
 from .stored_rows import PixelHashes, attacked_row, clean_row, hash_sample
 from .tasks import Task, missing_groups, stored_record
