@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from afbench.core import Localizer, Setting, UsageError
 from afbench.defences.hardening.hardening_loss import Hardening, hardening_loss
@@ -63,6 +63,40 @@ def one_of(attacks: Sequence[Attack]) -> Attack:
         return chosen(image, truth, draws)
 
     return attack
+
+
+def in_any_orientation(attack: Attack) -> Attack:
+    """Return an attack on images that are mirrored and transposed at random, each time, and turned back with their noise.
+
+    A network's filters know one orientation, so that its noise looks another way in each of the eight.
+    """
+
+    def turned(image: Tensor, truth: Tensor, draws: torch.Generator) -> Tensor:
+        upside_down, mirrored, transposed = torch.randint(2, (3,), generator=draws).tolist()
+        axes = [axis for axis, flipped in ((-2, upside_down), (-1, mirrored)) if flipped]
+
+        def turn(images: Tensor) -> Tensor:
+            images = images.flip(axes)
+            return (images.mT if transposed else images).contiguous()
+
+        attacked = attack(turn(image), turn(truth), draws)
+        return (attacked.mT if transposed else attacked).flip(axes)
+
+    return turned
+
+
+def as_in_use(attack: Attack, network: nn.Module) -> Attack:
+    """Return an attack on a network that is trained at the same time, as it is in use: it moves no averages of batch norm."""
+
+    def attack_in_use(image: Tensor, truth: Tensor, draws: torch.Generator) -> Tensor:
+        trains = network.training
+        network.eval()
+        try:
+            return attack(image, truth, draws)
+        finally:
+            network.train(trains)
+
+    return attack_in_use
 
 
 def loss_under_attack(
