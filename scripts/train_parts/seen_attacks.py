@@ -53,11 +53,12 @@ _MIX = (
 )
 ATTACKS = {
     "fgsm": (FGSM,),
-    "varied": (*2 * (FGSM,), *_VARIED),
+    "varied": (*4 * (FGSM,), *_VARIED),
     "turned": (FGSM, _TURNED),
     "own": (*3 * (FGSM,), *_ON_FINDER),
     "single": (
-        *2 * (FGSM, _TURNED),
+        *6 * (FGSM,),
+        *2 * (_TURNED,),
         *(seen._replace(turned=True) for seen in _VARIED),
         *_ON_FINDER,
     ),
