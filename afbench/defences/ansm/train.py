@@ -30,7 +30,7 @@ def train(
     settings: Settings,
     files: RunFiles,
     options: TrainingOptions,
-    attack_on: Callable[[nn.Module], Attack] | None = None,
+    attack: Attack | None = None,
     start: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Any]:
     """Train a module, or go on with a training that was stopped; other arguments, returns and errors as ``train_stages``.
@@ -38,8 +38,8 @@ def train(
     Args:
         localizer: frozen; on the device of the files' processes. Gradients flow through it, none are taken to its weights.
         files: whose card says ``localizer``, ``data`` and the settings; every process calls this with the same arguments.
-        attack_on: gives what makes the attacked images anew at every step, where ``settings.attack`` names an attack; it is
-            told the module that is trained. Validation takes the benchmark's own.
+        attack: what makes the attacked images anew at every step, where ``settings.attack`` names one. Validation
+            takes the benchmark's own.
         start: weights to begin with, of a module of the same recipe; None for random ones.
     Source: the ANSM paper, Algorithm 1 and Table II.
     """
@@ -57,7 +57,6 @@ def train(
             network.load_state_dict(start)
         network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         numbers = range(len(settings.stages))
-        attack = None if attack_on is None else attack_on(network)
         stages = [_build_stage(settings, number, network, localizer, attack) for number in numbers]
         aligns = any(stage.name == "ffa" for stage in stages)
         files.card["layers"] = layer_shapes(localizer, settings, device) if aligns else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from afbench.core import Localizer, Setting, UsageError
 from afbench.defences.hardening.hardening_loss import Hardening, hardening_loss
@@ -83,20 +83,6 @@ def in_any_orientation(attack: Attack) -> Attack:
         return (attacked.mT if transposed else attacked).flip(axes)
 
     return turned
-
-
-def as_in_use(attack: Attack, network: nn.Module) -> Attack:
-    """Return an attack on a network that is trained at the same time, as it is in use: it moves no averages of batch norm."""
-
-    def attack_in_use(image: Tensor, truth: Tensor, draws: torch.Generator) -> Tensor:
-        trains = network.training
-        network.eval()
-        try:
-            return attack(image, truth, draws)
-        finally:
-            network.train(trains)
-
-    return attack_in_use
 
 
 def loss_under_attack(

@@ -76,10 +76,10 @@ def train_ansm(
     }
     if attack is not None:  # what is attacked anew has the size that the module sees
         card["attack_at"] = "native" if settings.fit == CROP else "model"
-    attack_on = None if attack is None else lambda module: attacker(network, attack, settings.seed)
+    online_attack = None if attack is None else attacker(network, attack, settings.seed)
     options = TrainingOptions(hooks or Progress(), workers)
     with training_files(out, card, training.processes, complete_settings) as files:
-        return train(training.pairs, network, settings, files, options, attack_on)
+        return train(training.pairs, network, settings, files, options, online_attack)
 
 
 def ansm_settings(

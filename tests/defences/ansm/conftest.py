@@ -104,7 +104,7 @@ def _train(
     all_of_card = {"format": FORMAT, **(card or default_card), "settings": settings.as_json()}
     files = RunFiles(out, all_of_card, commit, join_processes("cpu"), complete_settings)
     options = TrainingOptions(hooks or Progress(), workers, save_every)
-    return train(data, localizer, settings, files, options, online and (lambda module: online))
+    return train(data, localizer, settings, files, options, online)
 
 
 @pytest.fixture

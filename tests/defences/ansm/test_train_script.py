@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from afbench.defences.ansm.checkpoint import load_ansm
 from afbench.defences.ansm.presets import preset
 from afbench.defences.ansm.settings import complete_settings
-from afbench.localizers import load_localizer
 from afbench.sources.synthesis import load_photographs, synthesize
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -75,39 +73,17 @@ def test_preset_shipped_is_how_the_module_that_ships_was_made():
 
 
 @pytest.fixture
-def seen_attacks(monkeypatch):
+def training_attacks(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-    import train_parts.seen_attacks as module
+    import train_parts.training_attacks as module
 
     return module
 
 
-def test_what_a_training_sees_has_a_name_of_its_own_and_steps_once_outside_of_mix(seen_attacks):
-    for name, attacks in seen_attacks.ATTACKS.items():
-        distinct = {
-            (seen.setting.attack, seen.setting.label, seen.turned, seen.on_finder) for seen in attacks
-        }
-        assert len(distinct) == len({seen.name for seen in attacks})
-        assert seen_attacks.FGSM in attacks
-        assert not any(seen.setting.attack == "cw" for seen in attacks)
-        assert (name == "mix") == any(seen.setting.steps > 1 for seen in attacks)
-
-
-def test_an_attack_on_the_finder_lowers_what_the_finder_sees_and_not_its_weights(seen_attacks):
-    localizer = load_localizer("reference")
-    module = load_ansm(None, localizer="reference").module
-    weights = {name: value.clone() for name, value in module.state_dict().items()}
-    forgery = synthesize(1, 3, size=(64, 64), photographs=load_photographs("train"), photograph_share=0.0)
-    image = torch.from_numpy(forgery.image).permute(2, 0, 1)[None].float() / 255
-    truth = (torch.from_numpy(forgery.mask)[None, None] > 0).float()
-    seen = seen_attacks.SeenAttack(seen_attacks.from_random_start("3/255"), on_finder=True)
-    attack = seen_attacks.attack_of(seen, localizer, module, 0)
-    attacked = attack(image, truth, torch.Generator().manual_seed(0))
-    assert 0 < 255 * (attacked - image).abs().max() < 3.01
-
-    def loss(pixels):
-        return torch.nn.functional.binary_cross_entropy_with_logits(module.finder(pixels).forged, truth)
-
-    with torch.no_grad():
-        assert loss(attacked) > loss(image)
-    assert all(torch.equal(value, weights[name]) for name, value in module.state_dict().items())
+def test_what_a_training_sees_has_a_name_of_its_own_and_steps_once_outside_of_mix(training_attacks):
+    for name, attacks in training_attacks.ATTACKS.items():
+        labels = {(variant.setting.attack, variant.setting.label, variant.turned) for variant in attacks}
+        assert len(labels) == len({variant.name for variant in attacks})
+        assert training_attacks.FGSM in attacks
+        assert not any(variant.setting.attack == "cw" for variant in attacks)
+        assert (name == "mix") == any(variant.setting.steps > 1 for variant in attacks)

@@ -1,9 +1,8 @@
-"""Attacks made while a training runs: on turned images, and on the network that is trained."""
+"""Attacks made while a training runs, on turned images."""
 
 import torch
-from torch import nn
 
-from afbench.workflows.training.online_attack import as_in_use, in_any_orientation
+from afbench.workflows.training.online_attack import in_any_orientation
 
 
 def draw(seed):
@@ -38,14 +37,3 @@ def test_a_turned_attack_sees_image_and_truth_turned_alike():
     for seed in range(20):
         attacked = in_any_orientation(keep)(image, image[:, :1], draw(seed))
         assert torch.equal(attacked, image)
-
-
-def test_an_attack_on_the_network_that_is_trained_moves_no_averages_and_leaves_it_training():
-    network = nn.Sequential(nn.BatchNorm2d(3), nn.Dropout()).train()
-    average = network[0].running_mean.clone()
-    attack = as_in_use(lambda image, truth, draws: network(image + 1), network)
-    image = torch.rand(2, 3, 4, 4, generator=draw(0))
-    attacked = attack(image, image[:, :1], draw(0))
-    assert torch.allclose(attacked, image + 1, atol=1e-4)  # as in use: no statistics of the batch, no dropout
-    assert torch.equal(network[0].running_mean, average)
-    assert all(part.training for part in network.modules())
