@@ -5,6 +5,7 @@ import io
 import json
 import math
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -21,17 +22,19 @@ from afbench.reports.evaluation import columns_of, evaluation_csv, evaluation_la
 from afbench.reports.gate_table import gate_table
 from afbench.reports.image_table import shown_score
 from afbench.scoring.score import score
+from afbench.storage.config_manifest import ConfigManifest
 from afbench.storage.manifests import shard_paths
 from afbench.storage.shards import read_rows
 from afbench.workflows.attack_records import ADAPTIVE, OBLIVIOUS, Side
 from afbench.workflows.evaluation import gates as gates_workflow
 from afbench.workflows.evaluation import logit_scale
 from afbench.workflows.evaluation import predict as predict_workflow
+from afbench.workflows.evaluation.config_gates import gates_of_benchmark
 from afbench.workflows.evaluation.evaluate import Evaluation, evaluate
 from afbench.workflows.evaluation.evaluation_figure import evaluation_figure
 from afbench.workflows.evaluation.evaluation_records import evaluation_records
 from afbench.workflows.evaluation.evaluation_setup import Evaluations, open_evaluation, require_own_score
-from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
+from afbench.workflows.evaluation.gates import sweep_gates
 from afbench.workflows.evaluation.image_records import image_records
 from afbench.workflows.evaluation.logit_scale import ScaledLocalizer, scale_gates, scale_warnings
 from afbench.workflows.evaluation.predict import predict
@@ -336,8 +339,8 @@ def frames(values, *, attack="pgd", steps=10, f1_original=1.0):
     )  # fmt: skip
 
 
-def judged(*sides):
-    return gates_of_benchmark(Evaluation(None, "l", [Side(*one) for one in sides], frames([0.5])))
+def judged(*sides, configs=MappingProxyType({})):
+    return gates_of_benchmark(Evaluation(None, "l", [Side(*one) for one in sides], frames([0.5])), configs)
 
 
 def test_an_adaptive_attack_that_leaves_more_than_an_oblivious_one_fails():
@@ -369,6 +372,23 @@ def test_more_steps_that_help_the_defender_fail_where_the_attack_knows_what_it_a
     assert [one.passed for one in judged(("none", OBLIVIOUS, falling))] == [True]
     told = [one.name for one in judged(("jpeg-75", OBLIVIOUS, rising))]
     assert "more steps never help the defender" not in told
+
+
+def test_gates_compare_attacks_with_the_same_loss_alone():
+    """10 steps of the cross-entropy leave more than 3 of soft-F1, and that is no fault of an attack."""
+    steps_3, steps_10 = frames([0.0] * 4, attack="bim", steps=3), frames([0.4] * 4, attack="bim", steps=10)
+    other_loss = steps_10.assign(config="other-loss", **{name: steps_3[name] for name in ("tp", "fn")})
+    params = {"bim-3": {"loss": "soft-f1", "steps": 3}, "bim-10": {"steps": 10}, "other-loss": {"loss": "js"}}
+    configs = {
+        name: ConfigManifest(config=name, splits={}, provenance={"attack": "bim", "params": values})
+        for name, values in params.items()
+    }
+    assert judged(("none", OBLIVIOUS, pd.concat([steps_3, steps_10])), configs=configs) == []
+    (apart,) = judged(("x", OBLIVIOUS, other_loss), ("x", ADAPTIVE, steps_10), configs=configs)
+    assert apart.passed is None and "no attack of the same setting" in apart.detail
+    configs["bim-10"] = configs["bim-3"]
+    (gate,) = judged(("none", OBLIVIOUS, pd.concat([steps_3, steps_10])), configs=configs)
+    assert gate.passed is False and gate.detail.startswith("bim 3/255 loss=soft-f1, 3 to 10 steps: ")
 
 
 def test_one_image_has_a_tolerance_instead_of_an_interval():

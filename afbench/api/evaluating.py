@@ -157,10 +157,11 @@ def _evaluate_all(evaluations: Evaluations, sweep: bool, quiet: bool) -> Evaluat
     from afbench.reports.mixed_parameters import mixed_parameters
     from afbench.reports.weak import weak_images
     from afbench.scoring.statistics import few_images
+    from afbench.workflows.evaluation.config_gates import gates_of_benchmark
     from afbench.workflows.evaluation.evaluate import evaluate
     from afbench.workflows.evaluation.evaluation_files import EvaluationReport, gate_json
     from afbench.workflows.evaluation.evaluation_records import evaluation_records, posted_records
-    from afbench.workflows.evaluation.gates import gates_of_benchmark, sweep_gates
+    from afbench.workflows.evaluation.gates import sweep_gates
     from afbench.workflows.evaluation.image_records import image_records
     from afbench.workflows.evaluation.logit_scale import scale_gates, scale_warnings
     from afbench.workflows.evaluation.transfer import transfer_records, untrained_attackers
@@ -179,7 +180,7 @@ def _evaluate_all(evaluations: Evaluations, sweep: bool, quiet: bool) -> Evaluat
         report.warnings += [*weak_images(bare), *few_images(bare)]
         judged = {name for side in result.sides for name in side.per_image["config"].unique()}
         report.warnings += mixed_parameters(evaluation.benchmark.configs, judged)
-        gate_checks = gates_of_benchmark(result)
+        gate_checks = gates_of_benchmark(result, evaluation.benchmark.configs)
         if sweep:
             with ExitStack() as stack:
                 bar = deferred_bar(stack, "gates", "grad", quiet=quiet)

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -27,18 +25,12 @@ from afbench.engine.objectives import image_loss
 from afbench.images import masks_to_tensor, to_tensor
 from afbench.metrics import f1
 from afbench.plans import make_setting
-from afbench.scoring.score_tables import CONTROLS, ranking_rows
-from afbench.scoring.statistics import difference_interval
 from afbench.storage.manifests import CLEAN, shards_of
 from afbench.storage.shards import read_shards
 from afbench.storage.stored_pixels import stored_sample
 
-from ..attack_records import ADAPTIVE, Side
-from .evaluate import Evaluation
 from .evaluation_setup import EvaluationSetup
 
-MARGIN = 0.005
-"""How far above zero the low end of an F1 difference's interval may lie: C&W gives back that much as it shrinks its noise."""
 TOLERANCE = 0.02
 """Rise of a mean F1 that is accepted where too few images give no interval."""
 ZERO = 0.05
@@ -63,83 +55,6 @@ class Gate:
     name: str
     passed: bool | None
     detail: str
-
-
-def gates_of_benchmark(evaluation: Evaluation) -> list[Gate]:
-    """Compare configs of the benchmark: adaptive with oblivious ones, and more steps with fewer."""
-    sides = {(side.defence, side.knowledge): side for side in evaluation.sides}
-    gates: list[Gate] = []
-    for (defence, knowledge), side in sides.items():
-        through = sides.get((defence, ADAPTIVE))
-        if knowledge != ADAPTIVE and defence != "none":
-            gates += _never_weaker(side, through)
-        # a transferred attack may lose by more steps, for it sharpens itself on the wrong network
-        if knowledge == ADAPTIVE or defence == "none":
-            gates += _more_steps(side)
-    return gates
-
-
-def _never_weaker(oblivious: Side, adaptive: Side | None) -> Iterator[Gate]:
-    """Check that an adaptive attack leaves no more F1 than the oblivious attack of the same setting."""
-    name, keys = "adaptive is never weaker", ["attack", "phi", "steps"]
-    if adaptive is None:
-        yield Gate(
-            oblivious.defence, name, None, "no attack went through it: its oblivious figures say little"
-        )
-        return
-    pairs = _by_setting(oblivious).merge(_by_setting(adaptive), on=[*keys, "source", "sample_id"])
-    if pairs.empty:
-        yield Gate(oblivious.defence, name, None, "no attack of the same setting on both sides")
-    for (attack, phi, steps), group in pairs.groupby(keys):
-        passed, figures = _not_above(group, "f1_y", "f1_x")
-        setting = f"{_named(attack, phi)} {steps} steps"
-        yield Gate(oblivious.defence, name, passed, f"{setting}: {figures}")
-
-
-def _more_steps(side: Side) -> Iterator[Gate]:
-    table = _by_setting(side)
-    for (attack, phi), group in table.groupby(["attack", "phi"]):
-        counts = sorted(group["steps"].unique())
-        for fewer_steps, more_steps in pairwise(counts):
-            pair = group[group["steps"] == fewer_steps].merge(
-                group[group["steps"] == more_steps], on=["source", "sample_id"]
-            )
-            if len(pair):
-                passed, figures = _not_above(pair, "f1_y", "f1_x")
-                yield Gate(
-                    side.defence,
-                    "more steps never help the defender",
-                    passed,
-                    f"{_named(attack, phi)}, {fewer_steps} to {more_steps} steps: {figures}",
-                )
-
-
-def _named(attack: Any, phi: Any) -> str:
-    return f"{attack} {255 * phi:g}/255" if phi else str(attack)
-
-
-def _by_setting(side: Side) -> pd.DataFrame:
-    """Average F1 per image over configs of the same attack, phi and steps that differ in other parameters."""
-    rows = ranking_rows(side.per_image)
-    # C&W has no phi, and groupby would drop its rows
-    rows = rows[~rows["attack"].isin(CONTROLS)].assign(phi=lambda table: table["phi"].fillna(0.0))
-    keys = ["attack", "phi", "steps", "source", "sample_id"]
-    return rows.groupby(keys)["f1"].mean().reset_index()
-
-
-def _not_above(pairs: pd.DataFrame, column: str, reference_column: str) -> tuple[bool, str]:
-    """Say whether mean F1 does not rise over that of a reference column: the paired interval reaches ``MARGIN`` or below.
-
-    The second value states the figures.
-    """
-    ends = difference_interval(
-        pairs[column], pairs[reference_column], pairs["source"].tolist(), pairs["sample_id"].tolist()
-    )
-    gap = float((pairs[column] - pairs[reference_column]).mean())
-    figures = f"F1 {pairs[reference_column].mean():.3f} -> {pairs[column].mean():.3f}"
-    if ends is None:
-        return gap <= TOLERANCE, f"{figures}, {gap:+.3f} on {len(pairs)} image"
-    return ends.low <= MARGIN, f"{figures}, {gap:+.3f} [{ends.low:+.3f}, {ends.high:+.3f}]"
 
 
 def sweep_gates(
