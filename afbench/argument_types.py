@@ -80,9 +80,11 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _converted(value: object, choices: Sequence[Any]) -> object:
-    """Return a path as a text where only a text is asked for, and an iterator, set or array as a list where a list is."""
+    """Return a value as its type asks for it: a path as a text, a number of NumPy as Python's, an iterator or array as a list."""
     if isinstance(value, os.PathLike) and str in choices and Path not in choices:
         return os.fspath(value)
+    if isinstance(value, Integral) and int in choices and not isinstance(value, bool):
+        return int(value)
     if isinstance(value, Iterable) and not isinstance(value, Sequence | Mapping):
         return list(value) if any(map(_is_list_hint, choices)) else value
     return value

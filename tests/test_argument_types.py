@@ -88,6 +88,7 @@ def test_what_may_stand_for_a_type_is_taken():
     path, count, names, ratio, text = example(
         Path("p"), np.int64(3), (name for name in "ab"), np.float32(0.5), net=3, text=Path("a/b")
     )
+    assert type(count) is int
     assert (path, count, list(names), ratio, text) == (Path("p"), 3, ["a", "b"], 0.5, "a/b")
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from afbench.core import BadSample, ByteImage, UsageError
 from afbench.images import MAX_PIXELS, decode_image, decode_mask_levels
+from afbench.sources.drawn_masks import require_drawn
 
 WHITE_ABOVE = 127
 """Grey level above which a mask's pixel counts as forged, as in most sources."""
@@ -52,7 +53,7 @@ def mask_pixels(mask: Any, image: ByteImage) -> ByteImage:
             float in [0, 1]; forged above the middle of the range.
         image: uint8 ``(H, W, 3)``, whose size it must have.
     Raises:
-        UsageError: if it is none of these, has another size, or marks no pixel or every one.
+        UsageError: if it is none of these, has another size, looks like a photograph, or marks no pixel or every one.
     """
     data = _encoded("mask", mask)
     if data is not None:
@@ -71,6 +72,10 @@ def mask_pixels(mask: Any, image: ByteImage) -> ByteImage:
         raise UsageError(
             f"mask and image differ in size: mask {mask_width}x{mask_height}, image {width}x{height}"
         )
+    try:
+        require_drawn(levels, "forged pixels must be white and all others black")
+    except BadSample as problem:
+        raise UsageError(f"mask cannot be used: {problem}") from None
     # 0 and 1 are as common as 0 and 255
     forged = levels > (0 if levels.max() == 1 else WHITE_ABOVE)
     if forged.any() and not forged.all():

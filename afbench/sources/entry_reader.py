@@ -14,6 +14,7 @@ from PIL import Image
 from afbench.core import BadSample, ByteImage, Sample
 from afbench.images import TRANSPARENT, decode
 
+from .drawn_masks import require_drawn
 from .mask_rules import MaskRule, advice, rule_for, split_rule
 from .source_entry import SourceEntry, SourceOptions
 from .table_cells import parse_cell, read_cell
@@ -56,7 +57,7 @@ def read_entry(root: Path, entry: SourceEntry, options: SourceOptions) -> ReadEn
     Raises:
         BadSample: the entry's own problem, or ``missing_image``, ``missing_mask``, ``outside_root``, ``unreadable``,
             ``unsupported_format``, ``too_large``, ``too_costly``, ``animated``, ``unsupported_mode``, ``size_mismatch``,
-            ``rotated_mask``, ``empty_mask`` or ``full_mask``.
+            ``rotated_mask``, ``empty_mask``, ``full_mask`` or ``photograph_as_mask``.
     """
     if entry.problem:
         raise BadSample(entry.problem, entry.detail)
@@ -159,6 +160,9 @@ def _read_masks(
     rule_name, is_exception = split_rule(entry.rule)
     rule = rule_for(rule_name, options.read)
     invert = options.invert != is_exception
+    # an option that says how to read greys says that greys are meant
+    is_default = options.read.mask_threshold is None and not options.read.mask_nonzero
+    must_be_drawn = entry.user_masks and rule.name == "white" and is_default
     forged = np.zeros(size, np.bool_)
     digests, shares, resized = [], [], False
     all_levels: list[ByteImage] = []
@@ -166,6 +170,8 @@ def _read_masks(
         data = read_bytes(root, path)
         digests.append(hashlib.sha256(data).hexdigest())
         levels = rule.levels(data)
+        if must_be_drawn:
+            require_drawn(levels, "--mask-threshold 127 takes what is above the middle for white")
         all_levels.append(levels)
         shares.append(float(np.mean((levels > 0) & (levels < 255))))
         part = rule.forged(levels)

@@ -19,7 +19,7 @@ from afbench.files import commit_bytes
 from afbench.folders import cache_folder
 from afbench.version import __version__
 
-from . import check, entry_reader, mask_rules, table_cells, table_child
+from . import check, drawn_masks, entry_reader, mask_rules, table_cells, table_child
 from .index_records import IndexRecord, sample_from_json, sample_json
 from .source_entry import SourceEntry, SourceOptions
 from .table_cells import file_of
@@ -49,7 +49,16 @@ def cache_path(name: str, root: Path, options: SourceOptions) -> Path | None:
     """
     code = hashlib.sha256()
     # an edited copy of afbench may keep its version, so that the code itself decides
-    for module in (images, signatures, mask_rules, entry_reader, check, table_cells, table_child):
+    for module in (
+        images,
+        signatures,
+        drawn_masks,
+        mask_rules,
+        entry_reader,
+        check,
+        table_cells,
+        table_child,
+    ):
         code.update(Path(str(module.__file__)).read_bytes())
     parts = [name, os.fsencode(root).hex(), asdict(options), __version__, PIL.__version__]
     key = hashlib.sha256(json.dumps([*parts, code.hexdigest()]).encode()).hexdigest()

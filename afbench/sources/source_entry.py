@@ -17,7 +17,8 @@ class SourceEntry:
     """An image of a release with its masks and labels; paths are relative to the root, with forward slashes.
 
     ``rule`` names how its masks are read (``mask_rules.MASK_RULES``, perhaps with ``INVERTED`` behind it). Samples of one ``group`` stay on one side of a split.
-    ``problem`` is a reason for exclusion that the file names already show; such an entry is never opened.
+    ``problem`` is a reason for exclusion that the file names already show; such an entry is never opened. ``user_masks``: a user, not a
+    release, says which file is a mask, so a photograph may have got there.
     """
 
     sample_id: str
@@ -29,6 +30,7 @@ class SourceEntry:
     kind: str = ""
     problem: str = ""
     detail: str = ""
+    user_masks: bool = False
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def _entry(stem: str, images: list[str], masks: list[str]) -> SourceEntry:
         detail = "no mask of its stem, with _mask or _gt behind it or without"
         return SourceEntry(entry_id, images[0], group=entry_id, problem="missing_mask", detail=detail)
     rule = "npz" if masks[0].lower().endswith(".npz") else "white"
-    return SourceEntry(entry_id, images[0], (masks[0],), rule=rule, group=entry_id)
+    return SourceEntry(entry_id, images[0], (masks[0],), rule=rule, group=entry_id, user_masks=True)
 
 
 def _stems(paths: Sequence[str], image_folders: Sequence[str]) -> _Stems:

@@ -162,5 +162,6 @@ def _entry(file: str, row: int, has_mask: bool, label: Label | None, root: Table
         label=label or label_of_mask,
         group=entry_id,
         problem=problem,
+        user_masks=True,
         detail=reason if problem else "",
     )

@@ -222,7 +222,8 @@ def _with_mask(
     mask_path = _find_mask(base, mask, files)
     if mask_path is None:
         return replace(entry, problem="missing_mask", detail=f"{position} names {path!r}")
-    return replace(entry, masks=(mask_path,), rule="npz" if mask_path.lower().endswith(".npz") else "white")
+    rule = "npz" if mask_path.lower().endswith(".npz") else "white"
+    return replace(entry, masks=(mask_path,), rule=rule, user_masks=True)
 
 
 def _entry_id(path: str, base: str) -> str:
