@@ -54,14 +54,6 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
     """
     signature = inspect.signature(function)
 
-    @cache
-    def hint_of(name: str) -> Any:
-        annotation = SimpleNamespace(__annotations__={name: signature.parameters[name].annotation})
-        try:
-            return get_type_hints(annotation, localns=_Names(function.__globals__))[name]
-        except AttributeError:  # of a module that only type checkers import
-            return Any
-
     @wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
@@ -69,14 +61,32 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
         except TypeError:
             return function(*args, **kwargs)  # an argument too many or too few: Python says which
         for name, value in bound.arguments.items():
-            hint = hint_of(name)
-            converted = _converted(value, _choices(hint))
-            if not _fits(converted, hint):
-                raise UsageError(f"{name} must be {_in_words(hint)}; found {_shown(value)}")
-            bound.arguments[name] = converted
+            bound.arguments[name] = checked_value(function, name, value)
         return function(*bound.args, **bound.kwargs)
 
     return checked
+
+
+def checked_value(function: Callable[..., Any], name: str, value: object) -> object:
+    """Return what a function's parameter takes for a value.
+
+    Raises:
+        UsageError: if its annotation does not allow it.
+    """
+    hint = _hint(function, name)
+    converted = _converted(value, _choices(hint))
+    if not _fits(converted, hint):
+        raise UsageError(f"{name} must be {_in_words(hint)}; found {_shown(value)}")
+    return converted
+
+
+@cache
+def _hint(function: Callable[..., Any], name: str) -> Any:
+    annotation = SimpleNamespace(__annotations__={name: function.__annotations__[name]})
+    try:
+        return get_type_hints(annotation, localns=_Names(function.__globals__))[name]
+    except AttributeError:  # of a module that only type checkers import
+        return Any
 
 
 def _converted(value: object, choices: Sequence[Any]) -> object:

@@ -4,12 +4,14 @@ import inspect
 import pydoc
 import subprocess
 import sys
+from contextlib import suppress
 from operator import attrgetter
 
 import click
 import pytest
 
 import afbench as library
+from afbench.argument_types import checked_value
 from afbench.cli import cli
 from afbench.cli.function_keywords import PRINTED, keyword_of
 
@@ -75,6 +77,29 @@ def _defaults(command):
     context = command.make_context("x", [], resilient_parsing=True)
     values = {keyword_of(option): context.params.get(option.name, False) for option in command.params}
     return {name: value for name, value in values.items() if name not in WITHOUT}
+
+
+def _accepted_values(option, context):
+    """Yield what click hands over for texts that an option accepts."""
+    for text in getattr(option.type, "choices", ("5", "512", "yes", "reference", "fgsm", "demo")):
+        size = max(option.nargs, 1)
+        words = [text] * size if size > 1 or option.nargs < 0 else text
+        with suppress(click.ClickException, library.AfbenchError):
+            yield option.type_cast_value(context, [words] if option.multiple else words)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_function_takes_what_its_command_hands_over(name):
+    command, function = _command(COMMANDS[name]), inspect.unwrap(_function(name))
+    context = click.Context(command)
+    for option in command.params:
+        keyword = keyword_of(option)
+        if keyword in WITHOUT:
+            continue
+        values = list(_accepted_values(option, context))
+        assert values, option.name
+        for value in values:
+            checked_value(function, keyword, value)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
