@@ -27,6 +27,7 @@ def train_stages(
     files: RunFiles,
     options: TrainingOptions,
     average: float = 0.0,
+    frozen: Sequence[nn.Module] = (),
 ) -> dict[str, Any]:
     """Train a network, or go on with a training that was stopped.
 
@@ -38,6 +39,7 @@ def train_stages(
         files: of this training, which is not finished.
         options: readers and listeners.
         average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
+        frozen: networks that the losses run beside the trained one.
     Returns:
         The card of the best checkpoint.
     Raises:
@@ -45,7 +47,7 @@ def train_stages(
         AfbenchError: if the loss is no number; what was saved before is kept.
     """
     files.card["images"] = {name: len(indices) for name, indices in parts._asdict().items()}
-    with full_precision(), torch.random.fork_rng(devices=[]):
+    with full_precision(network, *frozen), torch.random.fork_rng(devices=[]):
         averaged = [value.clone() for value in network.state_dict().values()] if average else []
         run = TrainingRun(
             data=data,

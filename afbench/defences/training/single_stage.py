@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,7 @@ def train_single_stage(
     *,
     name: str,
     batch_statistics: bool = False,
+    frozen: Sequence[nn.Module] = (),
 ) -> dict[str, Any]:
     """Train on one device; other arguments, returns and errors as ``train_stages`` and ``TrainingStage`` have them.
 
@@ -119,7 +120,7 @@ def train_single_stage(
         take_gradients=assign_gradients,
     )
     parts = split_by_group(data.groups, schedule.validation, schedule.seed)
-    return train_stages(data, parts, network, [stage], files, options)
+    return train_stages(data, parts, network, [stage], files, options, frozen=frozen)
 
 
 def generator(seed: int, moment: Moment) -> torch.Generator:

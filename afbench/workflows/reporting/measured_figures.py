@@ -11,7 +11,7 @@ import torch
 from afbench.core import ByteImage, Localizer, UsageError
 from afbench.defences import ANSM, Purifier, load_defence
 from afbench.defences.purifier import require_owner
-from afbench.engine import localize
+from afbench.engine import compute_precision, localize
 from afbench.images import to_tensor
 from afbench.metrics import FloatArray, count_pixels, f1
 from afbench.reports.drawing import Drawing
@@ -156,7 +156,7 @@ def _features(measurement: Measurement) -> Iterator[tuple[FeatureRow, FloatArray
 
 def _vector(measurement: Measurement, image: ByteImage, purifier: Purifier | None) -> FloatArray:
     """Average each of the localizer's middle feature maps over its pixels."""
-    with torch.no_grad():
+    with torch.no_grad(), compute_precision("fp32", measurement.device, deterministic=False):
         batch = to_tensor([image], measurement.device)
         maps = measurement.network.features(batch if purifier is None else purifier.apply(batch))  # type: ignore[attr-defined]
         # maps of tokens or channels: whatever follows the channel is averaged

@@ -13,6 +13,7 @@ from afbench.defences.ansm.module import Ansm
 from afbench.defences.ansm.stage_loss import aligned_features
 from afbench.defences.nrp import FORMAT, OF_LOCALIZER, NrpSettings, check_nrp, nrp_loss, timm_features
 from afbench.defences.setting_checks import from_options
+from afbench.defences.training.arithmetic import networks_of
 from afbench.defences.training.pairs import Batch
 from afbench.defences.training.single_stage import Schedule, train_single_stage
 from afbench.defences.training.stage import TrainingOptions
@@ -64,7 +65,15 @@ def train_nrp(
     options = TrainingOptions(hooks or Progress(), workers)
     with training_files(out, card, training.processes) as files:
         return train_single_stage(
-            training.pairs, purifier, loss, schedule, files, options, name="nrp", batch_statistics=True
+            training.pairs,
+            purifier,
+            loss,
+            schedule,
+            files,
+            options,
+            name="nrp",
+            batch_statistics=True,
+            frozen=networks_of(network),
         )
 
 
