@@ -16,7 +16,7 @@ from .function_keywords import function_keywords
 from .name_types import CONFIG
 
 
-@click.command("inspect", epilog="Example: afbench inspect afbench-out/demo --config reference-cw-100")
+@click.command("inspect", epilog="Example: afbench inspect afbench-out/demo --config reference-cw-50")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--config", type=CONFIG, metavar="NAME", help="Look into one config: how it was made, and its shards."
