@@ -77,7 +77,10 @@ def test_a_row_with_other_pixels_is_compared_value_by_value(
         ("reference-cw-2", "CONFIG/SPLIT/SAMPLE_ID"),
         ("mvss-cw-2/folder/photo0", "has no config 'mvss-cw-2'; it has clean, reference-"),
         ("reference-cw-2/demo/photo0", "has no split 'demo'; its splits: folder"),
-        ("reference-cw-2/folder/photo9", "has no sample 'photo9'"),
+        (
+            "reference-cw-2/folder/photo9",
+            "has no sample 'photo9' in split 'folder'; its samples: photo0 to photo2",
+        ),
         ("clean/folder/photo0", "is an original"),
     ],
 )
@@ -85,6 +88,26 @@ def test_a_row_that_is_none_is_refused_with_what_there_is(made: Path, row: str, 
     with pytest.raises(UsageError) as raised:
         reproduce(made, row)
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["stats"],
+        ["inspect"],
+        ["verify"],
+        ["predict", "--localizer", "reference", "--out", "submission", "--data"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_list_of_files_that_cannot_be_read_is_told_by_every_command(
+    afbench: Any, made: Path, tmp_path: Path, command: list[str]
+) -> None:
+    folder = Path(shutil.copytree(made, tmp_path / "copy"))
+    (folder / "MANIFEST.json").write_text("{")
+    ran = afbench(*command, str(folder))
+    assert ran.code == 1 and "MANIFEST.json' cannot be read: " in ran.out + ran.err
+    assert not Path("submission").exists()
 
 
 def test_the_command_says_identical(afbench: Any, made: Path, row: str) -> None:

@@ -96,4 +96,4 @@ def _echo(checked: Verified, count: str, extra_results: dict[str, object]) -> No
         echo(line)
     if len(problems) > 50:
         echo(f"... and {len(problems) - 50} more")
-    echo(f"{checked.folder}: {count} checked, {len(problems)} problems")
+    echo(f"{checked.folder}: {count} checked, {len(problems)} problem{'s' * (len(problems) != 1)}")

@@ -227,5 +227,6 @@ def _require_device(device: str) -> None:
             raise ValueError("expected cpu or cuda")
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0][:120]
+        # torch explains what to install behind the first sentence
+        reason = str(error).splitlines()[0].partition(". ")[0][:120]
         raise UsageError(f"device '{device}' cannot be used ({reason}); cpu always can") from None

@@ -54,7 +54,7 @@ def _labelled(aggregates: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
         yield STRONG, per_attack.pop(STRONG)
     yield "all attacks (micro)", aggregates["micro"]
     yield "mean of sources (macro)", aggregates["macro"]
-    yield "worst attack per image", aggregates["worst_case"]
+    yield "worst case per image", aggregates["worst_case"]
     yield from per_attack.items()
 
 

@@ -142,7 +142,7 @@ def open_truth(folder: Path) -> Truth:
         AfbenchError: if it is damaged, or holds two networks under one name.
     """
     benchmark = open_benchmark(folder)
-    _check_manifests(benchmark)
+    require_listed_manifests(benchmark)
     try:
         return _open(benchmark)
     except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
@@ -247,8 +247,12 @@ def _originals(
     return shapes, encoded, ids
 
 
-def _check_manifests(benchmark: Benchmark) -> None:
-    """Refuse manifests that are not the ones that MANIFEST.json hashes: baselines come from them."""
+def require_listed_manifests(benchmark: Benchmark) -> None:
+    """Refuse manifests that are not the ones that MANIFEST.json hashes: baselines come from them.
+
+    Raises:
+        AfbenchError: with the first that is not.
+    """
     listing = read_json(benchmark.folder / TOP).get("files")
     for name in benchmark.configs:
         path = f"manifests/{name}.json"

@@ -58,7 +58,17 @@ def find_row(benchmark: Benchmark, name: str) -> StoredRow:
             return StoredRow(
                 config, split, number, shard, next(row for row in rows if row["sample_id"] == sample_id)
             )
-    raise UsageError(f"config {config} has no sample '{sample_id}' in split '{split}'; see `afbench inspect`")
+    raise UsageError(
+        f"config {config} has no sample '{sample_id}' in split '{split}'; {_first_ids(benchmark, config, split)}"
+    )
+
+
+def _first_ids(benchmark: Benchmark, config: str, split: str | None = None) -> str:
+    """Say which samples a config has, or one of its splits: the first and the last of each shard, as manifests record them."""
+    splits = benchmark.configs[config].splits
+    shards = [shard for name in splits if split in (None, name) for shard in splits[name].shards]
+    ranges = [f"{shard.first_id} to {shard.last_id}" for shard in shards if shard.first_id is not None]
+    return f"its samples: {', '.join(ranges[:3])}{', ...' * (len(ranges) > 3)}"
 
 
 def manifest_of(benchmark: Benchmark, config: str) -> ConfigManifest:
@@ -126,7 +136,7 @@ def _of_sample(benchmark: Benchmark, config: str | None, sample_id: str) -> dict
             rows[f"{name}/{split}/{sample_id}"] = _provenance(benchmark, stored_row)
     if not rows:
         label = f"config {config}" if config else f"'{benchmark.folder}'"
-        raise UsageError(f"{label} has no sample '{sample_id}'")
+        raise UsageError(f"{label} has no sample '{sample_id}'; {_first_ids(benchmark, config or CLEAN)}")
     return {"rows": rows}
 
 

@@ -58,6 +58,7 @@ def open_benchmark(folder: Path) -> Benchmark:
         AfbenchError: if a manifest is damaged or names a path outside the folder.
     """
     require_benchmark(folder)
+    read_json(folder / TOP)  # damaged, it would be told only by who looks for a file in it
     if not holds_rows(folder):
         raise UsageError(
             f"'{folder}' is an export: plain pictures, without the rows of a benchmark, which this command reads; give "

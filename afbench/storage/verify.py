@@ -113,8 +113,10 @@ def check_benchmark(
             problems = list(_check_config_schemas(folder, listing))
         if not problems and not rowless:
             problems = list(_check_contents(folder, listing, decode if level == "deep" else None))
-    except (AfbenchError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        problems = [Problem(TOP, f"or what it lists is damaged: {type(error).__name__}: {error}")]
+    except AfbenchError as error:
+        problems = [Problem(TOP, f"it, or a file that it lists, is damaged: {error}")]
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        problems = [Problem(TOP, f"it, or a file that it lists, is damaged: {type(error).__name__}: {error}")]
     return Checked(problems, len(files), sum(decoded) or sum(rows.get(path, 0) for path in files))
 
 

@@ -138,8 +138,9 @@ def check_request(plan: RunPlan, out: Path, options: Options) -> None:
     # no dot: '.' and '..' are folders, and a dot marks temporary files and headers of originals
     if options.localizer_name is not None and not re.fullmatch(r"[a-z0-9_]+", options.localizer_name):
         raise UsageError(f"--localizer-name must match [a-z0-9_]+; found '{options.localizer_name}'")
-    if any(count is not None and count < 1 for count in (options.batch_size, options.shard_size)):
-        raise UsageError("--batch-size and --shard-size must be at least 1")
+    for option, count in (("--batch-size", options.batch_size), ("--shard-size", options.shard_size)):
+        if count is not None and count < 1:
+            raise UsageError(f"{option} must be at least 1; found {count}")
     if options.image_threads is not None and options.image_threads < 0:
         raise UsageError(f"--image-threads must be at least 0; found {options.image_threads}")
     if options.precision == "tf32" and not options.device.startswith("cuda"):

@@ -19,7 +19,7 @@ def test_the_table_shows_the_average_the_worst_case_and_every_attack(afbench, be
     assert labels[:3] == [
         "all attacks (micro) (seen in training)",
         "mean of sources (macro) (seen in training)",
-        "worst attack per image (seen in training)",
+        "worst case per image (seen in training)",
     ]
     assert "clean" in labels and "pgd (seen in training)" in labels and "cw" in labels and " to " in body[0]
 

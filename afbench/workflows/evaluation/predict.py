@@ -22,6 +22,7 @@ from afbench.images import png_bytes
 from afbench.localizers import load_localizer
 from afbench.localizers.untrained import recorded_checkpoint
 from afbench.scoring.package import BEGUN, MANIFEST
+from afbench.scoring.truth import require_listed_manifests
 from afbench.scoring.versions import part_hashes
 from afbench.storage.manifests import (
     ORIGINALS,
@@ -111,6 +112,7 @@ def predict(
         PartialError: if another process predicts into the folder.
     """
     benchmark = open_benchmark(data)
+    require_listed_manifests(benchmark)  # a submission of other ones could not be scored
     purifier = load_defence(defence, localizer=config_localizer(localizer), device=device, seed=seed)
     configs = _configs(benchmark, localizer_name or localizer, str(defence), purifier if adaptive else None)
     attacked_localizer = benchmark.configs[configs[-1]].provenance["localizer"]

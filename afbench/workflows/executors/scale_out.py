@@ -162,7 +162,7 @@ def _worker_devices(spec: ExecutorSpec, device: str) -> Sequence[str]:
 def _report_idle_workers(workers: int, jobs: int, hooks: GenerateHooks) -> None:
     if jobs < workers:
         hooks.progress.say(
-            f"{jobs} of {workers} workers have work: there are as many shards left; a smaller --shard-size makes more"
+            f"only {jobs} of {workers} workers have work, one for each shard that is left; a smaller --shard-size makes more shards"
         )
 
 

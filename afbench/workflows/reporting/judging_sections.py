@@ -23,7 +23,7 @@ def transfer_section(inputs: ReportInputs, missing: list[ReportGap]) -> ReportSe
         missing.append(
             ReportGap(
                 title,
-                "No evaluation is of several localizers. Give the folder it writes to the report:",
+                "No evaluation is of several localizers. Run this, and name its --out among the report's folders:",
                 f"afbench evaluate --data {_folder(inputs)} --localizer NAME --localizer LABEL=NAME@CHECKPOINT --out transfer",
             )
         )
@@ -56,7 +56,7 @@ def image_section(inputs: ReportInputs, missing: list[ReportGap]) -> ReportSecti
         missing.append(
             ReportGap(
                 title,
-                "No authentic image was localized. Evaluate the benchmark, and give the folder it writes to the report:",
+                "No authentic image was localized. Run this, and name its --out among the report's folders:",
                 f"{evaluate_command(inputs)} --out evaluation",
             )
             if has_authentic

@@ -90,8 +90,8 @@ def steps_section(records: Sequence[Record], inputs: ReportInputs, missing: list
         missing.append(
             ReportGap(
                 title,
-                f"No localizer was evaluated behind a transform at several strengths. {_passes(inputs)} Give the folder it "
-                "writes to the report:",
+                f"No localizer was evaluated behind a transform at several strengths. {_passes(inputs)} "
+                "Run this, and name its --out among the report's folders:",
                 sweep_command(inputs),
             )
         )
@@ -100,7 +100,7 @@ def steps_section(records: Sequence[Record], inputs: ReportInputs, missing: list
         missing.append(
             ReportGap(
                 "F1 after posting",
-                "No localizer was evaluated after steps of posting. Give the folder it writes to the report:",
+                "No localizer was evaluated after steps of posting. Run this, and name its --out among the report's folders:",
                 f"{evaluate_command(inputs)} --after jpeg:90 --after jpeg:75 --after resize:0.75 --after blur:1 --out evaluation-after",
             )
         )
@@ -197,7 +197,7 @@ def table_section(records: Sequence[Record], missing: list[ReportGap]) -> Report
             missing.append(
                 ReportGap(
                     f"{ablation.title} (Table {number})",
-                    "No score or evaluation is of a module trained this way. Train the others like this, and evaluate each with --defence ansm:FOLDER:",
+                    "No score or evaluation is of a module of this table. Train one so, and the others likewise; then evaluate each with --defence ansm:FOLDER:",
                     ablation.command,
                 )
             )
