@@ -101,6 +101,8 @@ def command(
     if as_json:
         echo(json.dumps(record, indent=2))
     elif validate_only:
+        for warning in record["warnings"]:
+            echo(f"warning: {warning['message']}", err=True)
         echo(f"{submission}: valid, {record['masks']} masks")
     else:
         images, sources = record["image_level"], {row["source"] for row in record["configs"]}

@@ -25,6 +25,10 @@ _ALIKE, _IMAGES = 0.005, 5
 """Standard deviation of the forged share below which masks have the same share everywhere, and images it takes to say so."""
 
 
+_CLEARLY = 0.1
+"""Difference of mean F1 above which masks fit better with black for white."""
+
+
 @dataclass(frozen=True)
 class Chance:
     """F1 of all-ones masks on the attacked images that rank, and the 95 % interval of a submission's F1 minus that."""
@@ -104,6 +108,21 @@ def constant_masks(per_image: pd.DataFrame, localizer: str) -> str | None:
     if images >= _IMAGES and spread < min(_ALIKE, truth[attacked].std(ddof=0) / 10):
         return "nearly the same share of every image is forged"
     return None
+
+
+def inverted_masks(per_image: pd.DataFrame, localizer: str) -> str | None:
+    """Explain that masks of the originals fit the truth better with black for white; None if they don't."""
+    rows = score_rows(per_image[per_image["localizer"] == localizer])
+    rows = rows[rows["forged"] & (rows["attack"] == "clean")]
+    own, ones = (
+        rows["f1"].mean(),
+        (2 * (rows["tp"] + rows["fn"]) / (rows["tp"] + rows["fn"] + _pixels(rows))).mean(),
+    )
+    inverted = (2 * rows["fn"] / (2 * rows["fn"] + rows["tn"] + rows["tp"])).mean()
+    # nearly empty masks, inverted, are nearly masks of ones
+    if not inverted > max(own, ones) + _CLEARLY:
+        return None
+    return f"masks of the originals look inverted: F1 {own:.3f}, and {inverted:.3f} with black for white"
 
 
 def _pixels(rows: pd.DataFrame) -> pd.Series:

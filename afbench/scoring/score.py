@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from afbench.metrics import ManyCounts, f1
 from afbench.storage.manifests import AUTHENTIC, read_json
 from afbench.version import __version__
 
-from .chance import baseline_tables, chance, constant_masks
+from .chance import baseline_tables, chance, constant_masks, inverted_masks
 from .image_level import OWN, SHARE, image_level, pixel_thresholds, require_score, unknown_score
 from .mask_png import largest_png
 from .output import COLUMNS, check_out, check_score, write_score
@@ -157,11 +157,12 @@ def examine(
         for localizer in claims.localizers:
             truth = use_bare_baselines(truth, localizer)
     note_baselines(tally, truth)
+    per_image = per_image_table(tally, truth)
     return Examined(
         manifest=claims.manifest,
         localizers={name: truth.localizers[name] for name in claims.localizers},
-        per_image=per_image_table(tally, truth),
-        warnings=_warnings(tally.oddities),
+        per_image=per_image,
+        warnings=_warnings(tally.oddities) + _inverted(per_image, claims.localizers),
         content_sha256=content,
         parts=_parts(claims, tally, truth),
         not_covered=_not_covered(claims, truth),
@@ -319,6 +320,20 @@ def _content_on(board: Path) -> dict[str, str]:
         if isinstance(record.get("content_sha256"), str):
             ids_by_content[record["content_sha256"]] = str(record.get("submission_id"))
     return ids_by_content
+
+
+def _inverted(per_image: pd.DataFrame, localizers: Iterable[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "code": "AF015",
+            "kind": "inverted",
+            "message": f"AF015: {localizer}: {fault}",
+            "count": 1,
+            "first": [localizer],
+        }
+        for localizer in localizers
+        if (fault := inverted_masks(per_image, localizer))
+    ]
 
 
 def _warnings(oddities: Problems) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from submissions import SHAPE, make_submission
 
 from afbench.reports.site import render_site
 from afbench.scoring.boards import build_boards
-from afbench.scoring.chance import baseline_tables, chance, constant_masks
+from afbench.scoring.chance import baseline_tables, chance, constant_masks, inverted_masks
 from afbench.scoring.score import score
 from afbench.scoring.stored_scores import read_score
 
@@ -53,6 +53,20 @@ def test_chance_is_beaten_where_the_paired_interval_lies_above_it():
     assert not chance(per_image(0.0), "reference").beaten
     one = per_image(0.8, sources={"demo": 1})
     assert not chance(one, "reference").beaten  # one image says nothing of others
+
+
+def inverted(table):
+    return table.assign(tp=table["fn"], fp=table["tn"], fn=table["tp"], tn=table["fp"])
+
+
+def test_masks_that_fit_better_with_black_for_white_are_told():
+    table = per_image(0.5)
+    assert inverted_masks(table, "reference") is None
+    assert inverted_masks(inverted(table), "reference").startswith(
+        "masks of the originals look inverted: F1 0."
+    )
+    for share in (0.0, 0.01, 0.5, 1.0):  # masks by chance are no more inverted than right
+        assert inverted_masks(masks_of(share), "reference") is None
 
 
 @pytest.mark.parametrize("share", [1.0, 0.995, 0.0, 0.005, 0.8])

@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 import pytest
-from submissions import FIRST, SHAPE, make_submission, pack, png, rehash, write
+from submissions import FIRST, SHAPE, defended, make_submission, pack, png, rehash, write
 
 from afbench.cli.score_command import command
 
@@ -56,6 +56,13 @@ def test_an_invalid_submission_is_told_in_full_with_exit_code_1(afbench, bench, 
     assert ran.err.endswith("submission: invalid\n") and "Traceback" not in ran.err
     told = json.loads(afbench("score", submission, "--data", bench, "--out", "score", "--json").out)
     assert not told["valid"] and [one["code"] for one in told["problems"]] == ["AF007"]
+
+
+def test_masks_that_are_inverted_are_told_where_they_are_checked_too(afbench, bench, tmp_path):
+    black = make_submission(tmp_path / "black", bench, mask=lambda *of: ~defended(*of))
+    for how in (("--validate-only",), ("--out", "score", "--wide")):
+        ran = afbench("score", black, "--data", bench, *how)
+        assert ran.code == 0 and "AF015: loc: masks of the originals look inverted: F1 " in ran.out + ran.err
 
 
 def test_the_score_is_json_for_programs(afbench, bench, submission, tmp_path):
