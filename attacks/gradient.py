@@ -50,7 +50,7 @@ def loss_and_gradient(loss: LossFn, image: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_image(image: Tensor) -> Tensor:
-    """Refuse what is not an image; called once, at an attack's entry (the only wait for the device).
+    """Refuse what is not an image; called once, at an attack's entry: a wait for the device, and the only one but for `strong`.
 
     Args:
         image: float ``(N, 3, H, W)``, RGB in [0, 1].
