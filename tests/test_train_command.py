@@ -69,7 +69,7 @@ def test_a_group_of_configs_trains_on_all_of_them(afbench, made):
         ({"--encoder-weights": "imagenet"}, "encoder 'small' has no ImageNet weights"),
         ({"--encoder-weights": "nowhere.pt"}, "do not exist"),
         ({"--crop": "32", "--resize": "32"}, "--crop and --resize exclude one another"),
-        ({"--crop": "3"}, "side cannot be 3"),
+        ({"--crop": "3"}, "side cannot be 3; expected 32 pixels or more"),
         ({"--validation": "0.99"}, "leaves nothing to train on"),
         ({"--device": "toaster"}, "device 'toaster' cannot be used"),
         ({"--out": "file"}, "--out 'file' is a file"),

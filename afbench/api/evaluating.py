@@ -86,7 +86,7 @@ def evaluate(
             require_text("defence", item, "`afbench.as_defence` makes one of a function")
     folder = None if out is None else Path(out)
     picture = None if figure is None else Path(figure)
-    files.check_targets(Path(data), folder, picture)
+    files.check_targets(folder, picture)
     samples = texts_of(sample)
     if samples and picture is None:
         raise UsageError("--sample goes with --figure PATH.png")

@@ -12,6 +12,7 @@ from afbench.argument_types import checks_arguments
 from afbench.core import AfbenchError, PartialError, ReadOptions, UsageError
 from afbench.naming import resolve_name, unknown_name
 from afbench.resources import resource_json
+from afbench.storage.manifests import refuse_inside_benchmark
 
 from .bars import counted_bar
 from .keywords import require_choice, require_count
@@ -107,6 +108,8 @@ def index(
     path = None if out is None else Path(out)
     if path is not None and (path.suffix.lower() != ".json" or not path.absolute().parent.is_dir()):
         raise UsageError(f"--out must be a .json file in a folder that exists; found '{path}'")
+    if path is not None:
+        refuse_inside_benchmark(path)
     require_count("--expect-count", expect_count, least=0)
     require_count("--workers", workers, least=1)
     options = SourceOptions(

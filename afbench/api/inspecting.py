@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from afbench.argument_types import checks_arguments
 from afbench.core import UsageError
+from afbench.storage.manifests import refuse_inside_benchmark
 
 from .bars import progress_bar
 from .keywords import Texts, texts_of
@@ -118,7 +119,7 @@ def preview(
     """
     folder, path = Path(folder), None if out is None else Path(out)
     if path is not None:
-        _check_target(folder, path)
+        _check_target(path)
     if not 1 <= count <= MOST_SAMPLES:
         raise UsageError(f"--count must be from 1 to {MOST_SAMPLES}; found {count}")
     from afbench.files import commit_bytes
@@ -139,11 +140,8 @@ def preview(
     return sheet
 
 
-def _check_target(folder: Path, path: Path) -> None:
+def _check_target(path: Path) -> None:
     if path.suffix.lower() != ".png":
         raise UsageError(f"--out must end in .png; found '{path}'")
     # verify would report the picture as a file that does not belong there
-    if folder.resolve() in path.resolve().parents and path.resolve().parent != (folder / "log").resolve():
-        raise UsageError(
-            f"--out '{path}' lies inside the benchmark, which is a closed list; use {folder}/log/"
-        )
+    refuse_inside_benchmark(path)

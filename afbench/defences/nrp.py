@@ -64,12 +64,12 @@ def check_nrp(settings: NrpSettings) -> NrpSettings:
     """
     require_choice(settings, "depth", DEPTHS)
     require_choice(settings, "perturbation", PERTURBATIONS)
-    within_limits = {
-        "phi": 0 < settings.phi <= 0.1,
-        "steps": settings.steps >= 1,
-        "pixels": settings.pixels >= 0,
+    limits = {
+        "phi": (0 < settings.phi <= 0.1, "a number above 0, up to 0.1"),
+        "steps": (settings.steps >= 1, "1 step or more"),
+        "pixels": (settings.pixels >= 0, "a number from 0"),
     }
-    require_limits(settings, within_limits)
+    require_limits(settings, limits)
     return settings
 
 

@@ -24,8 +24,11 @@ def require_choice(settings: object, name: str, choices: tuple[str, ...]) -> Non
         raise UsageError(f"{name} must be one of {', '.join(choices)}; found '{value}'")
 
 
-def require_limits(settings: object, within_limits: Mapping[str, bool]) -> None:
-    """Raise a UsageError that names the first setting that is not within its limits."""
-    for name, fine in within_limits.items():
-        if not fine:  # NaN is within no limits
-            raise UsageError(f"{name} cannot be {getattr(settings, name)}")
+def require_limits(settings: object, limits: Mapping[str, tuple[bool, str]]) -> None:
+    """Raise a UsageError that names the first setting that is not within its limits, and these.
+
+    ``limits`` has for each name whether its value lies within them, and what they are.
+    """
+    for name, (is_within, expected) in limits.items():
+        if not is_within:  # NaN is within no limits
+            raise UsageError(f"{name} cannot be {getattr(settings, name)}; expected {expected}")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from afbench.core import AfbenchError, UsageError
 from afbench.files import commit_bytes, json_bytes
 from afbench.schemas import schema_problem
-from afbench.storage.manifests import read_json
+from afbench.storage.manifests import read_json, refuse_inside_benchmark
 
 IMAGE_SCORES = ("image_max", "image_top1", "image_own")
 """Columns of whole images; each is stored only where a submission tells it."""
@@ -51,6 +51,7 @@ def check_out(out: Path, submission: Path, data: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out '{out}' is a file; give a folder")
+    refuse_inside_benchmark(out, as_folder=True)
     for input_path in (submission, data):
         if out.resolve().is_relative_to(input_path.resolve()):
             raise UsageError(

@@ -70,12 +70,37 @@ def open_benchmark(folder: Path) -> Benchmark:
     return Benchmark(folder, configs)
 
 
+def refuse_inside_benchmark(path: Path, option: str = "--out", *, as_folder: bool = False) -> None:
+    """Refuse a path below a benchmark, whose list of files is closed, unless it is in its ``log/``.
+
+    Args:
+        path: what is to be written.
+        option: what gave it.
+        as_folder: files are written into it, so it may not be a benchmark either.
+    Raises:
+        UsageError: with the benchmark.
+    """
+    target = path.resolve()
+    for folder in [target, *target.parents] if as_folder else target.parents:
+        # a MANIFEST.json alone may be of anything
+        is_listed = (folder / TOP).is_file() and any(
+            (folder / name).is_dir() for name in ("manifests", "provenance")
+        )
+        if is_listed and not target.is_relative_to(folder / LOG):
+            raise UsageError(
+                f"{option} '{path}' lies inside the benchmark '{folder}', which is a closed list; use {folder / LOG}/"
+            )
+
+
 def require_benchmark(folder: Path) -> None:
     """Refuse a folder that is no finished benchmark.
 
     Raises:
         UsageError: if it is none.
     """
+    if not folder.is_dir():
+        reason = "it is a file" if folder.exists() else "it does not exist"
+        raise UsageError(f"'{folder}' is no benchmark: {reason}")
     if not (folder / TOP).is_file():
         hint = (
             "; a run there is not finished: run `afbench generate` again" if (folder / WORK).is_dir() else ""

@@ -16,7 +16,18 @@ from afbench.core import AfbenchError, ShardFormat, UsageError
 from afbench.files import commit_json
 
 from .config_manifest import ShardRecord, SplitManifest
-from .manifests import CLEAN, LOG, TOP, WORK, check_shard, is_archive, read_configs, read_json, stored_format
+from .manifests import (
+    CLEAN,
+    LOG,
+    TOP,
+    WORK,
+    check_shard,
+    is_archive,
+    read_configs,
+    read_json,
+    refuse_inside_benchmark,
+    stored_format,
+)
 from .shard_format import format_of_path
 
 
@@ -33,6 +44,7 @@ def check_folder(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out '{folder}' is a file; give a folder")
+    refuse_inside_benchmark(folder)
     if folder.is_dir() and any(folder.iterdir()) and not _is_benchmark(folder):
         raise UsageError(f"--out '{folder}' holds something that is no benchmark; give a new or empty folder")
     nearest = folder

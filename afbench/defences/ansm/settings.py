@@ -142,7 +142,7 @@ def replace_settings(base: Settings, replacements: Mapping[str, Any]) -> Setting
         )
     if settings.fit != CROP:
         settings = replace(settings, first_side=None)  # a resized image has the localizer's size
-    require_limits(settings, _within_limits(settings))
+    require_limits(settings, _limits(settings))
     return settings
 
 
@@ -168,6 +168,7 @@ def complete_settings(recorded: Any) -> Any:
     return {**UNRECORDED, **recorded} if isinstance(recorded, Mapping) else recorded
 
 
+_SIDE = "32 pixels or more"
 _CHOICES = {
     "recipe": RECIPES,
     "loss": LOSSES,
@@ -180,26 +181,30 @@ _CHOICES = {
 }
 
 
-def _within_limits(settings: Settings) -> dict[str, bool]:
+def _limits(settings: Settings) -> dict[str, tuple[bool, str]]:
+    positive, shares = "a number from 0", settings.originals + settings.noisy
+    # steps without attacks need something else to show
+    shows_images = settings.attacks_from == 0 or shares > 0
     return {
-        "side": settings.side >= 32,
-        "mgr_side": settings.mgr_side is None or settings.mgr_side >= 32,
-        "first_side": settings.first_side is None or settings.first_side >= 32,
-        "batch": settings.batch >= 1,
-        "steps": all(count >= 0 for count in settings.steps),
-        "warmup": settings.warmup >= 0,
-        "bound": 0 < settings.bound <= 1,
-        "originals": settings.originals >= 0,
-        "noisy": settings.noisy >= 0 and settings.originals + settings.noisy <= 1,
-        # steps without attacks need something else to show
-        "attacks_from": 0 <= settings.attacks_from <= 1
-        and (settings.attacks_from == 0 or settings.originals + settings.noisy > 0),
-        "epochs": all(count >= 1 for count in settings.epochs),
-        "lr": all(0 < rate < 1 for rate in settings.lr),
-        "ffa_mask": settings.ffa_mask >= 0,
-        "weight_decay": settings.weight_decay >= 0,
-        "average": 0 <= settings.average < 1,
-        "clip": settings.clip >= 0,
-        "validation": 0 <= settings.validation < 1,
-        "seed": settings.seed >= 0,
+        "side": (settings.side >= 32, _SIDE),
+        "mgr_side": (settings.mgr_side is None or settings.mgr_side >= 32, _SIDE),
+        "first_side": (settings.first_side is None or settings.first_side >= 32, _SIDE),
+        "batch": (settings.batch >= 1, "1 image or more"),
+        "steps": (all(count >= 0 for count in settings.steps), "0 steps or more in each stage"),
+        "warmup": (settings.warmup >= 0, positive),
+        "bound": (0 < settings.bound <= 1, "a number above 0, up to 1"),
+        "originals": (settings.originals >= 0, positive),
+        "noisy": (settings.noisy >= 0 and shares <= 1, "a number from 0, with originals up to 1"),
+        "attacks_from": (
+            0 <= settings.attacks_from <= 1 and shows_images,
+            "a number from 0 to 1; above 0 it needs a share of originals or noisy ones",
+        ),
+        "epochs": (all(count >= 1 for count in settings.epochs), "1 epoch or more in each stage"),
+        "lr": (all(0 < rate < 1 for rate in settings.lr), "numbers between 0 and 1"),
+        "ffa_mask": (settings.ffa_mask >= 0, positive),
+        "weight_decay": (settings.weight_decay >= 0, positive),
+        "average": (0 <= settings.average < 1, "a number from 0, below 1"),
+        "clip": (settings.clip >= 0, positive),
+        "validation": (0 <= settings.validation < 1, "a number from 0, below 1"),
+        "seed": (settings.seed >= 0, "a whole number from 0"),
     }

@@ -66,17 +66,17 @@ def check_schedule(schedule: Schedule) -> Schedule:
         UsageError: naming it.
     """
     require_choice(schedule, "fit", FITS)
-    within_limits = {
-        "side": schedule.side >= 32,
-        "batch": schedule.batch >= 1,
-        "epochs": schedule.epochs >= 1,
-        "lr": 0 < schedule.lr < 1,
-        "weight_decay": schedule.weight_decay >= 0,
-        "clip": schedule.clip >= 0,
-        "validation": 0 <= schedule.validation < 1,
-        "seed": schedule.seed >= 0,
+    limits = {
+        "side": (schedule.side >= 32, "32 pixels or more"),
+        "batch": (schedule.batch >= 1, "1 image or more"),
+        "epochs": (schedule.epochs >= 1, "1 epoch or more"),
+        "lr": (0 < schedule.lr < 1, "a number between 0 and 1"),
+        "weight_decay": (schedule.weight_decay >= 0, "a number from 0"),
+        "clip": (schedule.clip >= 0, "a number from 0"),
+        "validation": (0 <= schedule.validation < 1, "a number from 0, below 1"),
+        "seed": (schedule.seed >= 0, "a whole number from 0"),
     }
-    require_limits(schedule, within_limits)
+    require_limits(schedule, limits)
     return schedule
 
 

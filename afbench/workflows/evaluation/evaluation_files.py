@@ -14,7 +14,7 @@ from afbench.reports.image_table import image_csv
 from afbench.reports.steps_figure import posting_svg
 from afbench.reports.transfer_figure import transfer_figure
 from afbench.reports.transfer_tables import transfer_csv, transfer_latex
-from afbench.storage.manifests import LOG
+from afbench.storage.manifests import refuse_inside_benchmark
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,26 +27,20 @@ POSTED_CSV, POSTED_FIGURE = "after.csv", "after.svg"
 TRANSFER_CSV, TRANSFER_LATEX, TRANSFER_FIGURE = "transfer.csv", "transfer.tex", "transfer.png"
 
 
-def check_targets(data: Path, out: Path | None, picture: Path | None) -> None:
+def check_targets(out: Path | None, picture: Path | None) -> None:
     """Refuse a path that cannot be written to, before any work.
 
     Raises:
-        UsageError: if ``out`` is a file, ``picture`` is no PNG, or either lies inside the benchmark, which is a closed list.
+        UsageError: if ``out`` is a file, ``picture`` is no PNG, or either lies inside a benchmark, which is a closed list.
     """
     if out is not None and out.exists() and not out.is_dir():
         raise UsageError(f"--out '{out}' is a file; give a folder")
     if picture is not None and (picture.suffix.lower() != ".png" or picture.is_dir()):
         raise UsageError(f"--figure must be a file that ends in .png; found '{picture}'")
-    benchmark_path, log = data.resolve(), (data / LOG).resolve()
-    for option, target in (("--out", out), ("--figure", picture)):
-        if target is None:
-            continue
-        path = target.resolve()
-        # the log is the one folder that the closed list leaves out
-        if path.is_relative_to(benchmark_path) and not path.is_relative_to(log):
-            raise UsageError(
-                f"{option} '{target}' lies inside the benchmark, which is a closed list; use {data}/log/"
-            )
+    if out is not None:
+        refuse_inside_benchmark(out, as_folder=True)
+    if picture is not None:
+        refuse_inside_benchmark(picture, "--figure")
 
 
 @dataclass

@@ -30,6 +30,7 @@ from afbench.storage.manifests import (
     Benchmark,
     count_rows,
     open_benchmark,
+    refuse_inside_benchmark,
     safe_path,
     shards_of,
 )
@@ -111,6 +112,7 @@ def predict(
             something else.
         PartialError: if another process predicts into the folder.
     """
+    refuse_inside_benchmark(out, as_folder=True)
     benchmark = open_benchmark(data)
     require_listed_manifests(benchmark)  # a submission of other ones could not be scored
     purifier = load_defence(defence, localizer=config_localizer(localizer), device=device, seed=seed)

@@ -11,6 +11,7 @@ from afbench.plans.headline import headline_figures
 from afbench.reports.site import render_site, write_site
 from afbench.scoring.boards import build_boards
 from afbench.scoring.stored_scores import StoredScore, find_scores, read_scores
+from afbench.storage.manifests import refuse_inside_benchmark
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +51,7 @@ def publish_leaderboard(
         UsageError: if a path holds no score, or scores cannot stand on one board.
         AfbenchError: if a score is damaged, or the site cannot be written.
     """
+    refuse_inside_benchmark(out, as_folder=True)
     scores: list[StoredScore] = []
     for score in read_scores(find_scores(paths)):
         scores.append(score)

@@ -11,7 +11,7 @@ from afbench.files import commit_if_changed
 from afbench.reports.drawing import Drawing
 from afbench.reports.report_page import PAGE, ReportGap, ReportSection, render_report
 from afbench.storage.identity import describe_identity
-from afbench.storage.manifests import LOG
+from afbench.storage.manifests import refuse_inside_benchmark
 from afbench.work_progress import Progress
 
 from ..attack_records import Record
@@ -63,7 +63,7 @@ def write_report(
         AfbenchError: if a folder is damaged.
     """
     inputs = read_report_inputs(folders)
-    require_outside(inputs, out)
+    require_outside(out)
     sides = merged_sides(inputs.sides)
     records = report_records(inputs, sides)
     missing: list[ReportGap] = []
@@ -110,7 +110,7 @@ def _measured_section(
     )
 
 
-def require_outside(inputs: ReportInputs, out: Path) -> None:
+def require_outside(out: Path) -> None:
     """Refuse a folder that is a file, or lies inside a benchmark.
 
     Raises:
@@ -118,12 +118,7 @@ def require_outside(inputs: ReportInputs, out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out '{out}' is a file; give a folder")
-    for benchmark in inputs.benchmarks:
-        log = (benchmark.folder / LOG).resolve()
-        if out.resolve().is_relative_to(benchmark.folder.resolve()) and not out.resolve().is_relative_to(log):
-            raise UsageError(
-                f"--out '{out}' lies inside the benchmark, which is a closed list; use {benchmark.folder}/log/report"
-            )
+    refuse_inside_benchmark(out, as_folder=True)
 
 
 def _input_lines(inputs: ReportInputs) -> list[str]:

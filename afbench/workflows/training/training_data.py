@@ -22,7 +22,7 @@ from afbench.localizers.untrained import recorded_checkpoint
 from afbench.reading.dataset import PairDataset
 from afbench.reading.load_pairs import load, open_store
 from afbench.storage.config_manifest import ConfigManifest
-from afbench.storage.manifests import ORIGINALS
+from afbench.storage.manifests import ORIGINALS, refuse_inside_benchmark
 from afbench.version import __version__
 
 from ..request import config_localizer
@@ -123,6 +123,7 @@ def training_files(
         if processes.main:  # the others of the same training wait in RunFiles
             if out.parent.is_file() or out.is_file():
                 raise UsageError(f"--out '{out}' is a file or lies below one; give a folder")
+            refuse_inside_benchmark(out, as_folder=True)
             out.parent.mkdir(parents=True, exist_ok=True)
             try:
                 stack.enter_context(FileLock(f"{out}.lock", timeout=0))
