@@ -363,8 +363,7 @@ def test_an_early_end_after_the_demo_was_read_is_a_clean_one(tmp_path):
     assert run_alone(*GENERATE, "--device", "toaster", cwd=tmp_path).returncode == 2
 
 
-@pytest.mark.parametrize("name", ["sheet.jpg", "bench/sheet.png"])
-def test_a_preview_is_a_png_outside_of_the_closed_list(afbench, tmp_path, name):
+def test_a_preview_is_a_png(afbench, tmp_path):
     (tmp_path / "bench").mkdir()
-    ran = afbench("preview", "bench", "--out", name)
+    ran = afbench("preview", "bench", "--out", "sheet.jpg")
     assert ran.code == 2 and "--out" in ran.err and len(ran.err.splitlines()) == 1

@@ -76,3 +76,16 @@ def test_the_architecture_names_every_room_and_no_file_that_is_not_there():
 ))])  # fmt: skip
 def test_pages_for_newcomers_link_the_glossary(name):
     assert "glossary.md)" in (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_every_reason_to_exclude_a_sample_is_explained():
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for path in [ROOT / "afbench/images.py", *(ROOT / "afbench/sources").rglob("*.py")]
+    )
+    reasons = set(re.findall(r"""(?:BadSample\(\s*|problem=|reason=)"(\w+)\"""", code)) | {
+        "empty_mask",
+        "full_mask",
+    }
+    explained = set(re.findall(r"`(\w+)`", (ROOT / "docs/sources.md").read_text(encoding="utf-8")))
+    assert len(reasons) > 15 and sorted(reasons - explained) == []
