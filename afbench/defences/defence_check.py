@@ -9,6 +9,7 @@ from torch import Tensor
 
 from afbench.core import UsageError
 from afbench.crash import crash_line
+from afbench.safe_convolutions import full_precision
 
 from .purifier import Purifier
 
@@ -29,7 +30,8 @@ def require_sound(defence: Purifier, device: str = "cpu") -> None:
         images = torch.rand(2, 3, *size, generator=generator).to(device)
         images[1] /= 4  # darker, so that a statistic of the whole batch shows
         try:
-            problem = next(_problems(defence, images), "")
+            with full_precision(defence):
+                problem = next(_problems(defence, images), "")
         except (Exception, SystemExit) as error:  # anything may happen in code that is not ours
             problem = (
                 f"fails on images of {size[0]}x{size[1]} pixels ({crash_line(error)}); photographs have any size, "

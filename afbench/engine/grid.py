@@ -28,6 +28,7 @@ from afbench.plans import (
 )
 from afbench.plans.attacks import OBJECTIVE
 from afbench.plans.ensemble import RUNS, STEPS
+from afbench.safe_convolutions import safe_convolutions
 
 from .measure import require_map
 from .meter import Meter
@@ -106,23 +107,24 @@ def attack_batch(
     ]:
         raise UsageError(f"attack '{unknown[0]}' does not come with afbench")
     clean: dict[tuple[str, str], _Clean] = {}
-    for variants in _by_params(settings):
-        name, raised = variants[0].attack, loss_and_target(variants[0])
-        # only these begin with the gradient of this loss at the original
-        if name in ("fgsm", "bim", "mifgsm") and raised not in clean:
-            loss = meter.watch(image_loss(localizer, batch.mask, *raised), len(batch.image))
-            gradient = attacks.input_gradient(loss, batch.image)
-            clean[raised] = _Clean(gradient, _zero_pixels(meter, batch))
-        if name == "cw":
-            yield from _cw(localizer, batch, variants, meter)
-        elif name in CLASSES:
-            for setting in variants:
-                yield _catalogue(localizer, batch, setting, seed, meter)
-        else:
-            at_once = max(1, batch_size // len(batch.image))
-            for first in range(0, len(variants), at_once):
-                part = variants[first : first + at_once]
-                yield from _swept(localizer, batch, part, clean.get(raised), seed, batch_size, meter)
+    with safe_convolutions(localizer):
+        for variants in _by_params(settings):
+            name, raised = variants[0].attack, loss_and_target(variants[0])
+            # only these begin with the gradient of this loss at the original
+            if name in ("fgsm", "bim", "mifgsm") and raised not in clean:
+                loss = meter.watch(image_loss(localizer, batch.mask, *raised), len(batch.image))
+                gradient = attacks.input_gradient(loss, batch.image)
+                clean[raised] = _Clean(gradient, _zero_pixels(meter, batch))
+            if name == "cw":
+                yield from _cw(localizer, batch, variants, meter)
+            elif name in CLASSES:
+                for setting in variants:
+                    yield _catalogue(localizer, batch, setting, seed, meter)
+            else:
+                at_once = max(1, batch_size // len(batch.image))
+                for first in range(0, len(variants), at_once):
+                    part = variants[first : first + at_once]
+                    yield from _swept(localizer, batch, part, clean.get(raised), seed, batch_size, meter)
 
 
 def _by_params(settings: Sequence[Setting]) -> list[list[Setting]]:

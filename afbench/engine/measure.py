@@ -16,6 +16,7 @@ from afbench.core import ByteImage, Defence, FloatImage, Localizer, Sample, Usag
 from afbench.images import masks_to_tensor, resize, to_tensor
 from afbench.losses import binary_cross_entropy
 from afbench.metrics import Counts, count_pixels
+from afbench.safe_convolutions import safe_convolutions
 
 from .memory import OutOfMemory, fits
 from .precision import compute_precision
@@ -73,7 +74,7 @@ def judge(
     def judge_rows(rows: Sequence[int]) -> None:
         batch = to_tensor([images[row] for row in rows], device)
         truth = masks_to_tensor([masks[row] for row in rows], device)
-        with torch.no_grad():
+        with torch.no_grad(), safe_convolutions(localizer):
             probability, logits = _look(localizer, batch)
             loss = binary_cross_entropy(logits.float(), truth)
         predicted = (probability[:, 0].float() > localizer.threshold).cpu().numpy()
@@ -129,7 +130,11 @@ def localize(
     score_images = getattr(localizer, "image_score", None) if own_scores else None
     for rows in equal_sizes(images, lambda size: batch_size_for(localizer, size, device, batch_size)):
         # torch rounds a GPU's convolutions to TF32 unless told otherwise, and an attack's precision is recorded
-        with torch.no_grad(), compute_precision("fp32", device, deterministic=False):
+        with (
+            torch.no_grad(),
+            compute_precision("fp32", device, deterministic=False),
+            safe_convolutions(localizer, defence),
+        ):
             batch = to_tensor([images[row] for row in rows], device)
             purified = defence(batch)
             maps = require_map(localizer.probability(purified), purified, "the probability")

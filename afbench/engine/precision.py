@@ -12,30 +12,22 @@ import torch
 from afbench.core import UsageError
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-CUDNN_PRECISIONS = ("tf32", "bf16")
-"""Precisions in which a GPU may convolve by cuDNN, and not by torch's own kernels.
-
-In fp32 cuDNN may take an FFT with working memory of up to 32 KiB for each pair of channels: 133 GiB for a convolution of MVSS-Net.
-Measured with cuDNN 9.19 on an H200, the gradient of 4 images was then wrong by 48 % of its length, other bytes came where less
-memory was free, and it took 4 times as long. torch's own kernels neither choose nor need such memory.
-"""
 
 
 @contextmanager
 def compute_precision(precision: str, device: str, *, deterministic: bool = True) -> Iterator[None]:
     """Compute the block in fp32, in TF32 (NVIDIA GPUs; plain fp32 elsewhere) or under bf16 autocast.
 
-    TF32 convolutions are on by default in PyTorch; here only ``precision`` turns them on. fp32 leaves cuDNN out (see
-    ``CUDNN_PRECISIONS``). ``deterministic`` makes a GPU use only kernels that give the same bytes again; a CPU's always do.
+    TF32 convolutions are on by default in PyTorch; here only ``precision`` turns them on. ``deterministic``
+    makes a GPU use only kernels that give the same bytes again; a CPU's always do. Passes of a localizer in fp32 also run
+    under ``safe_convolutions``.
 
     Raises:
         UsageError: if the localizer, its defence or the attack needs an operation that has no such kernel.
     """
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    previous = cudnn.allow_tf32, matmul.allow_tf32, cudnn.enabled
+    previous = cudnn.allow_tf32, matmul.allow_tf32
     cudnn.allow_tf32 = matmul.allow_tf32 = precision == "tf32"
-    if device.startswith("cuda"):
-        cudnn.enabled = precision in CUDNN_PRECISIONS
     try:
         with (
             _same_kernels(device, deterministic),
@@ -43,7 +35,7 @@ def compute_precision(precision: str, device: str, *, deterministic: bool = True
         ):
             yield
     finally:
-        cudnn.allow_tf32, matmul.allow_tf32, cudnn.enabled = previous
+        cudnn.allow_tf32, matmul.allow_tf32 = previous
 
 
 @contextmanager

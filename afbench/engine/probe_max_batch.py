@@ -6,6 +6,7 @@ import torch
 
 from afbench.core import Localizer
 from afbench.losses import binary_cross_entropy
+from afbench.safe_convolutions import safe_convolutions
 
 from .measure import require_map
 from .memory import fits
@@ -35,9 +36,10 @@ def probe_max_batch(localizer: Localizer, size: tuple[int, int], device: str) ->
         torch.cuda.reset_peak_memory_stats(device)
         allocated = torch.cuda.memory_allocated(device)
         image = torch.full((number, 3, *size), 0.5, device=device, requires_grad=True)
-        logits = require_map(localizer.logits(image), image, "the logits")
-        loss = binary_cross_entropy(logits.float(), torch.zeros_like(logits, dtype=torch.float32))
-        torch.autograd.grad(loss.sum(), image)
+        with safe_convolutions(localizer):
+            logits = require_map(localizer.logits(image), image, "the logits")
+            loss = binary_cross_entropy(logits.float(), torch.zeros_like(logits, dtype=torch.float32))
+            torch.autograd.grad(loss.sum(), image)
         peaks.append(torch.cuda.max_memory_allocated(device) - allocated)
 
     for number in (1, 1, 2):  # the first of all warms up

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from afbench.argument_types import checks_arguments
 from afbench.core import Localizer
 from afbench.crash import crash_line
+from afbench.safe_convolutions import full_precision
 
 from .checkpoint_files import state_sha256
 from .custom import description_problem
@@ -65,7 +66,9 @@ def check_localizer(
         "no part of a large image hidden": lambda: _reads_all(localizer, large_sizes, device),
     }
     for name, check in checks.items():
-        yield _run_check(name, check)
+        with full_precision(localizer):
+            finding = _run_check(name, check)
+        yield finding
 
 
 def _random_images(batch: int, size: tuple[int, int], device: str) -> Tensor:

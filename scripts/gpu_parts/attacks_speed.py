@@ -22,6 +22,7 @@ from afbench.engine.grid import AttackBatch
 from afbench.images import quantise
 from afbench.losses import binary_cross_entropy
 from afbench.plans import expand_attack, max_levels, settings_by_group
+from afbench.safe_convolutions import safe_convolutions
 
 from .report import Report, Scale
 
@@ -214,7 +215,7 @@ def _strength(
     """Compare the mean cross-entropy that a setting's 8-bit images leave, by torchattacks and by afbench."""
     with compute_precision(precision, scale.device, deterministic=False):
         images = _plain(localizer, batch, setting), attack(localizer, batch, [setting], len(batch.image))[0]
-        with torch.no_grad():
+        with torch.no_grad(), safe_convolutions(localizer):
             plain, afbench = (
                 float(binary_cross_entropy(localizer.logits(stored), batch.mask).mean())
                 for stored in (_as_stored(attacked, batch, setting) for attacked in images)

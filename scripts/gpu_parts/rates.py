@@ -17,6 +17,7 @@ from afbench.engine import compute_precision
 from afbench.engine.memory import fits
 from afbench.localizers.compiled import compile_forward
 from afbench.localizers.load import REFERENCE, known_localizers
+from afbench.safe_convolutions import safe_convolutions
 
 from .report import Report, Scale
 
@@ -155,7 +156,10 @@ def _rate(localizer: Localizer, batch: int, side: int, precision: str, form: For
 
     def measure() -> None:
         image = random_images(batch, side, scale.device)
-        with compute_precision(precision, scale.device, deterministic=form.deterministic):
+        with (
+            compute_precision(precision, scale.device, deterministic=form.deterministic),
+            safe_convolutions(localizer),
+        ):
             seconds.extend(
                 time_gradient(localizer, image, Clock(scale.device)) for _ in range(2 if scale.tiny else 6)
             )

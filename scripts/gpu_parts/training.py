@@ -14,9 +14,9 @@ from afbench.defences.ansm.module import Ansm
 from afbench.defences.ansm.presets import preset
 from afbench.defences.ansm.settings import Settings
 from afbench.defences.ansm.stage_loss import stage_loss
-from afbench.defences.training.arithmetic import full_precision, networks_of
 from afbench.defences.training.pairs import Batch
 from afbench.engine.memory import fits
+from afbench.safe_convolutions import full_precision
 
 from .report import Report, Scale
 
@@ -66,5 +66,5 @@ def _measure(
         torch.autograd.backward(stage_loss(loss, network, localizer, pairs, settings).mean())  # type: ignore[arg-type]
         optimiser.step()
 
-    with full_precision(network, *networks_of(localizer)):
+    with full_precision(network, localizer):
         seconds.extend(Clock(scale.device)(step) for _ in range(2 if scale.tiny else 6))

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from afbench.core import Localizer
-from afbench.defences.training.arithmetic import networks_of
 from afbench.defences.training.batch_rules import BatchRules
 from afbench.defences.training.learning_rate import plateau, warm_cosine
 from afbench.defences.training.loop import train_stages
@@ -62,7 +61,7 @@ def train(
         aligns = any(stage.name == "ffa" for stage in stages)
         files.card["layers"] = layer_shapes(localizer, settings, device) if aligns else []
         return train_stages(
-            data, parts, network, stages, files, options, settings.average, frozen=networks_of(localizer)
+            data, parts, network, stages, files, options, settings.average, frozen=[localizer]
         )
 
 

@@ -2,51 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import compress
 
 import torch
 from torch import Tensor, nn
-
-from afbench.core import Localizer
-
-CUDNN_CHANNEL_PAIRS = 2**18
-"""Most pairs of input and output channels that cuDNN may convolve in float32 by more than one pixel.
-
-It may take an FFT that keeps 32 KiB for each pair: up to 8 GiB here. For MVSS-Net's 4 million pairs it took 133 GiB, and its results
-were wrong (``afbench.engine.precision.CUDNN_PRECISIONS``).
-"""
-
-
-@contextmanager
-def full_precision(*networks: nn.Module) -> Iterator[None]:
-    """Compute in plain float32, the same every time: no autocast, no TF32, no algorithm picked by a race.
-
-    cuDNN is left out where one of the networks has a convolution that is too large for it.
-    """
-    cudnn = torch.backends.cudnn.flags(
-        enabled=not any(map(_is_too_large_for_cudnn, networks)),
-        benchmark=False,
-        deterministic=True,
-        allow_tf32=False,
-    )
-    with cudnn, torch.autocast("cuda", enabled=False), torch.autocast("cpu", enabled=False):
-        yield
-
-
-def networks_of(localizer: Localizer) -> list[nn.Module]:
-    """Return the network of a localizer in a list, or an empty list where it shows none."""
-    network = getattr(localizer, "network", None)
-    return [network] if isinstance(network, nn.Module) else []
-
-
-def _is_too_large_for_cudnn(network: nn.Module) -> bool:
-    """Say whether a network has a convolution of more pairs of channels than ``CUDNN_CHANNEL_PAIRS``, wider than a pixel."""
-    kernels = [weight.shape for weight in network.parameters() if weight.ndim == 4]
-    return any(
-        outputs * inputs > CUDNN_CHANNEL_PAIRS and max(sides) > 1 for outputs, inputs, *sides in kernels
-    )
 
 
 def accumulate_gradients(loss: Tensor, weights: Sequence[nn.Parameter]) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .arithmetic import all_finite, blend, full_precision
+from afbench.safe_convolutions import full_precision
+
+from .arithmetic import all_finite, blend
 from .batches import training_batches, validation_batches
 from .pairs import Batch, Pairs, Parts
 from .run_files import RunFiles
@@ -27,7 +29,7 @@ def train_stages(
     files: RunFiles,
     options: TrainingOptions,
     average: float = 0.0,
-    frozen: Sequence[nn.Module] = (),
+    frozen: Sequence[object] = (),
 ) -> dict[str, Any]:
     """Train a network, or go on with a training that was stopped.
 
@@ -39,7 +41,7 @@ def train_stages(
         files: of this training, which is not finished.
         options: readers and listeners.
         average: decay of a running average of the weights, which is then what is validated and kept; 0 for none.
-        frozen: networks that the losses run beside the trained one.
+        frozen: networks that the losses run beside the trained one, or localizers that hold them.
     Returns:
         The card of the best checkpoint.
     Raises:

@@ -90,7 +90,7 @@ def train_single_stage(
     *,
     name: str,
     batch_statistics: bool = False,
-    frozen: Sequence[nn.Module] = (),
+    frozen: Sequence[object] = (),
 ) -> dict[str, Any]:
     """Train on one device; other arguments, returns and errors as ``train_stages`` and ``TrainingStage`` have them.
 

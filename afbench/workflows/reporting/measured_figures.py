@@ -18,6 +18,7 @@ from afbench.reports.drawing import Drawing
 from afbench.reports.feature_figure import FeatureRow, feature_drawing
 from afbench.reports.mask_figure import FoundMask, MaskRow, mask_drawing
 from afbench.reports.report_page import ReportGap
+from afbench.safe_convolutions import safe_convolutions
 from afbench.scoring.score_tables import CONTROLS
 from afbench.storage.manifests import CLEAN, Benchmark
 from afbench.storage.stored_pixels import stored_picture
@@ -156,7 +157,11 @@ def _features(measurement: Measurement) -> Iterator[tuple[FeatureRow, FloatArray
 
 def _vector(measurement: Measurement, image: ByteImage, purifier: Purifier | None) -> FloatArray:
     """Average each of the localizer's middle feature maps over its pixels."""
-    with torch.no_grad(), compute_precision("fp32", measurement.device, deterministic=False):
+    with (
+        torch.no_grad(),
+        compute_precision("fp32", measurement.device, deterministic=False),
+        safe_convolutions(measurement.network, purifier),
+    ):
         batch = to_tensor([image], measurement.device)
         maps = measurement.network.features(batch if purifier is None else purifier.apply(batch))  # type: ignore[attr-defined]
         # maps of tokens or channels: whatever follows the channel is averaged

@@ -13,7 +13,6 @@ from torch import Tensor
 from afbench.core import Localizer, Setting, UsageError
 from afbench.defences.hardening.classifier import FORMAT, Joined, image_level, load_classifier
 from afbench.defences.hardening.hardening_loss import Hardening
-from afbench.defences.training.arithmetic import full_precision, networks_of
 from afbench.defences.training.batches import validation_batches
 from afbench.defences.training.pairs import Batch, Pairs, Share, split_by_group
 from afbench.defences.training.single_stage import Schedule, generator, train_single_stage
@@ -22,6 +21,7 @@ from afbench.files import commit_json
 from afbench.plans import make_setting
 from afbench.reading.dataset import PairDataset
 from afbench.reading.load_pairs import load, open_store
+from afbench.safe_convolutions import full_precision
 from afbench.storage.manifests import AUTHENTIC
 
 from .online_attack import attacker, loss_under_attack
@@ -80,7 +80,7 @@ def _accuracy(model: Localizer, pairs: Pairs, schedule: Schedule, device: str) -
     attacks = {name: attacker(model, make_setting(name, "3/255"), schedule.seed) for name in ("fgsm", "pgd")}
     answers: dict[str, list[tuple[bool, bool]]] = {}
     batches = validation_batches(pairs, indices, schedule.rules(), share=Share(), workers=0)
-    with full_precision(*networks_of(model)):
+    with full_precision(model):
         for number, batch in enumerate(batches):
             original, attacked, mask = (image.to(device) for image in batch)
             truth = image_level(mask)

@@ -13,7 +13,6 @@ from afbench.defences.ansm.module import Ansm
 from afbench.defences.ansm.stage_loss import aligned_features
 from afbench.defences.nrp import FORMAT, OF_LOCALIZER, NrpSettings, check_nrp, nrp_loss, timm_features
 from afbench.defences.setting_checks import from_options
-from afbench.defences.training.arithmetic import networks_of
 from afbench.defences.training.pairs import Batch
 from afbench.defences.training.single_stage import Schedule, train_single_stage
 from afbench.defences.training.stage import TrainingOptions
@@ -73,7 +72,7 @@ def train_nrp(
             options,
             name="nrp",
             batch_statistics=True,
-            frozen=networks_of(network),
+            frozen=[network],
         )
 
 
