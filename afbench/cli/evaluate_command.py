@@ -106,9 +106,9 @@ def command(sweep: bool, as_json: bool, wide: bool, **options: Any) -> int:
     A benchmark with authentic images (`generate --authentic`) also gets figures of images as a whole, apart from F1: AUC and
     balanced accuracy of forged against authentic ones, and the share of authentic ones called forged.
 
-    `--after` asks what survives publication: of attacks, and of the localizer.
+    With `--after`, a second table shows F1 and RP on images that were posted: resized, blurred or compressed again.
 
-    Several localizers are attackers and victims of a matrix: what attacks on one leave of another. Weights decide which cell is white-box.
+    With several localizers, a matrix shows what attacks on one leave of another. A cell is white-box if both have the same weights.
     """
     report = evaluate(**function_keywords())
     for line in report.warnings:
@@ -143,4 +143,4 @@ def _print(report: EvaluationReport, image_score: str | None, width: int | None)
         sources = {record["source"] for record in report.figures}
         tables.append(image_table(report.image_level, image_score, sources, width))
         tables.append(gate_table(report.gates, width))
-    echo("\n\n".join(tables))
+    echo("\n\n".join(filter(None, tables)))  # without a defence there are no gates

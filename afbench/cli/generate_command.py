@@ -51,7 +51,7 @@ from .progress import quiet_option
 @click.option(
     "--allow-imprecise",
     is_flag=True,
-    help="Take tf32 or bf16 also for a localizer that is another network then (trufor); recorded.",
+    help="Accept tf32 or bf16 also for a localizer whose output they change clearly (trufor); recorded.",
 )
 @click.option(
     "--batch-size", type=int, help="Images per batch of the localizer. Default: as many as suit their size."

@@ -81,7 +81,7 @@ def command(everything: bool, latex: bool, as_json: bool, wide: bool, **options:
 
     With --paper, benchmarks fill the undefended figures and scores the defended ones. Only the paper's own networks count, by the
     architecture and weights that manifests record, with trained weights, on whole sources; what was left out is
-    named with the reason. Figures the paper contradicts itself in are marked with ! and kept out of any difference.
+    named with the reason. Figures in which the paper contradicts itself are marked with ! and have no difference.
     """
     if not options["paper"] and (everything or latex):
         raise UsageError("--all and --latex go with --paper; with --out every table is written as LaTeX, too")

@@ -48,7 +48,7 @@ def command(
     image_score: str | None,
     wide: bool,
 ) -> int:
-    """Check a submission (a folder, .zip or .tar), count its masks against the truth, and say what it is worth.
+    """Check a submission (a folder, .zip or .tar), compare its masks with the true ones, and print its scores.
 
     Every problem is named at once, with its code. Exit code 1 if there is one; nothing is written then.
     """

@@ -84,8 +84,8 @@ def _shared(command: Callable[..., Any]) -> Callable[..., Any]:
 def hardened(out: Path, localizer: str, task: str, as_json: bool, **options: Any) -> None:
     """Train a localizer's own weights, or a classifier's, so that attacks find it harder.
 
-    Attack the result as any localizer, with --checkpoint OUT/best.safetensors: what attacks on the old weights leave of it says
-    little. Run it again to go on after an interruption.
+    Then attack the result like any localizer, with --checkpoint OUT/best.safetensors: attacks on the old weights say little about
+    the new ones. Run it again to go on after an interruption.
     """
     trained = train_hardened(**function_keywords())
     echo_training(trained, as_json)
@@ -123,7 +123,7 @@ def hardened(out: Path, localizer: str, task: str, as_json: bool, **options: Any
 )
 @_shared
 def nrp(data: Path, localizer: str, out: Path, as_json: bool, **options: Any) -> None:
-    """Train a purifier in feature space, from originals alone unless told otherwise, after NRP.
+    """Train a purifier in feature space, as NRP does: from originals alone, unless --perturbation says otherwise.
 
     Run it again to go on after an interruption.
     """

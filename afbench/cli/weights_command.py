@@ -90,7 +90,7 @@ def remove_command(name: str, as_json: bool) -> None:
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1, ...")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def check_command(as_json: bool, **options: Any) -> int:
-    """Check that localizer NAME, or your own MODULE:FUNCTION, keeps what attacks and scores rest on.
+    """Check that localizer NAME, or your own MODULE:FUNCTION, keeps the promises that attacks and scores need.
 
     MODULE:FUNCTION is called with a checkpoint (or None) and a device, and returns a localizer; afbench.as_localizer makes
     one of any network that maps an image (N, 3, H, W), RGB in [0, 1], to logits (N, 1, H, W). Exit code 1 if a promise
