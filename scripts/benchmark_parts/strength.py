@@ -28,7 +28,7 @@ HEAD = (
 )
 LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"bce": binary_cross_entropy, "soft-f1": soft_f1}
 Runner = Callable[[], tuple[Tensor, int]]
-"""Attacks a batch; returns the images and how many gradients of an image it took."""
+"""Attacks a batch; returns the images, and how many gradients it took, counted image by image."""
 
 
 class ImageLogits(nn.Module):
@@ -95,7 +95,7 @@ ROWS = (
 def table(*, images: int, at_once: int, side: int, clock: Clock, steps: int = GRADIENTS) -> Table:
     """Run every row on the same batches, turn by turn, and score what would be stored."""
     localizer, samples = a_localizer("reference", clock.device), pictures(images, side)
-    # of an image, and how many gradients it took
+    # seconds of an image, and how many gradients it took
     seconds: dict[int, list[float]] = {number: [] for number in range(len(ROWS))}
     taken: dict[int, list[float]] = {number: [] for number in range(len(ROWS))}
     scores: dict[int, list[float]] = {number: [] for number in range(len(ROWS))}
