@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import chain
-from types import ModuleType
+from types import FunctionType, MethodType, ModuleType
 
 import torch
 from torch import nn
@@ -96,8 +96,9 @@ def _parts(value: object) -> Iterator[object]:
         yield from value.values()
     elif isinstance(value, (list, tuple)):
         yield from value
-    # a method has its object, a function what it reads of the function around it
-    yield getattr(value, "__self__", None)
-    for cell in getattr(value, "__closure__", None) or ():
-        with suppress(ValueError):  # not yet assigned
-            yield cell.cell_contents
+    elif isinstance(value, MethodType):
+        yield from (value.__self__, value.__func__)
+    elif isinstance(value, FunctionType):
+        for cell in value.__closure__ or ():
+            with suppress(ValueError):  # not yet assigned
+                yield cell.cell_contents
