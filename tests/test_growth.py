@@ -80,31 +80,32 @@ def test_stages_keep_the_cuts_of_those_before_and_hold_every_sample_once(
 
 
 def test_a_pilot_grows_and_what_it_held_stays_byte_for_byte(tmp_path: Path) -> None:
-    assert _run(tmp_path, 3).gradients == 3
-    pilot = _shards(_tree(tmp_path))
-    grown = _run(tmp_path, 6)
+    grown_folder = tmp_path / "grown"
+    assert _run(grown_folder, 3).gradients == 3
+    pilot = _shards(_tree(grown_folder))
+    grown = _run(grown_folder, 6)
     assert grown.gradients == 3 and grown.shards_written == 2 * 3 and not grown.shorter
-    after = _shards(_tree(tmp_path))
+    after = _shards(_tree(grown_folder))
     assert {name: after[name] for name in pilot} == pilot and len(after) == len(pilot) + 6
-    part = open_benchmark(tmp_path).configs["clean"].splits["demo"]
+    part = open_benchmark(grown_folder).configs["clean"].splits["demo"]
     assert part.samples == 6 and part.grown_from == [{"samples": 3, "shard_size": 2}]
     paths = [shard.path.removeprefix("data/clean/demo") for shard in part.shards]
     assert paths == [
         *("-00000-of-00002.parquet", "-00001-of-00002.parquet"),
         *(".grown1-00000-of-00002.parquet", ".grown1-00001-of-00002.parquet"),
     ]
-    assert verify(tmp_path, level="deep") == [] and rescore(tmp_path).problems == []
-    held = _tree(tmp_path)
-    assert _run(tmp_path, 6).shards_written == 0 and _tree(tmp_path) == held
+    assert verify(grown_folder, level="deep") == [] and rescore(grown_folder).problems == []
+    held = _tree(grown_folder)
+    assert _run(grown_folder, 6).shards_written == 0 and _tree(grown_folder) == held
     # a config that comes later is cut the same way, and the folder grows again
-    assert _run(tmp_path, 6, PGD).gradients == 6 * 2
-    _run(tmp_path, 7, [*FGSM, *PGD])
-    assert open_benchmark(tmp_path).configs["clean"].splits["demo"].grown_from[1]["samples"] == 6
-    assert verify(tmp_path, level="deep") == []
+    assert _run(grown_folder, 6, PGD).gradients == 6 * 2
+    _run(grown_folder, 7, [*FGSM, *PGD])
+    assert open_benchmark(grown_folder).configs["clean"].splits["demo"].grown_from[1]["samples"] == 6
+    assert verify(grown_folder, level="deep") == []
     whole = tmp_path / "whole"
     generate(_plan([*FGSM, *PGD], 7), whole, OPTIONS)
     for config in ("clean", "reference-fgsm-3", PGD_CONFIG):
-        ids = load(tmp_path, config).sample_ids
+        ids = load(grown_folder, config).sample_ids
         assert ids == load(whole, config).sample_ids and len(ids) == 7
 
 

@@ -140,3 +140,31 @@ def test_inspect_tells_of_a_folder_a_config_and_a_sample(afbench: Any, made: Pat
     for arguments in (("--config", "none"), ("--sample", "none")):
         ran = afbench("inspect", str(made), *arguments)
         assert ran.code == 2 and "none'" in ran.err and len(ran.err.splitlines()) == 1
+
+
+def test_a_finished_run_warns_of_shards_that_were_cut_since(afbench: Any, tmp_path: Path) -> None:
+    command = [
+        "generate",
+        "--localizer",
+        "reference",
+        "--attack",
+        "fgsm",
+        "--phi",
+        "1/255",
+        "--source",
+        "demo",
+        "--limit",
+        "1",
+        "--out",
+        "B",
+    ]
+    assert afbench(*command).code == 0 and afbench(*command).err.count("warning") == 0
+    (shard,) = Path("B/data/reference-fgsm-1").iterdir()
+    shard.write_bytes(shard.read_bytes()[:1000])
+    ran = afbench(*command)
+    assert (
+        ran.code == 0
+        and f"1 of 2 shards are missing or have another size than when they were made (first: {shard.relative_to('B')})"
+        in ran.err
+    )
+    assert afbench("verify", "B", "--repair").code == 0 and "shards are missing" not in afbench(*command).err

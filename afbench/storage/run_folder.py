@@ -44,7 +44,8 @@ def check_folder(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out '{folder}' is a file; give a folder")
-    refuse_inside_benchmark(folder)
+    if not _is_benchmark(folder):  # one that is there already may go on
+        refuse_inside_benchmark(folder)
     if folder.is_dir() and any(folder.iterdir()) and not _is_benchmark(folder):
         raise UsageError(f"--out '{folder}' holds something that is no benchmark; give a new or empty folder")
     nearest = folder

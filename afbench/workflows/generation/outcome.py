@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 from afbench.core import AfbenchError
 from afbench.reports.tables import stats_rows
 from afbench.reports.weak import weak_configs
-from afbench.storage.manifests import CLEAN, ORIGINALS, excluded_samples, open_benchmark, read_configs
+from afbench.storage.config_manifest import ConfigManifest
+from afbench.storage.manifests import (
+    CLEAN,
+    ORIGINALS,
+    TOP,
+    excluded_samples,
+    open_benchmark,
+    read_configs,
+    read_json,
+)
 
 from .prepare import PreparedPlan, published_shards
 from .splits import Split
@@ -25,7 +34,7 @@ class Outcome:
     """What a run did: the configs of its plan, shards it wrote, gradients it took, and how many samples were excluded, by reason.
 
     ``restricted`` holds the terms of sources whose pixels may not be shared. ``warnings`` say where a localizer finds
-    nothing in the originals. ``shorter`` lists the configs that cover only the first samples, since the benchmark has grown
+    nothing in the originals, and which shards were damaged since. ``shorter`` lists the configs that cover only the first samples, since the benchmark has grown
     without them. If ``shards_left`` is not zero, other parts are unfinished and nothing is published yet; then
     ``excluded_counts``, ``warnings`` and ``shorter`` are empty.
     """
@@ -69,12 +78,12 @@ def summarise_run(
         if split.source.redistribution == "forbidden"
     }
     excluded_counts = {} if unmade else _count_excluded(out, prepared.headers)
-    requested_manifests = (
-        {}
-        if unmade
-        else {name: config for name, config in read_configs(out).items() if name in prepared.headers}
-    )
+    manifests = {} if unmade else read_configs(out)
+    requested = {name: manifest for name, manifest in manifests.items() if name in prepared.headers}
+    originals = {name: manifest for name, manifest in manifests.items() if name in ORIGINALS}
     shorter = [] if unmade else _shorter_configs(out, prepared)
+    if not unmade:
+        read_json(out / TOP)  # a finished run does not write it again
     return Outcome(
         folder=out,
         configs=list(prepared.headers),
@@ -83,9 +92,28 @@ def summarise_run(
         excluded_counts=excluded_counts,
         restricted=restricted,
         shards_left=unmade,
-        warnings=weak_configs(requested_manifests),
+        warnings=[*weak_configs(requested), *_damaged_shards(out, originals | requested)],
         shorter=shorter,
     )
+
+
+def _damaged_shards(out: Path, manifests: Mapping[str, ConfigManifest]) -> list[str]:
+    """Warn of shards that were cut or lost after they were published: a finished run does not open them."""
+    shards = [shard for manifest in manifests.values() for shard in manifest.shards]
+    damaged = [shard.path for shard in shards if not _has_size(out / shard.path, shard.bytes)]
+    if not damaged:
+        return []
+    return [
+        f"{len(damaged)} of {len(shards)} shards are missing or have another size than when they were made (first: {damaged[0]}); "
+        f"`afbench verify {out} --repair` makes them again"
+    ]
+
+
+def _has_size(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
 
 
 def _shorter_configs(out: Path, prepared: PreparedPlan) -> list[str]:
