@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing.dummy
+import runpy
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from afbench.defences.ansm.presets import preset
 from afbench.defences.ansm.settings import complete_settings
+from afbench.defences.training.weights_file import pack, read_tensors
 from afbench.sources.synthesis import load_photographs, synthesize
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -87,3 +89,40 @@ def test_what_a_training_sees_has_a_name_of_its_own_and_steps_once_outside_of_mi
         assert training_attacks.FGSM in attacks
         assert not any(variant.setting.attack == "cw" for variant in attacks)
         assert (name == "mix") == any(variant.setting.steps > 1 for variant in attacks)
+
+
+def run_script(monkeypatch, name, *arguments):
+    """Run a script as its command does, in this process, and return its exit code."""
+    script = ROOT / "scripts" / name
+    monkeypatch.syspath_prepend(str(script.parent))
+    monkeypatch.setattr("afbench.cores.share_cores", lambda: None)
+    monkeypatch.setattr(sys, "argv", [str(script), *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(script), run_name="__main__")
+    return end.value.code
+
+
+def test_a_module_that_no_training_can_begin_with_is_refused_before_pictures_are_made(
+    trained, monkeypatch, tmp_path, capsys
+):
+    tensors, card = read_tensors(trained / "best.safetensors")
+    card["localizer"]["name"] = "reference"
+    of_paper = tmp_path / "paper.safetensors"
+    of_paper.write_bytes(pack(tensors, card))
+    out = tmp_path / "out"
+    for start, reason in ((tmp_path / "missing", "does not exist"), (of_paper, "no finder and writer")):
+        assert run_script(monkeypatch, "train_ansm", "--start", start, "--out", out) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("train_ansm: error: ") and reason in message
+        assert message.count("\n") == 1
+    assert not out.exists()
+
+
+def test_a_module_that_cannot_be_judged_is_refused_before_forgeries_are_attacked(
+    monkeypatch, tmp_path, capsys
+):
+    options = ("--module", tmp_path / "missing", "--held-out", tmp_path / "held-out")
+    assert run_script(monkeypatch, "evaluate_ansm", *options) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("evaluate_ansm: error: ") and "does not exist" in message
+    assert not (tmp_path / "held-out").exists()
