@@ -158,10 +158,10 @@ def test_an_export_is_named_for_what_it_is_and_its_hint_runs(afbench, exported, 
 def test_hints_of_what_comes_next_run(afbench):
     first = afbench(
         *("generate", "--localizer", "reference", "--attack", "fgsm"),
-        *("--phi", "1/255", "--source", "demo", "--limit", "1", "--out", "B", "--quiet"),
+        *("--phi", "1/255", "--source", "demo", "--limit", "1", "--out", "B's own", "--quiet"),
     )
     (hint,) = re.findall(r"next: afbench ([^;]*);", first.out)
     assert afbench(*shlex.split(hint)).code == 0
-    predicted = afbench("predict", "--data", "B", "--localizer", "reference", "--out", "s")
+    predicted = afbench("predict", "--data", "B's own", "--localizer", "reference", "--out", "s")
     (hint,) = re.findall(r"next: afbench (.*)", predicted.out)
     assert afbench(*shlex.split(hint)).code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -211,6 +212,7 @@ def command(dry_run: bool, as_json: bool, **options: Any) -> None:
     is_hdf5 = folder_format(folder) == "hdf5"
     # `datasets` would take such a path for a pattern of files, and finds no images in HDF5
     reader = "afbench.load" if is_pattern(folder) or is_hdf5 else "datasets.load_dataset"
-    echo(f'next: afbench stats {folder}; {reader}("{folder}", "{outcome.configs[0]}")')
+    arguments = f"{json.dumps(str(folder), ensure_ascii=False)}, {json.dumps(outcome.configs[0])}"
+    echo(f"next: afbench stats {quote(str(folder))}; {reader}({arguments})")
     if is_hdf5:
         echo(WITHOUT_PICTURES)

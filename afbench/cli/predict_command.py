@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -92,4 +93,4 @@ def command(data: Path, out: Path, as_json: bool, **options: Any) -> None:
 
         echo(f"{data} has grown since: {len(predicted.added)} added ({named(predicted.added)})")
     echo(f"{predicted.images} images localized into {out}")
-    echo(f"next: afbench score {out} --data {data} --out score")
+    echo(f"next: afbench score {quote(str(out))} --data {quote(str(data))} --out score")

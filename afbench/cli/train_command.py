@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -156,5 +157,5 @@ def ansm(data: Path, localizer: str, out: Path, as_json: bool, **options: Any) -
     echo_training(trained, as_json)
     if not as_json:
         echo(
-            f"next: afbench predict --data {data} --localizer {localizer} --defence ansm:{out} --out submission"
+            f"next: afbench predict --data {quote(str(data))} --localizer {localizer} --defence {quote(f'ansm:{out}')} --out submission"
         )

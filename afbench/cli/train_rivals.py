@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -91,7 +92,7 @@ def hardened(out: Path, localizer: str, task: str, as_json: bool, **options: Any
     echo_training(trained, as_json)
     if task == "localize" and not as_json:
         echo(
-            f"next: afbench generate --localizer {localizer} --checkpoint {trained.checkpoint} --attack pgd --out attacked"
+            f"next: afbench generate --localizer {localizer} --checkpoint {quote(str(trained.checkpoint))} --attack pgd --out attacked"
         )
 
 
@@ -131,7 +132,7 @@ def nrp(data: Path, localizer: str, out: Path, as_json: bool, **options: Any) ->
     echo_training(trained, as_json)
     if not as_json:
         echo(
-            f"next: afbench predict --data {data} --localizer {localizer} --defence nrp:{out} --out submission"
+            f"next: afbench predict --data {quote(str(data))} --localizer {localizer} --defence {quote(f'nrp:{out}')} --out submission"
         )
 
 
