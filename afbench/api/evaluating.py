@@ -118,11 +118,12 @@ def _choices(localizer: Texts | LocalizerChoice | Sequence[LocalizerChoice]) -> 
     """Read localizers that are given as texts, and keep those that the command line has read.
 
     Raises:
-        UsageError: for none, or anything else.
+        UsageError: for none.
     """
     # the command line's are tuples themselves
-    several = isinstance(localizer, Sequence) and not isinstance(localizer, str | LocalizerChoice)
-    items: Sequence[str | LocalizerChoice] = localizer if several else [localizer]  # type: ignore[assignment, list-item]
+    items: list[str | LocalizerChoice] = (
+        [localizer] if isinstance(localizer, str | LocalizerChoice) else [*localizer]
+    )
     if not items:
         raise UsageError("localizer names no localizer; give one or several names")
     return [item if isinstance(item, LocalizerChoice) else parse_choice(item) for item in items]
