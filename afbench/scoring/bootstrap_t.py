@@ -87,6 +87,9 @@ def bootstrap_t(
         return within
     defined = np.isfinite(errors)
     low, high = _quantiles(_studentised(errors[defined], spreads[defined], error))
+    # draws that differ from the sample by rounding alone can all lie on one side of it
+    if high == -math.inf or low == math.inf:
+        return within
     return Interval(
         float(max(value - high * error, within.low)), float(min(value - low * error, within.high))
     )

@@ -323,6 +323,18 @@ def test_the_order_of_rows_changes_no_byte(table, random):
     assert json.dumps(figures_of(table, seen_in_training=["pgd"])) == expected
 
 
+def test_an_interval_is_finite_where_draws_differ_by_rounding_alone():
+    table = frame(
+        row("noise-1", "x", 0, 0.0, 0.0, tp=1, fp=0, fn=1, tn=0),
+        row("noise-1", "y", 0, 0.0, 0.0, tp=1, fp=0, fn=1, tn=0),
+        row("noise-1", "z", 0, 0.5, 0.0, source="c", tp=1, fp=2, fn=3, tn=2),
+    )
+    (figures,) = figures_of(table)["configs"][:1]
+    assert figures["n"] == 2
+    low, high = figures_of(table)["aggregates"]["loc"]["per_attack"]["noise"]["f1_ci"]
+    assert 0 <= low < 34 / 63 < high <= 1
+
+
 def every_figure(value):
     if isinstance(value, dict) and "f1" in value:
         yield value
