@@ -39,6 +39,7 @@ def bootstrap_t(
     sources: Sequence[str],
     *,
     least: float = 0.0,
+    is_rp: bool = False,
     by_source: bool = False,
     draws: int = DRAWS,
     seed: int = 0,
@@ -47,16 +48,17 @@ def bootstrap_t(
 
     An end never lies where the Chernoff-Hoeffding inequality excludes the truth (Hoeffding 1963, theorem 1). Without that, an end
     would lie anywhere if many draws hold one value only: they have no standard error, so their studentised error is infinite. Where
-    all values are equal, the ends are those of the inequality: 0 on all of 36 images leaves 0 to 0.097. Only where the numerator
-    equals the denominator times one ratio other than 0, or is a difference that is everywhere the same, has the interval no width: RP
-    of a localizer without a defence on the originals is 100 by definition.
+    all values are equal, the ends are those of the inequality: 0 on all of 36 images leaves 0 to 0.097. The interval has no width only
+    where two submissions differ by the same on all images, where RP is the same on all images and not 0 (100 without a defence and an
+    attack, by definition), or where no source has two images to draw from.
 
     Args:
         numerator: sum of each image's rows ``(N,)``; a row is at least ``least`` and at most 1.
         denominator: number of each image's rows, or the sum of what they are divided by, in [0, 1] a row.
         rows: number of each image's rows.
         sources: of each image; images are drawn within their source.
-        least: the least possible value of a row of the numerator.
+        least: the least possible value of a row of the numerator, below 0 for a difference of two submissions.
+        is_rp: the denominator was measured on the same images, and is not the number of rows.
         by_source: give each source the same weight, instead of each row.
         draws: of the bootstrap.
         seed: of the bootstrap.
@@ -71,7 +73,7 @@ def bootstrap_t(
         if not denominator[is_in].sum() > 0:
             return None
         columns = numerator[is_in], denominator[is_in], rows[is_in]
-        ratios.append(_ratio(*columns, source[is_in].tolist(), least, draws, seed))
+        ratios.append(_ratio(*columns, source[is_in].tolist(), least, is_rp, draws, seed))
     # sources are drawn apart, so the variances of their ratios add up
     count = len(ratios)
     value = sum(part.value for part in ratios) / count
@@ -101,6 +103,7 @@ def _ratio(
     rows: FloatArray,
     sources: Sequence[str],
     least: float,
+    is_rp: bool,
     draws: int,
     seed: int,
 ) -> _Ratio:
@@ -110,7 +113,7 @@ def _ratio(
     residual = numerator - value * denominator
     # a power of two, which rounds nothing: sums of draws are exact on a grid, which tiny residuals would fall through
     scale = math.ldexp(1.0, math.frexp(float(np.abs(residual).max()))[1])
-    values = numerator if np.array_equal(denominator, rows) else residual
+    values = residual if is_rp else numerator
     residual = residual / scale
     columns = np.stack([residual, denominator, residual**2, residual * denominator, denominator**2], axis=1)
     sizes = {str(name): int(size) for name, size in zip(*np.unique(sources, return_counts=True), strict=True)}
@@ -120,16 +123,16 @@ def _ratio(
     # a source of one image is always drawn as it is
     is_varied = np.array([sizes[name] > 1 for name in sources])
     # a mean's denominator is known; RP's varies as well, between 0 and 1 a row
-    tilt = 0.0 if np.array_equal(denominator, rows) else value
+    tilt = value if is_rp else 0.0
     variance = scale**2 * float(_errors_and_variances(sample, sizes)[1][0])
-    is_identity = (least < 0 or tilt != 0) and math.sqrt(variance) <= _NO_ERROR * float(rows.sum()) / total
+    is_even = math.sqrt(variance) <= _NO_ERROR * float(rows.sum()) / total
     return _Ratio(
         value,
         least * float(rows.sum()) / total if is_varied.any() else value,
         float(rows.sum()) / total if is_varied.any() else value,
         variance,
         Interval(value, value)
-        if is_identity
+        if is_even and (least < 0 or tilt != 0)
         else _bound(value, tilt, least, total, rows[is_varied], values[is_varied]),
         scale * errors,
         scale**2 * variances,

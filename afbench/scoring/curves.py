@@ -68,7 +68,9 @@ def _intervals(columns: FloatArray, image_sources: Sequence[str]) -> list[list[f
         columns: of each setting, F1 of every image and whether the setting has the image: ``(N, 2 * settings)``.
         image_sources: the source of each image.
     """
-    has_many = [not has_few(columns[:, number]) for number in range(0, columns.shape[1], 2)]
+    has_many = [
+        not has_few(columns[columns[:, number + 1] > 0, number]) for number in range(0, columns.shape[1], 2)
+    ]
     sums = np.zeros((0, columns.shape[1]))
     # images are drawn together for all settings, and only where a setting has enough for such intervals
     if any(has_many):

@@ -290,11 +290,12 @@ def _macro_intervals(rows: RowArrays, bootstrap: Bootstrap) -> tuple[Interval | 
                 denominator,
                 counts,
                 images.sources,
+                is_rp=is_rp,
                 by_source=True,
                 draws=bootstrap.draws,
                 seed=bootstrap.seed,
             )
-            for denominator in (counts, original_sums)
+            for denominator, is_rp in ((counts, False), (original_sums, True))
         )
         return f1_ends, None if rp_ends is None else Interval(100.0 * rp_ends.low, 100.0 * rp_ends.high)
     sums = list(bootstrap.sums(rows))

@@ -61,7 +61,7 @@ def image_mean_interval(
     images: ImageSums, *, least: float = 0.0, draws: int = DRAWS, seed: int = 0
 ) -> Interval | None:
     """Return the interval of a mean over rows that are summed by image already, as ``mean_interval``."""
-    return _ratio_interval(images, images.columns[:, -1], least, draws, seed)
+    return _ratio_interval(images, images.columns[:, -1], least, False, draws, seed)
 
 
 def rp_interval(
@@ -83,7 +83,7 @@ def image_rp_interval(
     images: ImageSums, *, least: float = 0.0, draws: int = DRAWS, seed: int = 0
 ) -> Interval | None:
     """Return the interval of RP over sums of F1 and of the original's F1 by image, as ``rp_interval``."""
-    ends = _ratio_interval(images, images.columns[:, 1], least, draws, seed)
+    ends = _ratio_interval(images, images.columns[:, 1], least, True, draws, seed)
     return None if ends is None else Interval(100.0 * ends.low, 100.0 * ends.high)
 
 
@@ -108,16 +108,25 @@ def difference_interval(
 
 
 def _ratio_interval(
-    images: ImageSums, denominator: FloatArray, least: float, draws: int, seed: int
+    images: ImageSums, denominator: FloatArray, least: float, is_rp: bool, draws: int, seed: int
 ) -> Interval | None:
     if len(images.columns) < 2:
         return None
     numerator, rows = images.columns[:, 0], images.columns[:, -1]
+    studentised = None
     if has_few(numerator):
-        return bootstrap_t(numerator, denominator, rows, images.sources, least=least, draws=draws, seed=seed)
+        studentised = bootstrap_t(
+            numerator, denominator, rows, images.sources, least=least, is_rp=is_rp, draws=draws, seed=seed
+        )
+        # of a difference that few images make, either interval alone leaves 0 out too often
+        if least >= 0 or studentised is None:
+            return studentised
     sums = resample(np.stack([numerator, denominator], axis=1), images.sources, draws=draws, seed=seed)
     total = np.stack(list(sums.values())).sum(axis=0)
-    return interval(ratio(total[:, 0], total[:, 1]))
+    percentile = interval(ratio(total[:, 0], total[:, 1]))
+    if studentised is None or percentile is None:
+        return percentile
+    return Interval(min(studentised.low, percentile.low), max(studentised.high, percentile.high))
 
 
 def has_few(values: FloatArray) -> bool:

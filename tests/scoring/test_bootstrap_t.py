@@ -125,11 +125,18 @@ def test_zeros_on_all_images_leave_what_as_many_images_would_have_shown(count):
         assert figures[part]["rp_ci"] == pytest.approx((0, 100 * most / 0.8), abs=1e-6)
 
 
-def test_rows_that_lose_nothing_and_submissions_that_agree_have_no_doubt():
-    original = np.random.default_rng(4).uniform(0.2, 1, 40)
-    for factor in (1, 0.5):
-        assert rp_interval(factor * original, original, *names(40)) == pytest.approx((100 * factor,) * 2)
-    assert difference_interval(original, original, *names(40)) == (0, 0)
+def test_images_that_keep_one_share_and_submissions_that_agree_have_no_doubt():
+    for original in (np.random.default_rng(4).uniform(0.2, 1, 40), np.ones(40)):
+        for factor in (1, 0.5):
+            assert rp_interval(factor * original, original, *names(40)) == pytest.approx((100 * factor,) * 2)
+        assert difference_interval(original, original, *names(40)) == (0, 0)
+
+
+def test_two_images_of_many_that_differ_are_no_difference_of_submissions():
+    """Whoever draws neither of them finds none."""
+    gap = np.zeros(120)
+    gap[[3, 77]] = 0.41, 0.37
+    assert difference_interval(np.zeros(120), gap, *names(120)).holds_zero()
 
 
 def test_many_images_of_which_few_are_not_zero_are_treated_as_few():

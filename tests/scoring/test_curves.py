@@ -44,6 +44,16 @@ def test_many_images_have_percentile_intervals_and_a_setting_of_few_its_own_rule
         assert point["f1_ci"] == pytest.approx(list(ends), abs=1e-9)
 
 
+def test_images_that_a_setting_lacks_are_no_zeros_of_it():
+    rows = [row("pgd-1", f"s{number:03d}", 0.7, 0.8) for number in range(SMALL + 20)]
+    rows += [row("pgd-2", f"s{number:03d}", 0.1 + number / 1000, 0.8) for number in range(2 * SMALL)]
+    (pgd,) = curves(score_rows(frame(*rows)), "loc")
+    names = ["a"] * (SMALL + 20), [f"s{number:03d}" for number in range(SMALL + 20)]
+    assert pgd["points"][0]["f1_ci"] == pytest.approx(
+        list(mean_interval([0.7] * (SMALL + 20), *names)), abs=1e-9
+    )
+
+
 def test_without_a_defined_image_there_is_no_curve():
     assert curves(score_rows(EXAMPLE.assign(f1_original=np.nan)), "loc") == []
     assert curves(score_rows(EXAMPLE), "another") == []

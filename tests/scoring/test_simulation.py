@@ -61,6 +61,17 @@ def test_intervals_of_few_images_hold_the_truth_as_often_as_they_say(count, lost
     assert found > percentile
 
 
+@pytest.mark.parametrize(("count", "lost"), [(12, 0.5), (36, 0.9), (60, 0.5), (120, 0.98), (400, 0.98)])
+def test_two_equal_submissions_are_rarely_called_different_where_most_images_are_lost(count, lost):
+    rng, runs, different = np.random.default_rng(count), 400, 0
+    for run in range(runs):
+        first, second = attacked_f1(rng, count, lost), attacked_f1(rng, count, lost)
+        ends = difference_interval(first, second, *names(count), draws=DRAWS, seed=run)
+        different += not ends.holds_zero()
+    print(f"{count} images, {lost:.0%} lost: called different {different / runs:.3f}")
+    assert different / runs <= 0.12
+
+
 @pytest.mark.parametrize("rate", [0.1, 0.5])
 def test_intervals_of_rp_hold_the_truth_where_few_images_lose_anything(rate):
     """The others keep their F1 bit by bit, as behind a defence that writes few pixels."""
