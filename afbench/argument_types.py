@@ -90,11 +90,17 @@ def _hint(function: Callable[..., Any], name: str) -> Any:
 
 
 def _converted(value: object, choices: Sequence[Any]) -> object:
-    """Return a value as its type asks for it: a path as a text, a number of NumPy as Python's, an iterator or array as a list."""
+    """Return a value as its type asks for it: a path or torch's device as a text, a value of NumPy as Python's, an iterator or array as a list."""
     if isinstance(value, os.PathLike) and str in choices and Path not in choices:
         return os.fspath(value)
     if isinstance(value, Integral) and int in choices and not isinstance(value, bool):
         return int(value)
+    # torch and NumPy are not loaded to look at an argument
+    kind = f"{type(value).__module__}.{type(value).__name__}"
+    if kind == "torch.device" and str in choices:
+        return str(value)
+    if kind in ("numpy.bool_", "numpy.bool") and bool in choices:
+        return bool(value)
     if isinstance(value, Iterable) and not isinstance(value, Sequence | Mapping):
         return list(value) if any(map(_is_list_hint, choices)) else value
     return value
@@ -141,6 +147,8 @@ def _in_words(hint: Any) -> str:
             words.append("a list of them" if words else "a list")
         elif origin is tuple:
             words.append(f"{len(get_args(choice))} values")
+        elif origin is Literal:
+            words.append(" or ".join(map(repr, get_args(choice))))
         elif origin is Mapping or origin is Callable:
             words.append("a mapping" if origin is Mapping else "a function")
         elif choice is not str or Path not in choices:  # a path may be written as a text

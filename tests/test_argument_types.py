@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
+import torch
 from torch.nn import Identity
 
 import afbench
@@ -73,7 +74,7 @@ def example(
         ({"names": {"a": 1}}, "names must be a text or a list of them; found dict"),
         ({"ratio": "1"}, "ratio must be a number or None; found str '1'"),
         ({"flag": 1}, "flag must be True or False; found int 1"),
-        ({"kind": 2}, "kind must be Literal; found int 2"),
+        ({"kind": 2}, "kind must be 'a' or 'b'; found int 2"),
         ({"hook": 2}, "hook must be a function or None; found int 2"),
         ({"table": 2}, "table must be a mapping or None; found int 2"),
     ],
@@ -86,10 +87,18 @@ def test_a_message_says_what_an_argument_must_be_and_what_it_is(arguments, messa
 
 def test_what_may_stand_for_a_type_is_taken():
     path, count, names, ratio, text = example(
-        Path("p"), np.int64(3), (name for name in "ab"), np.float32(0.5), net=3, text=Path("a/b")
+        Path("p"),
+        np.int64(3),
+        (name for name in "ab"),
+        np.float32(0.5),
+        np.bool_(True),
+        net=3,
+        text=Path("a/b"),
     )
     assert type(count) is int
     assert (path, count, list(names), ratio, text) == (Path("p"), 3, ["a", "b"], 0.5, "a/b")
+    *_, device = example("p", text=torch.device("cuda:1"))
+    assert device == "cuda:1"
 
 
 def test_a_missing_argument_is_told_by_python():

@@ -50,12 +50,12 @@ def mask_pixels(mask: Any, image: ByteImage) -> ByteImage:
 
     Args:
         mask: a path, a Pillow image, or an array or tensor ``(H, W)`` or ``(1, H, W)``: bool, uint8 of 0 and 255 or of 0 and 1, or
-            float in [0, 1]; forged above the middle of the range.
+            float in [0, 1], soft or not; forged above the middle of the range.
         image: uint8 ``(H, W, 3)``, whose size it must have.
     Raises:
-        UsageError: if it is none of these, has another size, looks like a photograph, or marks no pixel or every one.
+        UsageError: if it is none of these, has another size, is of whole numbers and looks like a photograph, or marks no pixel or every one.
     """
-    data = _encoded("mask", mask)
+    data, is_soft = _encoded("mask", mask), False
     if data is not None:
         try:
             levels = decode_mask_levels(data)
@@ -67,15 +67,18 @@ def mask_pixels(mask: Any, image: ByteImage) -> ByteImage:
         if pixels.ndim != 2:
             raise UsageError(f"mask must be (H, W) or (1, H, W); found {_described(mask)}")
         levels = _levels("mask", pixels)
+        # a map of probabilities has all values in between, and nobody takes it for a photograph
+        is_soft = pixels.dtype.kind == "f"
     if levels.shape != image.shape[:2]:
         (mask_height, mask_width), (height, width) = levels.shape, image.shape[:2]
         raise UsageError(
             f"mask and image differ in size: mask {mask_width}x{mask_height}, image {width}x{height}"
         )
-    try:
-        require_drawn(levels, "forged pixels must be white and all others black")
-    except BadSample as problem:
-        raise UsageError(f"mask cannot be used: {problem}") from None
+    if not is_soft:
+        try:
+            require_drawn(levels, "forged pixels must be white and all others black")
+        except BadSample as problem:
+            raise UsageError(f"mask cannot be used: {problem}") from None
     # 0 and 1 are as common as 0 and 255
     forged = levels > (0 if levels.max() == 1 else WHITE_ABOVE)
     if forged.any() and not forged.all():

@@ -14,14 +14,14 @@ import pandas as pd
 
 from afbench.core import UsageError
 from afbench.plans import ATTACKS
-from afbench.plans.headline import headline_attack, headline_figures
+from afbench.plans.headline import STRONG, headline_attack, headline_figures
 
 from .board_entries import BoardEntry, images_of, make_entries, same_defence, same_images, stands_behind
 from .chance import baseline_tables, chance
 from .compare import require_same_rows
 from .curves import curves
 from .resampling import DRAWS
-from .score_tables import headline_rows, ranking_rows
+from .score_tables import CONTROLS, headline_rows, ranking_rows
 from .statistics import few_images_warning
 from .stored_scores import StoredScore
 from .submission import SUBMISSION_FIELDS
@@ -227,8 +227,14 @@ def _adaptive(entry: BoardEntry, localizer: str, all_entries: Sequence[BoardEntr
             images, adaptive_images = images_of(entry, localizer), images_of(candidate, name)
             if same_images(images, adaptive_images) and _one_denominator(images, adaptive_images):
                 robustness = headline_figures(figures)
+                attacks = [attack for attack in figures["per_attack"] if attack not in CONTROLS]
                 figures_against.append(
-                    {"rp": robustness["rp"], "rp_ci": robustness["rp_ci"], "page": candidate.page}
+                    {
+                        "rp": robustness["rp"],
+                        "rp_ci": robustness["rp_ci"],
+                        "page": candidate.page,
+                        "attacks": [STRONG] if headline_attack(attacks) == STRONG else attacks,
+                    }
                 )
     defined = [figures for figures in figures_against if figures["rp"] is not None]
     return min(defined, key=lambda figures: (figures["rp"], figures["page"])) if defined else None

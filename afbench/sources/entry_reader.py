@@ -171,7 +171,10 @@ def _read_masks(
         digests.append(hashlib.sha256(data).hexdigest())
         levels = rule.levels(data)
         if must_be_drawn:
-            require_drawn(levels, "--mask-threshold 127 takes what is above the middle for white")
+            require_drawn(
+                levels,
+                "--mask-threshold 127 takes what is above the middle for white, --mask-nonzero all that is not black",
+            )
         all_levels.append(levels)
         shares.append(float(np.mean((levels > 0) & (levels < 255))))
         part = rule.forged(levels)

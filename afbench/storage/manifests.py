@@ -87,9 +87,8 @@ def refuse_inside_benchmark(path: Path, option: str = "--out", *, as_folder: boo
             (folder / name).is_dir() for name in ("manifests", "provenance")
         )
         if is_listed and not target.is_relative_to(folder / LOG):
-            raise UsageError(
-                f"{option} '{path}' lies inside the benchmark '{folder}', which is a closed list; use {folder / LOG}/"
-            )
+            place = "is a benchmark" if folder == target else f"lies inside the benchmark '{folder}'"
+            raise UsageError(f"{option} '{path}' {place}, which is a closed list; use {folder / LOG}/")
 
 
 def require_benchmark(folder: Path) -> None:

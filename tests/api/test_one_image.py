@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 import afbench as library
+from afbench.api.user_pixels import mask_pixels
 from afbench.images import decode_stored
 from afbench.plans import Block, RunPlan, SourceSpec, expand_attack
 from afbench.sources import open_source
@@ -106,6 +107,14 @@ def test_an_attack_goes_through_a_defence(sample):
 IMAGE = np.zeros((16, 16, 3), np.uint8)
 MASK = np.zeros((16, 16), np.uint8)
 MASK[:4] = 255
+
+
+def test_a_soft_map_of_numbers_is_a_mask_and_its_greys_as_a_picture_are_none():
+    soft = np.tile(np.linspace(0, 1, 64), (64, 1))
+    forged = mask_pixels(soft, np.zeros((64, 64, 3), np.uint8))
+    assert np.array_equal(forged == 255, soft > 0.5)
+    with pytest.raises(library.UsageError, match="photograph_as_mask"):
+        mask_pixels((255 * soft).astype(np.uint8), np.zeros((64, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,11 @@ def test_the_page_says_beside_a_rank_whether_an_attack_knew_the_defence(put):
     bare_rp = f"{ranked['bare']['robustness']['rp']:.1f}<"
     assert rows["bare"].count(bare_rp) >= 2
     assert f">{ranked['jpeg']['adaptive']['rp']:.1f}</a>" in rows["jpeg"]
+    assert "under FGSM, PGD, C&amp;W<" in rows["jpeg"] and ranked["jpeg"]["adaptive"]["attacks"] == [
+        "fgsm",
+        "pgd",
+        "cw",
+    ]
 
 
 JPEG = {"type": "jpeg", "params": {"quality": 75}}
