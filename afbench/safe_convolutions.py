@@ -77,7 +77,7 @@ def _is_too_large(layer: nn.Module) -> bool:
 
 
 def _networks(owner: object) -> Iterator[nn.Module]:
-    """Find the networks that an object holds in its attributes, or a function in what it was made with."""
+    """Find the networks that an object holds in its attributes, or a function in what it was made with and what it names."""
     waiting, visited = [owner], set()
     while waiting:
         value = waiting.pop()
@@ -102,3 +102,8 @@ def _parts(value: object) -> Iterator[object]:
         for cell in value.__closure__ or ():
             with suppress(ValueError):  # not yet assigned
                 yield cell.cell_contents
+        for name in value.__code__.co_names:
+            named = value.__globals__.get(name)
+            # not what libraries define: their functions name half of torch
+            if isinstance(named, nn.Module) or getattr(named, "__module__", None) == value.__module__:
+                yield named

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,6 +58,14 @@ def closure_over(network: nn.Module) -> Callable[[Tensor], Tensor]:
     return lambda image: network(image).clamp(0, 1)
 
 
+def module_with(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return a function of a module that holds the network, and names another function of it, which names the network."""
+    names: dict[str, Any] = {"NETWORK": network, "__name__": "own"}
+    exec("def inner(image): return NETWORK(image)\ndef apply(image): return inner(image)", names)
+    function: Callable[[Tensor], Tensor] = names["apply"]
+    return function
+
+
 class Wrapper:
     """A user's own localizer, which calls its network something else."""
 
@@ -72,6 +81,7 @@ class Wrapper:
     [
         Wrapper,
         closure_over,
+        module_with,
         lambda network: partial(lambda network, image: network(image), network),
         lambda network: Wrapper(network).logits,
         lambda network: SimpleNamespace(inner=Wrapper(SMALL), defence=closure_over(network)),
