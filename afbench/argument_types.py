@@ -129,7 +129,7 @@ def _is_list_hint(hint: Any) -> bool:
 
 
 def _origin(hint: Any) -> Any:
-    """Return ``Sequence`` of ``Sequence[str]``."""
+    """Return ``Sequence`` of ``Sequence[str]``; ``get_origin`` as of any type, since its own types forbid such comparisons."""
     return get_origin(hint)
 
 

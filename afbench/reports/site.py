@@ -16,6 +16,7 @@ from markupsafe import Markup
 from afbench.core import UsageError
 from afbench.files import commit_if_changed, json_bytes
 from afbench.plans.headline import ALL, headline_figures
+from afbench.storage.manifests import SAME_F1
 
 from .html_pages import content_policy, inline_file, page_environment
 from .plots import PlotLine, Point, f1_panel, interval_bar
@@ -30,8 +31,6 @@ _NAMES = {
     "cw": "C&W",
     "noise": "random noise",
 }
-_SAME_F1 = 0.005
-"""How far mean F1 of one localizer may move from one machine to another, as level L2 of determinism promises."""
 
 
 def render_site(boards: Mapping[str, Any]) -> dict[str, bytes]:
@@ -165,7 +164,7 @@ def _row(row: Mapping[str, Any], ranked_rows: Sequence[Mapping[str, Any]], end: 
 
 
 def _scores_as_undefended(figures: Mapping[str, Any]) -> bool:
-    return figures["delta_f1"] is not None and abs(figures["delta_f1"]) <= _SAME_F1
+    return figures["delta_f1"] is not None and abs(figures["delta_f1"]) <= SAME_F1
 
 
 def _bar(row: Mapping[str, Any], end: float) -> Markup:

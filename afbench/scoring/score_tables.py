@@ -244,12 +244,11 @@ def _micro_intervals(rows: RowArrays, bootstrap: Bootstrap) -> tuple[Interval | 
     """Return the intervals of F1 and RP over rows that are all defined."""
     draws, seed = bootstrap.draws, bootstrap.seed
     f1, f1_original = rows.scores["f1"], rows.scores["f1_original"]
-    images = sum_by_image([f1], rows.image, bootstrap.image_sources)
+    images = sum_by_image([f1, f1_original], rows.image, bootstrap.image_sources)
     if has_few(images.columns[:, 0]):
-        pairs = sum_by_image([f1, f1_original], rows.image, bootstrap.image_sources)
         return (
             image_mean_interval(images, draws=draws, seed=seed),
-            image_rp_interval(pairs, draws=draws, seed=seed),
+            image_rp_interval(images, draws=draws, seed=seed),
         )
     sums = np.sum(list(bootstrap.sums(rows)), axis=0)
     return interval(ratio(sums[:, 0], sums[:, 2])), interval(100.0 * ratio(sums[:, 0], sums[:, 1]))

@@ -61,7 +61,7 @@ def image_mean_interval(
     images: ImageSums, *, least: float = 0.0, draws: int = DRAWS, seed: int = 0
 ) -> Interval | None:
     """Return the interval of a mean over rows that are summed by image already, as ``mean_interval``."""
-    return _ratio_interval(images, images.columns[:, -1], least, False, draws, seed)
+    return _ratio_interval(images, images.columns[:, -1], least, draws, seed, is_rp=False)
 
 
 def rp_interval(
@@ -83,7 +83,7 @@ def image_rp_interval(
     images: ImageSums, *, least: float = 0.0, draws: int = DRAWS, seed: int = 0
 ) -> Interval | None:
     """Return the interval of RP over sums of F1 and of the original's F1 by image, as ``rp_interval``."""
-    ends = _ratio_interval(images, images.columns[:, 1], least, True, draws, seed)
+    ends = _ratio_interval(images, images.columns[:, 1], least, draws, seed, is_rp=True)
     return None if ends is None else Interval(100.0 * ends.low, 100.0 * ends.high)
 
 
@@ -108,7 +108,7 @@ def difference_interval(
 
 
 def _ratio_interval(
-    images: ImageSums, denominator: FloatArray, least: float, is_rp: bool, draws: int, seed: int
+    images: ImageSums, denominator: FloatArray, least: float, draws: int, seed: int, *, is_rp: bool
 ) -> Interval | None:
     if len(images.columns) < 2:
         return None

@@ -14,12 +14,10 @@ from afbench.defences.names import NONE
 from afbench.plans import ATTACKS
 from afbench.reports.strength_figure import StrengthCurves, StrengthLine, StrengthPoint
 from afbench.scoring.score_tables import CONTROLS, KEYS, build_tables
+from afbench.storage.manifests import SAME_F1
 
 from ..attack_records import OBLIVIOUS, ORIGINAL, Record, Side, side_records
 from .report_inputs import LocalizerSide, ReportInputs, original_rows
-
-CLOSE = 0.005
-"""Greatest difference of a mean F1 between two machines that the levels of determinism allow."""
 
 
 def merged_sides(sides: Sequence[LocalizerSide]) -> dict[str, list[LocalizerSide]]:
@@ -68,7 +66,7 @@ def _require_the_same_originals(bare: Sequence[LocalizerSide], sides: Sequence[L
         originals = _originals([side])
         same_sources = expected[expected.index.get_level_values("source").isin(side.side.per_image["source"])]
         if not (
-            originals.index.equals(same_sources.index) and (originals - same_sources).abs().mean() <= CLOSE
+            originals.index.equals(same_sources.index) and (originals - same_sources).abs().mean() <= SAME_F1
         ):
             sources = ", ".join(sorted(side.side.per_image["source"].unique()))
             raise UsageError(
@@ -153,7 +151,7 @@ def _require_agreement(record: Record, folder: Path, stored: StoredRecord) -> No
             f"{stored.record['images']} in the other; {hint}"
         )
     is_comparable = all(stored.record[key] == record[key] for key in ("images", "settings"))
-    if is_comparable and abs((stored.record["f1"] or 0) - (record["f1"] or 0)) > CLOSE:
+    if is_comparable and abs((stored.record["f1"] or 0) - (record["f1"] or 0)) > SAME_F1:
         raise UsageError(
             f"'{folder}' contradicts '{stored.folder}': F1 of {of_whom} is {record['f1'] or 0:.3f} in the one, "
             f"{stored.record['f1'] or 0:.3f} in the other: they are of different images; {hint}"
